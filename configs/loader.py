@@ -1,0 +1,196 @@
+"""A recipe and flags become one frozen Config, or an error that names the fix; errors become exit codes."""
+
+import argparse
+import dataclasses
+import difflib
+import sys
+import types
+import typing
+import warnings
+from pathlib import Path
+
+import yaml
+
+from .schema import UsageError
+
+TRUE_WORDS = ("true", "t", "1")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UsageError(f"{message}\n{self.prog} --help lists every flag")
+
+
+def parse(config_class: type, argv: list[str], *, prog: str):
+    """The `config_class` that `argv` describes: defaults, then the recipe of `--config`, then flags.
+
+    Raises:
+        UsageError: an unknown flag or recipe key (with the nearest known one), a value of a wrong type or out of range.
+    """
+    knobs = _knobs(config_class)
+    parser = _parser(config_class, prog)
+    arguments, unknown = parser.parse_known_args([_underscored(word) for word in argv])
+    if unknown:
+        known = [f"--{name}" for field in knobs.values() for name in (field.name, *field.metadata["aliases"])]
+        raise UsageError(
+            f"unknown flag {unknown[0]}{_nearest(unknown[0].split('=')[0], known)}\n{prog} --help lists every flag"
+        )
+    given = {
+        name: value for name, value in vars(arguments).items() if value is not argparse.SUPPRESS and name != "config"
+    }
+    values = {name: _convert(knobs[name], value, f"--{name}") for name, value in given.items()}
+    if arguments.config:
+        values = _read_recipe(arguments.config, knobs) | values
+    branches = {}
+    for branch in dataclasses.fields(config_class):
+        names = {field.name for field in dataclasses.fields(branch.type)}
+        branches[branch.name] = branch.type(**{name: values[name] for name in names & values.keys()})
+    return config_class(**branches)
+
+
+def as_dict(config) -> dict:
+    """Every knob of `config` by name, in the order of schema.py; the form of a recipe."""
+    flat = {}
+    for branch in dataclasses.fields(config):
+        flat |= dataclasses.asdict(getattr(config, branch.name))
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
+
+
+def write_config(config, path: Path) -> None:
+    """Write `config` as a recipe that makes the same run."""
+    path.write_text(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def run(main) -> None:
+    """Call `main(argv)` of a script; an error of the project is printed as one message and becomes its exit code."""
+    warnings.filterwarnings("ignore", message="No ccache found")  # Paddle 3.3.1 says so at import; it needs none
+    try:
+        main(sys.argv[1:])
+    except Exception as error:
+        exit_code = getattr(error, "exit_code", None)
+        if exit_code is None:
+            raise
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(exit_code)
+
+
+def _knobs(config_class: type) -> dict[str, dataclasses.Field]:
+    """The knobs of all branches by name; two branches may not share one."""
+    knobs: dict[str, dataclasses.Field] = {}
+    for branch in dataclasses.fields(config_class):
+        for field in dataclasses.fields(branch.type):
+            assert field.name not in knobs, f"two branches of {config_class.__name__} declare {field.name}"
+            knobs[field.name] = field
+    return knobs
+
+
+def _parser(config_class: type, prog: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=prog, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--config", default=None, metavar="RECIPE", help="YAML recipe; flags win over it")
+    for branch in dataclasses.fields(config_class):
+        group = parser.add_argument_group(branch.type.__doc__.strip().rstrip("."))
+        for field in dataclasses.fields(branch.type):
+            _add_flag(group, field)
+    return parser
+
+
+def _add_flag(group, field: dataclasses.Field) -> None:
+    meta = field.metadata
+    flags = [f"--{field.name}", *(f"-{alias}" if len(alias) == 1 else f"--{alias}" for alias in meta["aliases"])]
+    meaning = meta["meaning"] + _default_text(field)
+    if meta["style"] in ("flag", "pair"):
+        group.add_argument(*flags, dest=field.name, action="store_const", const=True, help=meaning.replace("%", "%%"))
+        if meta["style"] == "pair":
+            group.add_argument(
+                f"--no_{field.name}", dest=field.name, action="store_const", const=False, help=argparse.SUPPRESS
+            )
+        return
+    many = typing.get_origin(_type(field)) is tuple
+    shown = "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else _word(_type(field)).upper()
+    nargs = "+" if many else None
+    group.add_argument(*flags, dest=field.name, nargs=nargs, metavar=shown, help=meaning.replace("%", "%%"))
+
+
+def _default_text(field: dataclasses.Field) -> str:
+    if field.metadata["style"] == "flag" or field.default is None or field.metadata["compat"]:
+        return ""
+    default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    return f" (default: {default!r})" if default == "" else f" (default: {default})"
+
+
+def _type(field: dataclasses.Field) -> type:
+    """The type of a knob's value: `int` for `int | None`."""
+    if isinstance(field.type, types.UnionType):
+        return next(part for part in typing.get_args(field.type) if part is not types.NoneType)
+    return field.type
+
+
+def _word(kind: type) -> str:
+    return _word(typing.get_args(kind)[0]) if typing.get_origin(kind) is tuple else kind.__name__
+
+
+def _convert(field: dataclasses.Field, value, place: str):
+    """`value` (text of a flag, or a value of a recipe) as the knob's type, checked; `place` names it in the error."""
+    if value is None and field.default is None:
+        return None
+    kind = _type(field)
+    if typing.get_origin(kind) is tuple:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_scalar(field, typing.get_args(kind)[0], item, place) for item in items)
+    return _scalar(field, kind, value, place)
+
+
+def _scalar(field: dataclasses.Field, kind: type, value, place: str):
+    meta = field.metadata
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        if meta["style"] == "text" and isinstance(value, str):
+            return value.lower() in TRUE_WORDS  # the predecessor's rule: anything else is False
+        raise UsageError(f"{place}: expected true or false, got {value!r}")
+    if kind is str and not isinstance(value, str):
+        raise UsageError(f"{place}: expected text, got {value!r}; put it in quotes")
+    if value in ("''", '""'):
+        return ""  # `--aa=''` from a file that no shell has read
+    try:
+        if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+            raise ValueError
+        value = kind(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{place}: expected {_word(kind)}, got {value!r}") from None
+    if kind is float and value != value:
+        raise UsageError(f"{place}: expected a number, got nan")
+    if meta["choices"] and value not in meta["choices"]:
+        raise UsageError(
+            f"{place}: unknown value {value!r}{_nearest(value, meta['choices'])}; known: {', '.join(meta['choices'])}"
+        )
+    if (meta["low"] is not None and value < meta["low"]) or (meta["high"] is not None and value > meta["high"]):
+        bounds = f"at least {meta['low']}" if meta["high"] is None else f"between {meta['low']} and {meta['high']}"
+        raise UsageError(f"{place}: expected {bounds}, got {value}")
+    return value
+
+
+def _read_recipe(path: str, knobs: dict[str, dataclasses.Field]) -> dict:
+    try:
+        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"--config {path}: cannot be read as a YAML recipe: {error}") from None
+    if not isinstance(recipe, dict):
+        raise UsageError(f"--config {path}: expected `knob: value` lines, got {type(recipe).__name__}")
+    for key in recipe:
+        if key not in knobs:
+            raise UsageError(f"--config {path}: unknown key {key!r}{_nearest(str(key), knobs)}")
+    return {key: _convert(knobs[key], value, f"{path}: {key}") for key, value in recipe.items()}
+
+
+def _nearest(word: str, known) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _underscored(word: str) -> str:
+    """`--batch-size=8` as `--batch_size=8`: a hyphen in a flag's name is an underscore."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word[2:].partition("=")
+    return "--" + name.replace("-", "_") + equals + value

@@ -1,0 +1,332 @@
+"""Every knob of the project: name, type, default, range and meaning; one frozen dataclass for each reader.
+
+A knob's flag is its name (`batch_size` is `--batch_size`); a recipe uses the same names. Names and defaults are those
+of PeleeNet-paddle wherever it has the knob; the README lists the few defaults that differ.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+
+class UsageError(Exception):
+    """A flag or recipe key that cannot be used as given."""
+
+    exit_code = 2
+
+
+def knob(
+    default: Any,
+    meaning: str,
+    *,
+    choices: tuple = (),
+    low: float | None = None,
+    high: float | None = None,
+    aliases: tuple[str, ...] = (),
+    style: str = "value",
+    compat: bool = False,
+) -> Any:
+    """Declare a knob.
+
+    `low` and `high` are inclusive. `style` says how a boolean is written: "flag" (`--eval`), "pair" (`--x`, `--no_x`)
+    or "text" (`--use_gpu True`). `compat` marks a knob that is accepted for old command lines and that nothing reads.
+    """
+    metadata = {
+        "meaning": meaning,
+        "choices": choices,
+        "low": low,
+        "high": high,
+        "aliases": aliases,
+        "style": style,
+        "compat": compat,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+# ---------------------------------------------------------------------------------------------------- shared branches
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network."""
+
+    model: str = knob("peleenet", "name of the network; --list_models prints all")
+    nb_classes: int = knob(1000, "number of classes", low=1)
+    input_size: int = knob(224, "side of the square input in pixels", low=1)
+    list_models: bool = knob(False, "print the names of all networks and exit", style="flag")
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """How an image becomes numbers wherever nothing is random: eval, predict, export."""
+
+    train_interpolation: str = knob(
+        "bicubic",
+        "resampling of resized images; random draws one for each training image and is bicubic in evaluation",
+        choices=("random", "bilinear", "bicubic"),
+    )
+    exif_orientation: str = knob(
+        "ignore", "turn photographs as their EXIF orientation says (apply) or not (ignore)", choices=("ignore", "apply")
+    )
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """Where it runs."""
+
+    device: str = knob("auto", "auto, cpu, gpu or gpu:N; auto takes a GPU where Paddle sees one")
+
+
+@dataclass(frozen=True)
+class EvalDataConfig:
+    """The images that are evaluated, and how they are read."""
+
+    data_path: str = knob(
+        "/datasets/imagenet/", "root of the data; without list files its train/ and val/ hold a folder a class"
+    )
+    cls_label_path_val: str | None = knob(
+        None, "list file of the validation images: a line each, relative path, blank, label"
+    )
+    batch_size: int = knob(64, "images a batch on each device", low=1)
+    num_workers: int | None = knob(
+        None, "processes that read images, for each rank; default: what the machine has", low=0
+    )
+    dist_eval: bool = knob(
+        False, "accepted: evaluation is always shared out over the ranks, and always exact", style="flag", compat=True
+    )
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """Where the weights come from."""
+
+    resume: str = knob("", "checkpoint or weights file: .pd, .pdparams, .safetensors, or a PyTorch .pth")
+    use_ema: bool = knob(False, "take the averaged weights (model_ema) of the checkpoint", style="flag")
+
+
+# ---------------------------------------------------------------------------------------------------- training
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes to a training image."""
+
+    cls_label_path_train: str | None = knob(
+        None, "list file of the training images: a line each, relative path, blank, label"
+    )
+    aa: str = knob(
+        "rand-m9-mstd0.5-inc1",
+        "automatic augmentation: rand-..., augmix-..., v0, v0r, original, originalr; '' turns it off",
+    )
+    color_jitter: float | None = knob(None, "strength of colour jitter, used where --aa is off", low=0)
+    reprob: float = knob(0.25, "probability of random erasing", low=0, high=1)
+    remode: str = knob("pixel", "what an erased box is filled with", choices=("const", "rand", "pixel"))
+    recount: int = knob(1, "most boxes erased in an image", low=1)
+    resplit: bool = knob(False, "accepted: the predecessor never used it", style="flag", compat=True)
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """Mixing of training images and softening of labels."""
+
+    smoothing: float = knob(0.1, "label smoothing", low=0, high=1)
+    mixup: float = knob(0.8, "alpha of mixup; 0 turns it off", low=0)
+    cutmix: float = knob(1.0, "alpha of cutmix; 0 turns it off", low=0)
+    cutmix_minmax: tuple[float, ...] | None = knob(
+        None, "smallest and largest side of the cutmix box, as a share", low=0, high=1
+    )
+    mixup_prob: float = knob(1.0, "probability of mixing a batch", low=0, high=1)
+    mixup_switch_prob: float = knob(0.5, "probability of cutmix where both are on", low=0, high=1)
+    mixup_mode: str = knob("batch", "what draws its own parameters", choices=("batch", "pair", "elem"))
+
+    def __post_init__(self):
+        if self.cutmix_minmax is not None:
+            if len(self.cutmix_minmax) != 2:
+                raise UsageError(
+                    f"--cutmix_minmax takes two values, got {len(self.cutmix_minmax)}; for example 0.2 0.8"
+                )
+            smallest, largest = self.cutmix_minmax
+            if smallest > largest:
+                raise UsageError(f"--cutmix_minmax {smallest} {largest}: the smallest side comes first")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How a gradient changes the weights."""
+
+    opt: str = knob("adamw", "optimizer", choices=("adamw", "momentum", "sgd", "rmsprop"))
+    momentum: float = knob(0.9, "of momentum and rmsprop", low=0, high=1)
+    weight_decay: float = knob(0.05, "decoupled for adamw, added to the gradient (L2) for the others", low=0)
+    decay_norm_and_bias: bool | None = knob(
+        None,
+        "decay batch norm and biases too; default: as published, no for adamw and yes for the others",
+        style="pair",
+    )
+    opt_eps: float = knob(1e-8, "epsilon of adamw and rmsprop", low=0)
+    opt_betas: tuple[float, ...] | None = knob(None, "the two betas of adamw; default 0.9 0.999", low=0, high=1)
+    clip_grad: float | None = knob(None, "clip the gradient to this global norm", low=0)
+    accum_iter: int = knob(1, "batches whose gradients are added before a step", low=1)
+    use_amp: bool = knob(False, "mixed precision on a GPU", style="pair")
+    amp_dtype: str = knob("float16", "type of mixed precision", choices=("float16", "bfloat16"))
+    model_ema: bool = knob(False, "keep a moving average of the weights", style="pair")
+    model_ema_decay: float = knob(0.9999, "decay of that average", low=0, high=1)
+    model_ema_eval: bool = knob(False, "evaluate the average too after every epoch", style="pair")
+
+    def __post_init__(self):
+        if self.opt_betas is not None and len(self.opt_betas) != 2:
+            raise UsageError(f"--opt_betas takes two values, got {len(self.opt_betas)}; for example 0.9 0.999")
+        if self.model_ema_eval and not self.model_ema:
+            raise UsageError("--model_ema_eval needs --model_ema")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate of every step."""
+
+    epochs: int = knob(300, "number of epochs", low=1)
+    lr: float | None = knob(None, "learning rate; default: blr * effective batch size / 512", low=0)
+    blr: float = knob(5e-4, "learning rate for an effective batch of 512", low=0)
+    sched: str = knob(
+        "cosine",
+        "cosine: falls at every step; step: times --decay_rate every --decay_epochs",
+        choices=("cosine", "step"),
+    )
+    warmup_epochs: int = knob(5, "epochs of linear warm-up", low=0)
+    warmup_lr: float = knob(0.0, "learning rate at the start of the warm-up", low=0)
+    min_lr: float = knob(1e-6, "learning rate at the end of cosine", low=0)
+    t_in_epochs: bool = knob(False, "change the learning rate only between epochs", style="pair")
+    decay_epochs: int = knob(30, "epochs between two drops of --sched step", low=1)
+    decay_rate: float = knob(0.1, "factor of a drop of --sched step", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Start, stop, save and report."""
+
+    output_dir: str = knob("", "folder of checkpoints, log.txt and config.yaml; '' saves nothing")
+    resume: str = knob("", "checkpoint to go on from; auto takes the newest good one of --output_dir")
+    resume_ema: str = knob("", "checkpoint whose averaged weights are taken instead")
+    finetune: str = knob("", "weights to start from")
+    remove_head_from_pretained: bool = knob(
+        False, "leave out the classifier of --finetune even if it fits", style="pair"
+    )
+    start_epoch: int = knob(0, "first epoch of a run that does not resume", low=0)
+    eval: bool = knob(False, "evaluate and exit", style="flag")
+    seed: int = knob(0, "of every random draw", low=0)
+    debug: bool = knob(False, "deterministic algorithms on a GPU", style="flag")
+    log_every: int = knob(20, "steps between two log lines", low=1)
+    save_freq: int = knob(20, "epochs between two numbered checkpoints", low=1)
+    save_steps: int | None = knob(None, "also write checkpoint-latest.pd every so many steps", low=1)
+    label_list: str = knob("", "file of class names, `<id> <names>` a line; kept in the checkpoint")
+    log_wandb: bool = knob(False, "also log to Weights & Biases", style="flag")
+    wandb_entity: str | None = knob(None, "entity of --log_wandb")
+    wandb_project: str | None = knob(None, "project of --log_wandb")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """main.py"""
+
+    model: ModelConfig
+    preprocess: PreprocessConfig
+    device: DeviceConfig
+    data: EvalDataConfig
+    augment: AugmentConfig
+    mix: MixConfig
+    optim: OptimConfig
+    schedule: ScheduleConfig
+    run: RunConfig
+
+
+# ---------------------------------------------------------------------------------------------------- the other scripts
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """eval.py"""
+
+    model: ModelConfig
+    preprocess: PreprocessConfig
+    device: DeviceConfig
+    data: EvalDataConfig
+    weights: WeightsConfig
+
+
+@dataclass(frozen=True)
+class PredictImagesConfig:
+    """The images of predict.py and what is said of them."""
+
+    infer_imgs: tuple[str, ...] = knob(
+        ("./demo/ILSVRC2012_val_00020010.JPEG",), "images or folders of images (searched recursively)"
+    )
+    batch_size: int = knob(1, "images a batch", low=1)
+    label_list: str = knob("", "file of class names; default: those of the checkpoint, or ImageNet's for 1000 classes")
+    save_path: str = knob("", "also write the predictions to this .json, .jsonl or .csv file")
+    topk: int = knob(5, "classes named for each image", low=1)
+    use_amp: bool = knob(False, "half precision on a GPU, as the predecessor always did", style="pair")
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """predict.py"""
+
+    model: ModelConfig
+    preprocess: PreprocessConfig
+    device: DeviceConfig
+    weights: WeightsConfig
+    images: PredictImagesConfig
+
+
+@dataclass(frozen=True)
+class ExportOutputConfig:
+    """What export_model.py writes."""
+
+    output_dir: str = knob("", "folder to write", aliases=("output",))
+    label_list: str = knob("", "file of class names; default: those of the checkpoint, or ImageNet's for 1000 classes")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """export_model.py"""
+
+    model: ModelConfig
+    preprocess: PreprocessConfig
+    weights: WeightsConfig
+    export: ExportOutputConfig
+
+
+@dataclass(frozen=True)
+class InferEngineConfig:
+    """The runtime of infer.py and its switches."""
+
+    model_file: str | None = knob(None, "program: model.json, model.pdmodel; the card is read from its folder")
+    params_file: str | None = knob(None, "its weights: model.pdiparams")
+    use_gpu: bool = knob(True, "run on a GPU; on a machine without one it runs on the CPU and says so", style="text")
+    gpu_id: int = knob(0, "which GPU", low=0)
+    gpu_mem: int = knob(8000, "first size of the GPU memory pool in MB", low=1)
+    precision: str = knob("fp32", "precision", choices=("fp32", "fp16", "int8"))
+    ir_optim: bool = knob(True, "optimise the program at start", style="text")
+    use_tensorrt: bool = knob(False, "run through TensorRT", style="text")
+    enable_mkldnn: bool = knob(False, "run through oneDNN on a CPU", style="text")
+    cpu_threads: int | None = knob(None, "threads on a CPU; default: the runtime's", low=1)
+
+
+@dataclass(frozen=True)
+class InferImagesConfig:
+    """The images of infer.py and what is said of them."""
+
+    input_file: str | None = knob(None, "an image, or a folder (searched recursively)")
+    batch_size: int = knob(1, "images a batch", low=1, aliases=("b",))
+    enable_benchmark: bool = knob(False, "report times, percentiles and memory at the end", style="text")
+    save_path: str = knob("", "also write the predictions to this .json, .jsonl or .csv file")
+    train_interpolation: str = knob(
+        "bicubic", "resampling for a model without a card", choices=("random", "bilinear", "bicubic")
+    )
+
+
+@dataclass(frozen=True)
+class InferConfig:
+    """infer.py"""
+
+    engine: InferEngineConfig
+    images: InferImagesConfig
