@@ -1,0 +1,66 @@
+# From a fresh clone, `make demo` and `make test` set up all they need in .venv and run.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip install --quiet --disable-pip-version-check
+
+# On a machine with a GPU: make demo REQUIREMENTS=requirements-gpu.txt
+REQUIREMENTS ?= requirements.txt
+
+.PHONY: help demo test test-all align lint format clean
+
+help:
+	@echo "make demo    train, evaluate, predict, export and infer on real images; pictures in output/demo"
+	@echo "make test    all fast tests"
+	@echo "make align   install PyTorch, the reference of the alignment tool (docs/alignment.md)"
+	@echo "make lint    ruff: rules and format"
+	@echo "make clean   remove .venv, output and caches"
+
+demo: $(VENV)/.demo
+	$(PY) -m demo.run
+
+test: $(VENV)/.dev
+	$(PY) -m pytest
+
+test-all: $(VENV)/.dev
+	$(PY) -m pytest -m ""
+
+align: $(VENV)/.align
+
+lint: $(VENV)/.lint
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(VENV)/.lint
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf $(VENV) output build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each mark says that a requirements file is installed; a changed file installs again.
+$(VENV)/.base: $(REQUIREMENTS)
+	@test -x $(PY) || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing $(REQUIREMENTS)"; $(PIP) -r $(REQUIREMENTS)
+	@touch $@
+
+$(VENV)/.demo: requirements-demo.txt $(VENV)/.base
+	@echo "installing $<"; $(PIP) -r $<
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.demo
+	@echo "installing $<"; $(PIP) -r $<
+	@touch $@
+
+$(VENV)/.lint: requirements-dev.txt
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PIP) $$(grep '^ruff' $<)
+	@touch $@
+
+# torchvision's wheel asks for a CUDA build of PyTorch: it is installed without what it asks for.
+$(VENV)/.align: requirements-align.txt $(VENV)/.base
+	@echo "installing $< (PyTorch 2.13.0 and torchvision 0.28.0, the reference of the alignment tool)"
+	@$(PIP) -r $<
+	@touch $@
