@@ -1,0 +1,55 @@
+"""What two or more models share: checks of input and arguments, and the usual initialisation."""
+
+import math
+
+import paddle
+from paddle import nn
+
+from . import ModelError, check_input_size
+
+
+@paddle.jit.not_to_static
+def check_images(name: str, images: paddle.Tensor) -> None:
+    """Raise ModelError where the named model cannot take images [B, 3, H, W] of this height or width.
+
+    Looks at Python numbers only, so it adds nothing to an exported program; a side that is open at export (-1) passes.
+    """
+    for side in images.shape[2:]:
+        if side != -1:
+            check_input_size(name, side)
+
+
+def check_count(argument: str, value: int) -> None:
+    """Raise ModelError unless the value is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ModelError(f"{argument} must be an integer of 1 or more, got {value!r}")
+
+
+def check_number(argument: str, value: float, low: float, high: float) -> None:
+    """Raise ModelError unless low <= value <= high."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ModelError(f"{argument} must be a number from {low} to {high}, got {value!r}")
+
+
+def check_flag(argument: str, value: bool) -> None:
+    """Raise ModelError unless the value is true or false: a string such as 'False' would read as true."""
+    if not isinstance(value, bool):
+        raise ModelError(f"{argument} must be true or false, got {value!r}")
+
+
+def init_fan_out(model: nn.Layer) -> None:
+    """Draw the weights as PeleeNet and torchvision's MobileNetV3 do; batch norms keep Paddle's 1 and 0.
+
+    Convolutions N(0, 2 / (kh * kw * out)), the fan-out form of He et al. 2015, where a grouped convolution counts all
+    its outputs as torch does; linear layers N(0, 0.01^2); biases 0.
+    """
+    for layer in model.sublayers():
+        if isinstance(layer, nn.Conv2D):
+            out_channels, _, *kernel = layer.weight.shape
+            nn.initializer.Normal(std=math.sqrt(2 / (math.prod(kernel) * out_channels)))(layer.weight)
+        elif isinstance(layer, nn.Linear):
+            nn.initializer.Normal(std=0.01)(layer.weight)
+        else:
+            continue
+        if layer.bias is not None:
+            nn.initializer.Constant(0.0)(layer.bias)
