@@ -1,0 +1,174 @@
+"""Every knob is declared once, checked, overridable, written down, and read somewhere."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from configs.loader import as_dict, parse, run, write_config
+from configs.schema import EvalConfig, ExportConfig, InferConfig, PredictConfig, TrainConfig, UsageError
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = {
+    "main": TrainConfig,
+    "eval": EvalConfig,
+    "predict": PredictConfig,
+    "export_model": ExportConfig,
+    "infer": InferConfig,
+}
+
+# Names and defaults of PeleeNet-paddle's scripts. Where ours differs on purpose, the pair says what theirs is and ours.
+REFERENCE_DEFAULTS = {
+    "main": {
+        "batch_size": 64, "epochs": 300, "accum_iter": 1, "model": ("convnext_tiny", "peleenet"), "input_size": 224,
+        "model_ema": False, "model_ema_decay": 0.9999, "model_ema_eval": False, "opt": "adamw", "opt_eps": 1e-8,
+        "opt_betas": None, "momentum": 0.9, "clip_grad": None, "weight_decay": 0.05, "use_amp": False, "blr": 5e-4,
+        "lr": None, "warmup_lr": 0, "min_lr": 1e-6, "warmup_epochs": 5, "t_in_epochs": False, "color_jitter": None,
+        "aa": "rand-m9-mstd0.5-inc1", "smoothing": 0.1, "train_interpolation": "bicubic", "reprob": 0.25,
+        "remode": "pixel", "recount": 1, "resplit": False, "mixup": 0.8, "cutmix": 1.0, "cutmix_minmax": None,
+        "mixup_prob": 1.0, "mixup_switch_prob": 0.5, "mixup_mode": "batch", "finetune": "",
+        "remove_head_from_pretained": False, "data_path": "/datasets/imagenet/", "nb_classes": 1000,
+        "cls_label_path_train": None, "cls_label_path_val": None, "output_dir": "", "seed": 0, "resume": "",
+        "resume_ema": "", "start_epoch": 0, "eval": False, "dist_eval": False, "num_workers": (10, None),
+        "log_wandb": False, "wandb_entity": None, "wandb_project": None, "debug": False,
+    },
+    "eval": {
+        "batch_size": 64, "model": "peleenet", "input_size": 224, "data_path": "/datasets/imagenet/",
+        "nb_classes": 1000, "cls_label_path_val": None, "train_interpolation": "bicubic", "resume": "",
+        "dist_eval": False, "num_workers": (10, None),
+    },
+    "predict": {
+        "model": "peleenet", "input_size": 224, "infer_imgs": ("./demo/ILSVRC2012_val_00020010.JPEG",),
+        "nb_classes": 1000, "train_interpolation": "bicubic", "resume": "",
+    },
+    "export_model": {"model": "peleenet", "input_size": 224, "nb_classes": 1000, "output_dir": "", "resume": ""},
+    "infer": {
+        "input_file": None, "model_file": None, "params_file": None, "batch_size": 1, "use_gpu": True,
+        "precision": "fp32", "ir_optim": True, "use_tensorrt": False, "gpu_mem": 8000, "enable_benchmark": False,
+        "enable_mkldnn": False, "cpu_threads": None, "train_interpolation": "bicubic",
+    },
+}  # fmt: skip
+
+
+def knobs(config_class):
+    return [field for branch in dataclasses.fields(config_class) for field in dataclasses.fields(branch.type)]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_reference_flags_and_defaults(script):
+    config = as_dict(parse(SCRIPTS[script], [], prog=script))
+    for name, default in REFERENCE_DEFAULTS[script].items():
+        if isinstance(default, tuple) and name != "infer_imgs":
+            default = default[1]
+        got = tuple(config[name]) if isinstance(config[name], list) else config[name]
+        assert got == default, name
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_knob_is_read(script):
+    text = (ROOT / f"{script}.py").read_text(encoding="utf-8")
+    for field in knobs(SCRIPTS[script]):
+        if field.metadata["compat"]:
+            assert field.metadata["meaning"].startswith("accepted")
+        else:
+            assert re.search(rf"\.{field.name}\b", text), f"{script}.py never reads --{field.name}"
+
+
+def test_flags_win_over_the_recipe_which_wins_over_defaults(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("lr: 1e-3\nepochs: 7\nmodel_ema: true\ncutmix_minmax: [0.2, 0.8]\n")
+    config = parse(TrainConfig, ["--config", str(recipe), "--epochs", "9", "--no_model_ema"], prog="main.py")
+    assert (config.schedule.lr, config.schedule.epochs, config.optim.model_ema) == (1e-3, 9, False)
+    assert config.mix.cutmix_minmax == (0.2, 0.8)
+    assert config.data.batch_size == 64
+
+
+def test_a_written_config_makes_the_same_run(tmp_path):
+    config = parse(TrainConfig, ["--lr", "0.18", "--aa", "", "--opt-betas", "0.8", "0.9"], prog="main.py")
+    write_config(config, tmp_path / "config.yaml")
+    assert parse(TrainConfig, ["--config", str(tmp_path / "config.yaml")], prog="main.py") == config
+
+
+@pytest.mark.parametrize("argv", [["--aa", ""], ["--aa="], ["--aa=''"]])
+def test_an_empty_text_is_off(argv):
+    assert parse(TrainConfig, argv, prog="main.py").augment.aa == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("True", True), ("t", True), ("1", True), ("False", False), ("yes", False), ("", False)]
+)
+def test_text_booleans_follow_the_predecessor(text, value):
+    assert parse(InferConfig, [f"--use_gpu={text}"], prog="infer.py").engine.use_gpu is value
+
+
+def test_output_is_output_dir():
+    assert parse(ExportConfig, ["--output=./x"], prog="export_model.py").export.output_dir == "./x"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--epoch", "3"], "unknown flag --epoch; did you mean --epochs?"),
+        (["--opt", "adam"], "--opt: unknown value 'adam'; did you mean adamw?; known: adamw, momentum, sgd, rmsprop"),
+        (["--epochs", "0"], "--epochs: expected at least 1, got 0"),
+        (["--batch_size", "2.5"], "--batch_size: expected int, got '2.5'"),
+        (["--lr", "x"], "--lr: expected float, got 'x'"),
+        (["--lr", "nan"], "--lr: expected a number, got nan"),
+        (["--lr", "-1"], "--lr: expected at least 0, got -1.0"),
+        (["--reprob", "1.5"], "--reprob: expected between 0 and 1, got 1.5"),
+        (["--cutmix_minmax", "0.5"], "--cutmix_minmax takes two values, got 1"),
+        (["--cutmix_minmax", "0.8", "0.2"], "the smallest side comes first"),
+        (["--model_ema_eval"], "--model_ema_eval needs --model_ema"),
+        (["--seed"], "expected one argument"),
+        (["--config", "none.yaml"], "--config none.yaml: cannot be read as a YAML recipe"),
+        (["stray"], "unknown flag stray"),
+    ],
+)
+def test_wrong_flags_are_errors_that_name_the_fix(argv, message):
+    with pytest.raises(UsageError) as error:
+        parse(TrainConfig, argv, prog="main.py")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lerning_rate: 1", "unknown key 'lerning_rate'"),
+        ("epoch: 3", "did you mean epochs?"),
+        ("use_amp: maybe", "expected true or false, got 'maybe'"),
+        ("aa: 3", "expected text, got 3"),
+        ("- a", "expected `knob: value` lines"),
+        ("a: [", "cannot be read as a YAML recipe"),
+        ("opt: !!python/object/apply:os.system [true]", "cannot be read as a YAML recipe"),
+    ],
+)
+def test_wrong_recipes_are_errors_that_name_the_place(tmp_path, text, message):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(text)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        parse(TrainConfig, ["--config", str(recipe)], prog="main.py")
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "configs" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_parse_and_hold_only_what_differs(recipe):
+    config = parse(TrainConfig, ["--config", str(recipe)], prog="main.py")
+    assert config.model.model
+    text = recipe.read_text(encoding="utf-8")
+    assert "main.py" in text.split("model:")[0], "a recipe opens with its command"
+    defaults = as_dict(parse(TrainConfig, [], prog="main.py"))
+    same = [key for key, value in yaml.safe_load(text).items() if defaults[key] == value and key != "model"]
+    assert same == [], "these are the defaults"
+
+
+@pytest.mark.parametrize(("error", "code"), [(UsageError("no"), 2), (FileNotFoundError("a bug of ours"), None)])
+def test_errors_become_exit_codes_and_bugs_stay_loud(error, code, capsys):
+    def script(argv):
+        raise error
+
+    with pytest.raises(SystemExit if code else FileNotFoundError) as caught:
+        run(script)
+    if code:
+        assert caught.value.code == code
+        assert capsys.readouterr().err == "error: no\n"
