@@ -38,8 +38,8 @@ class Entry(NamedTuple):
     fixed: dict[str, float] = {}  # noqa: RUF012 (shared and never written)
 
 
-# PeleeNet's stem joins a floor-rounded pool and a ceil-rounded convolution, which agree when ceil(side / 2) is even;
-# below 31 pixels the last of its five halvings has nothing left. AlexNet's third pool needs 3 of 63 pixels.
+# PeleeNet's stem joins a floor-rounded pool and a ceil-rounded convolution, which agree when ceil(side / 2) is even.
+# Below the minimum the last pool has no full window: torch refuses, Paddle 3.3.1 would silently pool a clipped one.
 PELEENET_SIDES = SideRule(31, mod_4=(0, 3))
 ALEXNET_SIDES = SideRule(63)
 ANY_SIDE = SideRule(1)
