@@ -43,6 +43,17 @@ def knob(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def check_two(name: str, values: tuple[float, ...], *, example: str) -> None:
+    if len(values) != 2:
+        raise UsageError(f"--{name} takes two values, got {len(values)}; for example {example}")
+
+
+def check_range(name: str, values: tuple[float, ...], *, example: str) -> None:
+    check_two(name, values, example=example)
+    if values[0] > values[1]:
+        raise UsageError(f"--{name} {values[0]} {values[1]}: the smaller one comes first; for example {example}")
+
+
 # ---------------------------------------------------------------------------------------------------- shared branches
 
 
@@ -114,6 +125,11 @@ class AugmentConfig:
     cls_label_path_train: str | None = knob(
         None, "list file of the training images: a line each, relative path, blank, label"
     )
+    scale: tuple[float, ...] = knob(
+        (0.08, 1.0), "smallest and largest share of the image's area in a crop", low=0, high=1
+    )
+    ratio: tuple[float, ...] = knob((3 / 4, 4 / 3), "smallest and largest width by height of a crop", low=0.01)
+    hflip: float = knob(0.5, "probability of a horizontal flip", low=0, high=1)
     aa: str = knob(
         "rand-m9-mstd0.5-inc1",
         "automatic augmentation: rand-..., augmix-..., v0, v0r, original, originalr; '' turns it off",
@@ -123,6 +139,10 @@ class AugmentConfig:
     remode: str = knob("pixel", "what an erased box is filled with", choices=("const", "rand", "pixel"))
     recount: int = knob(1, "most boxes erased in an image", low=1)
     resplit: bool = knob(False, "accepted: the predecessor never used it", style="flag", compat=True)
+
+    def __post_init__(self):
+        check_range("scale", self.scale, example="0.08 1.0")
+        check_range("ratio", self.ratio, example="0.75 1.333")
 
 
 @dataclass(frozen=True)
@@ -173,8 +193,8 @@ class OptimConfig:
     model_ema_eval: bool = knob(False, "evaluate the average too after every epoch", style="pair")
 
     def __post_init__(self):
-        if self.opt_betas is not None and len(self.opt_betas) != 2:
-            raise UsageError(f"--opt_betas takes two values, got {len(self.opt_betas)}; for example 0.9 0.999")
+        if self.opt_betas is not None:
+            check_two("opt_betas", self.opt_betas, example="0.9 0.999")
         if self.model_ema_eval and not self.model_ema:
             raise UsageError("--model_ema_eval needs --model_ema")
 
