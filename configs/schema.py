@@ -161,13 +161,7 @@ class MixConfig:
 
     def __post_init__(self):
         if self.cutmix_minmax is not None:
-            if len(self.cutmix_minmax) != 2:
-                raise UsageError(
-                    f"--cutmix_minmax takes two values, got {len(self.cutmix_minmax)}; for example 0.2 0.8"
-                )
-            smallest, largest = self.cutmix_minmax
-            if smallest > largest:
-                raise UsageError(f"--cutmix_minmax {smallest} {largest}: the smallest side comes first")
+            check_range("cutmix_minmax", self.cutmix_minmax, example="0.2 0.8")
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,8 @@ class PeleeNet(nn.Layer):
         block_config = _per_stage("block_config", block_config)
         bottleneck_widths = _per_stage("bottleneck_width", bottleneck_width)
         check_count("num_init_features", num_init_features)
-        if num_init_features % 2:
-            raise ModelError(f"num_init_features must be even, the stem halves it, got {num_init_features}")
+        if num_init_features < 2:
+            raise ModelError(f"num_init_features must be 2 or more, the stem halves it, got {num_init_features}")
         check_count("num_classes", num_classes)
         check_number("drop_rate", drop_rate, 0, 1)
 

@@ -230,7 +230,7 @@ def test_table_needs_no_paddle():
         ("peleenet", {"block_config": 3}, "block_config must be 4 integers, got 3"),
         ("peleenet", {"block_config": [3, 4, 0, 6]}, "block_config must be an integer of 1 or more, got 0"),
         ("peleenet", {"bottleneck_width": [1, 2, 4, 4.5]}, "bottleneck_width must be an integer of 1 or more, got 4.5"),
-        ("peleenet", {"num_init_features": 1}, "num_init_features must be even"),
+        ("peleenet", {"num_init_features": 1}, "num_init_features must be 2 or more"),
         ("peleenet", {"drop_rate": 1.5}, "drop_rate must be a number from 0 to 1, got 1.5"),
         ("peleenet", {"num_classes": 0}, "num_classes must be an integer of 1 or more, got 0"),
         ("alexnet", {"num_classes": True}, "num_classes must be an integer of 1 or more, got True"),
