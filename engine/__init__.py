@@ -1,0 +1,1 @@
+"""The engine room: trains, evaluates and saves the objects it is given; it knows no model, dataset or flag by name."""

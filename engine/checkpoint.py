@@ -1,0 +1,257 @@
+"""Files of weights: a checkpoint is written whole or not at all, and verified to the last bit when it is read."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .errors import CheckpointError, DiskError
+from .legacy import read_pickle
+from .tensor_file import decode, decode_header, encode
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+# The checksum is the first text in the file, so that its place is known. It covers every other byte, the header too.
+BEFORE_CHECKSUM = b'{"__metadata__":{"sha256":"'
+CHECKSUM = slice(8 + len(BEFORE_CHECKSUM), 8 + len(BEFORE_CHECKSUM) + 64)
+UNKNOWN = "0" * 64
+
+Arrays = dict[str, np.ndarray]
+
+
+class Checkpoint(NamedTuple):
+    """A verified file: `tensors` as written (`model/...`, `model_ema/...`, `optimizer/...`) and everything else."""
+
+    path: Path
+    tensors: Arrays
+    meta: dict
+
+    def section(self, name: str) -> Arrays:
+        """The tensors named `name/...`, without that prefix."""
+        return {key.removeprefix(f"{name}/"): a for key, a in self.tensors.items() if key.startswith(f"{name}/")}
+
+
+class Weights(NamedTuple):
+    """Parameters and statistics by structured name, from a file of any format that `load_weights` reads."""
+
+    path: Path
+    arrays: Arrays
+    meta: dict
+
+
+# --- Writing --------------------------------------------------------------------------------------------------------
+
+
+def write_checkpoint(path: str | Path, tensors: Arrays, meta: dict) -> None:
+    """Write a temporary file beside it, fsync, rename, fsync the folder: a kill at any point leaves `path` whole.
+
+    `meta` is anything JSON can hold; find_latest needs its next_epoch and next_step. Raises DiskError, with the
+    temporary file removed and an older `path` untouched.
+    """
+    path = Path(path)
+    header, *data = encode(tensors, {"sha256": UNKNOWN, "meta": json.dumps(meta, allow_nan=False)})
+    header = header[: CHECKSUM.start] + _checksum([header, *data]).encode() + header[CHECKSUM.stop :]
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.writelines([header, *data])
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _fsync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise DiskError(
+            f"cannot write {path}: {error.strerror or error}; an older file of that name is untouched, free some space"
+        ) from error
+
+
+def remove_leftovers(output_dir: str | Path) -> list[Path]:
+    """Delete the temporary files of writers that were killed; only one process may call it, and before it writes."""
+    leftovers = sorted(Path(output_dir).glob("checkpoint-*.tmp"))
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers
+
+
+def _checksum(parts: Iterable[bytes | memoryview]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut (POSIX; Windows cannot open a folder)."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# --- Reading --------------------------------------------------------------------------------------------------------
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a file of `write_checkpoint`; CheckpointError unless every byte is as it was written."""
+    path = Path(path)
+    data = _read(path)
+    if (kind := _format(data)) != "checkpoint":
+        raise CheckpointError(f"{path} {FORMATS[kind]}; expected an undamaged checkpoint of this project")
+    return _verified(path, data)
+
+
+def _verified(path: Path, data: bytes) -> Checkpoint:
+    view = memoryview(data)
+    found = _checksum([view[: CHECKSUM.start], UNKNOWN.encode(), view[CHECKSUM.stop :]])
+    if found.encode() != data[CHECKSUM]:
+        raise CheckpointError(
+            f"{path} is damaged: its {len(data):,} bytes do not give the checksum written in it; use another checkpoint"
+        )
+    try:
+        tensors, texts = decode(data)
+        return Checkpoint(path, tensors, json.loads(texts["meta"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} was not written by this project: {error}") from error
+
+
+def find_latest(output_dir: str | Path, log: Callable[[str], None] = print) -> Path | None:
+    """The checkpoint of `output_dir` that is furthest in training and whole; None if the folder has no checkpoint.
+
+    Each damaged one that is passed over is logged. CheckpointError if there are files but none is good: starting again
+    from nothing would overwrite what can perhaps be saved.
+    """
+    paths = sorted(Path(output_dir).glob("checkpoint-*.pd"))
+    for path in sorted(paths, key=_progress, reverse=True):
+        try:
+            read_checkpoint(path)
+            return path
+        except CheckpointError as error:
+            log(f"passed over: {error}")
+    if paths:
+        raise CheckpointError(
+            f"none of the {len(paths)} checkpoints in {output_dir} is good; move them away to start from the beginning"
+        )
+    return None
+
+
+def _progress(path: Path) -> tuple[int, int, int]:
+    """(epoch, step, time written) by the header alone; unreadable files sort last and are verified like the others."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+            header = decode_header(start + file.read(min(int.from_bytes(start, "little"), path.stat().st_size)))
+        meta = json.loads(header["__metadata__"]["meta"])
+        return int(meta["next_epoch"]), int(meta["next_step"]), path.stat().st_mtime_ns
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1, -1, -1
+
+
+def load_weights(path: str | Path, *, ema: bool = False) -> Weights:
+    """Read weights, recognising the format by content: ours, a plain safetensors file, or a pickle of paddle.save.
+
+    A pickle is read without running anything in it (legacy.py). It may be a bare state dict (.pdparams) or a table with
+    the entry `model` (PeleeNet-paddle's .pd). `ema` asks for the moving average instead of the model.
+    """
+    path = Path(path)
+    data = _read(path)
+    kind, sections, meta = _format(data), {}, {}
+    if kind == "checkpoint":
+        checkpoint = _verified(path, data)
+        sections, meta = {name: checkpoint.section(name) for name in ("model", "model_ema")}, checkpoint.meta
+    elif kind == "safetensors":
+        try:
+            sections["model"], _ = decode(data)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CheckpointError(f"{path} is a damaged safetensors file: {error}") from error
+    elif kind == "pickle":
+        sections, meta = read_pickle(data, path)
+    else:
+        raise CheckpointError(f"{path} {FORMATS[kind]}")
+    arrays = sections.get("model_ema" if ema else "model")
+    if not arrays:
+        raise CheckpointError(f"{path} holds no {'moving average (model_ema)' if ema else 'weights of a model'}")
+    return Weights(path, arrays, meta)
+
+
+FORMATS = {
+    "checkpoint": "is a checkpoint of this project",
+    "safetensors": "is a plain safetensors file: weights, but not a state of training",
+    "pickle": "is a pickle, as Paddle writes it: weights can be read from it, but not a state of training",
+    "pytorch": "is a PyTorch file: convert it first with `python -m alignment.weights convert`",
+    "empty": "is empty (0 bytes)",
+    "unknown": "is not a file of weights, or damaged in its first bytes",
+}
+
+
+def _format(data: bytes) -> str:
+    """A key of FORMATS, by content: names and extensions are often wrong."""
+    if not data:
+        return "empty"
+    if data[8 : CHECKSUM.start] == BEFORE_CHECKSUM:
+        return "checkpoint"
+    if data[8:9] == b"{":
+        return "safetensors"
+    # torch.save writes a zip archive since version 1.6, and before it a pickle that begins with this number.
+    if data.startswith(b"PK\x03\x04") or data[2:14] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19":
+        return "pytorch"
+    return "pickle" if data[:1] == b"\x80" else "unknown"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+# --- Into a model ---------------------------------------------------------------------------------------------------
+
+
+def set_weights(model: "nn.Layer", arrays: Arrays, *, source: str | Path) -> None:
+    """Give the model exactly these weights; CheckpointError names what is missing, unexpected or of another shape.
+
+    Nothing is transposed, skipped or cast between kinds of numbers, and the model is untouched if anything is wrong.
+    """
+    state = model.state_dict()
+    problems = [
+        ("missing", [name for name in state if name not in arrays]),
+        ("unexpected", [name for name in arrays if name not in state]),
+        ("of another shape or type", list(_misfits(state, arrays))),
+    ]
+    if any(names for _, names in problems):
+        lines = [f"{len(names)} {what}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for what, names in problems]
+        raise CheckpointError(f"{source} does not fit the model: " + "; ".join(lines))
+    for name, tensor in state.items():
+        tensor.set_value(arrays[name].astype(tensor.numpy().dtype))
+
+
+def _misfits(state: dict, arrays: Arrays) -> Iterator[str]:
+    for name in state.keys() & arrays.keys():
+        array, tensor = arrays[name], state[name]
+        same_kind = (array.dtype.kind == "f") == tensor.is_floating_point()
+        if list(array.shape) != list(tensor.shape) or not same_kind:
+            yield f"{name} {list(array.shape)} {array.dtype} for {list(tensor.shape)} {tensor.numpy().dtype}"
+
+
+def drop_head(arrays: Arrays, model: "nn.Layer", *, remove: bool = False) -> tuple[Arrays, list[str]]:
+    """For fine-tuning: exchange the classifier (the last Linear) for the model's own fresh one if its shape differs.
+
+    `remove` exchanges it in any case. Returns weights that `set_weights` takes as strictly as ever, and the names.
+    """
+    from paddle import nn
+
+    state = model.state_dict()
+    head = [name for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)][-1]
+    names = [name for name in (f"{head}.weight", f"{head}.bias") if name in state]
+    dropped = [n for n in names if remove or n not in arrays or list(arrays[n].shape) != list(state[n].shape)]
+    return {**arrays, **{name: state[name].numpy() for name in dropped}}, dropped

@@ -1,0 +1,37 @@
+"""What can go wrong in the engine, each with the exit code of the scripts."""
+
+
+class EngineError(Exception):
+    """Base of the errors below; the message says what happened, where, and what to do next."""
+
+    exit_code = 1
+
+
+class CheckpointError(EngineError):
+    """A file of weights cannot be used: missing, damaged, foreign, unsafe, or made for another model."""
+
+    exit_code = 4
+
+
+class NonFiniteLossError(EngineError):
+    """The loss or the weights are no longer finite numbers."""
+
+    exit_code = 5
+
+
+class MissingDependencyError(EngineError):
+    """A package or a device that was asked for is not on this machine."""
+
+    exit_code = 7
+
+
+class DiskError(EngineError):
+    """A file could not be written; what was there before is untouched."""
+
+    exit_code = 74
+
+
+class Preempted(EngineError):
+    """A signal asked the run to stop; a checkpoint is written and the same command continues from it."""
+
+    exit_code = 75
