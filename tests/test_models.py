@@ -19,6 +19,7 @@ from paddle.static import InputSpec
 
 from models import MODELS, ModelError, check_input_size, create_model, list_models
 from models.complexity import count_macs, count_parameters
+from models.mobilenet_v3 import Hardsigmoid
 
 ROOT = Path(__file__).parent.parent
 GOLDEN_FILE = Path(__file__).with_name("golden_models.json")
@@ -332,6 +333,12 @@ def test_batch_norm_values(name, momentum, epsilon):
     assert {(norm._momentum, norm._epsilon) for norm in norms} == {(momentum, epsilon)}
     norms[0](paddle.ones([2, norms[0]._num_features, 4, 4]))  # old statistics weigh `momentum`, the new batch the rest
     assert norms[0]._mean[0].item() == pytest.approx(1 - momentum, rel=1e-5)
+
+
+def test_hardsigmoid_has_slope_one_sixth():
+    x = np.linspace(-4, 4, 81)
+    y = Hardsigmoid()(paddle.to_tensor(x)).numpy()
+    np.testing.assert_allclose(y, np.clip(x / 6 + 0.5, 0, 1), atol=2e-8, rtol=0)  # Paddle's own layer is 1e-7 off
 
 
 @pytest.mark.parametrize(
