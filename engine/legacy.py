@@ -160,7 +160,7 @@ class _Reader(pickle.Unpickler):
             return self._known[f"{module}.{name}"]
         except KeyError:
             raise CheckpointError(
-                f"refused: the pickle asks for {module[:80]}.{name[:80]}, which no weights need and which could run code"
+                f"refused: the pickle asks for {module[:80]}.{name[:80]}, which weights do not need: it could run code"
             ) from None
 
     def _spend(self, amount: int) -> None:
@@ -189,7 +189,7 @@ class _Reader(pickle.Unpickler):
         return dict(items)
 
     def _static_tensor(self, expression: object, names: object) -> object:
-        """A tensor of a static program is pickled as eval("data", {"data": array}): take the array, evaluate nothing."""
+        """A tensor of a static program is pickled as eval("data", {"data": array}): take the array, run nothing."""
         if expression != "data" or not isinstance(names, dict) or set(names) != {"data"}:
             raise CheckpointError("refused: the pickle asks for builtins.eval, which could run code")
         return names["data"]

@@ -33,10 +33,21 @@ def warmup_cosine(
     return learning_rate
 
 
-def step_decay(lr: float, *, step_size: int = 30, gamma: float = 0.1) -> LearningRate:
-    """`lr` times `gamma` for every `step_size` epochs that have passed."""
+def step_decay(
+    lr: float,
+    *,
+    step_size: int = 30,
+    gamma: float = 0.1,
+    warmup_epochs: float = 0,
+    warmup_lr: float = 0.0,
+    t_in_epochs: bool = False,
+) -> LearningRate:
+    """`lr` times `gamma` for every `step_size` epochs that have passed, after a linear warm-up."""
 
     def learning_rate(epoch: int, step: int, steps_per_epoch: int) -> float:
+        t = epoch if t_in_epochs else epoch + step / steps_per_epoch
+        if t < warmup_epochs:
+            return warmup_lr + (lr - warmup_lr) * t / warmup_epochs
         return lr * gamma ** (epoch // step_size)
 
     return learning_rate

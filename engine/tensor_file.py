@@ -24,7 +24,7 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 def encode(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[bytes | memoryview]:
-    """The parts of the file: the header with its length, then the arrays, the widest numbers first to keep them aligned."""
+    """The parts of the file: the header with its length, then the arrays, widest numbers first to keep them aligned."""
     entries, parts, offset = {"__metadata__": metadata}, [], 0
     for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):
         array = np.ascontiguousarray(arrays[name]).reshape(arrays[name].shape)  # ascontiguousarray makes 0-d 1-d

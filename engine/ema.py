@@ -1,0 +1,54 @@
+"""An exponential moving average of everything in a model, its batch-norm statistics included."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from .errors import CheckpointError
+
+
+class Ema:
+    """average = decay * average + (1 - decay) * model, on the device; starts as a copy of the model."""
+
+    def __init__(self, model: nn.Layer, decay: float):
+        self.decay = decay
+        self._model = model.state_dict()
+        self._average = {name: tensor.detach().clone() for name, tensor in self._model.items()}
+
+    @paddle.no_grad()
+    def update(self) -> None:
+        for name, average in self._average.items():
+            if average.is_floating_point():
+                average.lerp_(self._model[name], 1 - self.decay)  # in place, one kernel an entry
+            else:
+                average.copy_(self._model[name], False)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: average.numpy() for name, average in self._average.items()}
+
+    def load(self, arrays: dict[str, np.ndarray], *, source: object) -> None:
+        """Take over weights that were read from a file; CheckpointError if they are not those of this model."""
+        if wrong := sorted(arrays.keys() ^ self._average.keys()):
+            raise CheckpointError(f"the moving average of {source} does not fit the model: {', '.join(wrong[:3])}")
+        for name, average in self._average.items():
+            average.set_value(arrays[name])
+
+    def restart(self) -> None:
+        """Begin again from the model as it is now: what is loaded without an average must not keep a random one."""
+        for name, average in self._average.items():
+            average.set_value(self._model[name])
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within it the model has the averaged weights; after it, its own again, to the last bit."""
+        own = {name: tensor.detach().clone() for name, tensor in self._model.items()}
+        try:
+            for name, tensor in self._model.items():
+                tensor.set_value(self._average[name])
+            yield
+        finally:
+            for name, tensor in self._model.items():
+                tensor.set_value(own[name])

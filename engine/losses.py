@@ -1,0 +1,31 @@
+"""Cross entropy with integer or soft labels, always computed in float32."""
+
+from collections.abc import Callable
+
+import paddle
+import paddle.nn.functional as F
+
+Loss = Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor]
+
+
+def cross_entropy(smoothing: float = 0.0) -> Loss:
+    """loss(logits [B, C], labels) -> mean over the batch, a scalar.
+
+    Integer labels [B] are smoothed: (1 - s) * nll + s * mean(-log p). Soft labels [B, C] float32 (mixup, cutmix) are
+    taken as they are, smoothed by whoever made them. Labels must lie in [0, C): Paddle ignores -100 without a word, so
+    the lists of images are checked when they are read (DataError), not here.
+    """
+
+    def loss(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+        logits = logits.astype("float32")
+        if labels.ndim == 2:
+            return F.cross_entropy(logits, labels, soft_label=True)
+        nll = F.cross_entropy(logits, labels)
+        return nll if smoothing == 0 else (1 - smoothing) * nll - smoothing * F.log_softmax(logits).mean()
+
+    return loss
+
+
+def losses_by_sample(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+    """The plain cross entropy of every sample: logits [B, C], labels int64 [B] -> float32 [B]."""
+    return F.cross_entropy(logits.astype("float32"), labels, reduction="none").reshape([-1])

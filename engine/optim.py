@@ -1,0 +1,144 @@
+"""Optimizers by name, with the formulas of torch, and their state by the structured names of the model."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.optimizer import SGD, AdamW, Momentum, Optimizer
+from paddle.regularizer import L2Decay
+
+from .errors import CheckpointError
+
+
+class RMSProp(Optimizer):
+    """RMSProp as torch has it: epsilon is added after the square root, not inside it as in paddle.optimizer.RMSProp.
+
+    square = alpha * square + (1 - alpha) * g^2; buffer = momentum * buffer + g / (sqrt(square) + eps); w -= lr * buffer
+    The two forms are far apart where squares are small: 0.2 after 20 steps with the default epsilon.
+    """
+
+    def __init__(self, parameters, lr, *, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0, grad_clip=None):
+        super().__init__(lr, parameters, weight_decay or None, grad_clip)
+        self._alpha, self._eps, self._momentum = alpha, eps, momentum
+
+    def _create_accumulators(self, block, parameters):
+        for parameter in parameters:
+            self._add_accumulator("square_average", parameter)
+            self._add_accumulator("momentum_buffer", parameter)
+
+    @paddle.no_grad()
+    def _append_optimize_op(self, block, param_and_grad):
+        parameter, gradient = param_and_grad
+        square = self._get_accumulator("square_average", parameter)
+        buffer = self._get_accumulator("momentum_buffer", parameter)
+        square.scale_(self._alpha).add_(gradient * gradient * (1 - self._alpha))
+        buffer.scale_(self._momentum).add_(gradient / (square.sqrt() + self._eps))
+        parameter.subtract_(buffer * self.get_lr())
+
+
+class Settings(NamedTuple):
+    """What the optimizers take, each its part; `exempt` holds Paddle's names of parameters that do not decay."""
+
+    lr: float
+    weight_decay: float
+    momentum: float
+    betas: Sequence[float]
+    eps: float
+    alpha: float
+    grad_clip: nn.ClipGradByGlobalNorm | None
+    exempt: set[str]
+
+
+OPTIMIZERS: dict[str, Callable[[list, Settings], Optimizer]] = {
+    "momentum": lambda p, s: Momentum(s.lr, s.momentum, p, weight_decay=s.weight_decay, grad_clip=s.grad_clip),
+    "sgd": lambda p, s: SGD(s.lr, p, weight_decay=s.weight_decay, grad_clip=s.grad_clip),
+    "rmsprop": lambda p, s: RMSProp(
+        p, s.lr, alpha=s.alpha, eps=s.eps, momentum=s.momentum, weight_decay=s.weight_decay, grad_clip=s.grad_clip
+    ),
+    "adamw": lambda p, s: AdamW(
+        s.lr,
+        *s.betas,
+        s.eps,
+        p,
+        weight_decay=s.weight_decay,
+        apply_decay_param_fun=lambda name: name not in s.exempt,
+        grad_clip=s.grad_clip,
+    ),
+}
+DECOUPLED = {"adamw"}  # decay is no part of the gradient, and by default norm and bias parameters are exempt
+
+
+def create_optimizer(
+    name: str,
+    model: nn.Layer,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    alpha: float = 0.99,
+    clip_grad: float | None = None,
+    decay_norm_and_bias: bool | None = None,
+) -> Optimizer:
+    """An optimizer of the model's trainable parameters (Paddle lists batch-norm statistics among its parameters).
+
+    Weight decay is decoupled in adamw and added to the gradient (L2) in the others. `decay_norm_and_bias` None is as
+    published: all parameters decay, in adamw only those that are neither 1-d nor a bias. `clip_grad` clips the norm of
+    the whole gradient. `alpha` belongs to rmsprop. The learning rate of a step is set by `set_lr`.
+    """
+    if decay_norm_and_bias is None:
+        decay_norm_and_bias = name not in DECOUPLED
+    trainable = _trainable(model)
+    exempt = (
+        set() if decay_norm_and_bias else {p.name for n, p in trainable.items() if p.ndim < 2 or n.endswith(".bias")}
+    )
+    for parameter in trainable.values():
+        # A parameter's own regularizer goes before the optimizer's. (Parameter groups would each be clipped alone.)
+        parameter.regularizer = L2Decay(0.0) if parameter.name in exempt and name not in DECOUPLED else None
+    grad_clip = None if clip_grad is None else nn.ClipGradByGlobalNorm(clip_grad)
+    settings = Settings(lr, float(weight_decay), momentum, betas, eps, alpha, grad_clip, exempt)
+    return OPTIMIZERS[name](list(trainable.values()), settings)
+
+
+def _trainable(model: nn.Layer) -> dict[str, paddle.Tensor]:
+    return {name: p for name, p in model.named_parameters() if not p.stop_gradient}
+
+
+def optimizer_arrays(optimizer: Optimizer, model: nn.Layer) -> dict[str, np.ndarray]:
+    """The optimizer's memory by `parameter.accumulator`, for example `features.0.weight.velocity`; empty before a step.
+
+    Paddle's own names count the layers created in the process (`conv2d_7.w_0_velocity_0`) and fit no other process.
+    """
+    return {
+        f"{name}.{kind}": by_parameter[parameter.name].numpy()
+        for kind, by_parameter in optimizer._accumulators.items()
+        for name, parameter in _trainable(model).items()
+        if parameter.name in by_parameter
+    }
+
+
+def set_optimizer_arrays(
+    optimizer: Optimizer, model: nn.Layer, arrays: dict[str, np.ndarray], *, source: object
+) -> None:
+    """Restore `optimizer_arrays`, also before the first step; CheckpointError if they belong to another optimizer."""
+    if not arrays:  # saved before the first step, or by sgd, which remembers nothing
+        return
+    trainable = _trainable(model)
+    optimizer._create_accumulators(paddle.static.default_main_program().global_block(), list(trainable.values()))
+    accumulators = {
+        f"{name}.{kind}": by_parameter[parameter.name]
+        for kind, by_parameter in optimizer._accumulators.items()
+        for name, parameter in trainable.items()
+    }
+    wrong = sorted(accumulators.keys() ^ arrays.keys())
+    wrong += [n for n in accumulators.keys() & arrays.keys() if list(accumulators[n].shape) != list(arrays[n].shape)]
+    if wrong:
+        raise CheckpointError(
+            f"{source} holds the state of another optimizer or model: {len(wrong)} of its entries do not fit "
+            f"{type(optimizer).__name__}, for example {wrong[0]}"
+        )
+    for name, accumulator in accumulators.items():
+        accumulator.set_value(arrays[name])
