@@ -15,6 +15,9 @@ from .schema import UsageError
 
 TRUE_WORDS = ("true", "t", "1")
 
+# What Paddle 3.3.1 says at import, where it needs no compiler, and at every training forward of a batch norm.
+PADDLE_WARNINGS = ("No ccache found", "When training, we now always track global mean and variance")
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
@@ -63,7 +66,8 @@ def write_config(config, path: Path) -> None:
 
 def run(main) -> None:
     """Call `main(argv)` of a script; an error of the project is printed as one message and becomes its exit code."""
-    warnings.filterwarnings("ignore", message="No ccache found")  # Paddle 3.3.1 says so at import; it needs none
+    for message in PADDLE_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
     try:
         main(sys.argv[1:])
     except Exception as error:

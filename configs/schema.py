@@ -291,12 +291,41 @@ class PredictConfig:
     images: PredictImagesConfig
 
 
+EXPORT_FORMATS = ("paddle", "pdmodel", "onnx", "onnx-int8")
+
+
 @dataclass(frozen=True)
 class ExportOutputConfig:
     """What export_model.py writes."""
 
     output_dir: str = knob("", "folder to write", aliases=("output",))
-    label_list: str = knob("", "file of class names; default: those of the checkpoint, or ImageNet's for 1000 classes")
+    format: str = knob(
+        "paddle,pdmodel",
+        "programs to write, separated by commas: paddle (model.json), pdmodel (Paddle 2's form), onnx, onnx-int8",
+    )
+    label_list: str = knob(
+        "",
+        "file of class names; default: those of the checkpoint, or ImageNet's for 1000 classes",
+        aliases=("class_names",),
+    )
+    check_images: str = knob(
+        "", "image or folder that the programs are compared on with the eager model; default: four fixed pictures"
+    )
+    calibration_images: str = knob("", "image or folder, of the training data, that onnx-int8 finds its ranges on")
+    calibration_method: str = knob("minmax", "how those ranges are found", choices=("minmax", "entropy", "percentile"))
+    num_calibration: int = knob(128, "most images used of --calibration_images, spread over them evenly", low=1)
+
+    def __post_init__(self):
+        for name in self.formats:
+            if name not in EXPORT_FORMATS:
+                raise UsageError(f"--format: unknown program {name!r}; known: {', '.join(EXPORT_FORMATS)}")
+        if "onnx-int8" in self.formats and not self.calibration_images:
+            raise UsageError("--format onnx-int8 needs --calibration_images, a folder of training images")
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The programs by name."""
+        return tuple(name.strip() for name in self.format.split(","))
 
 
 @dataclass(frozen=True)
@@ -313,8 +342,15 @@ class ExportConfig:
 class InferEngineConfig:
     """The runtime of infer.py and its switches."""
 
-    model_file: str | None = knob(None, "program: model.json, model.pdmodel; the card is read from its folder")
-    params_file: str | None = knob(None, "its weights: model.pdiparams")
+    engine: str = knob(
+        "paddle",
+        "runtime; auto takes the fastest that the folder and this machine have, and says which",
+        choices=("auto", "paddle", "onnxruntime", "openvino"),
+    )
+    model_file: str | None = knob(
+        None, "exported folder, or a program in it: model.json, model.pdmodel, model.onnx"
+    )
+    params_file: str | None = knob(None, "weights of a Paddle program: model.pdiparams; the card knows them")
     use_gpu: bool = knob(True, "run on a GPU; on a machine without one it runs on the CPU and says so", style="text")
     gpu_id: int = knob(0, "which GPU", low=0)
     gpu_mem: int = knob(8000, "first size of the GPU memory pool in MB", low=1)
@@ -322,7 +358,8 @@ class InferEngineConfig:
     ir_optim: bool = knob(True, "optimise the program at start", style="text")
     use_tensorrt: bool = knob(False, "run through TensorRT", style="text")
     enable_mkldnn: bool = knob(False, "run through oneDNN on a CPU", style="text")
-    cpu_threads: int | None = knob(None, "threads on a CPU; default: the runtime's", low=1)
+    enable_openvino: bool = knob(False, "Paddle Inference runs model.pdmodel through OpenVINO on a CPU", style="text")
+    cpu_threads: int | None = knob(None, "threads on a CPU; default: one a core", low=1)
 
 
 @dataclass(frozen=True)
@@ -331,11 +368,15 @@ class InferImagesConfig:
 
     input_file: str | None = knob(None, "an image, or a folder (searched recursively)")
     batch_size: int = knob(1, "images a batch", low=1, aliases=("b",))
-    enable_benchmark: bool = knob(False, "report times, percentiles and memory at the end", style="text")
+    topk: int = knob(5, "classes named for each image", low=1)
+    threshold: float = knob(0.0, "leave out classes less probable than this", low=0, high=1)
     save_path: str = knob("", "also write the predictions to this .json, .jsonl or .csv file")
+    resume_from: str = knob("", "file of an earlier --save_path: keep its records and run the images that it lacks")
+    enable_benchmark: bool = knob(False, "report times, percentiles and memory at the end", style="text")
     train_interpolation: str = knob(
         "bicubic", "resampling for a model without a card", choices=("random", "bilinear", "bicubic")
     )
+    label_list: str = knob("", "class names for a model without a card; default: ImageNet's")
 
 
 @dataclass(frozen=True)
