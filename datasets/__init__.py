@@ -1,0 +1,1 @@
+"""From files to batches; imports nothing, because serving needs `preprocess` without Paddle."""

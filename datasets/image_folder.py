@@ -1,0 +1,95 @@
+"""Images found in folders: one folder a class for training, any files and folders for prediction."""
+
+import os
+from collections.abc import Iterable, Iterator
+
+from .decode import IMAGE_EXTENSIONS
+from .errors import DataError
+from .image_list import ImageList
+
+SHOWN_NAMES = 5
+
+
+def scan_image_folder(root: str | os.PathLike) -> ImageList:
+    """All images below `root`, whose sub-directories are the classes: sorted names are labels 0, 1, 2, ...
+
+    Images are searched recursively and sorted by path. A class without images is an error, because leaving it out would
+    shift the labels of all classes after it.
+    """
+    root = os.fspath(root)
+    class_names = sorted(entry.name for entry in _entries(root) if entry.is_dir())
+    if not class_names:
+        raise DataError(f"{root}: expected a folder for each class, got none; or name a list file")
+    paths, labels, empty = [], [], []
+    for label, name in enumerate(class_names):
+        found = sorted(_walk(os.path.join(root, name), (_identity(root),)))
+        paths += [os.fsencode(os.path.relpath(path, root)) for path in found]
+        labels += [label] * len(found)
+        if not found:
+            empty.append(name)
+    if empty:
+        raise DataError(f"{root}: no image in class {_some(empty)}; {_looked_for()}, or remove the folder")
+    return ImageList(root, paths, labels, class_names=class_names)
+
+
+def check_same_classes(train: ImageList, val: ImageList) -> None:
+    """Raise DataError, naming the difference, if two scanned folders do not have the same classes."""
+    for here, there in ((train, val), (val, train)):
+        alone = sorted(set(here.class_names) - set(there.class_names))
+        if alone:
+            raise DataError(f"class {_some(alone)} is in {here.root} but not in {there.root}; labels would not agree")
+
+
+def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str]:
+    """The images that `paths` name: a file as it is, a folder as all images below it, sorted.
+
+    The order of `paths` is kept, and a file is taken whatever its name.
+
+    Raises:
+        DataError: nothing at a path, or no image in a folder.
+    """
+    found = []
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        path = os.fspath(path)
+        if not os.path.exists(path):
+            raise DataError(f"{path}: no such file or folder")
+        images = sorted(_walk(path)) if os.path.isdir(path) else [path]
+        if not images:
+            raise DataError(f"{path}: no image in this folder or below; {_looked_for()}")
+        found += images
+    if not found:
+        raise DataError("no images named; give files or folders")
+    return found
+
+
+def _walk(folder: str, above: tuple = ()) -> Iterator[str]:
+    """Image files below `folder`; a link back to a folder `above` it is not followed."""
+    identity = _identity(folder)
+    if identity in above:
+        return
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _walk(entry.path, (*above, identity))
+        elif entry.name.lower().endswith(IMAGE_EXTENSIONS):
+            yield entry.path
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _entries(folder: str) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror}") from None
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {len(names) - SHOWN_NAMES} more" if names[SHOWN_NAMES:] else "")
+
+
+def _looked_for() -> str:
+    return f"looked for {' '.join(IMAGE_EXTENSIONS)} in any case"

@@ -1,0 +1,134 @@
+"""The one definition of how an image becomes numbers wherever nothing is random: eval, predict, export, serving."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .errors import DataError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CROP_PCT = 0.875
+
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+# A picture 1 pixel wide and 4,000 high becomes 256 x 1,024,000: beyond this size only the crop is computed.
+MAX_RESIZED_PIXELS = 64_000_000
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Short side to `resize_size`, centre crop of `input_size`, divide by 255, normalise each channel.
+
+    `resize_size` None means int(input_size / 0.875). It is never smaller than `input_size`, so the crop always lies
+    inside the resized image. Interpolation "random" is a setting of training and means bicubic here, as in the
+    references. `exif_orientation` is for `datasets.decode`: "ignore" leaves photographs as stored, "apply" turns them.
+
+    Raises:
+        DataError: a value that cannot be used; the message names the field.
+    """
+
+    input_size: int = 224
+    resize_size: int | None = None
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    exif_orientation: str = "ignore"
+    image_backend: str = "pil"
+
+    def __post_init__(self):
+        _require(_is_int(self.input_size) and self.input_size >= 1, "input_size", "a whole number from 1", self)
+        if self.resize_size is None:
+            object.__setattr__(self, "resize_size", int(self.input_size / CROP_PCT))
+        least = f"a whole number from input_size, {self.input_size}"
+        _require(_is_int(self.resize_size) and self.resize_size >= self.input_size, "resize_size", least, self)
+        if self.interpolation == "random":
+            object.__setattr__(self, "interpolation", "bicubic")
+        _require(self.interpolation in tuple(RESAMPLING), "interpolation", f"one of {', '.join(RESAMPLING)}", self)
+        for name in ("mean", "std"):
+            _require(_is_triple(getattr(self, name)), name, "three numbers", self)
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        _require(min(self.std) > 0, "std", "three numbers above 0", self)
+        _require(self.exif_orientation in ("ignore", "apply"), "exif_orientation", "ignore or apply", self)
+        _require(self.image_backend == "pil", "image_backend", "pil", self)
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """The input of a model: an RGB image -> [3, S, S] float32."""
+        return self.normalize(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Resize and crop: an RGB image -> [S, S, 3] uint8."""
+        width, height = resized = self._resized(image.size)
+        left, top = round((width - self.input_size) / 2), round((height - self.input_size) / 2)
+        box = (left, top, left + self.input_size, top + self.input_size)
+        resampling = RESAMPLING[self.interpolation]
+        if width * height > MAX_RESIZED_PIXELS:
+            across, down = image.width / width, image.height / height
+            source = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+            image = image.resize((self.input_size, self.input_size), resampling, box=source)
+        else:
+            image = image.resize(resized, resampling).crop(box)
+        return np.asarray(image)
+
+    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        width, height = size
+        if width < height:
+            return self.resize_size, int(self.resize_size * height / width)
+        return int(self.resize_size * width / height), self.resize_size
+
+    def scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        """(x / 255 - mean) / std is x * scale + shift; both [3, 1, 1] float32, computed in float64."""
+        mean, std = np.array(self.mean).reshape(3, 1, 1), np.array(self.std).reshape(3, 1, 1)
+        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def normalize(self, pixels: np.ndarray) -> np.ndarray:
+        """[..., S, S, 3] uint8 -> [..., 3, S, S] float32."""
+        scale, shift = self.scale_and_shift()
+        normalized = np.multiply(np.moveaxis(pixels, -1, -3), scale, dtype=np.float32, order="C")
+        normalized += shift
+        return normalized
+
+    def to_dict(self) -> dict:
+        """Plain values, for a card or a checkpoint."""
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "Preprocess":
+        """The reverse of `to_dict`. Raises DataError for a field that is missing, unknown or wrong."""
+        if not isinstance(fields, dict):
+            raise DataError(f"preprocess: expected fields and values, got {fields!r}")
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in known:
+            if name not in fields:
+                raise DataError(f"preprocess.{name} is missing; the fields are {', '.join(known)}")
+        for name in fields:
+            if name not in known:
+                raise DataError(f"preprocess.{name} is unknown; the fields are {', '.join(known)}")
+        return cls(**fields)
+
+
+def _require(condition: bool, name: str, expected: str, preprocess: Preprocess) -> None:
+    if not condition:
+        raise DataError(f"preprocess.{name}: expected {expected}, got {getattr(preprocess, name)!r}")
+
+
+def _is_int(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_triple(values) -> bool:
+    return (
+        isinstance(values, tuple | list)
+        and len(values) == 3
+        and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    )
