@@ -1,4 +1,4 @@
-"""Cross entropy with integer or soft labels, always computed in float32."""
+"""Cross entropy with integer or soft labels, computed in float32, or in float64 where the logits are float64."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def cross_entropy(smoothing: float = 0.0) -> Loss:
     """
 
     def loss(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        logits = logits.astype("float32")
+        logits = logits if logits.dtype == paddle.float64 else logits.astype("float32")  # alignment runs in float64
         if labels.ndim == 2:
             return F.cross_entropy(logits, labels, soft_label=True)
         nll = F.cross_entropy(logits, labels)
