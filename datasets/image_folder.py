@@ -17,7 +17,7 @@ def scan_image_folder(root: str | os.PathLike) -> ImageList:
     shift the labels of all classes after it.
     """
     root = os.fspath(root)
-    class_names = sorted(entry.name for entry in _entries(root) if entry.is_dir())
+    class_names = sorted(entry.name for entry in _entries(root) if _is_folder(entry))
     if not class_names:
         raise DataError(f"{root}: expected a folder for each class, got none; or name a list file")
     paths, labels, empty = [], [], []
@@ -68,10 +68,15 @@ def _walk(folder: str, above: tuple = ()) -> Iterator[str]:
     if identity in above:
         return
     for entry in _entries(folder):
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(entry.path, (*above, identity))
         elif entry.name.lower().endswith(IMAGE_EXTENSIONS):
             yield entry.path
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """As `entry.is_dir()`, which raises for a link to itself."""
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 
 
 def _identity(folder: str) -> tuple[int, int]:
