@@ -347,9 +347,7 @@ class InferEngineConfig:
         "runtime; auto takes the fastest that the folder and this machine have, and says which",
         choices=("auto", "paddle", "onnxruntime", "openvino"),
     )
-    model_file: str | None = knob(
-        None, "exported folder, or a program in it: model.json, model.pdmodel, model.onnx"
-    )
+    model_file: str | None = knob(None, "exported folder, or a program in it: model.json, model.pdmodel, model.onnx")
     params_file: str | None = knob(None, "weights of a Paddle program: model.pdiparams; the card knows them")
     use_gpu: bool = knob(True, "run on a GPU; on a machine without one it runs on the CPU and says so", style="text")
     gpu_id: int = knob(0, "which GPU", low=0)

@@ -1,0 +1,1 @@
+"""An exported folder and what runs it: card, engines, predictor, benchmark report."""

@@ -1,0 +1,168 @@
+"""One class per runtime; each takes a program and answers `run(images) -> logits`, and nothing else is asked of it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import ExportedModelError, MissingDependencyError
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Switches of the runtimes. An engine that cannot do what a switch asks for refuses; it never ignores it."""
+
+    use_gpu: bool = False
+    gpu_id: int = 0
+    gpu_mem_mb: int = 8000
+    num_threads: int | None = None  # None: every core this process may use
+    precision: str = "fp32"  # fp32, fp16 or int8
+    max_batch_size: int = 1  # TensorRT builds for it
+    ir_optim: bool = True
+    onednn: bool = False
+    openvino: bool = False  # Paddle Inference hands model.pdmodel to the OpenVINO runtime in its wheel
+    tensorrt: bool = False
+
+    @property
+    def threads(self) -> int:
+        return self.num_threads or len(os.sched_getaffinity(0))
+
+
+class PaddleEngine:
+    """Paddle Inference on model.json or model.pdmodel.
+
+    `run` holds Python's lock throughout (3.3.1), so threads of one process take turns.
+    """
+
+    def __init__(self, files: Sequence[Path], options: EngineOptions):
+        try:
+            from paddle import inference
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"the paddle engine needs Paddle ({error}); pip install -r requirements.txt, or take another --engine"
+            ) from None
+        config = inference.Config(*map(str, files))
+        config.disable_glog_info()
+        config.switch_ir_optim(options.ir_optim)
+        if files[0].suffix == ".pdmodel":  # for model.json create_predictor raises: memory_optimize_pass is not found
+            config.enable_memory_optim()
+        self.description, self.device = "Paddle Inference", "cpu"
+        if options.use_gpu and _has_gpu(options.gpu_id):
+            self._use_gpu(config, options, inference.PrecisionType)
+        else:
+            self._use_cpu(config, options, inference.PrecisionType, is_pdmodel=files[0].suffix == ".pdmodel")
+        self.onednn_is_on = config.mkldnn_enabled()
+        try:
+            predictor = inference.create_predictor(config)
+        except Exception as error:  # Paddle raises RuntimeError, ValueError and OSError for a damaged program
+            reason = str(error).strip().splitlines()[-1]
+            raise ExportedModelError(f"{files[0]}: Paddle Inference cannot load it: {reason}") from None
+        self._take(predictor)
+
+    def _use_gpu(self, config, options: EngineOptions, precisions) -> None:
+        precision = {"fp32": precisions.Float32, "fp16": precisions.Half, "int8": precisions.Int8}[options.precision]
+        if options.precision == "int8" and not options.tensorrt:
+            raise MissingDependencyError("precision int8 on a GPU needs --use_tensorrt True")
+        config.enable_use_gpu(options.gpu_mem_mb, options.gpu_id, precisions.Float32 if options.tensorrt else precision)
+        self.device = "gpu"
+        self.description += f" on GPU {options.gpu_id}, {options.precision}"
+        if options.tensorrt:
+            _enable_tensorrt(config, precision, options.max_batch_size)
+            self.description += ", TensorRT"
+
+    def _use_cpu(self, config, options: EngineOptions, precisions, *, is_pdmodel: bool) -> None:
+        if options.tensorrt:
+            _enable_tensorrt(config, precisions.Float32, options.max_batch_size)
+        if options.precision == "int8":
+            raise MissingDependencyError(
+                "the paddle engine has no int8 on a CPU; take --engine onnxruntime and a folder exported with "
+                "--format onnx-int8"
+            )
+        if options.precision == "fp16" and not options.onednn:
+            raise MissingDependencyError(
+                "precision fp16 on a CPU exists only as oneDNN's bfloat16; add --enable_mkldnn True"
+            )
+        config.disable_gpu()
+        config.set_cpu_math_library_num_threads(options.threads)
+        self.description += " on CPU" + (", where it found no GPU" if options.use_gpu else "")
+        if options.openvino:
+            if not is_pdmodel:  # Paddle would silently run model.json without OpenVINO, five times slower
+                raise ExportedModelError("Paddle Inference gives only model.pdmodel to OpenVINO; name that file")
+            config.enable_openvino_engine(precisions.Float32)
+            self.description += ", OpenVINO"
+        elif options.onednn:
+            config.enable_mkldnn()
+            if options.precision == "fp16":
+                config.enable_mkldnn_bfloat16()
+            self.description += ", oneDNN" + (" bfloat16" if options.precision == "fp16" else "")
+        else:
+            config.disable_mkldnn()  # it is on by default on a CPU
+        self.description += f", {options.threads} threads"
+
+    def _take(self, predictor) -> None:
+        self._predictor = predictor
+        [self.input_name] = predictor.get_input_names()
+        [self.output_name] = predictor.get_output_names()
+        self._input = predictor.get_input_handle(self.input_name)
+        self._output = predictor.get_output_handle(self.output_name)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Logits [B, C] of `images` [B, 3, S, S] float32."""
+        self._input.reshape(images.shape)
+        self._input.copy_from_cpu(np.ascontiguousarray(images))
+        self._predictor.run()
+        return self._output.copy_to_cpu()
+
+    def clone(self) -> "PaddleEngine":
+        """An engine for another thread; the weights are shared."""
+        twin = object.__new__(PaddleEngine)
+        twin.description, twin.device, twin.onednn_is_on = self.description, self.device, self.onednn_is_on
+        twin._take(self._predictor.clone())
+        return twin
+
+
+def _has_gpu(gpu_id: int) -> bool:
+    import paddle
+
+    if not paddle.is_compiled_with_cuda() or paddle.device.cuda.device_count() == 0:
+        return False
+    num_gpus = paddle.device.cuda.device_count()
+    if gpu_id >= num_gpus:
+        raise MissingDependencyError(f"--gpu_id {gpu_id}: this machine has {num_gpus}, counted from 0")
+    return True
+
+
+def _enable_tensorrt(config, precision, max_batch_size: int) -> None:
+    try:
+        config.enable_tensorrt_engine(
+            workspace_size=1 << 30,
+            max_batch_size=max_batch_size,
+            min_subgraph_size=3,
+            precision_mode=precision,
+            use_static=False,
+            use_calib_mode=False,
+        )
+    except RuntimeError:
+        raise MissingDependencyError(
+            "this build of Paddle has no TensorRT; install paddlepaddle-gpu with TensorRT, or leave out --use_tensorrt"
+        ) from None
+
+
+ENGINES = {"paddle": PaddleEngine}
+
+# program names of the card that an engine runs, the best first
+PROGRAMS = {"paddle": ("paddle", "pdmodel")}
+
+
+def engine_programs(name: str, options: EngineOptions) -> tuple[str, ...]:
+    """Names of the card's programs that the engine called `name` runs with `options`, the best first."""
+    if name == "paddle" and options.openvino:
+        return ("pdmodel",)
+    return PROGRAMS[name]
+
+
+def create_engine(name: str, files: Sequence[Path], options: EngineOptions):
+    """The engine called `name` on the program `files` (program first, then weights)."""
+    return ENGINES[name](files, options)

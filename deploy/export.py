@@ -1,0 +1,153 @@
+"""Write an exported folder: every program is written aside, run by a real engine, and moved in only if it agrees."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .card import CARD_NAME, Card, Program, file_record, read_card, write_card
+from .engines import EngineOptions, create_engine
+from .errors import DeployError, ParityError
+from .predictor import Predictor
+from .topk import softmax
+
+TOLERANCE = 1e-5  # of probabilities, and of logits relative to the largest one
+SaveProgram = Callable[[Path], object]  # writes model.* of the network into a folder
+
+
+def export_folder(
+    folder: str | Path,
+    formats: Sequence[str],
+    card: Card,
+    save_program: SaveProgram,
+    images: Sequence[Image.Image],
+    expected_logits: np.ndarray,
+) -> Card:
+    """Write the programs called `formats`, and a card made of `card`, into `folder`; returns that card.
+
+    `expected_logits` [B, C] are what the eager model says of the RGB `images`. Nothing in `folder` changes unless every
+    program says the same.
+
+    Raises:
+        ParityError: a program disagrees beyond TOLERANCE; it is not kept.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as aside:
+        work = Path(aside)
+        programs = {name: WRITERS[name](work, save_program) for name in FORMATS if name in formats}
+        files = {file for program in programs.values() for file in program.files}
+        files |= {path.name for path in work.iterdir() if path.is_file()}
+        card = replace(
+            card,
+            programs=programs,
+            files={name: file_record(work / name) for name in sorted(files)},
+            versions=_versions(),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+        write_card(work, card)
+        for name, program in programs.items():
+            check_parity(work / program.files[0], images, expected_logits, engine=CHECKED_BY[name])
+        _move_in(work, folder, card)
+    return card
+
+
+def check_parity(
+    model_path: Path, images: Sequence[Image.Image], expected_logits: np.ndarray, *, engine: str = "paddle"
+) -> float:
+    """Largest difference between `expected_logits` and what the program, fed as its card says, makes of `images`.
+
+    Raises:
+        ParityError: beyond TOLERANCE in a probability, or in a logit relative to the largest.
+    """
+    predictor = Predictor(model_path, engine=engine)
+    logits = predictor.logits(predictor.arrays(images))
+    by_probability = np.abs(softmax(logits) - softmax(expected_logits)).max()
+    by_logit = np.abs(logits - expected_logits).max() / np.abs(expected_logits).max()
+    if not max(by_probability, by_logit) <= TOLERANCE:
+        raise ParityError(
+            f"{model_path.name} disagrees with the eager model: probabilities differ by {by_probability:.1e}, logits "
+            f"by {by_logit:.1e} of the largest (allowed {TOLERANCE:.0e}); it was removed. "
+            f"Compare the preprocessing in {CARD_NAME} with that of the checkpoint"
+        )
+    return float(by_probability)
+
+
+def check_images() -> list[Image.Image]:
+    """Four fixed pictures of unlike shape, smooth and noisy, for a gate that was given no photographs."""
+    rng = np.random.default_rng(0)
+    images = []
+    for width, height in ((500, 375), (333, 500), (224, 224), (97, 131)):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((width, height))
+        noise = rng.integers(-20, 21, (height, width, 3))
+        images.append(Image.fromarray((np.asarray(coarse) + noise).clip(0, 255).astype(np.uint8)))
+    return images
+
+
+def _write_paddle(work: Path, save_program: SaveProgram) -> Program:
+    save_program(work)
+    return _paddle_program(work, "model.json")
+
+
+def _write_pdmodel(work: Path, save_program: SaveProgram) -> Program:
+    """model.pdmodel, which shares model.pdiparams with model.json: both forms store the same bytes."""
+    from paddle.pir_utils import DygraphOldIrGuard
+
+    old = work / "pdmodel"
+    old.mkdir()
+    with DygraphOldIrGuard():  # what FLAGS_enable_pir_api=0 does before Paddle is imported
+        save_program(old)
+    for path in old.iterdir():
+        there = work / path.name
+        if there.exists() and file_record(there) != file_record(path):
+            raise DeployError(
+                f"{path.name} of model.pdmodel differs from that of model.json; export them one at a time"
+            )
+        os.replace(path, there)
+    old.rmdir()
+    return _paddle_program(work, "model.pdmodel")
+
+
+def _paddle_program(work: Path, program: str) -> Program:
+    files = (program, "model.pdiparams")
+    engine = create_engine("paddle", [work / file for file in files], EngineOptions())
+    return Program(files, engine.input_name, engine.output_name)
+
+
+WRITERS = {"paddle": _write_paddle, "pdmodel": _write_pdmodel}
+FORMATS = tuple(WRITERS)
+CHECKED_BY = {"paddle": "paddle", "pdmodel": "paddle"}
+
+
+PACKAGES = ("paddlepaddle", "numpy", "pillow", "paddle2onnx", "onnx", "onnxruntime", "openvino")
+
+
+def _versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can have a part in the answers, where installed."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def _move_in(work: Path, folder: Path, card: Card) -> None:
+    """Put the new files in place, the card last; files that only an earlier card lists are removed with it."""
+    stale = set()
+    if (folder / CARD_NAME).exists():
+        with contextlib.suppress(DeployError):  # a damaged card names nothing that could be removed safely
+            stale = set(read_card(folder, verify=False).files) - set(card.files)
+        (folder / CARD_NAME).unlink()
+    for name in card.files:
+        os.replace(work / name, folder / name)
+    for name in stale:
+        (folder / Path(name).name).unlink(missing_ok=True)
+    os.replace(work / CARD_NAME, folder / CARD_NAME)

@@ -1,0 +1,150 @@
+"""An exported folder, ready to answer: finds the program, checks it against its card, and runs images through it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from datasets.preprocess import Preprocess
+
+from .card import CARD_NAME, EXPORT_AGAIN, Card, read_card, verify_files
+from .engines import EngineOptions, create_engine, engine_programs
+from .errors import ExportedModelError
+from .topk import topk_records
+
+
+class Exported(NamedTuple):
+    """A program on disk and its card; `has_card` is False where the card is only the predecessor's defaults."""
+
+    card: Card
+    files: tuple[Path, ...]
+    has_card: bool
+
+
+def find_exported(
+    model_path: str | Path, params_path: str | Path | None, engine: str, options: EngineOptions, default_card: Card
+) -> Exported:
+    """The program that `engine` runs: of the folder `model_path`, or the file `model_path` with weights `params_path`.
+
+    Files beside a card.yaml are verified. Without one, `default_card` says how to feed the program.
+
+    Raises:
+        ExportedModelError: nothing there that the engine runs, or something that the card contradicts.
+    """
+    model_path = Path(model_path)
+    folder = model_path if model_path.is_dir() else model_path.parent
+    if not (folder / CARD_NAME).exists():
+        return _without_card(model_path, params_path, default_card)
+    card = read_card(folder, verify=False)
+    known = ", ".join(f"{name} ({program.files[0]})" for name, program in card.programs.items())
+    if model_path.is_dir():
+        wanted = engine_programs(engine, options)
+        name = next((name for name in wanted if name in card.programs), None)
+        if name is None:
+            raise ExportedModelError(
+                f"{folder}: the {engine} engine runs {' or '.join(wanted)}, the folder holds {known}; "
+                f"export the model again with --format {wanted[0]}"
+            )
+    else:
+        name = next((name for name, program in card.programs.items() if program.files[0] == model_path.name), None)
+        if name is None:
+            raise ExportedModelError(f"{model_path}: {folder / CARD_NAME} does not list it, only {known}")
+    files = card.programs[name].files
+    if params_path is not None and [Path(params_path).resolve()] != [(folder / file).resolve() for file in files[1:]]:
+        raise ExportedModelError(
+            f"--params_file {params_path}: {folder / CARD_NAME} says that {files[0]} takes "
+            f"{', '.join(files[1:]) or 'no such file'}"
+        )
+    verify_files(folder, card, files)
+    return Exported(card, tuple(folder / file for file in files), has_card=True)
+
+
+def _without_card(model_path: Path, params_path: str | Path | None, default_card: Card) -> Exported:
+    if model_path.is_dir():
+        raise ExportedModelError(
+            f"{model_path}: no {CARD_NAME} in it, so name the files: --model_file and --params_file; or {EXPORT_AGAIN}"
+        )
+    files = [model_path] if params_path is None else [model_path, Path(params_path)]
+    for file in files:
+        if not file.is_file():
+            raise ExportedModelError(f"{file}: no such file; export_model.py writes it")
+    if len(files) == 1 and model_path.suffix in (".json", ".pdmodel"):
+        raise ExportedModelError(f"{model_path}: its weights are missing; name them with --params_file")
+    return Exported(replace(default_card, model=model_path.stem), tuple(files), has_card=False)
+
+
+def predecessor_card(class_names: Sequence[str], interpolation: str = "bicubic") -> Card:
+    """How PeleeNet-paddle's infer.py feeds every model: short side 256, centre crop 224, ImageNet classes."""
+    return Card(
+        model="peleenet",
+        architecture="PeleeNet",
+        num_classes=len(class_names),
+        preprocess=Preprocess(interpolation=interpolation),
+        class_names=tuple(class_names),
+    )
+
+
+class Predictor:
+    """Images in, records out. One predictor serves one thread; `clone()` makes another on the same weights."""
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        params_path: str | Path | None = None,
+        *,
+        engine: str = "paddle",
+        options: EngineOptions | None = None,
+        default_card: Card | None = None,
+    ):
+        """Load the exported folder (or program file) at `model_path` and try it on one blank image.
+
+        Raises:
+            ExportedModelError: the program is damaged, or does not fit its card.
+            MissingDependencyError: the engine is not installed, or the machine lacks what a switch asks for.
+        """
+        options = options or EngineOptions()
+        exported = find_exported(model_path, params_path, engine, options, default_card or predecessor_card([]))
+        self.card, self.has_card = exported.card, exported.has_card
+        self.engine = create_engine(engine, exported.files, options)
+        self._try(exported.files[0])
+
+    def _try(self, program: Path) -> None:
+        side = self.card.preprocess.input_size
+        try:
+            num_classes = self.engine.run(np.zeros((1, 3, side, side), np.float32)).shape[1]
+        except Exception as error:  # each runtime has its own types for a wrong shape
+            reason = str(error).strip().splitlines()[-1]
+            raise ExportedModelError(f"{program}: does not run on a {side}x{side} image: {reason}") from None
+        if num_classes == self.card.num_classes:
+            return
+        if self.has_card:
+            raise ExportedModelError(
+                f"{program}: gives {num_classes} classes, {CARD_NAME} says {self.card.num_classes}; {EXPORT_AGAIN}"
+            )
+        self.card = replace(self.card, num_classes=num_classes, class_names=None)
+
+    def clone(self) -> "Predictor":
+        """A predictor for another thread."""
+        twin = object.__new__(Predictor)
+        twin.card, twin.has_card, twin.engine = self.card, self.has_card, self.engine.clone()
+        return twin
+
+    def arrays(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """The preprocessed batch [B, 3, S, S] float32 of RGB `images`."""
+        return np.stack([self.card.preprocess(image) for image in images])
+
+    def logits(self, arrays: np.ndarray) -> np.ndarray:
+        """Logits [B, C] of preprocessed `arrays` [B, 3, S, S]."""
+        logits = self.engine.run(arrays)
+        if not np.isfinite(logits).all():
+            raise ExportedModelError(f"{self.card.model}: the program gives nan or inf; {EXPORT_AGAIN}")
+        return logits
+
+    def predict(
+        self, images: Sequence[Image.Image], file_names: Sequence[str], k: int = 5, threshold: float = 0.0
+    ) -> list[dict]:
+        """A record for each of the RGB `images`, which run as one batch; see `topk_records`."""
+        return topk_records(self.logits(self.arrays(images)), file_names, self.card.class_names, k, threshold)

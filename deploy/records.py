@@ -1,0 +1,116 @@
+"""Records on disk: .json (one array), .jsonl (a line a record) or .csv (a row a class), written as they come."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .errors import RecordsError
+
+SUFFIXES = (".json", ".jsonl", ".csv")
+CSV_COLUMNS = ("file_name", "rank", "class_id", "score", "label_name", "error")
+
+
+def failure_record(file_name: str, reason: str) -> dict:
+    """The record of an image that could not be read: no classes, and why."""
+    return {"class_ids": [], "scores": [], "file_name": file_name, "label_names": [], "error": reason}
+
+
+class RecordWriter:
+    """Writes records to `path`, after the records `kept` from an earlier run.
+
+    A .jsonl or .csv file grows as records come, so that what a killed run has written can be read. A .json file appears
+    when it is complete.
+    """
+
+    def __init__(self, path: str | Path, kept: Iterable[dict] = ()):
+        self._path = Path(path)
+        if self._path.suffix not in SUFFIXES:
+            raise RecordsError(f"{path}: records are written to {', '.join(SUFFIXES)} files, not {self._path.suffix!r}")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        self._file = self._temporary.open("w", encoding="utf-8", newline="")
+        self._num_written = 0
+        if self._path.suffix == ".csv":
+            self._rows = csv.writer(self._file, lineterminator="\n")
+            self._rows.writerow(CSV_COLUMNS)
+        for record in kept:
+            self.write([record])
+        if self._path.suffix != ".json":
+            os.replace(self._temporary, self._path)  # the open file keeps its place under the new name
+
+    def write(self, records: Iterable[dict]) -> None:
+        """Append `records` and hand them to the operating system."""
+        for record in records:
+            if self._path.suffix == ".csv":
+                self._rows.writerows(_csv_rows(record))
+            else:
+                before = "" if self._path.suffix == ".jsonl" else "[\n" if self._num_written == 0 else ",\n"
+                after = "\n" if self._path.suffix == ".jsonl" else ""
+                self._file.write(before + json.dumps(record, ensure_ascii=False) + after)
+            self._num_written += 1
+        self._file.flush()
+
+    def __enter__(self) -> "RecordWriter":
+        return self
+
+    def __exit__(self, error_type, error, traceback) -> None:
+        if self._path.suffix == ".json" and error_type is None:
+            self._file.write("[]\n" if self._num_written == 0 else "\n]\n")
+        self._file.close()
+        if self._path.suffix == ".json":
+            if error_type is None:
+                os.replace(self._temporary, self._path)
+            else:
+                self._temporary.unlink()
+
+
+def read_records(path: str | Path) -> Iterator[dict]:
+    """The records of a file that RecordWriter wrote; of a killed run, all but the one it was writing.
+
+    Raises:
+        RecordsError: not such a file.
+    """
+    path = Path(path)
+    reader = {".json": _read_json, ".jsonl": _read_jsonl, ".csv": _read_csv}.get(path.suffix)
+    if reader is None:
+        raise RecordsError(f"{path}: records are read from {', '.join(SUFFIXES)} files, not {path.suffix!r}")
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            yield from reader(file)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordsError(f"{path}: cannot be read as records: {error}") from None
+
+
+def _read_json(file) -> Iterator[dict]:
+    yield from json.load(file)
+
+
+def _read_jsonl(file) -> Iterator[dict]:
+    for line in file:
+        if line.endswith("\n"):  # the last line of a killed run may be half a record
+            yield json.loads(line)
+
+
+def _csv_rows(record: dict) -> list[tuple]:
+    classes = zip(record["class_ids"], record["scores"], record["label_names"], strict=True)
+    rows = [(record["file_name"], rank, *one, "") for rank, one in enumerate(classes, start=1)]
+    return rows or [(record["file_name"], "", "", "", "", record.get("error", ""))]
+
+
+def _read_csv(file) -> Iterator[dict]:
+    record = None
+    for row in csv.DictReader(line for line in file if line.endswith("\n")):
+        if record is None or row["file_name"] != record["file_name"]:
+            if record is not None:
+                yield record
+            record = {"class_ids": [], "scores": [], "file_name": row["file_name"], "label_names": []}
+        if row["error"]:
+            record["error"] = row["error"]
+        elif row["rank"]:
+            record["class_ids"].append(int(row["class_id"]))
+            record["scores"].append(float(row["score"]))
+            record["label_names"].append(row["label_name"])
+    if record is not None:
+        yield record

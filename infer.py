@@ -1,0 +1,130 @@
+"""Exported folder + images -> the most probable classes, through Paddle Inference, ONNX Runtime or OpenVINO."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from configs.loader import parse, run
+from configs.schema import InferConfig, InferEngineConfig, InferImagesConfig, UsageError
+
+LABEL_LIST = Path(__file__).parent / "demo" / "imagenet1k_label_list.txt"
+BENCHMARK_LOG = "./output/auto_log.lpg"  # the predecessor's name
+
+
+def main(argv):
+    config = parse(InferConfig, argv, prog="infer.py")
+    for flag, value in (("--model_file", config.engine.model_file), ("--input_file", config.images.input_file)):
+        if not value:
+            raise UsageError(f"{flag} is missing; for example: infer.py --model_file exported --input_file photos")
+
+    from datasets.errors import DataError
+    from deploy.pipeline import answer_files, share_threads, timed_answers, with_progress
+    from deploy.records import RecordWriter
+
+    images = config.images
+    kept, paths = images_to_run(images)
+    num_batches = -(-len(paths) // images.batch_size)
+    engine, options = engine_options(config.engine, images.batch_size)
+    num_workers, options = share_threads(engine, options, 1 if images.enable_benchmark else num_batches)
+    predictor = load_predictor(config, engine, options)
+    print(f"Inference model({predictor.card.architecture})...", flush=True)
+    asked = {"batch_size": images.batch_size, "k": images.topk, "threshold": images.threshold}
+    if images.enable_benchmark:
+        report = benchmark_report(config, predictor, options, len(paths))
+        batches = timed_answers(predictor, paths, **asked, report=report)
+    else:
+        batches = answer_files(predictor, paths, **asked, num_workers=num_workers)
+    num_failures = 0
+    with RecordWriter(images.save_path, kept) if images.save_path else nullcontext() as writer:
+        for records in with_progress(batches, len(paths)):
+            if writer:
+                writer.write(records)
+            num_failures += show(records)
+    if num_failures:
+        raise DataError(f"{num_failures} of {len(paths)} images could not be read; the others were answered")
+
+
+def images_to_run(images: InferImagesConfig):
+    """The records to keep from an earlier run, and the images still to answer."""
+    from datasets.image_folder import find_images
+    from deploy.records import read_records
+
+    paths = find_images(images.input_file)
+    if not images.resume_from:
+        return (), paths
+    done = {record["file_name"] for record in read_records(images.resume_from) if "error" not in record}
+    kept = (record for record in read_records(images.resume_from) if "error" not in record)
+    print(f"{len(done)} images are answered in {images.resume_from}", file=sys.stderr)
+    return kept, [path for path in paths if path not in done]
+
+
+def engine_options(flags: InferEngineConfig, batch_size: int):
+    from deploy.engines import EngineOptions
+
+    return flags.engine, EngineOptions(
+        use_gpu=flags.use_gpu,
+        gpu_id=flags.gpu_id,
+        gpu_mem_mb=flags.gpu_mem,
+        num_threads=flags.cpu_threads,
+        precision=flags.precision,
+        max_batch_size=batch_size,
+        ir_optim=flags.ir_optim,
+        onednn=flags.enable_mkldnn,
+        openvino=flags.enable_openvino,
+        tensorrt=flags.use_tensorrt,
+    )
+
+
+def load_predictor(config: InferConfig, engine: str, options):
+    """The predictor that the flags describe; what it runs on, and what it assumes, is said on stderr."""
+    from datasets.labels import read_label_names
+    from deploy.predictor import Predictor, predecessor_card
+
+    flags, images = config.engine, config.images
+    label_names = read_label_names(images.label_list or LABEL_LIST)
+    default_card = predecessor_card(label_names, images.train_interpolation)
+    predictor = Predictor(
+        flags.model_file, flags.params_file, engine=engine, options=options, default_card=default_card
+    )
+    print(f"engine: {predictor.engine.description}", file=sys.stderr)
+    if not predictor.has_card:
+        print(
+            f"no card.yaml beside {flags.model_file}: short side 256, centre crop 224, {interpolation}", file=sys.stderr
+        )
+    return predictor
+
+
+def benchmark_report(config: InferConfig, predictor, options, num_images: int):
+    from deploy.report import BenchmarkReport, Conditions
+
+    return BenchmarkReport(
+        Conditions(
+            model_name=predictor.card.architecture,
+            engine=predictor.engine.description,
+            device=predictor.engine.device,
+            precision=options.precision,
+            batch_size=config.images.batch_size,
+            input_size=predictor.card.preprocess.input_size,
+            num_images=num_images,
+            ir_optim=options.ir_optim,
+            tensorrt=options.tensorrt,
+            onednn=predictor.engine.onednn_is_on,
+            num_threads=options.threads,
+        ),
+        save_path=BENCHMARK_LOG,
+    )
+
+
+def show(records: list[dict]) -> int:
+    """Print a batch: what was answered as one list on stdout, each failure on stderr; returns the failures."""
+    answered = [record for record in records if "error" not in record]
+    if answered:
+        print(answered, flush=True)
+    failures = [record for record in records if "error" in record]
+    for record in failures:
+        print(f"error: {record['file_name']}: {record['error']}", file=sys.stderr, flush=True)
+    return len(failures)
+
+
+if __name__ == "__main__":
+    run(main)
