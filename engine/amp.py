@@ -21,8 +21,11 @@ class Precision(NamedTuple):
         return paddle.amp.GradScaler(enable=self.dtype == "float16", init_loss_scaling=2.0**16)
 
 
+FLOAT32 = Precision()
+
+
 def choose_precision(use_amp: bool, dtype: str = "float16") -> tuple[Precision, str]:
     """The precision to train in, and a sentence for the log if that is not what was asked for."""
     if use_amp and not paddle.get_device().startswith("gpu"):
-        return Precision(), "mixed precision is ignored: it needs a GPU, and this run is on a CPU"
-    return Precision(dtype if use_amp else "float32"), ""
+        return FLOAT32, "mixed precision is ignored: it needs a GPU, and this run is on a CPU"
+    return Precision(dtype) if use_amp else FLOAT32, ""

@@ -1,0 +1,139 @@
+"""Several processes that train one model: who is who, and the few things they tell each other.
+
+Everything works under `python -m paddle.distributed.launch` on GPUs (nccl) and on CPUs (gloo). In a single process the
+functions below return what they are given.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+from paddle import distributed as dist
+from paddle import nn
+
+from .errors import DiskError, MissingDependencyError
+
+
+class Ranks(NamedTuple):
+    """This process's number, and how many there are."""
+
+    rank: int = 0
+    world: int = 1
+
+
+def choose_device(name: str = "auto") -> str:
+    """Run on `auto`, `cpu`, `gpu` or `gpu:N`; returns Paddle's name of the device.
+
+    `auto` is a GPU where Paddle sees one. Under the launcher `gpu` is the rank's own. MissingDependencyError if a GPU
+    is asked for where there is none.
+    """
+    num_gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if name == "auto":
+        name = "gpu" if num_gpus else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "gpu") or (index and not index.isdecimal()) or name.startswith("cpu:"):
+        raise MissingDependencyError(f"unknown device {name!r}; known devices: auto, cpu, gpu, gpu:N")
+    if kind == "gpu" and not paddle.is_compiled_with_cuda():
+        raise MissingDependencyError(
+            f"--device {name} needs a GPU build of Paddle and this is the CPU build; "
+            "use --device cpu, or install requirements-gpu.txt instead of requirements.txt"
+        )
+    if kind == "gpu" and int(index or 0) >= num_gpus:
+        raise MissingDependencyError(f"--device {name}: Paddle sees {num_gpus} GPUs; check CUDA_VISIBLE_DEVICES")
+    return paddle.set_device(name)
+
+
+def init_ranks() -> Ranks:
+    """Join the other processes of the launcher, after `choose_device`; alone, there is nothing to do."""
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) == 1:
+        return Ranks()
+    if not paddle.get_device().startswith("gpu"):
+        os.environ.setdefault("PADDLE_DISTRI_BACKEND", "gloo")
+    dist.init_parallel_env()
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def wrap_model(model: nn.Layer, ranks: Ranks) -> nn.Layer:
+    """The same model, with gradients averaged over the ranks in every backward pass."""
+    return model if ranks.world == 1 else paddle.DataParallel(model)
+
+
+def no_sync(network: nn.Layer) -> AbstractContextManager:
+    """Within it the gradients stay on their rank: only the last micro-batch of a step needs to exchange them."""
+    return network.no_sync() if isinstance(network, paddle.DataParallel) else nullcontext()
+
+
+def world_size() -> int:
+    """The number of ranks that talk to each other."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def sum_over_ranks(array: np.ndarray) -> np.ndarray:
+    """The sum of every rank's array, of equal shape, in float64: exact for counts up to 2^53."""
+    array = np.asarray(array, np.float64)
+    if world_size() == 1:
+        return array
+    tensor = paddle.to_tensor(array.reshape(-1), dtype="float64")
+    dist.all_reduce(tensor)
+    return tensor.numpy().reshape(array.shape)
+
+
+def gather_rows(row: np.ndarray) -> np.ndarray:
+    """Every rank's row [N] of float64 numbers as [world, N] on every rank; N is the same everywhere."""
+    rows = np.zeros((world_size(), len(row)))
+    rows[dist.get_rank() if world_size() > 1 else 0] = row
+    return sum_over_ranks(rows)
+
+
+def gather_objects(value: object) -> list:
+    """Every rank's value, on every rank; for what is rare and small, like file names in an error."""
+    if world_size() == 1:
+        return [value]
+    values = []
+    dist.all_gather_object(values, value)
+    return values
+
+
+def any_rank(flag: bool) -> bool:
+    """True on all ranks if it is on one."""
+    return bool(sum_over_ranks(np.array([flag]))[0] > 0)
+
+
+def broadcast_model(model: nn.Layer) -> None:
+    """Give every rank the batch-norm statistics of rank 0, in one message, before the model is evaluated.
+
+    Trainable parameters are equal on all ranks anyway. The statistics differ, each rank having seen its own images;
+    rank 0's are the model's, and only evaluation and saving ever look at them.
+    """
+    if world_size() == 1:
+        return
+    statistics = [tensor for tensor in model.state_dict().values() if tensor.stop_gradient]
+    if not statistics:
+        return
+    with paddle.no_grad():
+        fused = paddle.concat([tensor.reshape([-1]).astype("float32") for tensor in statistics])
+        dist.broadcast(fused, src=0)
+        for tensor, part in zip(statistics, fused.split([tensor.size for tensor in statistics]), strict=True):
+            tensor.set_value(part.reshape(tensor.shape).astype(tensor.dtype))
+
+
+def barrier() -> None:
+    """Wait for all ranks; on CPUs at most 30 s, after which gloo gives up."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def on_first_rank(work: Callable[[], None]) -> None:
+    """Rank 0 does the work, mostly writing a file, and all ranks leave together: DiskError on all if it failed on it."""
+    error = None
+    if world_size() == 1 or dist.get_rank() == 0:
+        try:
+            work()
+        except DiskError as failure:
+            error = failure
+    has_failed = any_rank(error is not None)  # the others wait here
+    if has_failed:
+        raise error or DiskError("rank 0 could not write a file; its message says which and why")

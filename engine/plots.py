@@ -1,0 +1,85 @@
+"""Pictures of a run: the curves of its log.txt, and a sheet of images with what the model said of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from .errors import EngineError, MissingDependencyError
+from .log import read_records
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# key in log.txt -> (panel, name in the legend)
+CURVES = {
+    "train_loss": ("loss", "training"),
+    "test_loss": ("loss", "validation"),
+    "test_loss_ema": ("loss", "validation, averaged weights"),
+    "test_acc1": ("accuracy (%)", "top 1"),
+    "test_acc5": ("accuracy (%)", "top 5"),
+    "test_acc1_ema": ("accuracy (%)", "top 1, averaged weights"),
+}
+
+
+def plot_curves(log_file: str | Path, picture: str | Path) -> Path:
+    """Loss and accuracy by epoch, from a log.txt to a PNG."""
+    pyplot = _pyplot()
+    records = read_records(log_file)
+    if not records:
+        raise EngineError(f"{log_file} holds no epoch to draw; it is written at the end of each epoch")
+    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for axes, panel in zip(panels, ("loss", "accuracy (%)"), strict=True):
+        for key, (its_panel, name) in CURVES.items():
+            points = [(record["epoch"], record[key]) for record in records if key in record]
+            if its_panel == panel and points:
+                axes.plot(
+                    *zip(*points, strict=True), marker="o" if len(points) < 30 else None, markersize=3, label=name
+                )
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(panel)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _save(figure, picture)
+
+
+def plot_predictions(
+    images: Sequence["Image.Image"],
+    captions: Sequence[str],
+    picture: str | Path,
+    *,
+    is_correct: Sequence[bool] | None = None,
+    columns: int = 6,
+) -> Path:
+    """A sheet of images, each above its caption; green if the prediction is correct, red if not, black if unknown."""
+    pyplot = _pyplot()
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure, panels = pyplot.subplots(
+        rows, columns, figsize=(2 * columns, 2.4 * rows), squeeze=False, layout="constrained"
+    )
+    for axes in panels.flat:
+        axes.axis("off")
+    colours = ["black"] * len(images) if is_correct is None else ["green" if c else "red" for c in is_correct]
+    for axes, image, caption, colour in zip(panels.flat, images, captions, colours, strict=False):
+        axes.imshow(image, interpolation="nearest" if max(image.size) < 64 else "antialiased")
+        axes.set_title(caption, fontsize=8, color=colour, wrap=True)
+    return _save(figure, picture)
+
+
+def _pyplot() -> ModuleType:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingDependencyError("pictures need matplotlib: pip install matplotlib") from error
+    matplotlib.use("Agg")  # draws into files, also where there is no screen
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure, picture: str | Path) -> Path:
+    figure.savefig(picture, dpi=120)
+    _pyplot().close(figure)
+    return Path(picture)

@@ -1,0 +1,117 @@
+"""Everything that survives a restart, as one object; what is not a field here is computed anew."""
+
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.optimizer import Optimizer
+
+from .checkpoint import read_checkpoint, set_weights, write_checkpoint
+from .distributed import world_size
+from .ema import Ema
+from .errors import CheckpointError
+from .log import Meter
+from .optim import optimizer_arrays, set_optimizer_arrays
+
+
+class TrainState:
+    """The objects in training and the numbers beside them.
+
+    `info` is what the run wants kept with the weights (flags, class names, hash of the config): plain JSON values.
+    There is no random state: every draw is a function of (seed, epoch, step, rank), so one file serves all ranks.
+    """
+
+    def __init__(
+        self,
+        model: nn.Layer,
+        optimizer: Optimizer,
+        *,
+        ema: Ema | None = None,
+        scaler: paddle.amp.GradScaler | None = None,
+        info: dict | None = None,
+    ):
+        self.model = model
+        self.optimizer = optimizer
+        self.ema = ema
+        self.scaler = scaler or paddle.amp.GradScaler(enable=False)
+        self.info = info or {}
+        self.next_epoch = 0
+        self.next_step = 0  # of next_epoch: a step is one update of the weights
+        self.best_top1_percent = 0.0
+        self.best_top1_ema_percent = 0.0
+        self.lr_meter = Meter()  # of the steps done in next_epoch
+        self.loss_meter = Meter()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Stand before the first step of `epoch`."""
+        self.next_epoch, self.next_step = epoch, 0
+        self.lr_meter, self.loss_meter = Meter(), Meter()
+
+    def save(self, path: str | Path) -> None:
+        """Write one file (DiskError if it cannot be written); rank 0 does it for all."""
+        sections = {
+            "model": {name: tensor.numpy() for name, tensor in self.model.state_dict().items()},
+            "model_ema": self.ema.arrays() if self.ema else {},
+            "optimizer": optimizer_arrays(self.optimizer, self.model),
+        }
+        tensors = {f"{section}/{name}": a for section, arrays in sections.items() for name, a in arrays.items()}
+        meta = {
+            "next_epoch": self.next_epoch,
+            "next_step": self.next_step,
+            "epoch": self.next_epoch - (self.next_step == 0),  # the last one begun, as the predecessor counts
+            "best_top1_percent": self.best_top1_percent,
+            "best_top1_ema_percent": self.best_top1_ema_percent,
+            "lr_meter": self.lr_meter.to_dict(),
+            "loss_meter": self.loss_meter.to_dict(),
+            "scaler": {key: np.asarray(value).tolist() for key, value in self.scaler.state_dict().items()},
+            "environment": environment(),
+            "info": self.info,
+        }
+        write_checkpoint(path, tensors, meta)
+
+    def restore(self, path: str | Path, log: Callable[[str], None] = print) -> None:
+        """Continue from a file of `save`; CheckpointError if it does not fit, before anything is changed but the model.
+
+        What may make the continuation differ from the uninterrupted run in the last bits is logged.
+        """
+        checkpoint = read_checkpoint(path)
+        meta = checkpoint.meta
+        try:
+            lr_meter, loss_meter = Meter.from_dict(meta["lr_meter"]), Meter.from_dict(meta["loss_meter"])
+            numbers = {name: meta[name] for name in PLAIN_NUMBERS}
+        except KeyError as error:
+            raise CheckpointError(f"{path} lacks the entry {error}: not a state of training of this version") from error
+        set_weights(self.model, checkpoint.section("model"), source=path)
+        set_optimizer_arrays(self.optimizer, self.model, checkpoint.section("optimizer"), source=path)
+        if self.ema and (average := checkpoint.section("model_ema")):
+            self.ema.load(average, source=path)
+        elif self.ema:
+            log(f"{path} has no moving average: it starts from the weights of the model")
+            self.ema.restart()
+        if meta["scaler"]:
+            self.scaler.load_state_dict({k: np.array(v) if k == "scale" else v for k, v in meta["scaler"].items()})
+        self.lr_meter, self.loss_meter = lr_meter, loss_meter
+        for name, value in numbers.items():
+            setattr(self, name, value)
+        for name, now in environment().items():
+            if (then := meta["environment"].get(name)) != now:
+                log(f"{path} was written with {name} {then}, this run has {now}: the last bits may differ")
+
+
+PLAIN_NUMBERS = ("next_epoch", "next_step", "best_top1_percent", "best_top1_ema_percent")
+
+
+def environment() -> dict[str, str | int]:
+    """What can change the last bits of a result on the same command line."""
+    return {
+        "paddle": paddle.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": paddle.get_device().split(":")[0],
+        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+        "ranks": world_size(),
+    }

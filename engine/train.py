@@ -1,0 +1,165 @@
+"""One epoch of training."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from .amp import FLOAT32, Precision
+from .distributed import Ranks, gather_objects, gather_rows, no_sync
+from .errors import NonFiniteLossError, Preempted
+from .log import Logger, Pace
+from .losses import Loss
+from .preemption import Preemption
+from .schedule import LearningRate
+from .state import TrainState
+
+ALONE = Ranks()
+
+
+def train_epoch(
+    state: TrainState,
+    network: nn.Layer,
+    batches: Iterable,
+    *,
+    loss_fn: Loss,
+    learning_rate: LearningRate,
+    steps_per_epoch: int,
+    accum_iter: int = 1,
+    seed: int = 0,
+    ranks: Ranks = ALONE,
+    precision: Precision = FLOAT32,
+    logger: Logger,
+    path_of: Callable[[int], str] = str,
+    log_every: int = 20,
+    look_every: int | None = None,
+    save: Callable[[], None] | None = None,
+    save_steps: int | None = None,
+    preemption: Preemption | None = None,
+) -> None:
+    """Train from `state.next_step` to the end of the epoch; the means of the epoch are then in the state's meters.
+
+    `network` is `state.model`, or that wrapped by `wrap_model`. `batches` are micro-batches from `state.next_step` on,
+    `accum_iter` for each step: images, labels (int64 [b] or float32 [b, C]), indices. `path_of` names an image by its
+    index. `save` writes a checkpoint (the function sees to it that rank 0 does), every `save_steps` steps and when a
+    signal came. Every `look_every` steps the losses are fetched from the device and the ranks compare notes: looking
+    costs nothing on a CPU (default 1) and waits for the device on a GPU (default `log_every`).
+
+    Raises NonFiniteLossError and Preempted, each on all ranks at the same step.
+    """
+    epoch = state.next_epoch
+    look_every = look_every or (1 if paddle.get_device() == "cpu" else log_every)
+    pace = Pace(logger, f"Epoch: [{epoch}]", steps_per_epoch, log_every=log_every, first_step=state.next_step)
+    unseen: list[Step] = []
+    network.train()
+    for step, micro_batches in enumerate(pace.timed(_groups(batches, accum_iter)), start=state.next_step):
+        lr = learning_rate(epoch, step, steps_per_epoch)
+        state.optimizer.set_lr(lr)
+        loss = paddle.zeros([])
+        for micro, batch in enumerate(micro_batches):
+            paddle.seed(step_seed(seed, epoch, step * accum_iter + micro, ranks.rank))
+            with no_sync(network) if micro < accum_iter - 1 else nullcontext():
+                with precision.autocast():
+                    part = loss_fn(network(batch.images), batch.labels) / accum_iter
+                state.scaler.scale(part).backward()
+            loss += part.detach()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.clear_grad()
+        if state.ema:
+            state.ema.update()
+        state.next_step = step + 1
+        unseen.append(Step(step, lr, loss, [batch.indices for batch in micro_batches]))
+
+        is_save_step = bool(save and save_steps and state.next_step % save_steps == 0)
+        if pace.is_due or is_save_step or state.next_step % look_every == 0:
+            is_stopped = look(state, unseen, path_of, preemption, check_weights=pace.is_due or is_save_step)
+            if is_save_step or (is_stopped and save):
+                save()
+            if is_stopped:
+                raise Preempted(_farewell(epoch, state.next_step, is_saved=save is not None))
+        pace.step_done(f"lr: {lr:.6f}  loss: {state.loss_meter}")
+    assert state.next_step == steps_per_epoch, f"{state.next_step} steps in an epoch of {steps_per_epoch}"
+    pace.finish()
+    logger.line(f"Averaged stats: lr: {state.lr_meter.mean:.6f}  loss: {state.loss_meter}")
+
+
+class Step(NamedTuple):
+    """A finished step whose loss is still on the device."""
+
+    step: int
+    lr: float
+    loss: paddle.Tensor
+    indices: list[np.ndarray]
+
+
+def step_seed(seed: int, epoch: int, iteration: int, rank: int) -> int:
+    """The seed of everything random in a forward pass, such as dropout: a function of place, never of history."""
+    return int(np.random.SeedSequence((seed, epoch, iteration, rank)).generate_state(1)[0])
+
+
+def _groups(batches: Iterable, size: int) -> Iterator[list]:
+    iterator = iter(batches)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+def look(
+    state: TrainState,
+    unseen: list[Step],
+    path_of: Callable[[int], str],
+    preemption: Preemption | None,
+    *,
+    check_weights: bool,
+) -> bool:
+    """Fetch the losses of the unseen steps into the meters; True if a rank was asked to stop.
+
+    One message between the ranks carries the losses, the state of the weights and the signals, so all ranks take the
+    same decision at the same step. The meters hold means over the ranks.
+    """
+    losses = paddle.stack([step.loss for step in unseen]).numpy().astype(np.float64)
+    is_broken = check_weights and not weights_are_finite(state.model)
+    notes = gather_rows(np.array([*losses, is_broken, preemption is not None and preemption.requested]))
+    losses, is_broken, is_stopped = notes[:, :-2], notes[:, -2], notes[:, -1]  # [world, n], [world], [world]
+    if not np.isfinite(losses).all() or is_broken.any():
+        raise NonFiniteLossError(_complaint(state.next_epoch, unseen, losses, path_of))
+    for step, loss in zip(unseen, losses.mean(axis=0), strict=True):
+        state.lr_meter.add(step.lr)
+        state.loss_meter.add(float(loss))
+    unseen.clear()
+    return bool(is_stopped.any())
+
+
+@paddle.no_grad()
+def weights_are_finite(model: nn.Layer) -> bool:
+    """Checked before every save: a gradient can be infinite while its loss was finite."""
+    return bool(paddle.stack([t.isfinite().all() for t in model.state_dict().values()]).all().item())
+
+
+def _complaint(epoch: int, unseen: list[Step], losses: np.ndarray, path_of: Callable[[int], str]) -> str:
+    """Names the first bad step and the images that its bad ranks had; every rank takes part and says the same."""
+    bad_steps = np.flatnonzero(~np.isfinite(losses).all(axis=0))
+    which = int(bad_steps[0]) if len(bad_steps) else -1
+    step = unseen[which]
+    every_name = gather_objects([path_of(int(index)) for indices in step.indices for index in indices])
+    bad_ranks = np.flatnonzero(~np.isfinite(losses[:, which])).tolist()
+    if bad_ranks:
+        what = f"the loss is {losses[bad_ranks[0], which]} on rank {bad_ranks[0]}"
+    else:
+        what = "the loss is finite but the weights no longer are"
+    names = [name for rank in bad_ranks or range(len(every_name)) for name in every_name[rank]]
+    return (
+        f"{what} in epoch {epoch}, step {step.step}, learning rate {step.lr:g}; nothing was saved since, the last "
+        f"checkpoint is good.\nTry a smaller --lr, a longer --warmup_epochs, --clip_grad 1 or no --use_amp; "
+        f"or look at the images of that step:\n{', '.join(names[:8])}{f' and {len(names) - 8} more' * (len(names) > 8)}"
+    )
+
+
+def _farewell(epoch: int, next_step: int, *, is_saved: bool) -> str:
+    if not is_saved:
+        return f"stopped by a signal before epoch {epoch}, step {next_step}; nothing is saved without --output_dir"
+    return f"stopped by a signal before epoch {epoch}, step {next_step}; saved: go on with --resume auto"
