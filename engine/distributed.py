@@ -127,7 +127,7 @@ def barrier() -> None:
 
 
 def on_first_rank(work: Callable[[], None]) -> None:
-    """Rank 0 does the work, mostly writing a file, and all ranks leave together: DiskError on all if it failed on it."""
+    """Rank 0 does the work, mostly writing a file, and all ranks leave together: if it failed, with a DiskError."""
     error = None
     if world_size() == 1 or dist.get_rank() == 0:
         try:

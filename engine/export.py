@@ -6,24 +6,26 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
+SUFFIXES = (".json", ".pdmodel", ".pdiparams", ".pdiparams.info")
+
 
 def export_program(model: nn.Layer, input_size: int, folder: str | Path, name: str = "model") -> list[Path]:
-    """Write the model in evaluation mode, images [any, 3, S, S] float32 -> logits, and return the files.
+    """Write the model in evaluation mode, images x [any, 3, S, S] float32 -> logits, and return the files.
 
     These are `name.json` and `name.pdiparams`; or, if the environment had FLAGS_enable_pir_api=0 before Paddle was
-    imported, `name.pdmodel`, `name.pdiparams` and `name.pdiparams.info`. The model itself stays as it was.
+    imported, `name.pdmodel`, `name.pdiparams` and `name.pdiparams.info`. Older ones of that name go: half of them
+    would not fit the new ones. The model itself stays as it was.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    was_training, forward = model.training, model.forward
+    files = [folder / (name + suffix) for suffix in SUFFIXES]
+    for file in files:
+        file.unlink(missing_ok=True)
+    was_training = model.training
     model.eval()
-    images = InputSpec([None, 3, input_size, input_size], "float32", "x")
-    try:
-        paddle.jit.save(paddle.jit.to_static(model, input_spec=[images], full_graph=True), str(folder / name))
-    finally:
-        model.forward = forward  # to_static exchanges it in place
-        if was_training:
-            model.train()
-    return sorted(
-        path for path in folder.glob(f"{name}.*") if path.suffix in (".json", ".pdmodel", ".pdiparams", ".info")
+    paddle.jit.save(
+        model, str(folder / name), input_spec=[InputSpec([None, 3, input_size, input_size], "float32", "x")]
     )
+    if was_training:
+        model.train()
+    return [file for file in files if file.exists()]

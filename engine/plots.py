@@ -1,5 +1,6 @@
 """Pictures of a run: the curves of its log.txt, and a sheet of images with what the model said of them."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -61,10 +62,11 @@ def plot_predictions(
     )
     for axes in panels.flat:
         axes.axis("off")
-    colours = ["black"] * len(images) if is_correct is None else ["green" if c else "red" for c in is_correct]
+    colours = ["black"] * len(images) if is_correct is None else ["tab:green" if c else "tab:red" for c in is_correct]
     for axes, image, caption, colour in zip(panels.flat, images, captions, colours, strict=False):
-        axes.imshow(image, interpolation="nearest" if max(image.size) < 64 else "antialiased")
-        axes.set_title(caption, fontsize=8, color=colour, wrap=True)
+        axes.imshow(image, cmap="gray", interpolation="nearest" if max(image.size) < 64 else "antialiased")
+        lines = [textwrap.shorten(line, 28, placeholder="...") for line in caption.splitlines()]
+        axes.set_title("\n".join(lines), fontsize=8, color=colour)
     return _save(figure, picture)
 
 
