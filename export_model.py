@@ -1,4 +1,4 @@
-"""Weights -> an exported folder: Paddle and ONNX programs, checked against the eager model, and the card beside them."""
+"""Weights -> an exported folder: Paddle and ONNX programs, checked against the eager model, and their card."""
 
 from pathlib import Path
 
@@ -25,12 +25,11 @@ def main(argv):
 
     from functools import partial
 
-    from engine.export import export_program
-
     from datasets.preprocess import Preprocess
     from deploy.card import Card
     from deploy.export import export_folder
     from engine.checkpoint import load_weights, set_weights
+    from engine.export import export_program
     from models import create_model
 
     weights = load_weights(config.weights.resume, ema=config.weights.use_ema)
@@ -70,8 +69,8 @@ def find_class_names(config: ExportConfig, meta: dict) -> tuple[str, ...] | None
     num_classes = config.model.nb_classes
     if config.export.label_list:
         return tuple(read_label_names(config.export.label_list, num_classes))
-    if meta.get("class_names"):
-        return tuple(meta["class_names"])
+    if meta.get("info", {}).get("class_names"):
+        return tuple(meta["info"]["class_names"])
     return tuple(read_label_names(LABEL_LIST, num_classes)) if num_classes == 1000 else None
 
 

@@ -59,9 +59,11 @@ def images_to_run(images: InferImagesConfig):
 
 
 def engine_options(flags: InferEngineConfig, batch_size: int):
+    """The runtime and its switches."""
     from deploy.engines import EngineOptions
+    from deploy.predictor import choose_engine
 
-    return flags.engine, EngineOptions(
+    options = EngineOptions(
         use_gpu=flags.use_gpu,
         gpu_id=flags.gpu_id,
         gpu_mem_mb=flags.gpu_mem,
@@ -73,6 +75,7 @@ def engine_options(flags: InferEngineConfig, batch_size: int):
         openvino=flags.enable_openvino,
         tensorrt=flags.use_tensorrt,
     )
+    return choose_engine(flags.model_file, options) if flags.engine == "auto" else (flags.engine, options)
 
 
 def load_predictor(config: InferConfig, engine: str, options):
@@ -88,9 +91,7 @@ def load_predictor(config: InferConfig, engine: str, options):
     )
     print(f"engine: {predictor.engine.description}", file=sys.stderr)
     if not predictor.has_card:
-        print(
-            f"no card.yaml beside {flags.model_file}: short side 256, centre crop 224, {interpolation}", file=sys.stderr
-        )
+        print(f"{flags.model_file} has no card.yaml: images are fed as {predictor.card.preprocess}", file=sys.stderr)
     return predictor
 
 

@@ -1,5 +1,7 @@
 """One class per runtime; each takes a program and answers `run(images) -> logits`, and nothing else is asked of it."""
 
+import copy
+import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ExportedModelError, MissingDependencyError
+from .errors import EngineOptionError, ExportedModelError, MissingDependencyError
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,7 @@ class PaddleEngine:
     """
 
     def __init__(self, files: Sequence[Path], options: EngineOptions):
-        try:
-            from paddle import inference
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"the paddle engine needs Paddle ({error}); pip install -r requirements.txt, or take another --engine"
-            ) from None
+        inference = _import("paddle.inference", "paddle")
         config = inference.Config(*map(str, files))
         config.disable_glog_info()
         config.switch_ir_optim(options.ir_optim)
@@ -57,14 +54,13 @@ class PaddleEngine:
         try:
             predictor = inference.create_predictor(config)
         except Exception as error:  # Paddle raises RuntimeError, ValueError and OSError for a damaged program
-            reason = str(error).strip().splitlines()[-1]
-            raise ExportedModelError(f"{files[0]}: Paddle Inference cannot load it: {reason}") from None
+            raise ExportedModelError(f"{files[0]}: Paddle Inference cannot load it: {_last_line(error)}") from None
         self._take(predictor)
 
     def _use_gpu(self, config, options: EngineOptions, precisions) -> None:
         precision = {"fp32": precisions.Float32, "fp16": precisions.Half, "int8": precisions.Int8}[options.precision]
         if options.precision == "int8" and not options.tensorrt:
-            raise MissingDependencyError("precision int8 on a GPU needs --use_tensorrt True")
+            raise EngineOptionError("--precision int8 on a GPU needs --use_tensorrt True")
         config.enable_use_gpu(options.gpu_mem_mb, options.gpu_id, precisions.Float32 if options.tensorrt else precision)
         self.device = "gpu"
         self.description += f" on GPU {options.gpu_id}, {options.precision}"
@@ -76,13 +72,13 @@ class PaddleEngine:
         if options.tensorrt:
             _enable_tensorrt(config, precisions.Float32, options.max_batch_size)
         if options.precision == "int8":
-            raise MissingDependencyError(
+            raise EngineOptionError(
                 "the paddle engine has no int8 on a CPU; take --engine onnxruntime and a folder exported with "
                 "--format onnx-int8"
             )
         if options.precision == "fp16" and not options.onednn:
-            raise MissingDependencyError(
-                "precision fp16 on a CPU exists only as oneDNN's bfloat16; add --enable_mkldnn True"
+            raise EngineOptionError(
+                "--precision fp16 on a CPU exists only as oneDNN's bfloat16; add --enable_mkldnn True"
             )
         config.disable_gpu()
         config.set_cpu_math_library_num_threads(options.threads)
@@ -117,8 +113,7 @@ class PaddleEngine:
 
     def clone(self) -> "PaddleEngine":
         """An engine for another thread; the weights are shared."""
-        twin = object.__new__(PaddleEngine)
-        twin.description, twin.device, twin.onednn_is_on = self.description, self.device, self.onednn_is_on
+        twin = copy.copy(self)
         twin._take(self._predictor.clone())
         return twin
 
@@ -150,19 +145,115 @@ def _enable_tensorrt(config, precision, max_batch_size: int) -> None:
         ) from None
 
 
-ENGINES = {"paddle": PaddleEngine}
+class OnnxRuntimeEngine:
+    """ONNX Runtime on model.onnx or model_int8.onnx, on the CPU. Paddle is not imported."""
 
-# program names of the card that an engine runs, the best first
-PROGRAMS = {"paddle": ("paddle", "pdmodel")}
+    device, onednn_is_on = "cpu", False
+
+    def __init__(self, files: Sequence[Path], options: EngineOptions):
+        ort = _import("onnxruntime", "onnxruntime")
+        _refuse_paddle_switches("onnxruntime", options)
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads, settings.inter_op_num_threads = options.threads, 1
+        if not options.ir_optim:
+            settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            self._session = ort.InferenceSession(files[0], settings, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no common base
+            raise ExportedModelError(f"{files[0]}: ONNX Runtime cannot load it: {_last_line(error)}") from None
+        [self._input_name] = [value.name for value in self._session.get_inputs()]
+        self.description = f"ONNX Runtime {ort.__version__} on CPU, {options.precision}, {options.threads} threads"
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Logits [B, C] of `images` [B, 3, S, S] float32."""
+        return self._session.run(None, {self._input_name: images})[0]
+
+    def clone(self) -> "OnnxRuntimeEngine":
+        """Itself: a session may run in many threads at once."""
+        return self
+
+
+class OpenVinoEngine:
+    """OpenVINO on model.onnx, model_int8.onnx or model.pdmodel, on the CPU. Paddle is not imported."""
+
+    device, onednn_is_on = "cpu", False
+
+    def __init__(self, files: Sequence[Path], options: EngineOptions):
+        openvino = _import("openvino", "openvino")
+        _refuse_paddle_switches("openvino", options)
+        core = openvino.Core()
+        try:
+            model = core.read_model(*files)
+            settings = {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": options.threads,
+                "INFERENCE_PRECISION_HINT": "f32",  # by default it takes bfloat16 where the CPU has it
+            }
+            self._compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise ExportedModelError(f"{files[0]}: OpenVINO cannot load it: {_last_line(error)}") from None
+        self._request = self._compiled.create_infer_request()
+        self.description = (
+            f"OpenVINO {openvino.__version__.split('-')[0]} on CPU, {options.precision}, {options.threads} threads"
+        )
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Logits [B, C] of `images` [B, 3, S, S] float32."""
+        [logits] = self._request.infer([images]).values()
+        return logits.copy()  # the request owns the memory and writes the next answer into it
+
+    def clone(self) -> "OpenVinoEngine":
+        """An engine for another thread; the compiled model is shared."""
+        twin = copy.copy(self)
+        twin._request = self._compiled.create_infer_request()
+        return twin
+
+
+ENGINES = {"paddle": PaddleEngine, "onnxruntime": OnnxRuntimeEngine, "openvino": OpenVinoEngine}
+
+# programs of the card that an engine runs, the best first
+PROGRAMS = {"paddle": ("paddle", "pdmodel"), "onnxruntime": ("onnx",), "openvino": ("onnx", "pdmodel")}
+INT8_PROGRAMS = {"paddle": PROGRAMS["paddle"], "onnxruntime": ("onnx-int8",), "openvino": ("onnx-int8",)}
+
+
+REQUIREMENTS = {
+    "paddle": "requirements.txt",
+    "onnxruntime": "requirements-deploy.txt",
+    "openvino": "requirements-deploy.txt",
+}
 
 
 def engine_programs(name: str, options: EngineOptions) -> tuple[str, ...]:
     """Names of the card's programs that the engine called `name` runs with `options`, the best first."""
     if name == "paddle" and options.openvino:
         return ("pdmodel",)
-    return PROGRAMS[name]
+    return (INT8_PROGRAMS if options.precision == "int8" else PROGRAMS)[name]
 
 
 def create_engine(name: str, files: Sequence[Path], options: EngineOptions):
     """The engine called `name` on the program `files` (program first, then weights)."""
     return ENGINES[name](files, options)
+
+
+def _import(module: str, engine: str):
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"--engine {engine}: {error}; pip install -r {REQUIREMENTS[engine]}, or take another --engine"
+        ) from None
+
+
+def _refuse_paddle_switches(engine: str, options: EngineOptions) -> None:
+    for flag, is_on in (
+        ("--use_tensorrt", options.tensorrt),
+        ("--enable_mkldnn", options.onednn),
+        ("--enable_openvino", options.openvino),
+        ("--precision fp16", options.precision == "fp16"),
+    ):
+        if is_on:
+            raise EngineOptionError(f"--engine {engine} has no {flag}: that is a switch of --engine paddle")
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

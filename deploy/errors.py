@@ -23,6 +23,12 @@ class MissingDependencyError(DeployError):
     exit_code = 7
 
 
+class EngineOptionError(DeployError):
+    """A switch, or a combination of switches, that the chosen engine does not have."""
+
+    exit_code = 2
+
+
 class RecordsError(DeployError):
     """A file of records that cannot be read, or a name that says no format."""
 

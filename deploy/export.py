@@ -16,6 +16,7 @@ from PIL import Image
 from .card import CARD_NAME, Card, Program, file_record, read_card, write_card
 from .engines import EngineOptions, create_engine
 from .errors import DeployError, ParityError
+from .onnx_export import write_onnx
 from .predictor import Predictor
 from .topk import softmax
 
@@ -43,7 +44,7 @@ def export_folder(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as aside:
         work = Path(aside)
-        programs = {name: WRITERS[name](work, save_program) for name in FORMATS if name in formats}
+        programs = {name: WRITERS[name](work, save_program, card) for name in FORMATS if name in formats}
         files = {file for program in programs.values() for file in program.files}
         files |= {path.name for path in work.iterdir() if path.is_file()}
         card = replace(
@@ -92,12 +93,12 @@ def check_images() -> list[Image.Image]:
     return images
 
 
-def _write_paddle(work: Path, save_program: SaveProgram) -> Program:
+def _write_paddle(work: Path, save_program: SaveProgram, card: Card) -> Program:
     save_program(work)
     return _paddle_program(work, "model.json")
 
 
-def _write_pdmodel(work: Path, save_program: SaveProgram) -> Program:
+def _write_pdmodel(work: Path, save_program: SaveProgram, card: Card) -> Program:
     """model.pdmodel, which shares model.pdiparams with model.json: both forms store the same bytes."""
     from paddle.pir_utils import DygraphOldIrGuard
 
@@ -116,15 +117,21 @@ def _write_pdmodel(work: Path, save_program: SaveProgram) -> Program:
     return _paddle_program(work, "model.pdmodel")
 
 
+def _write_onnx(work: Path, save_program: SaveProgram, card: Card) -> Program:
+    with tempfile.TemporaryDirectory(dir=work) as aside:
+        save_program(Path(aside))
+        return write_onnx(Path(aside) / "model.json", work / "model.onnx", card)
+
+
 def _paddle_program(work: Path, program: str) -> Program:
     files = (program, "model.pdiparams")
     engine = create_engine("paddle", [work / file for file in files], EngineOptions())
     return Program(files, engine.input_name, engine.output_name)
 
 
-WRITERS = {"paddle": _write_paddle, "pdmodel": _write_pdmodel}
+WRITERS = {"paddle": _write_paddle, "pdmodel": _write_pdmodel, "onnx": _write_onnx}
 FORMATS = tuple(WRITERS)
-CHECKED_BY = {"paddle": "paddle", "pdmodel": "paddle"}
+CHECKED_BY = {"paddle": "paddle", "pdmodel": "paddle", "onnx": "onnxruntime"}
 
 
 PACKAGES = ("paddlepaddle", "numpy", "pillow", "paddle2onnx", "onnx", "onnxruntime", "openvino")

@@ -1,0 +1,65 @@
+"""A Paddle program as ONNX: dynamic batch, names that say what they are, and the card's facts in its metadata."""
+
+import json
+from pathlib import Path
+
+from .card import Card, Program
+from .errors import MissingDependencyError
+
+OPSET = 17
+INPUT_NAME, OUTPUT_NAME, BATCH_NAME = "images", "logits", "batch"
+
+
+def write_onnx(paddle_program: Path, path: Path, card: Card) -> Program:
+    """Convert `paddle_program` (model.json with its .pdiparams beside it) to the ONNX file `path`.
+
+    Raises:
+        MissingDependencyError: paddle2onnx or onnx is not installed.
+    """
+    try:
+        import onnx
+        import paddle2onnx
+    except ImportError as error:
+        raise MissingDependencyError(f"--format onnx: {error}; pip install -r requirements-deploy.txt") from None
+    converted = path.with_name("." + path.name)
+    paddle2onnx.export(
+        str(paddle_program),
+        str(paddle_program.with_suffix(".pdiparams")),
+        str(converted),
+        opset_version=OPSET,
+        optimize_tool="None",  # its default, polygraphy, installs packages while it runs
+    )
+    model = onnx.load(converted)
+    converted.unlink()
+    _rename(model.graph)
+    _drop_unused(model.graph)
+    metadata = {
+        "model": card.model,
+        "preprocess": json.dumps(card.preprocess.to_dict()),
+        "class_names": json.dumps(card.class_names, ensure_ascii=False),
+    }
+    onnx.helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+    return Program((path.name,), INPUT_NAME, OUTPUT_NAME)
+
+
+def _rename(graph) -> None:
+    """Give the input, the output and the batch dimension of `graph` their names, in the graph and in its nodes."""
+    [image_port], [logit_port] = graph.input, graph.output
+    names = {image_port.name: INPUT_NAME, logit_port.name: OUTPUT_NAME}
+    for node in graph.node:
+        for values in (node.input, node.output):
+            for index, value in enumerate(values):
+                values[index] = names.get(value, value)
+    image_port.name, logit_port.name = INPUT_NAME, OUTPUT_NAME
+    for port in (image_port, logit_port):
+        port.type.tensor_type.shape.dim[0].dim_param = BATCH_NAME
+    del graph.value_info[:]  # paddle2onnx writes one dimension name for each value, which would contradict BATCH_NAME
+
+
+def _drop_unused(graph) -> None:
+    """Leave out constants that paddle2onnx folded into others and forgot; ONNX Runtime warns of each."""
+    used = {value for node in graph.node for value in node.input}
+    for node in [node for node in graph.node if node.op_type == "Constant" and node.output[0] not in used]:
+        graph.node.remove(node)
