@@ -11,10 +11,11 @@ from PIL import Image
 
 from .image_ops import Op, apply_op, draw_op
 
-GRAMMAR = """\
-rand-m<level 0-10>-n<operations>-w0-mstd<noise>-inc<0 or 1>    for example rand-m9-mstd0.5-inc1
-augmix-m<level>-w<chains>-d<depth>-a<alpha>-b<0 or 1>-mstd<noise>
-v0, v0r, original, originalr, each with -mstd<noise> if wanted"""
+GRAMMAR = {
+    "rand": "rand-m<level 0-10>-n<operations>-w0-mstd<noise>-inc<0 or 1>, for example rand-m9-mstd0.5-inc1",
+    "augmix": "augmix-m<level 0-10>-w<chains>-d<depth>-a<alpha>-b<0 or 1>-mstd<noise>, for example augmix-m5-w4-d2",
+    "AutoAugment": "v0, v0r, original or originalr, with -mstd<noise> if wanted",
+}
 
 
 class PolicyError(ValueError):
@@ -241,11 +242,14 @@ def parse_policy(policy: str, interpolation: str) -> RandAugment | AutoAugment |
         return AugMix(interpolation, **_parse(policy, sections, AUG_MIX_SECTIONS))
     if name in AUTO_AUGMENT:
         return AutoAugment(interpolation, name, **_parse(policy, sections, AUTO_AUGMENT_SECTIONS))
-    raise PolicyError(f"unknown augmentation policy '{policy}'; policies are\n{GRAMMAR}")
+    raise PolicyError(
+        f"unknown augmentation policy '{policy}'; there are rand-..., augmix-..., {', '.join(AUTO_AUGMENT)}"
+    )
 
 
 def _parse(policy: str, sections: list[str], known: Mapping[str, tuple[str, Callable]]) -> dict:
     values = {}
+    grammar = GRAMMAR.get(policy.split("-")[0], GRAMMAR["AutoAugment"])
     for section in sections:
         match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)?)", section)
         try:
@@ -256,7 +260,7 @@ def _parse(policy: str, sections: list[str], known: Mapping[str, tuple[str, Call
                 raise ValueError("given twice")
             values[field] = convert(match[2])
         except ValueError as error:
-            raise PolicyError(f"augmentation policy '{policy}', section '{section}': {error}\n{GRAMMAR}") from None
+            raise PolicyError(f"augmentation policy '{policy}', section '{section}': {error}; {grammar}") from None
     return values
 
 

@@ -1,0 +1,49 @@
+"""The images and class names that the flags of the scripts name: list files, or folders of classes."""
+
+import os
+from pathlib import Path
+
+from .errors import DataError
+from .image_folder import scan_image_folder
+from .image_list import ImageList, check_files, read_image_list
+from .labels import read_label_names
+
+IMAGENET_LABEL_LIST = Path(__file__).parent.parent / "demo" / "imagenet1k_label_list.txt"
+
+
+def open_split(
+    root: str | os.PathLike, split: str, list_file: str | os.PathLike | None, num_classes: int, *, look: bool = True
+) -> ImageList:
+    """The images of `list_file`, or without one of the folder `root`/`split`, with labels below `num_classes`.
+
+    `look` checks that the files of a list exist (some of them, if it is long); one rank is enough for that.
+
+    Raises:
+        DataError: nothing there, a faulty list, or more classes than `num_classes`.
+    """
+    if not os.path.isdir(root):
+        raise DataError(f"{root}: no such folder; name the root of the data with --data_path")
+    if list_file:
+        images = read_image_list(list_file, root, num_classes)
+        if look:
+            check_files(images)
+        return images
+    images = scan_image_folder(os.path.join(root, split))
+    if len(images.class_names) > num_classes:
+        raise DataError(
+            f"{images.root}: {len(images.class_names)} class folders, but --nb_classes is {num_classes}; "
+            f"set --nb_classes {len(images.class_names)}"
+        )
+    return images
+
+
+def choose_class_names(num_classes: int, label_list: str = "", kept: list[str] | None = None) -> tuple[str, ...] | None:
+    """Names of the classes: of the file `label_list`, else those `kept` with the weights, else ImageNet's for 1000.
+
+    None if there are none: a class is then called by its number.
+    """
+    if label_list:
+        return tuple(read_label_names(label_list, num_classes))
+    if kept:
+        return tuple(kept)
+    return tuple(read_label_names(IMAGENET_LABEL_LIST, num_classes)) if num_classes == 1000 else None
