@@ -147,10 +147,7 @@ class _Reader(pickle.Unpickler):
             "collections.OrderedDict": _Function(self._table),
             "builtins.eval": _Function(self._static_tensor),
             "__builtin__.eval": _Function(self._static_tensor),
-            "copyreg._reconstructor": _Function(self._namespace),
-            "copy_reg._reconstructor": _Function(self._namespace),
-            "builtins.object": _Function(self._nothing),
-            "__builtin__.object": _Function(self._nothing),
+            "__builtin__.bytes": _Function(self._no_bytes),
             # NEWOBJ wants a real class; one for each file, so that none can leave a mark on it.
             "argparse.Namespace": type("_Namespace", (_Namespace,), {"__slots__": ()}),
         }
@@ -199,14 +196,9 @@ class _Reader(pickle.Unpickler):
             raise CheckpointError("refused: a number with an inconsistent state")
         return np.frombuffer(raw, dtype.dtype)[0].item()
 
-    def _namespace(self, cls: object, *_: object) -> _Namespace:
-        """A Namespace as pickle protocol 0 and 1 write it."""
-        if cls is not self._known["argparse.Namespace"]:
-            raise CheckpointError("refused: an object of an unknown class")
-        return cls()
-
-    def _nothing(self) -> None:
-        return None
+    def _no_bytes(self) -> bytes:
+        """The empty bytes of pickle protocol 2."""
+        return b""
 
 
 NUMPY_CORES = ("numpy.core", "numpy._core")

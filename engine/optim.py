@@ -99,7 +99,7 @@ def create_optimizer(
         # A parameter's own regularizer goes before the optimizer's. (Parameter groups would each be clipped alone.)
         parameter.regularizer = L2Decay(0.0) if parameter.name in exempt and name not in DECOUPLED else None
     grad_clip = None if clip_grad is None else nn.ClipGradByGlobalNorm(clip_grad)
-    settings = Settings(lr, float(weight_decay), momentum, betas, eps, alpha, grad_clip, exempt)
+    settings = Settings(float(lr), float(weight_decay), momentum, betas, eps, alpha, grad_clip, exempt)
     return OPTIMIZERS[name](list(trainable.values()), settings)
 
 

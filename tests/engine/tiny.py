@@ -1,0 +1,51 @@
+"""A network small enough to train in milliseconds, and random batches for it."""
+
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+NUM_CLASSES = 7
+SIDE = 8
+
+
+class Batch(NamedTuple):
+    images: paddle.Tensor
+    labels: paddle.Tensor
+    indices: np.ndarray
+
+
+def tiny_net(seed: int = 0, dropout: float = 0.3) -> nn.Layer:
+    """Convolution, batch norm, dropout, linear."""
+    paddle.seed(seed)
+    return nn.Sequential(
+        nn.Conv2D(3, 4, 3, stride=2),
+        nn.BatchNorm2D(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(36, NUM_CLASSES),
+    )
+
+
+def images_and_labels(num: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((num, 3, SIDE, SIDE), np.float32), rng.integers(0, NUM_CLASSES, num)
+
+
+def batches(num_samples: int, batch_size: int, *, first: int = 0, indices: np.ndarray | None = None) -> list[Batch]:
+    """Batches in order, from batch number `first` on; the last may be smaller."""
+    images, labels = images_and_labels(num_samples)
+    indices = np.arange(num_samples) if indices is None else indices
+    parts = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    return [Batch(paddle.to_tensor(images[part]), paddle.to_tensor(labels[part]), part) for part in parts[first:]]
+
+
+def arrays_of(model: nn.Layer) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    """Equal to the last bit."""
+    return a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
