@@ -1,0 +1,158 @@
+// Reads card.yaml as deploy/card.py writes it.
+#include "card.h"
+
+#include <algorithm>
+
+#include "errors.h"
+#include "yaml_fields.h"
+
+namespace classify {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kCardName = "card.yaml";
+constexpr std::uint64_t kCardFormat = 1;
+constexpr const char* kExportAgain = "export the model again with export_model.py";
+constexpr std::uint64_t kLargest = 1 << 20;  // of a side, or of a number of classes
+
+// The position of the text `name` in `known`, which lists its values.
+std::size_t choice(const YamlFields& fields, const std::string& name, const std::vector<std::string>& known) {
+    const auto found = std::find(known.begin(), known.end(), fields.text(name));
+    if (found == known.end()) {
+        std::string expected = "one of";
+        for (const std::string& value : known) {
+            expected += " " + value;
+        }
+        fields.refuse(name, expected);
+    }
+    return std::size_t(found - known.begin());
+}
+
+int count(const YamlFields& fields, const std::string& name, int least) {
+    const std::uint64_t number = fields.whole_number(name);
+    if (number < std::uint64_t(least) || number > kLargest) {
+        fields.refuse(name, "a whole number from " + std::to_string(least));
+    }
+    return int(number);
+}
+
+Preprocess read_preprocess(const YamlFields& fields) {
+    Preprocess preprocess;
+    preprocess.input_size = count(fields, "input_size", 1);
+    preprocess.resize_size = count(fields, "resize_size", preprocess.input_size);
+    preprocess.interpolation = Interpolation(choice(fields, "interpolation", kInterpolationNames));
+    const std::vector<double> mean = fields.three_numbers("mean");
+    const std::vector<double> std = fields.three_numbers("std");
+    std::copy(mean.begin(), mean.end(), preprocess.mean.begin());
+    std::copy(std.begin(), std.end(), preprocess.std.begin());
+    if (*std::min_element(std.begin(), std.end()) <= 0) {
+        fields.refuse("std", "three numbers above 0");
+    }
+    preprocess.exif_orientation = ExifOrientation(choice(fields, "exif_orientation", {"ignore", "apply"}));
+    choice(fields, "image_backend", {"pil"});
+    return preprocess;
+}
+
+Card read_fields(const YAML::Node& node, const std::string& path) {
+    const YamlFields fields(node, path, "",
+                            {"format", "model", "architecture", "num_classes", "preprocess", "class_names", "programs",
+                             "files", "metrics", "versions", "created", "output"});
+    if (fields.whole_number("format") != kCardFormat) {
+        fields.refuse("format", std::to_string(kCardFormat));
+    }
+    choice(fields, "output", {"logits"});
+    fields.mapping("metrics");
+    fields.mapping("versions");
+    fields.text("created");
+
+    Card card;
+    card.model = fields.text("model");
+    card.architecture = fields.text("architecture");
+    card.num_classes = count(fields, "num_classes", 1);
+    card.preprocess = read_preprocess(
+        YamlFields(fields.mapping("preprocess"), path, "preprocess.",
+                   {"input_size", "resize_size", "interpolation", "mean", "std", "exif_orientation", "image_backend"}));
+    if (!fields.is_null("class_names")) {
+        card.class_names = fields.texts("class_names");
+        if (card.class_names->size() != std::size_t(card.num_classes)) {
+            fields.refuse("class_names", std::to_string(card.num_classes) + " names, as num_classes says");
+        }
+    }
+    fields.each("programs", [&](const std::string& name, const YAML::Node& value) {
+        const YamlFields program(value, path, "programs." + name + ".", {"files", "input_name", "output_name"});
+        card.programs[name] = {program.texts("files"), program.text("input_name"), program.text("output_name")};
+        if (card.programs[name].files.empty()) {
+            program.refuse("files", "at least one name");
+        }
+    });
+    fields.each("files", [&](const std::string& name, const YAML::Node& value) {
+        const YamlFields record(value, path, "files." + name + ".", {"bytes", "sha256"});
+        card.files[name] = {record.whole_number("bytes"), record.text("sha256")};
+    });
+    return card;
+}
+
+void verify_file(const Card& card, const fs::path& path) {
+    const auto entry = card.files.find(path.filename().string());
+    if (entry == card.files.end()) {
+        throw ExportedModelError(path.string() + ": " + kCardName + " has no checksum of it; " + kExportAgain);
+    }
+    if (!fs::is_regular_file(path)) {
+        throw ExportedModelError(path.string() + ": missing, but " + kCardName + " lists it; copy the whole folder");
+    }
+    const FileRecord& expected = entry->second;
+    const FileRecord found = file_record(path);
+    if (found.bytes != expected.bytes) {
+        throw ExportedModelError(path.string() + ": " + std::to_string(found.bytes) + " bytes, " + kCardName +
+                                 " says " + std::to_string(expected.bytes) + "; copy the file again or " +
+                                 kExportAgain);
+    }
+    if (found.sha256 != expected.sha256) {
+        throw ExportedModelError(path.string() + ": sha256 " + found.sha256.substr(0, 12) + "..., " + kCardName +
+                                 " says " + expected.sha256.substr(0, 12) +
+                                 "...: damaged, or of another model; copy the file again or " + kExportAgain);
+    }
+}
+
+bool is_onnx(const std::string& file) {
+    return fs::path(file).extension() == ".onnx";
+}
+
+}  // namespace
+
+Card read_card(const fs::path& folder) {
+    const fs::path path = folder / kCardName;
+    if (!fs::exists(path)) {
+        throw ExportedModelError(path.string() + ": no such card; " + kExportAgain);
+    }
+    try {
+        return read_fields(YAML::LoadFile(path.string()), path.string());
+    } catch (const YAML::Exception& error) {
+        throw ExportedModelError(path.string() + ": cannot be read: " + error.what() + "; " + kExportAgain);
+    }
+}
+
+Program find_program(const Card& card, const fs::path& model_path) {
+    const bool is_folder = fs::is_directory(model_path);
+    std::string known;
+    for (const auto& [name, program] : card.programs) {
+        const std::string& file = program.files.front();
+        if (is_folder ? name == "onnx" : file == model_path.filename() && is_onnx(file)) {
+            for (const std::string& one : program.files) {
+                verify_file(card, exported_folder(model_path) / one);
+            }
+            return program;
+        }
+        known += " " + file;
+    }
+    throw ExportedModelError(model_path.string() + ": this program runs model.onnx, " + kCardName + " lists" +
+                             (known.empty() ? " no program" : known) +
+                             "; export the model again with export_model.py --format onnx");
+}
+
+fs::path exported_folder(const fs::path& model_path) {
+    return fs::is_directory(model_path) ? model_path : model_path.parent_path();
+}
+
+}  // namespace classify

@@ -1,0 +1,42 @@
+// The card beside exported weights: how to feed the program, what its answers mean, checksums of the files.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "preprocess.h"
+#include "sha256.h"
+
+namespace classify {
+
+// One form of the network: its files (program first, then weights) and the names of its input and output.
+struct Program {
+    std::vector<std::string> files;
+    std::string input_name;
+    std::string output_name;
+};
+
+struct Card {
+    std::string model;
+    std::string architecture;
+    int num_classes;
+    Preprocess preprocess;
+    std::optional<std::vector<std::string>> class_names;
+    std::map<std::string, Program> programs;
+    std::map<std::string, FileRecord> files;
+};
+
+// Reads `folder`/card.yaml. Throws ExportedModelError: no card, a field missing, unknown or wrong.
+Card read_card(const std::filesystem::path& folder);
+
+// The program of the card that `model_path` means: the exported folder, or its .onnx file. Its files are compared with
+// their checksums. Throws ExportedModelError.
+Program find_program(const Card& card, const std::filesystem::path& model_path);
+
+// The folder of `model_path`, which is an exported folder or a file in it.
+std::filesystem::path exported_folder(const std::filesystem::path& model_path);
+
+}  // namespace classify

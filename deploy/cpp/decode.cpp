@@ -1,0 +1,73 @@
+// Reads a file and gives it to the decoder that its first bytes ask for; the name does not matter.
+#include "decode.h"
+
+#include <algorithm>
+#include <fstream>
+
+#include "errors.h"
+#include "exif.h"
+
+namespace classify {
+namespace {
+
+// As in datasets/decode.py.
+constexpr std::uintmax_t kMaxBytes = 64 << 20;
+constexpr std::uint64_t kMaxPixels = 64'000'000;
+
+const Bytes kJpegStart = {0xff, 0xd8, 0xff};
+const Bytes kPngStart = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+
+bool starts_with(const Bytes& data, const Bytes& start) {
+    return data.size() >= start.size() && std::equal(start.begin(), start.end(), data.begin());
+}
+
+Bytes read_file(const std::filesystem::path& path) {
+    std::error_code error;
+    if (!std::filesystem::exists(path, error)) {
+        throw BadImage("no such file");
+    }
+    if (!std::filesystem::is_regular_file(path, error)) {
+        throw BadImage("not a regular file");
+    }
+    const std::uintmax_t num_bytes = std::filesystem::file_size(path, error);
+    if (error) {
+        throw BadImage(error.message());
+    }
+    if (num_bytes > kMaxBytes) {
+        throw BadImage(std::to_string(num_bytes >> 20) + " MB; the limit is " + std::to_string(kMaxBytes >> 20) +
+                       " MB");
+    }
+    Bytes data(num_bytes);
+    std::ifstream file(path, std::ios::binary);
+    if (!file.read(reinterpret_cast<char*>(data.data()), std::streamsize(num_bytes))) {
+        throw BadImage("cannot be read");
+    }
+    return data;
+}
+
+Decoded decode(const Bytes& data) {
+    if (starts_with(data, kJpegStart)) {
+        return decode_jpeg(data);
+    }
+    if (starts_with(data, kPngStart)) {
+        return decode_png(data);
+    }
+    throw BadImage("not a JPEG or PNG, which is all that this program reads; infer.py reads more");
+}
+
+}  // namespace
+
+Image read_image(const std::filesystem::path& path, ExifOrientation exif_orientation) {
+    Decoded decoded = decode(read_file(path));
+    const int stored = exif_orientation == ExifOrientation::kApply ? orientation(decoded.metadata) : 1;
+    return stored == 1 ? std::move(decoded.image) : upright(decoded.image, stored);
+}
+
+void check_num_pixels(std::uint64_t width, std::uint64_t height) {
+    if (width * height > kMaxPixels) {
+        throw BadImage(std::to_string(width) + " x " + std::to_string(height) + " pixels; the limit is " +
+                       std::to_string(kMaxPixels));
+    }
+}
+
+}  // namespace classify

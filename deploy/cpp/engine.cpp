@@ -1,0 +1,86 @@
+// Compiles for one batch shape, in float32 as trained: OpenVINO would take bfloat16 where the processor has it.
+#include "engine.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "errors.h"
+
+namespace classify {
+namespace {
+
+// The last line of what OpenVINO says; those before it are places in its source.
+std::string reason(const std::exception& error) {
+    const std::string text = error.what();
+    const std::size_t end = text.find_last_not_of(" \n");
+    const std::size_t start = text.find_last_of('\n', end);
+    return text.substr(start == std::string::npos ? 0 : start + 1, end - (start == std::string::npos ? -1 : start));
+}
+
+[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& what) {
+    throw ExportedModelError(path.string() + ": " + what + "; export the model again with export_model.py");
+}
+
+std::string shown(const ov::PartialShape& shape) {
+    return shape.to_string();
+}
+
+// Fixes the input to `shape`, or says what the program takes instead.
+void set_input_shape(ov::Model& model, const std::string& name, const ov::PartialShape& shape,
+                     const std::filesystem::path& path) {
+    const ov::PartialShape taken = model.input(name).get_partial_shape();
+    if (!taken.compatible(shape)) {
+        refuse(path, "takes images " + shown(taken) + ", card.yaml says " + shown(shape));
+    }
+    model.reshape({{name, shape}});
+}
+
+}  // namespace
+
+Engine::Engine(const std::filesystem::path& folder, const Program& program, const Card& card,
+               const EngineOptions& options)
+    : path_(folder / program.files.front()), num_classes_(std::size_t(card.num_classes)) {
+    const std::int64_t side = card.preprocess.input_size;
+    try {
+        ov::Core core;
+        const std::shared_ptr<ov::Model> model = core.read_model(path_.string());
+        set_input_shape(*model, program.input_name, {options.batch_size, 3, side, side}, path_);
+        const ov::PartialShape given = model->output(program.output_name).get_partial_shape();
+        if (!given.compatible({options.batch_size, card.num_classes})) {
+            refuse(path_,
+                   "gives " + shown(given) + ", card.yaml says " + std::to_string(card.num_classes) + " classes");
+        }
+        ov::AnyMap settings = {ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY), ov::num_streams(1),
+                               ov::hint::inference_precision(ov::element::f32), ov::hint::enable_cpu_pinning(false)};
+        if (options.num_threads) {
+            settings.insert(ov::inference_num_threads(*options.num_threads));
+        }
+        ov::CompiledModel compiled = core.compile_model(model, "CPU", settings);
+        num_threads_ = compiled.get_property(ov::inference_num_threads);
+        request_ = compiled.create_infer_request();
+        ov::Tensor blank = request_.get_input_tensor();
+        std::fill_n(blank.data<float>(), blank.get_size(), 0.0F);
+        request_.infer();
+    } catch (const ov::Exception& error) {
+        refuse(path_, "OpenVINO cannot run it: " + reason(error));
+    }
+}
+
+std::vector<float> Engine::run(const std::vector<float>& images, std::size_t count) {
+    ov::Tensor input = request_.get_input_tensor();
+    std::copy_n(images.begin(), count * input.get_size() / input.get_shape()[0], input.data<float>());
+    request_.infer();
+    const float* output = request_.get_output_tensor().data<const float>();
+    std::vector<float> logits(output, output + count * num_classes_);
+    if (!std::all_of(logits.begin(), logits.end(), [](float logit) { return std::isfinite(logit); })) {
+        refuse(path_, "gives nan or inf");
+    }
+    return logits;
+}
+
+std::string Engine::description() const {
+    return std::string("OpenVINO ") + ov::get_openvino_version().buildNumber + " on CPU, " +
+           std::to_string(num_threads_) + " threads";
+}
+
+}  // namespace classify

@@ -1,0 +1,93 @@
+// TIFF 6.0: "II" or "MM", 42, offset of the directory; there a count and entries of tag, type, count, value.
+#include "exif.h"
+
+#include <optional>
+#include <regex>
+
+namespace classify {
+namespace {
+
+constexpr std::uint32_t kTiffMagic = 42;
+constexpr std::uint32_t kOrientationTag = 0x0112;
+constexpr std::uint32_t kLongType = 4;
+constexpr std::size_t kEntryBytes = 12;
+
+class TiffReader {
+ public:
+    explicit TiffReader(const Bytes& data) : data_(data), is_little_(data.size() > 1 && data[0] == 'I') {}
+
+    // The unsigned number of `num_bytes` at `offset`; 0 beyond the end.
+    std::uint32_t number(std::size_t offset, std::size_t num_bytes) const {
+        if (offset + num_bytes > data_.size()) {
+            return 0;
+        }
+        std::uint32_t value = 0;
+        for (std::size_t i = 0; i < num_bytes; ++i) {
+            value = value << 8 | data_[offset + (is_little_ ? num_bytes - 1 - i : i)];
+        }
+        return value;
+    }
+
+ private:
+    const Bytes& data_;
+    bool is_little_;
+};
+
+std::optional<int> exif_orientation(const Bytes& exif) {
+    const TiffReader tiff(exif);
+    if (tiff.number(2, 2) != kTiffMagic) {
+        return std::nullopt;
+    }
+    const std::size_t directory = tiff.number(4, 4);
+    const std::size_t num_entries = tiff.number(directory, 2);
+    for (std::size_t i = 0; i < num_entries; ++i) {
+        const std::size_t entry = directory + 2 + i * kEntryBytes;
+        if (tiff.number(entry, 2) == kOrientationTag) {
+            return int(tiff.number(entry + 8, tiff.number(entry + 2, 2) == kLongType ? 4 : 2));
+        }
+    }
+    return std::nullopt;
+}
+
+// `tiff:Orientation="6"` or `<tiff:Orientation>6<`.
+std::optional<int> xmp_orientation(const std::string& xmp) {
+    std::smatch match;
+    if (!std::regex_search(xmp, match, std::regex("tiff:Orientation(=\"|>)([0-9])"))) {
+        return std::nullopt;
+    }
+    return match[2].str()[0] - '0';
+}
+
+}  // namespace
+
+int orientation(const Metadata& metadata) {
+    std::optional<int> value = exif_orientation(metadata.exif);
+    if (!value) {
+        value = xmp_orientation(metadata.xmp);
+    }
+    return value && *value >= 1 && *value <= 8 ? *value : 1;
+}
+
+Image upright(const Image& image, int orientation) {
+    // 2: mirrored; 3: upside down; 4: both; 5 to 8: the same four on their side.
+    const bool is_on_its_side = orientation >= 5;
+    const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+    const bool from_bottom = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+    Image turned = is_on_its_side ? Image(image.height, image.width) : Image(image.width, image.height);
+    for (int y = 0; y < turned.height; ++y) {
+        std::uint8_t* output = turned.row(y);
+        for (int x = 0; x < turned.width; ++x) {
+            const int column = is_on_its_side ? y : x;
+            const int line = is_on_its_side ? x : y;
+            const int source_x = from_right ? image.width - 1 - column : column;
+            const int source_y = from_bottom ? image.height - 1 - line : line;
+            const std::uint8_t* pixel = image.row(source_y) + std::size_t(source_x) * 3;
+            *output++ = pixel[0];
+            *output++ = pixel[1];
+            *output++ = pixel[2];
+        }
+    }
+    return turned;
+}
+
+}  // namespace classify

@@ -1,0 +1,121 @@
+// Checks on a YAML mapping. A plain `3` or `true` is not text, and a quoted "3" is not a number, as in Python.
+#include "yaml_fields.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "errors.h"
+
+namespace classify {
+namespace {
+
+constexpr const char* kExportAgain = "; export the model again with export_model.py";
+
+bool is_quoted(const YAML::Node& node) {
+    return node.Tag() == "!";
+}
+
+bool is_text(const YAML::Node& node) {
+    double number;
+    bool truth;
+    return node.IsScalar() && (is_quoted(node) || !(YAML::convert<double>::decode(node, number) ||
+                                                    YAML::convert<bool>::decode(node, truth)));
+}
+
+std::string shown(const YAML::Node& node) {
+    YAML::Emitter emitter;
+    emitter << YAML::Flow << node;
+    const std::string text = emitter.c_str();
+    return text.size() <= 80 ? text : text.substr(0, 80) + "...";
+}
+
+}  // namespace
+
+YamlFields::YamlFields(const YAML::Node& node, std::string path, std::string prefix,
+                       std::initializer_list<const char*> names)
+    : node_(node), path_(std::move(path)), prefix_(std::move(prefix)) {
+    if (!node_.IsMap()) {
+        throw ExportedModelError(path_ + ": " + (prefix_.empty() ? "the card" : prefix_) +
+                                 ": expected `field: value` lines" + kExportAgain);
+    }
+    for (const char* name : names) {
+        if (!node_[name]) {
+            throw ExportedModelError(path_ + ": field " + prefix_ + name + " is missing" + kExportAgain);
+        }
+    }
+    for (const auto& entry : node_) {
+        const std::string name = entry.first.Scalar();
+        if (std::find(names.begin(), names.end(), name) == names.end()) {
+            throw ExportedModelError(path_ + ": unknown field " + prefix_ + name + kExportAgain);
+        }
+    }
+}
+
+std::string YamlFields::text(const std::string& name) const {
+    if (!is_text(node_[name])) {
+        refuse(name, "text");
+    }
+    return node_[name].Scalar();
+}
+
+std::uint64_t YamlFields::whole_number(const std::string& name) const {
+    std::uint64_t number = 0;
+    const YAML::Node node = node_[name];
+    if (is_quoted(node) || !YAML::convert<std::uint64_t>::decode(node, number)) {
+        refuse(name, "a whole number");
+    }
+    return number;
+}
+
+std::vector<double> YamlFields::three_numbers(const std::string& name) const {
+    std::vector<double> numbers;
+    for (const YAML::Node& item : node_[name]) {
+        double number = 0;
+        if (!is_quoted(item) && YAML::convert<double>::decode(item, number) && std::isfinite(number)) {
+            numbers.push_back(number);
+        }
+    }
+    if (numbers.size() != 3 || node_[name].size() != 3) {
+        refuse(name, "three numbers");
+    }
+    return numbers;
+}
+
+std::vector<std::string> YamlFields::texts(const std::string& name) const {
+    if (!node_[name].IsSequence()) {
+        refuse(name, "a list");
+    }
+    std::vector<std::string> items;
+    for (const YAML::Node& item : node_[name]) {
+        if (!item.IsScalar()) {
+            refuse(name, "a list of texts");
+        }
+        items.push_back(item.Scalar());
+    }
+    return items;
+}
+
+bool YamlFields::is_null(const std::string& name) const {
+    return node_[name].IsNull();
+}
+
+YAML::Node YamlFields::mapping(const std::string& name) const {
+    if (!node_[name].IsMap()) {
+        refuse(name, "`name: value` lines");
+    }
+    return node_[name];
+}
+
+void YamlFields::each(const std::string& name,
+                      const std::function<void(const std::string&, const YAML::Node&)>& take) const {
+    for (const auto& entry : mapping(name)) {
+        take(entry.first.Scalar(), entry.second);
+    }
+}
+
+void YamlFields::refuse(const std::string& name, const std::string& expected) const {
+    throw ExportedModelError(path_ + ": field " + prefix_ + name + ": expected " + expected + ", got " +
+                             shown(node_[name]) + kExportAgain);
+}
+
+}  // namespace classify

@@ -1,0 +1,37 @@
+// A YAML mapping whose fields must all be there and of the right type; errors name the field.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <functional>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+namespace classify {
+
+class YamlFields {
+ public:
+    // The mapping `node`, called `prefix` ("programs.onnx.", or "" for the whole file) in the file `path`. `names` are
+    // all its fields. Throws ExportedModelError for one that is missing or unknown.
+    YamlFields(const YAML::Node& node, std::string path, std::string prefix, std::initializer_list<const char*> names);
+
+    std::string text(const std::string& name) const;
+    std::uint64_t whole_number(const std::string& name) const;
+    std::vector<double> three_numbers(const std::string& name) const;
+    std::vector<std::string> texts(const std::string& name) const;
+    bool is_null(const std::string& name) const;
+    // Calls `take` with the key and value of each entry of the mapping `name`.
+    void each(const std::string& name, const std::function<void(const std::string&, const YAML::Node&)>& take) const;
+    YAML::Node mapping(const std::string& name) const;
+
+    // Throws ExportedModelError: "field NAME: expected EXPECTED, got ...".
+    [[noreturn]] void refuse(const std::string& name, const std::string& expected) const;
+
+ private:
+    YAML::Node node_;
+    std::string path_;
+    std::string prefix_;
+};
+
+}  // namespace classify
