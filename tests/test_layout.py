@@ -33,6 +33,7 @@ DOORS = {
     "alignment": ROOMS | {"alignment"},
     "benchmarks": ROOMS,
     "demo": ROOMS,
+    "test_tipc": ROOMS,
     "tests": ROOMS | {"alignment", "benchmarks", "demo"},
 }
 # Parts that must answer without Paddle: `--help`, the service and the ONNX path do not wait for it.

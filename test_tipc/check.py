@@ -1,0 +1,179 @@
+"""Checks of what a TIPC chain wrote: exit status 0 says little, so losses, scores and answers are compared too.
+
+Each check reads files and logs of the run, prints what it compared, and ends with status 1 if the result is wrong.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+# Largest difference of a probability from the eager model's. fp16 on a CPU is bfloat16: 8 bits of mantissa.
+TOLERANCE = {"fp32": 1e-5, "fp16": 0.05, "int8": 0.1, "cpp": 1e-4}
+CLASSES = 1000  # an untrained model of them has a loss of ln(1000) = 6.91
+LATENCY = re.compile(r"preprocess_time\(ms\): (\S+), inference_time\(ms\): (\S+), postprocess_time\(ms\): (\S+)")
+
+
+class WrongResult(Exception):
+    """A result that is missing, or is not what it must be."""
+
+
+def loss(log_txt: Path) -> None:
+    """The training loss fell: from the first epoch to the last, or in a single epoch below that of guessing."""
+    losses = [epoch["train_loss"] for epoch in read_epochs(log_txt)]
+    first = losses[0] if len(losses) > 1 else math.log(CLASSES)
+    print(f"training loss by epoch: {', '.join(f'{value:.4f}' for value in losses)}")
+    if not all(math.isfinite(value) for value in losses):
+        raise WrongResult("the loss diverged: it is not finite")
+    if not losses[-1] < first:
+        raise WrongResult(f"the loss diverged: from {first:.4f} to {losses[-1]:.4f}")
+
+
+def trained_as_evaluated(log_txt: Path, eval_log: Path) -> None:
+    """What training said of its last epoch is what eval.py says of the checkpoint."""
+    trained, (evaluated, loss_value) = read_epochs(log_txt)[-1], read_scores(eval_log)
+    print(f"top-1: training {trained['test_acc1']:.3f} %, eval.py {evaluated:.3f} %")
+    print(f"loss: training {trained['test_loss']:.5f}, eval.py {loss_value:.3f}")
+    if abs(trained["test_acc1"] - evaluated) > 0.001:
+        raise WrongResult("eval.py and the last epoch of training disagree on top-1")
+    if not math.isclose(trained["test_loss"], loss_value, rel_tol=1e-3, abs_tol=1e-3):
+        raise WrongResult("eval.py and the last epoch of training disagree on the loss")
+
+
+def evaluated_as_predicted(eval_log: Path, predict_log: Path, label_list: Path) -> None:
+    """eval.py's top-1 is that of the classes which predict.py names for the same images."""
+    records = read_records(predict_log)
+    labels = {}
+    for line in label_list.read_text(encoding="utf-8").splitlines():
+        name, _, label = line.strip().rpartition(" ")
+        labels[str(label_list.parent / name)] = int(label)
+    if {Path(name) for name in records} != {Path(name) for name in labels}:
+        raise WrongResult(f"predict.py answered {len(records)} images, {label_list} lists {len(labels)}, not the same")
+    num_right = sum(labels[str(Path(name))] == max(classes, key=classes.get) for name, classes in records.items())
+    top1, (evaluated, _) = 100 * num_right / len(records), read_scores(eval_log)
+    print(f"top-1 of {len(records)} images: eval.py {evaluated:.3f} %, predict.py {top1:.3f} %")
+    if abs(top1 - evaluated) > 0.001:
+        raise WrongResult("eval.py and predict.py disagree on top-1")
+
+
+def same(expected_log: Path, log: Path, precision: str) -> None:
+    """Two logs name the same classes for the same images, with the same probabilities."""
+    expected, answered = read_records(expected_log), read_records(log)
+    if expected.keys() != answered.keys():
+        raise WrongResult(f"{expected_log} answers {len(expected)} images, {log} {len(answered)}, not the same ones")
+    tolerance = TOLERANCE[precision]
+    worst, image = max((difference(expected[name], answered[name]), name) for name in expected)
+    print(f"{len(expected)} images, largest difference of a probability {worst:.1e} (allowed {tolerance:.0e}), {image}")
+    if not worst <= tolerance:
+        raise WrongResult(f"the answers differ by {worst:.1e}, allowed {tolerance:.0e}, for {image}")
+
+
+def difference(one: dict[int, float], other: dict[int, float]) -> float:
+    """Largest difference between two top-k answers; a class that one leaves out is at most its least probable one."""
+    worst = 0.0
+    for a, b in ((one, other), (other, one)):
+        for label, score in a.items():
+            worst = max(worst, abs(score - b[label]) if label in b else score - min(b.values()))
+    return worst if math.isfinite(worst) else math.inf
+
+
+def stored(results: Path, log_txt: Path, data: Path) -> None:
+    """The numbers of log.txt are those kept in `results` for its chain: lines `chain epoch name value tolerance`."""
+    chain = log_txt.parent.parent.name
+    lines = [line.split() for line in results.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    epochs = read_epochs(log_txt)
+    lists = read(data / "train_list.txt") + read(data / "val_list.txt")
+    if ["images", hashlib.sha256(lists.encode()).hexdigest()] not in lines:
+        print(f"not compared: {results} belongs to other images than those of {data}")
+        return
+    wrong = []
+    for _, epoch, name, value, tolerance in [line for line in lines if line and line[0] == chain]:
+        found = epochs[int(epoch)][name] if int(epoch) < len(epochs) else math.nan
+        print(f"{chain} epoch {epoch} {name}: {found}, kept {value}, tolerance {tolerance}")
+        if not abs(found - float(value)) <= float(tolerance):
+            wrong.append(f"epoch {epoch} {name} is {found}, kept is {value} with tolerance {tolerance}")
+    if wrong:
+        raise WrongResult("; ".join(wrong))
+
+
+def losses_equal(one_log: Path, other_log: Path) -> None:
+    """The lines `step N loss X` of two logs have equal text."""
+    one, other = ([line for line in read(log).splitlines() if line.startswith("step ")] for log in (one_log, other_log))
+    print(f"{len(one)} and {len(other)} losses; the last ones: {one[-1:]} and {other[-1:]}")
+    if not one or one != other:
+        raise WrongResult("the losses are not equal")
+
+
+def latencies(logs: list[Path]) -> None:
+    """A table of the benchmark reports in `logs`, means in ms a batch."""
+    rows = [(f"{log.parent.name}/{log.stem}", LATENCY.search(read(log))) for log in logs]
+    width = max(len(name) for name, _ in rows)
+    print(f"{'mean latency, ms a batch':{width}} preprocess  inference postprocess")
+    for name, match in rows:
+        times = "  ".join(f"{float(time):9.2f}" for time in match.groups()) if match else "        no benchmark report"
+        print(f"{name:{width}}  {times}")
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise WrongResult(f"{path} cannot be read: {error.strerror}") from None
+
+
+def read_epochs(log_txt: Path) -> list[dict]:
+    epochs = [json.loads(line) for line in read(log_txt).splitlines() if line.strip()]
+    if not epochs:
+        raise WrongResult(f"{log_txt} has no epoch")
+    return epochs
+
+
+def read_scores(eval_log: Path) -> tuple[float, float]:
+    """Top-1 in percent and loss, of the line `* Acc@1 71.300 Acc@5 90.100 loss 1.234`."""
+    found = re.findall(r"\* Acc@1 (\S+) Acc@5 \S+ loss (\S+)", read(eval_log))
+    if not found:
+        raise WrongResult(f"{eval_log} has no line `* Acc@1 ...`")
+    return float(found[-1][0]), float(found[-1][1])
+
+
+def read_records(log: Path) -> dict[str, dict[int, float]]:
+    """Image -> class -> probability, of the lists of records that predict.py and infer.py print."""
+    records = {}
+    for text in re.findall(r"\[\{['\"]class_ids['\"].*\}\]", read(log)):
+        for record in ast.literal_eval(text):
+            records[record["file_name"]] = dict(zip(record["class_ids"], record["scores"], strict=True))
+    if not records:
+        raise WrongResult(f"{log} names no class of any image")
+    return records
+
+
+CHECKS = {
+    check.__name__: check
+    for check in (loss, trained_as_evaluated, evaluated_as_predicted, same, stored, losses_equal, latencies)
+}
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("check", choices=CHECKS)
+    parser.add_argument("arguments", nargs="+")
+    parser.add_argument("--precision", choices=TOLERANCE, default="fp32", help="of `same`")
+    given = parser.parse_args(argv)
+    paths = [Path(argument) for argument in given.arguments]
+    if given.check == "same":
+        same(*paths, given.precision)
+    elif given.check == "latencies":
+        latencies(paths)
+    else:
+        CHECKS[given.check](*paths)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except WrongResult as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,338 @@
+"""The TIPC harness: its grammar, its configs against the scripts' flags, and every planted failure, on fake scripts."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tipc_fakes import REFERENCE, TIPC, Place
+
+from configs import schema
+from configs.loader import parse
+
+CONFIGS = sorted((TIPC / "config").rglob("*.txt"))
+CHAIN = "test_train_inference_python.sh"
+LITE = "lite_train_lite_infer"
+CANNOT_START = 126
+SUCCESS = "\033[33m Run successfully with command - {}!  \033[0m"
+FAILURE = "\033[33m Run failed with command - {}!  \033[0m"
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def prepared(place):
+    status, text = place.bash("prepare.sh", REFERENCE, LITE)
+    assert status == 0, text
+    return place
+
+
+SHORT = {"line_4": "gpu_list:0", "line_44": "--batch_size:1"}  # one chain, one inference
+
+
+# ---------------------------------------------------------------------------------------------------- whole runs
+
+
+def test_reference_config_runs_unchanged(prepared):
+    status, text = prepared.bash(CHAIN, REFERENCE, LITE)
+    assert status == 0, text
+    lines = prepared.status_lines()
+    assert all(line.startswith("\033[33m Run successfully with command - python3 ") for line in lines)
+    assert all(line.endswith("!  \033[0m") for line in lines)
+    assert "chains 2, commands 24, failed 0" in text
+    assert text.count("no GPU here") == 2  # when it starts, and in the summary
+    for gpus in ("0", "0,1"):
+        folder = prepared.output / f"norm_train_gpus_{gpus}_autocast_null"
+        for batch in (1, 2):
+            name = f"python_infer_gpu_usetrt_False_precision_fp32_batchsize_{batch}"
+            assert "preprocess_time" in (folder / f"{name}.log").read_text()
+            assert re.search(rf"norm_train_gpus_{gpus}_autocast_null/{name} +1.50 +2.50 +0.10", text)
+    train = "./test_tipc/output/norm_train_gpus_0_autocast_null/peleenet"
+    value = REFERENCE.read_text().splitlines()[15].partition(":")[2]
+    assert lines[0] == SUCCESS.format(f"python3 {value} --output_dir={train} --epochs=2 --batch_size=8")
+    launches = (prepared.folder / "launches.txt").read_text().splitlines()
+    assert launches == [f"--nproc_per_node 2 --log_dir={train[:-9].replace('gpus_0', 'gpus_0,1')}/launch"]
+
+
+@pytest.mark.parametrize(
+    ("plant", "command", "num_commands"),
+    [
+        ("main", "python3 main.py", 1),
+        ("no weights", "test -s", 2),
+        ("nan loss", "check.py loss", 10),
+        ("rising loss", "check.py loss", 10),
+        ("eval", "python3 eval.py", 7),
+        ("other scores", "check.py evaluated_as_predicted", 10),
+        ("export_model", "python3 export_model.py", 7),
+        ("infer", "python3 infer.py", 9),
+        ("image left out", "check.py evaluated_as_predicted", 10),
+        ("other numbers", "check.py same", 10),
+    ],
+)
+def test_planted_failure_is_told_for_its_command(prepared, plant, command, num_commands):
+    status, text = prepared.bash(CHAIN, prepared.config(**SHORT), LITE, PLANT=plant)
+    failed = prepared.failed()
+    assert status == len(failed) >= 1
+    assert command in failed[0]
+    assert f"failed {len(failed)}," in text
+    assert len(prepared.status_lines()) == num_commands
+    assert re.search(r"exit status \d+; .*(planted in|error: |printed nothing)", text)
+
+
+def test_two_runs_give_the_same_and_keep_the_logs_of_both(prepared):
+    config = prepared.config(**SHORT)
+    for _ in range(2):
+        status, text = prepared.bash(CHAIN, config, LITE)
+        assert status == 0, text
+    [earlier] = (prepared.output / "earlier").iterdir()
+    assert (earlier / "results_python.log").read_text().splitlines() == prepared.status_lines()
+    for folder in (earlier, prepared.output):
+        assert len(list(folder.glob("norm_train_gpus_0_autocast_null/*.log"))) == 10, folder
+
+
+def test_every_combination_of_the_grid(prepared):
+    config = prepared.config(line_4="gpu_list:0", line_41="--use_gpu:True|False", line_46="--precision:fp32|fp16|int8")
+    status, text = prepared.bash(CHAIN, config, LITE)
+    assert status == 0, text
+    logs = {path.name for path in (prepared.output / "norm_train_gpus_0_autocast_null").glob("python_infer_*.log")}
+    cpu = {
+        f"python_infer_cpu_usemkldnn_{mkldnn}_threads_{threads}_precision_{precision}_batchsize_{batch}.log"
+        for mkldnn, precision in (("True", "fp32"), ("True", "fp16"), ("False", "fp32"))
+        for threads in (1, 2)
+        for batch in (1, 2)
+    }
+    gpu = {f"python_infer_gpu_usetrt_False_precision_fp32_batchsize_{batch}.log" for batch in (1, 2)}
+    assert logs == cpu | gpu
+
+
+def test_cpu_by_name(prepared):
+    status, text = prepared.bash(CHAIN, prepared.config(line_4="gpu_list:-1"), LITE)
+    assert status == 0, text
+    calls = (prepared.folder / "calls.txt").read_text().splitlines()
+    assert ['"--device=cpu"' in call for call in calls if '["main"' in call or '["eval"' in call] == [True, True]
+    assert all('"--use_gpu=False"' in call for call in calls if '["infer"' in call)
+    assert (prepared.output / "norm_train_gpus_-1_autocast_null").is_dir()
+
+
+def test_several_nodes(prepared):
+    status, text = prepared.bash(CHAIN, prepared.config(line_4="gpu_list:127.0.0.1,127.0.0.1;0,1"), LITE)
+    assert status == 0, text
+    folder = "./test_tipc/output/norm_train_gpus_0,1_autocast_null_nodes_2"
+    launches = sorted((prepared.folder / "launches.txt").read_text().splitlines())
+    pattern = (
+        r"--nproc_per_node 2 --master=127.0.0.1:(\d+) --nnodes=2 --job_id=tipc --rank={0} --log_dir={1}/launch_{0}"
+    )
+    matches = [re.fullmatch(pattern.format(rank, re.escape(folder)), launches[rank]) for rank in (0, 1)]
+    assert matches[0][1] == matches[1][1]
+
+    (prepared.folder / "launches.txt").unlink()
+    config = prepared.config(line_4="gpu_list:192.0.2.1,192.0.2.2;0")
+    status, text = prepared.bash(
+        CHAIN, prepared.config(line_4="gpu_list:192.0.2.1,192.0.2.2;0"), LITE, TIPC_DEVICE="gpu"
+    )
+    assert status == 0, text
+    assert "this machine is not the first node" in text
+    folder = folder.replace("0,1", "0")
+    expected = f"--gpus=0 --log_dir={folder}/launch --ips=192.0.2.1,192.0.2.2\n"
+    assert (prepared.folder / "launches.txt").read_text() == expected
+
+
+def test_whole_infer_and_klquant(prepared):
+    source = TIPC / "config" / "PeleeNet"
+    status, text = prepared.bash("prepare.sh", source / "peleenet.txt", "whole_infer")
+    assert status == 0, text
+    status, text = prepared.bash(CHAIN, source / "peleenet.txt", "whole_infer")
+    assert status == 0, text
+    assert (prepared.output / "whole_infer_0" / "export.log").is_file()
+    status, text = prepared.bash(CHAIN, source / "peleenet_klquant.txt", "klquant_whole_infer")
+    assert status == 0, text
+    assert "--calibration_images=" in prepared.status_lines()[0]
+    assert "infer.py --engine=onnxruntime" in "".join(prepared.status_lines())
+
+
+def test_paddle2onnx(prepared):
+    source = TIPC / "config" / "PeleeNet" / "peleenet_paddle2onnx.txt"
+    status, text = prepared.bash("prepare.sh", source, "paddle2onnx_infer")
+    assert status == 0, text
+    status, text = prepared.bash(
+        "test_paddle2onnx.sh", prepared.config(source, line_4="2onnx:true"), "paddle2onnx_infer"
+    )
+    assert status == 0, text
+    assert prepared.status_lines("paddle2onnx")[0] == SUCCESS.format(
+        "true --model_dir=./test_tipc/output/pretrained/peleenet --model_filename=model.json "
+        "--params_filename=model.pdiparams --save_file=./test_tipc/output/paddle2onnx_infer/model.onnx "
+        "--opset_version=17 --enable_onnx_checker=True"
+    )
+    assert len(prepared.status_lines("paddle2onnx")) == 4
+
+
+def test_dy2static_notices_unequal_losses(place):
+    (place.folder / "steps.py").write_text("import sys; print('step 0 loss', float(sys.argv[1] == sys.argv[2]))")
+    source = TIPC / "config" / "PeleeNet" / "peleenet_dy2static.txt"
+    for argument, expected in (("--to_static=True", 1), ("--to_static=Other", 0)):
+        config = place.config(source, line_4=f"train:steps.py {argument}")
+        status, text = place.bash("test_train_dy2static_python.sh", config, "dy2static")
+        assert status == expected, text
+
+
+# ---------------------------------------------------------------------------------------------------- grammar
+
+
+def test_no_text_of_a_config_is_executed(prepared):
+    words = "$(touch broken) `touch broken` ; touch broken '' \"a b\" 'c d' *.py"
+    config = prepared.config(**SHORT, line_16=f"norm_train:main.py --output_dir=/dev/null {words}")
+    status, text = prepared.bash(CHAIN, config, LITE)
+    assert status == 0, text
+    assert not (prepared.folder / "broken").exists()
+    call = (prepared.folder / "calls.txt").read_text().splitlines()[0]
+    assert '"$(touch", "broken)", "`touch", "broken`", ";", "touch", "broken", "", "a b", "c d", "*.py"' in call
+
+
+def test_open_quote_is_a_failed_command(prepared):
+    status, text = prepared.bash(CHAIN, prepared.config(**SHORT, line_16="norm_train:main.py --aa='"), LITE)
+    assert status == 1
+    assert "an open quote?" in text
+
+
+def test_blank_lines_and_windows_line_ends_do_not_count(prepared):
+    config = prepared.config(**SHORT)
+    config.write_bytes(config.read_bytes().replace(b"\n", b"\r\n\r\n  \r\n"))
+    status, text = prepared.bash(CHAIN, config, LITE)
+    assert status == 0, text
+
+
+def test_shifted_line_is_refused(prepared):
+    config = prepared.config()
+    config.write_text(config.read_text().replace("null:null\n", "", 1))
+    status, text = prepared.bash(CHAIN, config, LITE)
+    assert status == CANNOT_START
+    assert "line 11 must be 'train_model_name:...', got 'train_infer_img_dir:" in text
+
+
+@pytest.mark.parametrize("script", ["prepare.sh", CHAIN, "test_paddle2onnx.sh", "test_inference_cpp.sh"])
+def test_unknown_mode_and_missing_config_are_refused(place, script):
+    status, text = place.bash(script, REFERENCE, "lite_train_lite_inferlite_train")
+    assert (status, "unknown mode" in text) == (CANNOT_START, True)
+    mode = {"test_paddle2onnx.sh": "paddle2onnx_infer", "test_inference_cpp.sh": "cpp_infer"}.get(script, LITE)
+    status, text = place.bash(script, "nowhere.txt", mode)
+    assert (status, "nowhere.txt: no such config" in text) == (CANNOT_START, True)
+
+
+def test_epochs_and_batch_of_the_mode(prepared):
+    lines = {
+        "line_7": f"--epochs:{LITE}=5|whole_train_whole_infer=90",
+        "line_9": "--batch_size:whole_train_whole_infer=9",
+    }
+    for mode, epochs, batch in ((LITE, 5, 8), (whole, 90, 9), ("lite_train_whole_infer", 2, 8)):
+        prepared.bash(CHAIN, prepared.config(**SHORT, **lines), mode, PLANT="main")
+        assert f" --epochs={epochs} --batch_size={batch}!" in prepared.status_lines()[0]
+
+
+# ---------------------------------------------------------------------------------------------------- prepare.sh
+
+
+def test_prepare_is_idempotent_and_repairs(prepared):
+    data = prepared.folder / "dataset" / "ILSVRC2012"
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    assert "is there and whole" in prepared.bash("prepare.sh", REFERENCE, LITE)[1]
+    assert before == {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    (data / "train_list.txt").write_text("damaged")
+    status, text = prepared.bash("prepare.sh", REFERENCE, LITE)
+    assert status == 0, text
+    assert len((data / "train_list.txt").read_text().splitlines()) == 8
+
+
+def test_prepare_takes_some_images_of_a_tar_and_mixes_no_splits(place):
+    tar = place.folder / "images.tar"
+    subprocess.run(["tar", "-C", place.folder, "-cf", tar, "images"], check=True)
+    numbers = {"TIPC_TRAIN_IMAGES": "4", "TIPC_VAL_IMAGES": "2", "TIPC_DATA": str(tar)}
+    status, text = place.bash("prepare.sh", REFERENCE, LITE, TIPC_SHA256="0" * 64, **numbers)
+    assert (status, "TIPC_SHA256 says 000" in text) == (CANNOT_START, True)
+    [sum_] = re.findall("has SHA-256 ([0-9a-f]{64})", text)
+    status, text = place.bash("prepare.sh", REFERENCE, LITE, TIPC_SHA256=sum_, **numbers)
+    assert status == 0, text
+    data = place.folder / "dataset" / "ILSVRC2012"
+    assert sorted(path.name for path in (data / "train").iterdir()) == [f"train {i}.png" for i in (1, 3, 5, 7)]
+    assert sorted(path.name for path in (data / "val").iterdir()) == ["val 3.png", "val 7.png"]
+    assert (data / "val_list.txt").read_text() == "val/val 3.png 1\nval/val 7.png 1\n"
+
+
+def test_prepare_keeps_images_of_others(place):
+    data = place.folder / "dataset" / "ILSVRC2012"
+    data.mkdir(parents=True)
+    status, text = place.bash("prepare.sh", REFERENCE, LITE)
+    assert (status, "move it away to use TIPC_DATA" in text) == (CANNOT_START, True)
+    for name in ("train_list.txt", "val_list.txt"):
+        (data / name).write_text("mine")
+    status, text = place.bash("prepare.sh", REFERENCE, LITE, TIPC_DATA="")
+    assert (status, (data / "val_list.txt").read_text()) == (0, "mine"), text
+
+
+# ---------------------------------------------------------------------------------------------------- configs
+
+
+SCRIPTS = {
+    "main.py": schema.TrainConfig,
+    "eval.py": schema.EvalConfig,
+    "predict.py": schema.PredictConfig,
+    "export_model.py": schema.ExportConfig,
+    "infer.py": schema.InferConfig,
+}
+LINES = {51: CHAIN, 13: "test_paddle2onnx.sh", 12: "test_inference_cpp.sh", 5: "test_train_dy2static_python.sh"}
+
+
+def commands(config: Path) -> list[list[str]]:
+    """The commands of a config as words, with the flags that the shell adds to them."""
+    lines = [line.partition(":")[::2] for line in config.read_text().splitlines()]
+    flags = {key: value for key, value in lines if key.startswith("--") and value != "null"}
+    text = subprocess.run(["xargs", "-n1"], input="\n".join(value for _, value in lines if ".py" in value), text=True,
+                          capture_output=True, check=True).stdout.split("\n")  # fmt: skip
+    found = []
+    for word in text[:-1]:
+        if word in SCRIPTS:
+            found.append([word])
+        elif found:
+            found[-1].append(word)
+    added = {"infer.py": [f"{key}={value.split('|')[0]}" for key, value in flags.items()]}
+    if len(lines) == 51:
+        added["main.py"] = ["--output_dir=x", "--epochs=2", "--batch_size=8"]
+        added["eval.py"] = ["--resume=x"]
+        added["export_model.py"] = ["--resume=x", "--output=x"]
+        keys = [key for key, _ in lines[40:] if key != "null"]
+        added["infer.py"] = [f"{key}={flags[key].split('|')[0]}" for key in keys if key in flags]
+    elif len(lines) == 13:
+        added["infer.py"] = [f"{key}={value}" for key, value in lines[11:]]
+    return [[*command, *added.get(command[0], [])] for command in found]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_flag_in_the_configs_exists_in_the_scripts(config):
+    assert len(config.read_text().splitlines()) in LINES
+    for script, *words in commands(config):
+        parse(SCRIPTS[script], words, prog=script)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_lines_are_where_the_shell_reads_them(config):
+    lines = config.read_text().splitlines()
+    script = (TIPC / LINES[len(lines)]).read_text()
+    required = re.search(r"^require_keys ((?:.*\\\n)*.*)$", script, re.MULTILINE)[1].replace("\\\n", "").split()
+    for number, key in zip(required[::2], required[1::2], strict=True):
+        assert lines[int(number) - 1].startswith(f"{key}:"), f"{config}:{number}"
+    assert all(line.count(":") or line.startswith(("=", "#")) for line in lines)
+
+
+def test_configs_are_reachable_by_both_names():
+    assert (TIPC / "configs" / "PeleeNet" / "peleenet.txt").samefile(TIPC / "config" / "PeleeNet" / "peleenet.txt")
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+def test_shellcheck():
+    scripts = sorted(path.name for path in TIPC.glob("*.sh"))
+    done = subprocess.run(["shellcheck", "-x", *scripts], cwd=TIPC, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert not [name for name in scripts if re.search(r"(^|[;&|]\s*|\s)eval\s+[\"$]", (TIPC / name).read_text())]
