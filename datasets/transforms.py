@@ -71,10 +71,12 @@ class RandomResizedCrop:
 
 @dataclass(frozen=True)
 class HorizontalFlip:
-    """Left and right exchanged with probability one half."""
+    """Left and right exchanged with a probability."""
+
+    probability: float = 0.5
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> bool:
-        return bool(rng.random() < 0.5)
+        return bool(rng.random() < self.probability)
 
     def apply(self, image: Image.Image, choice: bool) -> Image.Image:
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if choice else image
@@ -186,6 +188,9 @@ def build_train_transform(
     preprocess: Preprocess,
     *,
     interpolation: str,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    hflip: float = 0.5,
     aa: str = "",
     color_jitter: float | None = None,
     reprob: float = 0.0,
@@ -197,11 +202,11 @@ def build_train_transform(
     Raises:
         PolicyError: `aa` is not a policy.
     """
-    operations: tuple[Operation, ...] = (HorizontalFlip(),)
+    operations: tuple[Operation, ...] = (HorizontalFlip(hflip),)
     if aa:
         operations += (parse_policy(aa, interpolation),)
     elif color_jitter:
         operations += (ColorJitter(color_jitter),)
-    crop = RandomResizedCrop(preprocess.input_size, interpolation)
+    crop = RandomResizedCrop(preprocess.input_size, interpolation, scale, ratio)
     erasing = RandomErasing(reprob, remode, recount) if reprob > 0 else None
     return TrainTransform(preprocess, crop, operations, erasing)

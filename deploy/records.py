@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,17 @@ CSV_COLUMNS = ("file_name", "rank", "class_id", "score", "label_name", "error")
 def failure_record(file_name: str, reason: str) -> dict:
     """The record of an image that could not be read: no classes, and why."""
     return {"class_ids": [], "scores": [], "file_name": file_name, "label_names": [], "error": reason}
+
+
+def show_records(records: list[dict]) -> int:
+    """Print a batch: what was answered as one list on stdout, each failure on stderr; returns the failures."""
+    answered = [record for record in records if "error" not in record]
+    if answered:
+        print(answered, flush=True)
+    failures = [record for record in records if "error" in record]
+    for record in failures:
+        print(f"error: {record['file_name']}: {record['error']}", file=sys.stderr, flush=True)
+    return len(failures)
 
 
 class RecordWriter:

@@ -13,6 +13,7 @@ import numpy as np
 from .errors import CheckpointError, DiskError
 from .legacy import read_pickle
 from .tensor_file import decode, decode_header, encode
+from .torch_file import convert_torch_file
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -124,6 +125,11 @@ def _verified(path: Path, data: bytes) -> Checkpoint:
         raise CheckpointError(f"{path} was not written by this project: {error}") from error
 
 
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether the file says of itself that it is a checkpoint of this project; CheckpointError if it cannot be read."""
+    return _format(_read(Path(path))) == "checkpoint"
+
+
 def find_latest(output_dir: str | Path, log: Callable[[str], None] = print) -> Path | None:
     """The checkpoint of `output_dir` that is furthest in training and whole; None if the folder has no checkpoint.
 
@@ -156,12 +162,16 @@ def _progress(path: Path) -> tuple[int, int, int]:
         return -1, -1, -1
 
 
-def load_weights(path: str | Path, *, ema: bool = False) -> Weights:
+def load_weights(path: str | Path, *, ema: bool = False, model_name: str | None = None) -> Weights:
     """Read weights, recognising the format by content: ours, a plain safetensors file, or a pickle of paddle.save.
+
+    A PyTorch file is converted in a process of its own by the alignment case called `model_name`, if that is given.
 
     A pickle is read without running anything in it (legacy.py). It may be a bare state dict (.pdparams) or a table with
     the entry `model` (PeleeNet-paddle's .pd). `ema` asks for the moving average instead of the model.
     """
+    if not path:
+        raise CheckpointError("no file of weights is named, and random weights are never used; give one with --resume")
     path = Path(path)
     data = _read(path)
     kind, sections, meta = _format(data), {}, {}
@@ -175,6 +185,8 @@ def load_weights(path: str | Path, *, ema: bool = False) -> Weights:
             raise CheckpointError(f"{path} is a damaged safetensors file: {error}") from error
     elif kind == "pickle":
         sections, meta = read_pickle(data, path)
+    elif kind == "pytorch" and model_name:
+        sections["model"] = convert_torch_file(path, model_name)
     else:
         raise CheckpointError(f"{path} {FORMATS[kind]}")
     arrays = sections.get("model_ema" if ema else "model")

@@ -34,7 +34,9 @@ def evaluate(
         precision=precision,
         log_every=log_every,
     )
-    return score(samples)
+    scores = score(samples)
+    logger.line(f"* Acc@1 {scores.top1_percent:.3f} Acc@5 {scores.top5_percent:.3f} loss {scores.loss:.3f}")
+    return scores
 
 
 @paddle.no_grad()

@@ -51,3 +51,24 @@ def step_decay(
         return lr * gamma ** (epoch // step_size)
 
     return learning_rate
+
+
+def create_schedule(
+    name: str,
+    lr: float,
+    *,
+    epochs: int,
+    warmup_epochs: float,
+    warmup_lr: float,
+    min_lr: float,
+    t_in_epochs: bool,
+    decay_epochs: int,
+    decay_rate: float,
+) -> LearningRate:
+    """The schedule called "cosine" or "step"; each takes what concerns it."""
+    warmup = {"warmup_epochs": warmup_epochs, "warmup_lr": warmup_lr, "t_in_epochs": t_in_epochs}
+    schedules = {
+        "cosine": lambda: warmup_cosine(lr, epochs, min_lr=min_lr, **warmup),
+        "step": lambda: step_decay(lr, step_size=decay_epochs, gamma=decay_rate, **warmup),
+    }
+    return schedules[name]()

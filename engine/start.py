@@ -1,0 +1,60 @@
+"""Where a run begins: from nothing, from weights, or in the middle of an earlier run."""
+
+from pathlib import Path
+
+from .checkpoint import drop_head, find_latest, is_checkpoint, load_weights, set_weights
+from .errors import CheckpointError
+from .log import Logger
+from .state import TrainState
+
+
+def resume(state: TrainState, path: str, *, output_dir: Path | None, model_name: str, logger: Logger) -> bool:
+    """Go on from the checkpoint `path`, or with "auto" from the newest good one of `output_dir`, if there is any.
+
+    Returns whether the best accuracy so far is known: weights of others say at most after which epoch they were saved,
+    and the optimizer starts anew.
+
+    Raises:
+        CheckpointError: no such file, damaged, or of another model.
+    """
+    found = find_latest(output_dir, logger.line) if path == "auto" else Path(path)
+    if found is None:
+        logger.line(f"no checkpoint in {output_dir}: starting from the beginning")
+        return True
+    logger.line(f"Resume checkpoint {found}")
+    if is_checkpoint(found):
+        state.restore(found, logger.line)
+        return True
+    weights = load_weights(found, model_name=model_name)
+    set_weights(state.model, weights.arrays, source=found)
+    last_epoch = weights.meta.get("epoch")
+    state.begin_epoch(last_epoch + 1 if isinstance(last_epoch, int) else state.next_epoch)
+    if state.ema:
+        restart_ema(state, found, logger)
+    logger.line(f"{found} holds no state of training of this project: the optimizer starts anew")
+    return False
+
+
+def restart_ema(state: TrainState, path: Path, logger: Logger) -> None:
+    """The averaged weights of `path`, or where it has none, the model's own: never random ones."""
+    try:
+        state.ema.load(load_weights(path, ema=True).arrays, source=path)
+    except CheckpointError:
+        logger.line(f"{path} has no moving average: it starts from the weights of the model")
+        state.ema.restart()
+
+
+def finetune(state: TrainState, path: str, *, remove_head: bool, model_name: str, logger: Logger) -> None:
+    """Begin with the weights of `path`; a classifier of another size, or with `remove_head` any, stays fresh.
+
+    Raises:
+        CheckpointError: no such file, damaged, or of another model.
+    """
+    weights = load_weights(path, model_name=model_name)
+    logger.line(f"Load pre-trained checkpoint from: {path}")
+    arrays, dropped = drop_head(weights.arrays, state.model, remove=remove_head)
+    for name in dropped:
+        logger.line(f"Removing key {name} from pretained checkpoint")
+    set_weights(state.model, arrays, source=path)
+    if state.ema:
+        state.ema.restart()

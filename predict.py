@@ -1,0 +1,61 @@
+"""Weights + images -> the most probable classes, by the eager model; infer.py does the same with an exported one."""
+
+from contextlib import nullcontext
+
+import models
+from configs.loader import parse, run
+from configs.schema import PredictConfig
+from datasets.errors import DataError
+from datasets.image_folder import find_images
+from datasets.preprocess import Preprocess
+from datasets.splits import choose_class_names
+
+
+def main(argv):
+    config = parse(PredictConfig, argv, prog="predict.py")
+    model_config, images = config.model, config.images
+    if model_config.list_models:
+        print(*models.list_models(), sep="\n")
+        return
+    models.check_input_size(model_config.model, model_config.input_size)
+    paths = find_images(images.infer_imgs)
+
+    from deploy.card import Card
+    from deploy.eager import EagerPredictor
+    from deploy.pipeline import answer_files
+    from deploy.records import RecordWriter, show_records
+    from engine.amp import choose_precision
+    from engine.checkpoint import load_weights, set_weights
+    from engine.distributed import choose_device
+
+    choose_device(config.device.device)
+    weights = load_weights(config.weights.resume, ema=config.weights.use_ema, model_name=model_config.model)
+    model = models.create_model(model_config.model, num_classes=model_config.nb_classes)
+    set_weights(model, weights.arrays, source=weights.path)
+    precision, _ = choose_precision(images.use_amp)
+    card = Card(
+        model=model_config.model,
+        architecture=type(model).__name__,
+        num_classes=model_config.nb_classes,
+        preprocess=Preprocess(
+            input_size=model_config.input_size,
+            interpolation=config.preprocess.train_interpolation,
+            exif_orientation=config.preprocess.exif_orientation,
+        ),
+        class_names=choose_class_names(
+            model_config.nb_classes, images.label_list, weights.meta.get("info", {}).get("class_names")
+        ),
+    )
+    predictor = EagerPredictor(model, card, precision.autocast)
+    num_failures = 0
+    with RecordWriter(images.save_path) if images.save_path else nullcontext() as writer:
+        for records in answer_files(predictor, paths, batch_size=images.batch_size, k=images.topk):
+            if writer:
+                writer.write(records)
+            num_failures += show_records(records)
+    if num_failures:
+        raise DataError(f"{num_failures} of {len(paths)} images could not be read; the others were answered")
+
+
+if __name__ == "__main__":
+    run(main)
