@@ -75,7 +75,7 @@ def find_class_names(config: ExportConfig, meta: dict) -> tuple[str, ...] | None
 
 
 def gate_images(config: ExportConfig):
-    """The pictures that every program is compared on with the eager model."""
+    """The pictures that every program is compared on with the eager model: fixed ones, then those that were given."""
     from datasets.decode import read_image
     from datasets.image_folder import find_images
     from deploy.export import check_images
@@ -83,7 +83,7 @@ def gate_images(config: ExportConfig):
     if not config.export.check_images:
         return check_images()
     paths = find_images(config.export.check_images)
-    return [read_image(path, exif_orientation=config.preprocess.exif_orientation) for path in paths]
+    return check_images() + [read_image(path, config.preprocess.exif_orientation) for path in paths]
 
 
 def eager_logits(model, preprocess, images):

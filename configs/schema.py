@@ -309,7 +309,7 @@ class ExportOutputConfig:
         aliases=("class_names",),
     )
     check_images: str = knob(
-        "", "image or folder that the programs are compared on with the eager model; default: four fixed pictures"
+        "", "image or folder on which the programs are compared with the eager model, after four fixed pictures"
     )
     calibration_images: str = knob("", "image or folder, of the training data, that onnx-int8 finds its ranges on")
     calibration_method: str = knob("minmax", "how those ranges are found", choices=("minmax", "entropy", "percentile"))

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .card import CARD_NAME, Card, Program, file_record, read_card, write_card
+from .card import CARD_NAME, Card, FileRecord, Program, file_record, read_card, write_card
 from .engines import EngineOptions, create_engine
 from .errors import DeployError, ParityError
 from .onnx_export import write_onnx
 from .predictor import Predictor
+from .self_check import write_self_check
 from .topk import softmax
 
 TOLERANCE = 1e-5  # of probabilities, and of logits relative to the largest one
@@ -34,8 +35,8 @@ def export_folder(
 ) -> Card:
     """Write the programs called `formats`, and a card made of `card`, into `folder`; returns that card.
 
-    `expected_logits` [B, C] are what the eager model says of the RGB `images`. Nothing in `folder` changes unless every
-    program says the same.
+    `expected_logits` [B, C] are what the eager model says of the RGB `images`, the first of which is kept with its
+    logits for later checks. Nothing in `folder` changes unless every program says the same.
 
     Raises:
         ParityError: a program disagrees beyond TOLERANCE; it is not kept.
@@ -45,18 +46,13 @@ def export_folder(
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as aside:
         work = Path(aside)
         programs = {name: WRITERS[name](work, save_program, card) for name in FORMATS if name in formats}
-        files = {file for program in programs.values() for file in program.files}
-        files |= {path.name for path in work.iterdir() if path.is_file()}
-        card = replace(
-            card,
-            programs=programs,
-            files={name: file_record(work / name) for name in sorted(files)},
-            versions=_versions(),
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        )
+        card = replace(card, programs=programs, files=_records(work), versions=_versions(), created=_now())
         write_card(work, card)
         for name, program in programs.items():
             check_parity(work / program.files[0], images, expected_logits, engine=CHECKED_BY[name])
+        write_self_check(work, images[0], expected_logits[0])
+        card = replace(card, files=_records(work))
+        write_card(work, card)
         _move_in(work, folder, card)
     return card
 
@@ -83,10 +79,10 @@ def check_parity(
 
 
 def check_images() -> list[Image.Image]:
-    """Four fixed pictures of unlike shape, smooth and noisy, for a gate that was given no photographs."""
+    """Four fixed pictures of unlike shape, smooth with noise on top: every step of preprocessing changes them."""
     rng = np.random.default_rng(0)
     images = []
-    for width, height in ((500, 375), (333, 500), (224, 224), (97, 131)):
+    for width, height in ((97, 131), (500, 375), (333, 500), (224, 224)):
         coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((width, height))
         noise = rng.integers(-20, 21, (height, width, 3))
         images.append(Image.fromarray((np.asarray(coarse) + noise).clip(0, 255).astype(np.uint8)))
@@ -132,6 +128,14 @@ def _paddle_program(work: Path, program: str) -> Program:
 WRITERS = {"paddle": _write_paddle, "pdmodel": _write_pdmodel, "onnx": _write_onnx}
 FORMATS = tuple(WRITERS)
 CHECKED_BY = {"paddle": "paddle", "pdmodel": "paddle", "onnx": "onnxruntime"}
+
+
+def _records(work: Path) -> dict[str, FileRecord]:
+    return {path.name: file_record(path) for path in sorted(work.iterdir()) if path.name != CARD_NAME}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 PACKAGES = ("paddlepaddle", "numpy", "pillow", "paddle2onnx", "onnx", "onnxruntime", "openvino")

@@ -15,6 +15,7 @@ from datasets.preprocess import Preprocess
 from .card import CARD_NAME, EXPORT_AGAIN, Card, read_card, verify_files
 from .engines import EngineOptions, create_engine, engine_programs
 from .errors import ExportedModelError
+from .self_check import ANSWER_NAME, PICTURE_NAME, check_answer, read_self_check
 from .topk import topk_records
 
 # Measured for PeleeNet, fp32, batch 1, on one and two cores: 10.6 and 6.6 ms; 11.3 and 7.9; 11.9 and 6.6 at best
@@ -22,11 +23,11 @@ AUTO_ORDER = ("onnxruntime", "openvino", "paddle")
 
 
 class Exported(NamedTuple):
-    """A program on disk and its card; `has_card` is False where the card is only the predecessor's defaults."""
+    """A program on disk, by its name in the card; without a card the name is empty and `card` is a default."""
 
     card: Card
+    program: str
     files: tuple[Path, ...]
-    has_card: bool
 
 
 def choose_engine(model_path: str | Path, options: EngineOptions) -> tuple[str, EngineOptions]:
@@ -86,8 +87,9 @@ def find_exported(
             f"--params_file {params_path}: {folder / CARD_NAME} says that {files[0]} takes "
             f"{', '.join(files[1:]) or 'no such file'}"
         )
-    verify_files(folder, card, files)
-    return Exported(card, tuple(folder / file for file in files), has_card=True)
+    checks = [name for name in (PICTURE_NAME, ANSWER_NAME) if name in card.files]
+    verify_files(folder, card, [*files, *checks])
+    return Exported(card, name, tuple(folder / file for file in files))
 
 
 def _without_card(model_path: Path, params_path: str | Path | None, default_card: Card) -> Exported:
@@ -101,7 +103,7 @@ def _without_card(model_path: Path, params_path: str | Path | None, default_card
             raise ExportedModelError(f"{file}: no such file; export_model.py writes it")
     if len(files) == 1 and model_path.suffix in (".json", ".pdmodel"):
         raise ExportedModelError(f"{model_path}: its weights are missing; name them with --params_file")
-    return Exported(replace(default_card, model=model_path.stem), tuple(files), has_card=False)
+    return Exported(default_card, "", tuple(files))
 
 
 def predecessor_card(class_names: Sequence[str], interpolation: str = "bicubic") -> Card:
@@ -127,32 +129,38 @@ class Predictor:
         options: EngineOptions | None = None,
         default_card: Card | None = None,
     ):
-        """Load the exported folder (or program file) at `model_path` and try it on one blank image.
+        """Load the exported folder or program file at `model_path`, and try it on the picture that was kept at export.
 
         Raises:
-            ExportedModelError: the program is damaged, or does not fit its card.
+            ExportedModelError: the program is damaged, does not fit its card, or answers otherwise than at export.
             MissingDependencyError: the engine is not installed, or the machine lacks what a switch asks for.
         """
         options = options or EngineOptions()
         exported = find_exported(model_path, params_path, engine, options, default_card or predecessor_card([]))
-        self.card, self.has_card = exported.card, exported.has_card
+        self.card, self.has_card = exported.card, bool(exported.program)
         self.engine = create_engine(engine, exported.files, options)
-        self._try(exported.files[0])
+        # a GPU may multiply in TF32, with three digits
+        is_exact = options.precision == "fp32" and exported.program != "onnx-int8" and self.engine.device == "cpu"
+        self._try(exported.files[0], is_exact=is_exact)
 
-    def _try(self, program: Path) -> None:
+    def _try(self, program: Path, *, is_exact: bool) -> None:
         side = self.card.preprocess.input_size
+        picture, expected = Image.new("RGB", (side, side)), None
+        if ANSWER_NAME in self.card.files:
+            picture, expected = read_self_check(program.parent)
         try:
-            num_classes = self.engine.run(np.zeros((1, 3, side, side), np.float32)).shape[1]
+            [logits] = self.engine.run(self.arrays([picture]))
         except Exception as error:  # each runtime has its own types for a wrong shape
             reason = str(error).strip().splitlines()[-1]
             raise ExportedModelError(f"{program}: does not run on a {side}x{side} image: {reason}") from None
-        if num_classes == self.card.num_classes:
-            return
-        if self.has_card:
+        if not self.has_card and len(logits) != self.card.num_classes:
+            self.card = replace(self.card, num_classes=len(logits), class_names=None)
+        if len(logits) != self.card.num_classes:
             raise ExportedModelError(
-                f"{program}: gives {num_classes} classes, {CARD_NAME} says {self.card.num_classes}; {EXPORT_AGAIN}"
+                f"{program}: gives {len(logits)} classes, {CARD_NAME} says {self.card.num_classes}; {EXPORT_AGAIN}"
             )
-        self.card = replace(self.card, num_classes=num_classes, class_names=None)
+        if expected is not None and is_exact:
+            check_answer(program, logits, expected)
 
     def clone(self) -> "Predictor":
         """A predictor for another thread."""

@@ -1,0 +1,36 @@
+"""A picture and the logits it had at export: with them a folder proves, wherever it is loaded, that it is the same."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datasets.decode import read_image
+
+from .errors import ExportedModelError
+
+PICTURE_NAME, ANSWER_NAME = "check.png", "check.json"
+TOLERANCE = 1e-4  # relative to the largest logit; runtimes and CPUs differ by 2e-6, a mean off by 0.005 by 1e-3
+
+
+def write_self_check(folder: Path, picture: Image.Image, logits: np.ndarray) -> None:
+    """Keep `picture` and the eager model's `logits` [C] of it beside the programs."""
+    picture.save(folder / PICTURE_NAME)
+    (folder / ANSWER_NAME).write_text(json.dumps({"logits": logits.tolist()}), encoding="utf-8")
+
+
+def read_self_check(folder: Path) -> tuple[Image.Image, np.ndarray]:
+    """The picture and its logits [C]; their files are verified by the card's checksums before."""
+    answer = json.loads((folder / ANSWER_NAME).read_text(encoding="utf-8"))
+    return read_image(folder / PICTURE_NAME), np.array(answer["logits"], np.float32)
+
+
+def check_answer(program: Path, logits: np.ndarray, expected: np.ndarray) -> None:
+    """Raise ExportedModelError if `logits` [C] are not those of the export."""
+    difference = np.abs(logits - expected).max() / np.abs(expected).max()
+    if not difference <= TOLERANCE:
+        raise ExportedModelError(
+            f"{program}: answers {PICTURE_NAME} otherwise than at its export (logits differ by {difference:.1e} of the "
+            "largest): the card or the runtime has changed; copy the whole folder again"
+        )

@@ -1,0 +1,83 @@
+"""A tiny exported model, its eager twin and a folder of photographs, made once for all tests of this room."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from PIL import Image
+
+from datasets.preprocess import Preprocess
+from deploy.card import Card
+from deploy.export import check_images, export_folder
+from engine.export import export_program
+from models import create_model
+
+SIDE = 32
+CLASS_NAMES = ("zero", "one, uno", "two: zwei", "三")
+
+
+class Source:
+    """All that export_folder asks for, of one small model."""
+
+    def __init__(self, seed: int = 0):
+        paddle.seed(seed)
+        self.model = create_model("peleenet", block_config=[1, 1, 1, 1], num_classes=4)
+        self.model.eval()
+        self.save_program = partial(export_program, self.model, SIDE)
+        self.images = check_images()
+        self.card = Card(
+            model="peleenet",
+            architecture="PeleeNet",
+            num_classes=4,
+            preprocess=Preprocess(input_size=SIDE),
+            class_names=CLASS_NAMES,
+            metrics={"best_top1_percent": 98.5},
+        )
+        self.logits = self.eager(self.images)
+
+    def eager(self, images) -> np.ndarray:
+        arrays = np.stack([self.card.preprocess(image) for image in images])
+        with paddle.no_grad():
+            return self.model(paddle.to_tensor(arrays)).numpy()
+
+    def export(self, folder: Path, formats=("paddle",), **changes) -> Card:
+        arguments = {"card": self.card, "save_program": self.save_program} | changes
+        return export_folder(folder, formats, images=self.images, expected_logits=self.logits, **arguments)
+
+
+@pytest.fixture(scope="session")
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture(scope="session")
+def exported(source, tmp_path_factory) -> Path:
+    """A folder with model.json and model.pdmodel. Tests that change it copy it first."""
+    folder = tmp_path_factory.mktemp("exported")
+    source.export(folder, ("paddle", "pdmodel"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_onnx(source, tmp_path_factory) -> Path:
+    """The same with model.onnx."""
+    for package in ("onnx", "paddle2onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("exported_onnx")
+    source.export(folder, ("paddle", "pdmodel", "onnx"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photographs(source, tmp_path_factory) -> Path:
+    """Seven images of several types in nested folders, and a file that is none."""
+    folder = tmp_path_factory.mktemp("photographs")
+    (folder / "inner folder").mkdir()
+    names = ("b.jpg", "a.JPEG", "inner folder/c.png", "inner folder/d.BMP", "e.webp", "f.tiff", "g.Jpg")
+    for index, name in enumerate(names):
+        image: Image.Image = source.images[index % len(source.images)]
+        image.rotate(10 * index).save(folder / name)
+    (folder / "notes.txt").write_text("not an image")
+    return folder

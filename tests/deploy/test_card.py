@@ -1,0 +1,117 @@
+"""The card: what is written is read back, and every fault names the file or field and what to do."""
+
+import os
+import shutil
+
+import pytest
+import yaml
+
+from datasets.preprocess import Preprocess
+from deploy.card import Card, read_card, write_card
+from deploy.errors import ExportedModelError
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "exported")
+
+
+def edit(folder, change):
+    path = folder / "card.yaml"
+    fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(fields)
+    path.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def test_round_trip(folder, source):
+    card = read_card(folder)
+    assert card.class_names == ("zero", "one, uno", "two: zwei", "三")
+    assert card.preprocess == source.card.preprocess
+    assert card.metrics == {"best_top1_percent": 98.5}
+    assert set(card.files) == {path.name for path in folder.iterdir()} - {"card.yaml"}
+    assert {"model.json", "model.pdmodel", "model.pdiparams"} < set(card.files)
+    assert card.programs["pdmodel"].files == ("model.pdmodel", "model.pdiparams")
+    assert {"python", "paddlepaddle", "numpy"} <= set(card.versions)
+    write_card(folder, card)
+    assert read_card(folder) == card
+
+
+REQUIRED = yaml.safe_load(
+    "[model, architecture, num_classes, preprocess, class_names, programs, files, output, format]"
+)
+
+
+@pytest.mark.parametrize("field", REQUIRED)
+def test_a_missing_field_is_named(folder, field):
+    edit(folder, lambda fields: fields.pop(field))
+    with pytest.raises(ExportedModelError, match=rf"card.yaml: field {field} is missing; export"):
+        read_card(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.update(num_classes="four"), "field num_classes: expected int, got 'four'"),
+        (lambda f: f.update(num_classes=True), "field num_classes: expected int, got True"),
+        (lambda f: f.update(num_classes=5), "4 names for num_classes 5"),
+        (lambda f: f.update(colour="blue"), "unknown field colour"),
+        (lambda f: f.update(format=2), "format 2, this version reads 1"),
+        (lambda f: f.update(output="probabilities"), "expected 'logits', got 'probabilities'"),
+        (lambda f: f["preprocess"].pop("mean"), "preprocess.mean is missing"),
+        (lambda f: f["preprocess"].update(std=[1, 0, 1]), "preprocess.std"),
+        (lambda f: f["programs"]["paddle"].pop("files"), "field programs.paddle.files is missing"),
+        (lambda f: f["files"]["model.json"].pop("sha256"), "field files.model.json.sha256 is missing"),
+    ],
+)
+def test_a_wrong_field_is_named(folder, change, message):
+    edit(folder, change)
+    with pytest.raises(ExportedModelError) as error:
+        read_card(folder)
+    assert message in str(error.value)
+    assert error.value.exit_code == 4
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b", "a: [", "\x00"])
+def test_what_is_no_card_is_refused(folder, text):
+    (folder / "card.yaml").write_text(text)
+    with pytest.raises(ExportedModelError, match=r"card.yaml: .*; export the model again"):
+        read_card(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.pdmodel", "model.pdiparams"])
+def test_a_flipped_bit_anywhere_is_noticed(folder, name):
+    path = folder / name
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ExportedModelError, match=rf"{name}: sha256 .* damaged"):
+        read_card(folder)
+    assert read_card(folder, verify=False).num_classes == 4
+
+
+def test_a_truncated_and_a_missing_file_are_noticed(folder):
+    path = folder / "model.pdiparams"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ExportedModelError, match=r"model.pdiparams: \d+ bytes, card.yaml says \d+"):
+        read_card(folder)
+    path.unlink()
+    with pytest.raises(ExportedModelError, match=r"model.pdiparams: missing, but card.yaml lists it"):
+        read_card(folder)
+
+
+def test_no_card(tmp_path):
+    with pytest.raises(ExportedModelError, match="no such card; export the model again"):
+        read_card(tmp_path)
+
+
+def test_a_card_is_written_whole_or_not_at_all(folder, source, monkeypatch):
+    before = (folder / "card.yaml").read_bytes()
+    monkeypatch.setattr(os, "replace", lambda *paths: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_card(folder, source.card)
+    assert (folder / "card.yaml").read_bytes() == before
+
+
+def test_names_and_classes_are_counted_when_a_card_is_made():
+    with pytest.raises(ExportedModelError, match="2 names for num_classes 3"):
+        Card("peleenet", "PeleeNet", 3, Preprocess(), ("a", "b"))

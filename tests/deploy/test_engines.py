@@ -1,0 +1,109 @@
+"""The engines agree with the eager model, and every switch does what it says or refuses."""
+
+import numpy as np
+import pytest
+
+from deploy.engines import EngineOptions, PaddleEngine, create_engine
+from deploy.errors import EngineOptionError, ExportedModelError, MissingDependencyError
+from deploy.predictor import Predictor, choose_engine
+from deploy.topk import softmax
+
+PADDLE_RUNS = [
+    ("model.json", {}),
+    ("model.json", {"onednn": True}),
+    ("model.json", {"ir_optim": False}),
+    ("model.pdmodel", {}),
+    ("model.pdmodel", {"onednn": True}),
+    ("model.pdmodel", {"openvino": True}),
+]
+
+
+def assert_agrees(predictor, source):
+    logits = predictor.logits(predictor.arrays(source.images))
+    np.testing.assert_allclose(softmax(logits), softmax(source.logits), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(logits, source.logits, rtol=0, atol=1e-5 * np.abs(source.logits).max())
+
+
+@pytest.mark.parametrize(("program", "switches"), PADDLE_RUNS)
+def test_paddle_inference_agrees_with_the_eager_model(exported, source, program, switches):
+    assert_agrees(Predictor(exported / program, options=EngineOptions(num_threads=1, **switches)), source)
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize(
+    ("engine", "program"), [("onnxruntime", "model.onnx"), ("openvino", "model.onnx"), ("openvino", "model.pdmodel")]
+)
+def test_other_runtimes_agree_with_the_eager_model(exported_onnx, source, engine, program):
+    predictor = Predictor(exported_onnx / program, engine=engine, options=EngineOptions(num_threads=1))
+    assert_agrees(predictor, source)
+    assert_agrees(predictor.clone(), source)
+    kept = predictor.logits(predictor.arrays(source.images[:1]))
+    predictor.logits(predictor.arrays(source.images[1:2]))
+    assert np.array_equal(kept, predictor.logits(predictor.arrays(source.images[:1]))), "an answer was overwritten"
+
+
+def engine(folder, program, **switches) -> PaddleEngine:
+    return create_engine("paddle", [folder / program, folder / "model.pdiparams"], EngineOptions(**switches))
+
+
+@pytest.mark.parametrize("program", ["model.json", "model.pdmodel"])
+def test_onednn_is_on_only_when_asked_for(exported, program):
+    assert not engine(exported, program).onednn_is_on
+    assert engine(exported, program, onednn=True).onednn_is_on
+
+
+def test_input_and_output_names_are_asked_of_the_program(exported):
+    assert engine(exported, "model.json").output_name == "fetch_name_0"
+    assert engine(exported, "model.pdmodel").output_name.endswith("tmp_1")
+
+
+def test_a_clone_answers_alike(exported, source):
+    predictor = Predictor(exported)
+    assert_agrees(predictor.clone(), source)
+
+
+def test_without_a_gpu_the_cpu_is_used_and_named(exported):
+    pytest.importorskip("paddle")
+    assert engine(exported, "model.json", use_gpu=True).description.startswith(
+        "Paddle Inference on CPU, where it found no GPU"
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "switches", "error", "message"),
+    [
+        ("model.json", {"tensorrt": True}, MissingDependencyError, "has no TensorRT"),
+        ("model.json", {"openvino": True}, ExportedModelError, "only model.pdmodel"),
+        ("model.json", {"precision": "fp16"}, EngineOptionError, "add --enable_mkldnn True"),
+        ("model.json", {"precision": "int8"}, EngineOptionError, "--engine onnxruntime"),
+    ],
+)
+def test_what_a_cpu_cannot_do_is_refused(exported, program, switches, error, message):
+    with pytest.raises(error, match=message):
+        engine(exported, program, **switches)
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("switches", [{"tensorrt": True}, {"onednn": True}, {"openvino": True}, {"precision": "fp16"}])
+def test_switches_of_paddle_are_refused_elsewhere(exported_onnx, name, switches):
+    with pytest.raises(EngineOptionError, match=f"--engine {name} has no --"):
+        create_engine(name, [exported_onnx / "model.onnx"], EngineOptions(**switches))
+
+
+def test_a_damaged_program_without_a_card_is_an_error(exported, tmp_path):
+    (tmp_path / "model.json").write_text((exported / "model.json").read_text()[:-100])
+    (tmp_path / "model.pdiparams").write_bytes((exported / "model.pdiparams").read_bytes())
+    with pytest.raises(ExportedModelError, match=r"model.json: Paddle Inference cannot load it"):
+        engine(tmp_path, "model.json")
+
+
+def test_auto_is_the_best_engine_that_is_installed_and_has_a_program(exported, exported_onnx, monkeypatch):
+    options = EngineOptions(use_gpu=True)
+    assert choose_engine(exported_onnx, options) == ("onnxruntime", options)
+    assert choose_engine(exported, options)[0] == "openvino", "it reads model.pdmodel"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "paddle")
+    assert choose_engine(exported, options) == ("paddle", EngineOptions(use_gpu=True, openvino=True))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ExportedModelError, match="no installed engine runs paddle or pdmodel"):
+        choose_engine(exported, options)

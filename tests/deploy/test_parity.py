@@ -1,0 +1,126 @@
+"""The gate: nothing reaches the folder unless every program says what the eager model says."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+
+from configs.schema import EXPORT_FORMATS
+from datasets.preprocess import Preprocess
+from deploy import export
+from deploy.card import read_card, write_card
+from deploy.errors import ExportedModelError, ParityError
+from deploy.export import check_images, check_parity
+from deploy.predictor import Predictor
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "exported")
+
+
+def test_both_paddle_programs_share_one_file_of_weights(exported):
+    card = read_card(exported)
+    assert card.programs["paddle"].files[1] == card.programs["pdmodel"].files[1] == "model.pdiparams"
+    assert not list(exported.glob(".*")), "a temporary folder was left"
+
+
+@pytest.mark.parametrize("program", ["model.json", "model.pdmodel"])
+def test_the_difference_is_measured(exported, source, program):
+    assert check_parity(exported / program, source.images, source.logits) <= 1e-5
+
+
+PLANTED = [{"mean": (0.485, 0.456, 0.41)}, {"std": (0.229, 0.224, 0.23)}, {"interpolation": "bilinear"}]
+
+
+def plant(folder, card, change):
+    return write_card(folder, replace(card, preprocess=replace(card.preprocess, **change)))
+
+
+@pytest.mark.parametrize("change", PLANTED)
+def test_a_wrong_constant_in_the_card_is_caught_by_the_gate(tmp_path, source, monkeypatch, change):
+    monkeypatch.setattr(export, "write_card", lambda folder, card: plant(folder, card, change))
+    with pytest.raises(ParityError, match=r"model.json disagrees with the eager model.*Compare the preprocessing"):
+        source.export(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change", PLANTED)
+def test_a_constant_changed_after_the_export_is_caught_when_the_folder_is_loaded(folder, change):
+    plant(folder, read_card(folder), change)
+    with pytest.raises(ExportedModelError, match=r"answers check.png otherwise than at its export"):
+        Predictor(folder)
+
+
+@pytest.mark.parametrize("format", ["paddle", "pdmodel"])
+def test_a_perturbed_program_is_removed_and_an_older_export_stays(folder, source, format):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def save_perturbed(place):
+        bias = source.model.classifier.bias
+        kept = bias.numpy()
+        bias.set_value(kept + np.array([0, 1e-3, 0, 0], np.float32))
+        try:
+            source.save_program(place)
+        finally:
+            bias.set_value(kept)
+
+    with pytest.raises(ParityError) as error:
+        source.export(folder, (format,), save_program=save_perturbed)
+    assert error.value.exit_code == 6
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_programs_of_an_older_export_go(folder, source):
+    (folder / "mine.txt").write_text("kept")
+    source.export(folder, ("paddle",))
+    assert {path.name for path in folder.iterdir() if not path.name.startswith("check")} == {
+        "card.yaml",
+        "model.json",
+        "model.pdiparams",
+        "mine.txt",
+    }
+
+
+def test_nan_is_not_agreement(exported, source):
+    with pytest.raises(ParityError):
+        check_parity(exported / "model.json", source.images, np.full_like(source.logits, np.nan))
+
+
+def test_weights_of_another_model_are_refused(folder, tmp_path):
+    other = (folder / "model.pdiparams").read_bytes()
+    (folder / "model.pdiparams").write_bytes(other[:-4] + b"\0\0\0\0")
+    with pytest.raises(ExportedModelError, match="of another model"):
+        Predictor(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda card: card["preprocess"].update(input_size=48, resize_size=54),
+            "answers check.png otherwise than at its export",
+        ),
+        (lambda card: card.update(num_classes=3, class_names=None), "gives 4 classes, card.yaml says 3"),
+    ],
+)
+def test_a_card_of_another_model_is_refused(folder, change, message):
+    card = yaml.safe_load((folder / "card.yaml").read_text(encoding="utf-8"))
+    change(card)
+    (folder / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+    with pytest.raises(ExportedModelError, match=message):
+        Predictor(folder)
+
+
+def test_the_pictures_of_the_gate_are_fixed_and_reach_every_step_of_preprocessing():
+    first, second = check_images(), check_images()
+    assert [image.tobytes() for image in first] == [image.tobytes() for image in second]
+    for changed in ({"resize_size": 34}, {"interpolation": "bilinear"}, {"mean": (0.4, 0.4, 0.4)}):
+        normal, other = Preprocess(input_size=32), Preprocess(**{"input_size": 32, **changed})
+        assert all(np.abs(normal(image) - other(image)).max() > 0.01 for image in first)
+
+
+def test_the_flag_names_the_formats_that_can_be_written():
+    assert set(EXPORT_FORMATS) - {"onnx-int8"} == set(export.WRITERS)
