@@ -1,0 +1,181 @@
+"""infer.py end to end: flags and output of the predecessor, folders, bad images, files of results, benchmark."""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import infer
+from configs.schema import UsageError
+from datasets.errors import DataError
+from deploy.errors import ExportedModelError
+from deploy.records import read_records
+
+ROOT = Path(__file__).parents[2]
+KEYS = ["class_ids", "scores", "file_name", "label_names"]
+NAMES = ["a.JPEG", "b.jpg", "e.webp", "f.tiff", "g.Jpg", "inner folder/c.png", "inner folder/d.BMP"]
+
+
+def run(capfd, *flags):
+    """The lists that infer.py prints, and all its lines."""
+    infer.main([*flags, "--cpu_threads=1"])
+    lines = capfd.readouterr().out.splitlines()
+    return [ast.literal_eval(line) for line in lines if line.startswith("[{")], lines
+
+
+def python(*arguments):
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+
+
+def records(batches):
+    return [record for batch in batches for record in batch]
+
+
+def test_the_predecessors_command_line_and_output(capfd, exported, photographs):
+    flags = [f"--model_file={exported}/model.pdmodel", f"--params_file={exported}/model.pdiparams", "--use_gpu=True"]
+    batches, lines = run(capfd, *flags, f"--input_file={photographs}/b.jpg", "-b", "1", "--enable_mkldnn=True")
+    assert lines[0] == "Inference model(PeleeNet)..."
+    [[record]] = batches
+    assert list(record) == KEYS
+    assert record["file_name"] == f"{photographs}/b.jpg"
+    assert sum(record["scores"]) == pytest.approx(1), "four classes, five asked for"
+    assert set(record["label_names"]) == {"zero", "one, uno", "two: zwei", "三"}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_a_folder_is_searched_for_all_types_and_sorted_and_batches_are_real(capfd, exported, photographs, batch_size):
+    batches, _ = run(capfd, f"--model_file={exported}", f"--input_file={photographs}", f"--batch_size={batch_size}")
+    assert [len(batch) for batch in batches] == {1: [1] * 7, 3: [3, 3, 1], 100: [7]}[batch_size]
+    assert [record["file_name"] for record in records(batches)] == [f"{photographs}/{name}" for name in NAMES]
+
+
+def test_both_programs_and_any_batch_give_the_same_scores(capfd, exported, photographs):
+    def scores(program, batch_size):
+        flags = (f"--model_file={exported}/{program}", f"--input_file={photographs}", f"-b={batch_size}")
+        batches, _ = run(capfd, *flags)
+        return [record["scores"] for record in records(batches)]
+
+    expected = scores("model.json", 1)
+    for one, other in zip(expected, scores("model.json", 4), strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+    for one, other in zip(expected, scores("model.pdmodel", 7), strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+
+
+def test_a_corrupt_image_is_reported_and_the_rest_go_on(capfd, exported, photographs, tmp_path):
+    folder = shutil.copytree(photographs, tmp_path / "some broken")
+    (folder / "e.webp").write_bytes((photographs / "e.webp").read_bytes()[:100])
+    (folder / "a.JPEG").write_bytes(b"")
+    flags = [f"--model_file={exported}", f"--input_file={folder}", f"--save_path={tmp_path}/out.jsonl", "-b=2"]
+    with pytest.raises(DataError, match="2 of 7 images could not be read") as error:
+        infer.main(flags)
+    assert error.value.exit_code == 3
+    out, err = capfd.readouterr()
+    assert out.count("'file_name'") == 5
+    assert f"error: {folder}/e.webp: " in err and f"error: {folder}/a.JPEG: " in err
+    written = list(read_records(tmp_path / "out.jsonl"))
+    assert [Path(record["file_name"]).name for record in written] == [Path(name).name for name in NAMES]
+    assert [bool(record.get("error")) for record in written] == [True, False, True, *[False] * 4]
+
+    shutil.copy(photographs / "e.webp", folder)
+    with pytest.raises(DataError, match="1 of 2 images could not be read"):
+        infer.main([*flags, f"--resume_from={tmp_path}/out.jsonl"])
+    assert capfd.readouterr().out.count("'file_name'") == 1, "only the mended image was run"
+    assert sorted("error" in record for record in read_records(tmp_path / "out.jsonl")) == [*[False] * 6, True]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv"])
+def test_saved_records_are_the_printed_ones(capfd, exported, photographs, tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    batches, _ = run(
+        capfd, f"--model_file={exported}", f"--input_file={photographs}", f"--save_path={path}", "--topk=2"
+    )
+    assert list(read_records(path)) == records(batches)
+    assert {len(record["class_ids"]) for record in records(batches)} == {2}
+    if suffix == ".json":
+        assert json.loads(path.read_text(encoding="utf-8")) == records(batches)
+
+
+def test_the_benchmark_reports_and_does_not_end_the_process(capfd, exported, photographs):
+    batches, lines = run(
+        capfd, f"--model_file={exported}", f"--input_file={photographs}", "-b=2", "--enable_benchmark=True"
+    )
+    assert len(records(batches)) == 7
+    text = "\n".join(lines)
+    assert "Perf info" in text and " data_num: 4\n" in text and " batch_size: 2\n" in text
+    assert lines[-1].endswith(lines[-1].split("throughput(images/s): ")[1])
+
+
+def test_a_folder_from_elsewhere_is_fed_as_the_predecessor_did(capfd, exported, photographs, tmp_path):
+    for name in ("model.json", "model.pdiparams"):
+        shutil.copy(exported / name, tmp_path)
+    flags = [f"--model_file={tmp_path}/model.json", f"--params_file={tmp_path}/model.pdiparams"]
+    infer.main([*flags, f"--input_file={photographs}/b.jpg", "--train_interpolation=bilinear"])
+    out, err = capfd.readouterr()
+    assert "has no card.yaml: images are fed as Preprocess(input_size=224, resize_size=256" in err
+    assert "interpolation='bilinear'" in err
+    assert "'class 0'" in out, "four classes are not ImageNet's"
+
+
+@pytest.mark.parametrize(
+    ("flags", "error", "message"),
+    [
+        ([], UsageError, "--model_file is missing"),
+        (["--model_file={model}"], UsageError, "--input_file is missing"),
+        (["--model_file={model}", "--input_file={empty}"], DataError, "no image in this folder"),
+        (["--model_file={model}", "--input_file={empty}/a.jpg"], DataError, "no such file or folder"),
+        (["--model_file={empty}/model.json", "--input_file={photographs}"], ExportedModelError, "no such file"),
+        (["--model_file={empty}", "--input_file={photographs}"], ExportedModelError, "no card.yaml in it"),
+        (["--model_file={model}/other.json", "--input_file={photographs}"], ExportedModelError, "does not list it"),
+        (
+            ["--model_file={model}/model.json", "--params_file=x.pdiparams", "--input_file={photographs}"],
+            ExportedModelError,
+            "model.json takes model.pdiparams",
+        ),
+        (["--model_file={model}", "--input_file={photographs}", "--precision=fp8"], UsageError, "unknown value 'fp8'"),
+    ],
+)
+def test_wrong_inputs(exported, photographs, tmp_path, flags, error, message):
+    places = {"model": exported, "photographs": photographs, "empty": tmp_path}
+    with pytest.raises(error, match=message):
+        infer.main([flag.format(**places) for flag in flags])
+
+
+def test_help_does_not_wait_for_paddle():
+    start = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, "infer.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert time.perf_counter() - start < 0.5
+    assert "--enable_benchmark" in result.stdout
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_without_paddle(exported_onnx, photographs, engine):
+    """`import paddle` raises ImportError in this process."""
+    script = "import sys; sys.modules['paddle'] = None; import infer; infer.main(sys.argv[1:])"
+    flags = [f"--engine={engine}", f"--model_file={exported_onnx}", f"--input_file={photographs}", "-b=3"]
+    result = subprocess.run(
+        [sys.executable, "-c", script, *flags], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.count("'file_name'") == 7
+    assert "engine: O" in result.stderr
+
+
+@pytest.mark.deploy
+def test_all_engines_print_the_same(capfd, exported_onnx, photographs):
+    def answers(engine):
+        batches, _ = run(capfd, f"--engine={engine}", f"--model_file={exported_onnx}", f"--input_file={photographs}")
+        return records(batches)
+
+    expected = answers("paddle")
+    for engine in ("auto", "onnxruntime", "openvino"):
+        for one, other in zip(expected, answers(engine), strict=True):
+            assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
+            assert {**one, "scores": None} == {**other, "scores": None}

@@ -1,0 +1,84 @@
+"""Files of records: written as they come, read back equal, and readable after a kill."""
+
+import csv
+import json
+
+import pytest
+
+from deploy.errors import RecordsError
+from deploy.records import RecordWriter, failure_record, read_records
+
+RECORDS = [
+    {"class_ids": [2, 0], "scores": [0.75, 0.1], "file_name": "a b.jpg", "label_names": ['x, "y"', "三"]},
+    failure_record("broken.jpg", "damaged: cut short"),
+    {"class_ids": [], "scores": [], "file_name": "below threshold.jpg", "label_names": []},
+]
+SUFFIXES = [".json", ".jsonl", ".csv"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("records", [RECORDS, []], ids=["some", "none"])
+def test_round_trip(tmp_path, suffix, records):
+    path = tmp_path / "new folder" / f"out{suffix}"
+    with RecordWriter(path) as writer:
+        for record in records:
+            writer.write([record])
+    assert list(read_records(path)) == records
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_json_is_one_array_and_csv_a_row_a_class(tmp_path):
+    for suffix in (".json", ".csv"):
+        with RecordWriter(tmp_path / f"out{suffix}") as writer:
+            writer.write(RECORDS)
+    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == RECORDS
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["file_name"], row["rank"], row["class_id"], row["label_name"]) for row in rows[:2]] == [
+        ("a b.jpg", "1", "2", 'x, "y"'),
+        ("a b.jpg", "2", "0", "三"),
+    ]
+    assert rows[2]["error"] == "damaged: cut short"
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_lines_can_be_read_while_the_run_goes_on_and_after_it_was_killed(tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    with RecordWriter(path) as writer:
+        writer.write(RECORDS[:2])
+        assert list(read_records(path)) == RECORDS[:2]
+    with path.open("a") as file:
+        file.write('{"class_ids": [1, ' if suffix == ".jsonl" else "half a row,1,")
+    assert list(read_records(path)) == RECORDS[:2]
+
+
+def test_json_appears_only_when_it_is_complete(tmp_path):
+    with pytest.raises(KeyboardInterrupt), RecordWriter(tmp_path / "out.json") as writer:
+        writer.write(RECORDS)
+        assert not (tmp_path / "out.json").exists()
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_records_of_an_earlier_run_are_kept_even_in_the_same_file(tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    with RecordWriter(path) as writer:
+        writer.write(RECORDS[:1])
+    with RecordWriter(path, read_records(path)) as writer:
+        writer.write(RECORDS[1:])
+    assert list(read_records(path)) == RECORDS
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.txt", ""), ("a.jsonl", "{\n"), ("a.json", "["), ("a.csv", "x\n1\n")])
+def test_what_is_no_file_of_records_is_refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RecordsError, match=rf"{name}: "):
+        list(read_records(tmp_path / name))
+    with pytest.raises(RecordsError, match="missing"):
+        list(read_records(tmp_path / "missing.jsonl"))
+
+
+def test_an_unknown_suffix_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(RecordsError, match=r"out.xml: records are written to .json, .jsonl, .csv files, not '.xml'"):
+        RecordWriter(tmp_path / "out.xml")
