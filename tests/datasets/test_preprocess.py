@@ -1,0 +1,107 @@
+"""Holds the evaluation transform to paddle.vision's, and its record in a card to what can be read back."""
+
+import time
+
+import numpy as np
+import pytest
+from pictures import picture
+
+from datasets import preprocess as module
+from datasets.errors import DataError
+from datasets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+
+SIZES = [(48, 36), (36, 48), (40, 40), (301, 97), (97, 301), (17, 64), (9, 9)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("interpolation", "input_size"), [("bilinear", 32), ("bicubic", 32), ("bicubic", 45)])
+def test_equals_paddle_vision(size, interpolation, input_size):
+    from paddle.vision import transforms as vision
+
+    image = picture(*size)
+    preprocess = Preprocess(input_size, interpolation=interpolation)
+    cut = vision.Compose(
+        [vision.Resize(int(input_size / 0.875), interpolation=interpolation), vision.CenterCrop(input_size)]
+    )(image)
+    np.testing.assert_array_equal(preprocess.pixels(image), np.asarray(cut))
+    expected = vision.Compose([vision.ToTensor(), vision.Normalize(IMAGENET_MEAN, IMAGENET_STD)])(cut).numpy()
+    found = preprocess(image)
+    assert found.dtype == np.float32 and found.shape == (3, input_size, input_size)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("input_size", "resize_size"), [(160, 182), (192, 219), (224, 256), (256, 292), (304, 347), (320, 365)]
+)
+def test_resize_size(input_size, resize_size):
+    assert Preprocess(input_size).resize_size == resize_size
+
+
+def test_random_interpolation_is_bicubic_in_evaluation():
+    assert Preprocess(interpolation="random") == Preprocess(interpolation="bicubic")
+
+
+def test_normalize_every_value():
+    pixels = np.stack([np.arange(256, dtype=np.uint8).reshape(16, 16)] * 3, axis=-1)
+    found = Preprocess().normalize(np.stack([pixels, pixels]))
+    assert found.shape == (2, 3, 16, 16) and found.flags.c_contiguous
+    exact = (np.arange(256)[None] / 255 - np.array(IMAGENET_MEAN)[:, None]) / np.array(IMAGENET_STD)[:, None]
+    np.testing.assert_allclose(found[1].reshape(3, 256), exact, rtol=0, atol=5e-7)
+
+
+@pytest.mark.parametrize("size", [(30, 400), (400, 30), (50, 61)], ids=str)
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_crop_of_a_ribbon_is_that_of_the_whole(size, interpolation, monkeypatch):
+    image = picture(*size)
+    preprocess = Preprocess(32, interpolation=interpolation)
+    whole = preprocess.pixels(image).astype(int)
+    monkeypatch.setattr(module, "MAX_RESIZED_PIXELS", 0)
+    assert np.abs(preprocess.pixels(image) - whole).max() <= 2  # Pillow keeps the box in float32
+
+
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (1, 2_000_000)], ids=str)
+def test_ribbon_without_its_memory(size):
+    start = time.process_time()
+    assert Preprocess().pixels(picture(*size)).shape == (224, 224, 3)
+    assert time.process_time() - start < 1
+
+
+def test_dict_round_trip():
+    preprocess = Preprocess(192, 200, "bilinear", (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), "apply")
+    fields = preprocess.to_dict()
+    assert fields["mean"] == [0.1, 0.2, 0.3]
+    assert Preprocess.from_dict(fields) == preprocess
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input_size", 0),
+        ("input_size", "224"),
+        ("input_size", True),
+        ("resize_size", 223),
+        ("resize_size", 256.0),
+        ("interpolation", "cubic"),
+        ("interpolation", ["bicubic"]),
+        ("mean", [0.5, 0.5]),
+        ("mean", "abc"),
+        ("std", [1, 1, 0]),
+        ("std", None),
+        ("exif_orientation", "yes"),
+        ("image_backend", "cv2"),
+    ],
+)
+def test_wrong_field_is_named(field, value):
+    with pytest.raises(DataError, match=rf"preprocess\.{field}: expected .*, got "):
+        Preprocess.from_dict(Preprocess().to_dict() | {field: value})
+
+
+def test_missing_and_unknown_fields_are_named():
+    fields = Preprocess().to_dict()
+    with pytest.raises(DataError, match=r"preprocess\.crop_pct is unknown"):
+        Preprocess.from_dict(fields | {"crop_pct": 0.9})
+    del fields["mean"]
+    with pytest.raises(DataError, match=r"preprocess\.mean is missing"):
+        Preprocess.from_dict(fields)
+    with pytest.raises(DataError, match="expected fields and values"):
+        Preprocess.from_dict([224])
