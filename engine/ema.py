@@ -14,7 +14,8 @@ class Ema:
     """average = decay * average + (1 - decay) * model, on the device; starts as a copy of the model."""
 
     def __init__(self, model: nn.Layer, decay: float):
-        self.decay = decay
+        # A tensor: for a number, lerp_ would make one at every call, and take three times as long.
+        self._weight = paddle.to_tensor(1 - decay, dtype="float32")
         self._model = model.state_dict()
         self._average = {name: tensor.detach().clone() for name, tensor in self._model.items()}
 
@@ -22,7 +23,7 @@ class Ema:
     def update(self) -> None:
         for name, average in self._average.items():
             if average.is_floating_point():
-                average.lerp_(self._model[name], 1 - self.decay)  # in place, one kernel an entry
+                average.lerp_(self._model[name], self._weight)
             else:
                 average.copy_(self._model[name], False)
 

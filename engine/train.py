@@ -77,7 +77,7 @@ def train_epoch(
 
         is_save_step = bool(save and save_steps and state.next_step % save_steps == 0)
         if pace.is_due or is_save_step or state.next_step % look_every == 0:
-            is_stopped = look(state, unseen, path_of, preemption, check_weights=pace.is_due or is_save_step)
+            is_stopped = look(state, unseen, path_of, preemption)
             if is_save_step or (is_stopped and save):
                 save()
             if is_stopped:
@@ -108,21 +108,14 @@ def _groups(batches: Iterable, size: int) -> Iterator[list]:
         yield group
 
 
-def look(
-    state: TrainState,
-    unseen: list[Step],
-    path_of: Callable[[int], str],
-    preemption: Preemption | None,
-    *,
-    check_weights: bool,
-) -> bool:
-    """Fetch the losses of the unseen steps into the meters; True if a rank was asked to stop.
+def look(state: TrainState, unseen: list[Step], path_of: Callable[[int], str], preemption: Preemption | None) -> bool:
+    """Fetch the losses of the unseen steps into the meters; True if a rank was asked to stop. Before every save.
 
     One message between the ranks carries the losses, the state of the weights and the signals, so all ranks take the
     same decision at the same step. The meters hold means over the ranks.
     """
     losses = paddle.stack([step.loss for step in unseen]).numpy().astype(np.float64)
-    is_broken = check_weights and not weights_are_finite(state.model)
+    is_broken = not weights_are_finite(state.model)
     notes = gather_rows(np.array([*losses, is_broken, preemption is not None and preemption.requested]))
     losses, is_broken, is_stopped = notes[:, :-2], notes[:, -2], notes[:, -1]  # [world, n], [world], [world]
     if not np.isfinite(losses).all() or is_broken.any():
@@ -136,8 +129,8 @@ def look(
 
 @paddle.no_grad()
 def weights_are_finite(model: nn.Layer) -> bool:
-    """Checked before every save: a gradient can be infinite while its loss was finite."""
-    return bool(paddle.stack([t.isfinite().all() for t in model.state_dict().values()]).all().item())
+    """The loss alone does not tell: Paddle's relu makes 0 of NaN, so a network of NaN can have a finite loss."""
+    return bool(paddle.stack([tensor.sum() for tensor in model.state_dict().values()]).isfinite().all().item())
 
 
 def _complaint(epoch: int, unseen: list[Step], losses: np.ndarray, path_of: Callable[[int], str]) -> str:
@@ -150,7 +143,7 @@ def _complaint(epoch: int, unseen: list[Step], losses: np.ndarray, path_of: Call
     if bad_ranks:
         what = f"the loss is {losses[bad_ranks[0], which]} on rank {bad_ranks[0]}"
     else:
-        what = "the loss is finite but the weights no longer are"
+        what = "the weights are no longer finite, though the loss is,"
     names = [name for rank in bad_ranks or range(len(every_name)) for name in every_name[rank]]
     return (
         f"{what} in epoch {epoch}, step {step.step}, learning rate {step.lr:g}; nothing was saved since, the last "

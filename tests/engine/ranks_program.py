@@ -1,0 +1,172 @@
+"""What one of two ranks does in test_ranks.py: everything they must agree on, as one JSON line in the file argv[1]."""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+warnings.filterwarnings("ignore")
+
+import numpy as np  # noqa: E402
+import paddle  # noqa: E402
+from paddle import nn  # noqa: E402
+from tiny import Batch, arrays_of, batches, images_and_labels, same, tiny_net  # noqa: E402
+
+from engine import distributed  # noqa: E402
+from engine.checkpoint import write_checkpoint  # noqa: E402
+from engine.ema import Ema  # noqa: E402
+from engine.errors import EngineError  # noqa: E402
+from engine.evaluate import evaluate_samples  # noqa: E402
+from engine.log import Logger  # noqa: E402
+from engine.losses import cross_entropy  # noqa: E402
+from engine.metrics import score  # noqa: E402
+from engine.optim import create_optimizer, optimizer_arrays  # noqa: E402
+from engine.schedule import warmup_cosine  # noqa: E402
+from engine.state import TrainState  # noqa: E402
+from engine.train import train_epoch  # noqa: E402
+
+STEPS, ACCUM, BATCH = 4, 2, 4
+
+
+def micro_batches(ranks: distributed.Ranks, num: int = STEPS * ACCUM, first: int = 0) -> list[Batch]:
+    """This rank's part of batches of `BATCH * world` images."""
+    images, labels = images_and_labels(num * BATCH * ranks.world)
+    made = []
+    for i in range(first, num):
+        part = np.arange(BATCH) + BATCH * (i * ranks.world + ranks.rank)
+        made.append(Batch(paddle.to_tensor(images[part]), paddle.to_tensor(labels[part]), part))
+    return made
+
+
+def train(state: TrainState, ranks: distributed.Ranks, *, accum: int = ACCUM, steps: int = STEPS, **changes) -> None:
+    train_epoch(
+        state,
+        distributed.wrap_model(state.model, ranks),
+        micro_batches(ranks, steps * accum, state.next_step * accum),
+        learning_rate=warmup_cosine(0.1, 2),
+        steps_per_epoch=steps,
+        accum_iter=accum,
+        ranks=ranks,
+        logger=Logger(rank=1),
+        **{"loss_fn": cross_entropy(0.1), **changes},
+    )
+
+
+def evaluation(ranks: distributed.Ranks, batch_size: int) -> dict:
+    """33 images; the other rank's batch-norm statistics are made wrong before."""
+    model = tiny_net()
+    model[1]._mean.set_value(model[1]._mean + ranks.rank)
+    samples = evaluate_samples(
+        model,
+        batches(33, batch_size)[ranks.rank :: ranks.world],
+        num_samples=33,
+        batch_size=batch_size,
+        logger=Logger(rank=1),
+    )
+    return {"scores": list(score(samples)), "losses": samples.losses.tobytes().hex(), "order": samples.indices.tolist()}
+
+
+def large_batch(ranks: distributed.Ranks, accum: int) -> list[float]:
+    """Weights after two steps of 16 images, without anything that sees a batch as a whole."""
+    paddle.seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 7))
+    state = TrainState(model, create_optimizer("momentum", model, lr=0.1))
+    train(state, ranks, accum=accum, steps=2)
+    return [*model[1].weight.numpy().ravel().tolist(), state.loss_meter.total]
+
+
+def gradients_stay(ranks: distributed.Ranks) -> list[bool]:
+    """Whether the ranks' gradients are equal after a backward pass within no_sync, and after one without."""
+    model = tiny_net()
+    network = distributed.wrap_model(model, ranks)
+    batch = micro_batches(ranks)[0]
+    with distributed.no_sync(network):
+        network(batch.images).square().mean().backward()
+    before = distributed.gather_rows(model[5].weight.grad.numpy().ravel())
+    network(batch.images).square().mean().backward()
+    after = distributed.gather_rows(model[5].weight.grad.numpy().ravel())
+    return [bool((rows[0] == rows[-1]).all()) for rows in (before, after)]
+
+
+def new_state(seed: int = 0) -> TrainState:
+    model = tiny_net(seed)
+    return TrainState(model, create_optimizer("adamw", model, lr=0.1), ema=Ema(model, 0.9))
+
+
+def resumed_equals_whole(ranks: distributed.Ranks, folder: Path) -> dict:
+    """A signal on rank 1 in step 2 stops both; from the one file both go on."""
+    path = folder / "checkpoint-latest.pd"
+    whole, stopped, resumed = new_state(), new_state(), new_state(seed=3)
+    train(whole, ranks)
+
+    class SignalOnRank1:
+        requested = property(lambda self: ranks.rank == 1 and stopped.next_step == 2)
+
+    error = outcome(
+        lambda: train(
+            stopped,
+            ranks,
+            preemption=SignalOnRank1(),
+            save=lambda: distributed.on_first_rank(lambda: stopped.save(path)),
+        )
+    )
+    resumed.restore(path)
+    train(resumed, ranks)
+    statistics = ("_mean", "_variance") if ranks.rank == 1 else ()  # those of rank 0 are the model's
+
+    def parts(state: TrainState) -> list[dict]:
+        both = [arrays_of(state.model), state.ema.arrays()]
+        kept = [{name: a for name, a in arrays.items() if not name.endswith(statistics)} for arrays in both]
+        return [*(kept if statistics else both), optimizer_arrays(state.optimizer, state.model)]
+
+    equal = [same(a, b) for a, b in zip(parts(resumed), parts(whole), strict=True)]
+    return {"error": error, "equal": equal, "loss": resumed.loss_meter.total == whole.loss_meter.total}
+
+
+def nan_on_rank_1(ranks: distributed.Ranks) -> str:
+    state = new_state()
+
+    def loss_fn(logits, labels):
+        return cross_entropy()(logits, labels) * (float("nan") if ranks.rank == 1 and state.next_step == 2 else 1)
+
+    return outcome(lambda: train(state, ranks, loss_fn=loss_fn, path_of=lambda index: f"{index}.jpg", look_every=3))
+
+
+def outcome(work) -> str:
+    try:
+        work()
+        return "nothing"
+    except EngineError as error:
+        return f"{type(error).__name__} {error.exit_code} {error}"
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    distributed.choose_device("cpu")
+    ranks = distributed.init_ranks()
+    unwritable = out.parent / "no such folder" / "checkpoint-latest.pd"
+    results = {
+        "ranks": list(ranks),
+        "evaluation": [evaluation(ranks, batch_size) for batch_size in (8, 5, 64)],
+        "large batch": large_batch(ranks, accum=4 // ranks.world),
+        "any": [distributed.any_rank(ranks.rank == 1), distributed.any_rank(False)],
+        "sum": distributed.sum_over_ranks(np.array([[2.0**52, 1], [0.1, ranks.rank]])).tolist(),
+        "objects": distributed.gather_objects([f"file of rank {ranks.rank}"]),
+    }
+    if ranks.world > 1:
+        results |= {
+            "gradients stay": gradients_stay(ranks),
+            "resumed": resumed_equals_whole(ranks, out.parent),
+            "nan": nan_on_rank_1(ranks),
+            "disk": outcome(
+                lambda: distributed.on_first_rank(
+                    lambda: write_checkpoint(unwritable, {}, {"next_epoch": 0, "next_step": 0})
+                )
+            ),
+        }
+    distributed.barrier()
+    out.with_suffix(f".{ranks.rank}").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

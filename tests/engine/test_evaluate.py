@@ -1,0 +1,87 @@
+"""Scores follow from each image alone: counts are exact, ties are not luck, and what is missing is noticed."""
+
+import math
+
+import numpy as np
+import paddle
+import pytest
+from tiny import NUM_CLASSES, arrays_of, batches, images_and_labels, same, tiny_net
+
+from engine.errors import NonFiniteLossError
+from engine.evaluate import evaluate, evaluate_samples
+from engine.log import Logger
+from engine.metrics import Samples, class_counts, judge, score
+
+
+def test_scores_by_the_definition():
+    model = tiny_net()
+    images, labels = images_and_labels(33)
+    model.eval()
+    logits = model(paddle.to_tensor(images)).numpy().astype(float)
+    model.train()
+    own = logits[np.arange(33), labels]
+    better = (logits > own[:, None]).sum(1)
+    losses = np.log(np.exp(logits).sum(1)) - own
+    before = arrays_of(model)
+    scores = evaluate(model, batches(33, 8), num_samples=33, batch_size=8, logger=Logger())
+    assert scores.num_samples == 33
+    assert scores.top1_percent == 100 * (better < 1).sum() / 33
+    assert scores.top5_percent == 100 * (better < 5).sum() / 33
+    assert scores.loss == pytest.approx(losses.mean(), rel=1e-6)
+    assert model.training and same(arrays_of(model), before)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 8, 33, 40])
+def test_the_order_of_batches_changes_no_bit(batch_size):
+    def samples(batches):
+        arguments = {"num_samples": 33, "batch_size": batch_size, "logger": Logger(rank=1)}
+        return evaluate_samples(tiny_net(), batches, **arguments)
+
+    straight, reverse = samples(batches(33, batch_size)), samples(batches(33, batch_size)[::-1])
+    for a, b in zip(straight, reverse, strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert score(straight) == score(reverse)
+
+
+@pytest.mark.parametrize(("num_classes", "top5"), [(3, 100), (10, 50)])
+def test_a_model_that_says_the_same_of_every_class_is_right_by_luck_only(num_classes, top5):
+    labels = np.arange(30) % num_classes
+    verdict = judge(paddle.zeros([30, num_classes]), paddle.to_tensor(labels)).numpy()
+    samples = Samples(np.arange(30), labels, verdict[0], verdict[1], verdict[2])
+    scores = score(samples)
+    assert scores.top1_percent == pytest.approx(100 / num_classes)
+    assert scores.top5_percent == top5
+    assert scores.loss == pytest.approx(math.log(num_classes))
+
+
+def test_counts_of_each_class():
+    labels, positions = np.array([0, 0, 2, 2, 2]), np.array([0, 1, 0, 0, 4])
+    samples = Samples(np.arange(5), labels, labels, positions, np.zeros(5))
+    images, correct = class_counts(samples, 4)
+    assert images.tolist() == [2, 0, 3, 0] and correct.tolist() == [1, 0, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [(np.arange(30), "30 of 33 images were evaluated"), ([*range(32), 31], "an image was evaluated twice")],
+)
+def test_images_that_are_missing_or_double_are_noticed(indices, message):
+    with pytest.raises(AssertionError, match=message):
+        evaluate(
+            tiny_net(), batches(33, 8, indices=np.array(indices)), num_samples=33, batch_size=8, logger=Logger(rank=1)
+        )
+
+
+def test_a_broken_model_has_no_scores():
+    model = tiny_net()
+    model[5].bias.set_value(paddle.full([NUM_CLASSES], float("nan")))
+    with pytest.raises(NonFiniteLossError, match="of 9 of 9 evaluated images is not a finite number"):
+        evaluate(model, batches(9, 4), num_samples=9, batch_size=4, logger=Logger(rank=1))
+
+
+def test_the_lines(capsys):
+    evaluate(tiny_net(), batches(33, 8), num_samples=33, batch_size=8, logger=Logger(), log_every=2)
+    lines = capsys.readouterr().out.splitlines()
+    starts = ["Test:  [0/5] ", "Test:  [2/5] ", "Test:  [4/5] ", "Test: Total t", "* Acc@1 18.18"]
+    assert [line[18:31] for line in lines] == starts
+    assert " eta: 0:00:0" in lines[0] and "  loss: " in lines[0] and "  acc1: " in lines[0] and "  acc5: " in lines[0]

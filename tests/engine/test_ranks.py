@@ -1,0 +1,102 @@
+"""Two processes on a CPU (gloo) agree with each other, and with one process, to the count."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def free_ports(num: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(num)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def run(out: Path, world: int) -> list[dict]:
+    """Start the ranks by hand, as the launcher does."""
+    endpoints = [f"127.0.0.1:{port}" for port in free_ports(world)]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PADDLE_") and k != "CUDA_VISIBLE_DEVICES"}
+    processes = []
+    for rank in range(world):
+        environment = {
+            **clean,
+            "PYTHONPATH": str(HERE.parents[1]),
+            "OMP_NUM_THREADS": "1",
+            "PADDLE_TRAINER_ID": str(rank),
+            "PADDLE_TRAINERS_NUM": str(world),
+            "PADDLE_MASTER": endpoints[0],
+            "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
+            "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
+        }
+        command = [sys.executable, str(HERE / "ranks_program.py"), str(out)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        processes.append(subprocess.Popen(command, env=environment, **pipes))
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * world, "\n".join(outputs)
+    return [json.loads(out.with_suffix(f".{rank}").read_text()) for rank in range(world)]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("one") / "result", 1)[0]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("two") / "result", 2)
+
+
+def test_who_is_who(one, two):
+    assert one["ranks"] == [0, 1]
+    assert [rank["ranks"] for rank in two] == [[0, 2], [1, 2]]
+
+
+def test_evaluation_of_33_images_on_2_ranks_equals_that_on_1_exactly(one, two):
+    assert one["evaluation"][0]["scores"][0] == 33 and one["evaluation"][0]["order"] == list(range(33))
+    assert two[0]["evaluation"] == one["evaluation"]
+    assert two[1]["evaluation"] == one["evaluation"]
+
+
+def test_two_ranks_and_accumulation_equal_a_large_batch(one, two):
+    assert two[0]["large batch"] == two[1]["large batch"]
+    assert two[0]["large batch"] == pytest.approx(one["large batch"], rel=1e-5, abs=1e-6)
+
+
+def test_gradients_are_exchanged_once_a_step(two):
+    assert [rank["gradients stay"] for rank in two] == [[False, True]] * 2
+
+
+def test_a_signal_on_one_rank_stops_both_and_one_file_resumes_both_exactly(two):
+    for rank in two:
+        error = "Preempted 75 stopped by a signal before epoch 0, step 2; saved: go on with --resume auto"
+        assert rank["resumed"] == {"error": error, "equal": [True] * 3, "loss": True}
+
+
+def test_a_loss_that_is_not_finite_on_rank_1_stops_both_with_one_message(two):
+    message = two[0]["nan"]
+    assert two[1]["nan"] == message
+    for part in ("NonFiniteLossError 5", "epoch 0, step 2,", "on rank 1", "\n36.jpg, 37.jpg", "44.jpg"):
+        assert part in message
+
+
+def test_a_full_disk_on_rank_0_stops_both(two):
+    assert two[0]["disk"].startswith("DiskError 74 cannot write")
+    assert two[1]["disk"].startswith("DiskError 74 rank 0 could not write")
+
+
+def test_small_messages(one, two):
+    assert one["any"] == [False, False] and one["sum"] == [[2.0**52, 1], [0.1, 0]]
+    for rank in two:
+        assert rank["any"] == [True, False]
+        assert rank["sum"] == [[2.0**53, 2], [0.2, 1]]
+        assert rank["objects"] == [["file of rank 0"], ["file of rank 1"]]

@@ -1,0 +1,341 @@
+"""An epoch gives the same numbers to the last bit whether or not it was interrupted, and stops before it does harm."""
+
+import re
+import signal
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+from tiny import arrays_of, batches, images_and_labels, same, tiny_net
+
+from engine.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from engine.ema import Ema
+from engine.errors import CheckpointError, NonFiniteLossError, Preempted
+from engine.log import Logger
+from engine.losses import cross_entropy
+from engine.optim import create_optimizer, optimizer_arrays
+from engine.preemption import Preemption
+from engine.schedule import warmup_cosine
+from engine.state import TrainState
+from engine.train import step_seed, train_epoch
+
+STEPS, ACCUM, BATCH = 7, 2, 4
+
+
+def new_state(opt: str = "momentum", *, seed: int = 0, dropout: float = 0.3, lr: float = 0.1) -> TrainState:
+    model = tiny_net(seed, dropout)
+    return TrainState(model, create_optimizer(opt, model, lr=lr, weight_decay=1e-3), ema=Ema(model, 0.9))
+
+
+def train(state: TrainState, **changes) -> None:
+    """One epoch of 7 steps of 2 micro-batches of 4 images, from where the state stands."""
+    arguments = {
+        "loss_fn": cross_entropy(0.1),
+        "learning_rate": warmup_cosine(0.1, 3, warmup_epochs=1),
+        "steps_per_epoch": STEPS,
+        "accum_iter": ACCUM,
+        "logger": Logger(),
+        "log_every": 3,
+    } | changes
+    first = state.next_step * ACCUM
+    train_epoch(state, state.model, batches(STEPS * ACCUM * BATCH, BATCH, first=first), **arguments)
+
+
+def everything(state: TrainState) -> dict[str, np.ndarray]:
+    numbers = [state.lr_meter.to_dict(), state.loss_meter.to_dict()]
+    return {
+        **{f"model/{name}": array for name, array in arrays_of(state.model).items()},
+        **{f"ema/{name}": array for name, array in state.ema.arrays().items()},
+        **{f"optimizer/{name}": array for name, array in optimizer_arrays(state.optimizer, state.model).items()},
+        "numbers": np.array([n for meter in numbers for n in (*meter["recent"], meter["total"], meter["count"])]),
+    }
+
+
+class StopAfter(Preemption):
+    """A signal that comes during the given step."""
+
+    def __init__(self, state: TrainState, step: int):
+        self._state, self._step = state, step
+
+    @property
+    def requested(self) -> bool:
+        return self._state.next_step >= self._step
+
+
+def untimed(text: str) -> list[str]:
+    """The lines of a log without what depends on the clock."""
+    return re.sub(r"\[..:..:..\.\d+\] |eta: \S+|time: .*|Total time: .*", "", text).splitlines()
+
+
+@pytest.mark.parametrize("opt", ["momentum", "adamw", "rmsprop", "sgd"])
+@pytest.mark.parametrize("stop", [1, 3, 6, 7])
+def test_resuming_anywhere_in_an_epoch_changes_no_bit(tmp_path, capsys, opt, stop):
+    whole = new_state(opt)
+    train(whole)
+    lines_of_whole = untimed(capsys.readouterr().out)
+
+    path = tmp_path / "checkpoint-latest.pd"
+    stopped = new_state(opt)
+    with pytest.raises(Preempted, match=f"epoch 0, step {stop}; saved"):
+        train(stopped, preemption=StopAfter(stopped, stop), save=lambda: stopped.save(path))
+    nn.Linear(3, 3)  # another process would have other automatic names
+    resumed = new_state(opt, seed=9)
+    resumed.restore(path)
+    assert (resumed.next_epoch, resumed.next_step) == (0, stop)
+    capsys.readouterr()
+    train(resumed)
+    assert same(everything(resumed), everything(whole))
+    lines = untimed(capsys.readouterr().out)
+    assert lines == lines_of_whole[-len(lines) :]
+
+
+def test_saving_every_few_steps(tmp_path):
+    state, saved = new_state(), []
+    path = tmp_path / "checkpoint-latest.pd"
+    train(state, save=lambda: (state.save(path), saved.append(state.next_step)), save_steps=2)
+    assert saved == [2, 4, 6]
+    resumed = new_state(seed=5)
+    resumed.restore(path)
+    train(resumed)
+    assert same(everything(resumed), everything(state))
+
+
+def test_looking_less_often_changes_no_number():
+    often, seldom = new_state(), new_state()
+    train(often, look_every=1)
+    train(seldom, look_every=5, log_every=100)
+    assert same(everything(often), everything(seldom))
+
+
+def test_nothing_is_fetched_from_the_device_between_looks(monkeypatch):
+    """Each fetch would make a GPU wait; those of one look are allowed at steps 0, 3 and 6."""
+    state, fetched_at = new_state(), []
+    tensor = type(paddle.zeros([]))
+    for name in ("numpy", "item", "tolist", "__float__", "__bool__", "__int__"):
+        real = getattr(tensor, name)
+
+        def counted(self, *arguments, real=real):
+            fetched_at.append(state.next_step)
+            return real(self, *arguments)
+
+        monkeypatch.setattr(tensor, name, counted)
+    train(state, look_every=3)
+    assert set(fetched_at) == {1, 3, 4, 6, 7}
+
+
+def test_dropout_depends_on_the_place_only():
+    assert len({step_seed(0, e, i, r) for e in range(5) for i in range(20) for r in range(4)}) == 400
+    losses = []
+    for _ in range(2):
+        paddle.seed(np.random.randint(1000))
+        state = new_state(dropout=0.9)
+        train(state)
+        losses.append(state.loss_meter.total)
+    assert losses[0] == losses[1]
+    other = new_state(dropout=0.9)
+    train(other, seed=1)
+    assert other.loss_meter.total != losses[0]
+
+
+def test_accumulation_equals_a_large_batch():
+    """Without batch norm, which sees each micro-batch alone."""
+    results = []
+    for accum in (1, 4):
+        paddle.seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(192, 7))
+        state = TrainState(model, create_optimizer("momentum", model, lr=0.1))
+        train_epoch(
+            state,
+            model,
+            batches(48, 16 // accum),
+            loss_fn=cross_entropy(),
+            learning_rate=warmup_cosine(0.1, 2),
+            steps_per_epoch=3,
+            accum_iter=accum,
+            logger=Logger(),
+        )
+        results.append((model[1].weight.numpy(), state.loss_meter.total))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5, atol=1e-6)
+    assert results[0][1] == pytest.approx(results[1][1], rel=1e-6)
+
+
+# --- What goes wrong ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("look_every", [1, 3, 100])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_named_with_its_images(tmp_path, look_every, value):
+    state, path = new_state(), tmp_path / "checkpoint-latest.pd"
+
+    def loss_fn(logits, labels):
+        return cross_entropy()(logits, labels) * (value if state.next_step == 4 else 1)
+
+    with pytest.raises(NonFiniteLossError) as caught:
+        train(
+            state,
+            loss_fn=loss_fn,
+            log_every=100,
+            look_every=look_every,
+            path_of=lambda index: f"val/{index}.jpg",
+            save=lambda: state.save(path),
+            save_steps=2,
+        )
+    message = str(caught.value)
+    for part in (
+        "epoch 0, step 4, learning rate 0.05",
+        "val/32.jpg, val/33.jpg",
+        "val/39.jpg",
+        "on rank 0",
+        "--clip_grad",
+    ):
+        assert part in message
+    read = read_checkpoint(path)  # the last one before the bad step
+    assert read.meta["next_step"] == 4
+    assert all(np.isfinite(array).all() for array in read.tensors.values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
+    """A NaN in an image: batch norm spreads it, relu makes 0 of it, the loss stays finite and the weights do not."""
+    state, path = new_state(), tmp_path / "checkpoint-latest.pd"
+    poisoned = batches(STEPS * ACCUM * BATCH, BATCH)
+    poisoned[3 * ACCUM].images[2, 0, 0, 0] = float("nan")
+    monkeypatch.setattr("test_train.batches", lambda *_, **__: poisoned)
+    with pytest.raises(
+        NonFiniteLossError, match="the weights are no longer finite, though the loss is, in epoch 0, step 3"
+    ):
+        train(state, save=lambda: state.save(path), save_steps=2, preemption=StopAfter(state, 4))
+    assert read_checkpoint(path).meta["next_step"] == 2
+
+
+def test_a_signal_without_an_output_folder():
+    state = new_state()
+    with pytest.raises(Preempted, match="nothing is saved without --output_dir"):
+        train(state, preemption=StopAfter(state, 2))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_signals_set_a_flag(name):
+    before = {n: signal.getsignal(getattr(signal, n)) for n in ("SIGTERM", "SIGUSR1", "SIGINT")}
+    try:
+        preemption = Preemption().install()
+        assert not preemption.requested
+        signal.raise_signal(getattr(signal, name))
+        assert preemption.requested
+        if name == "SIGINT":  # who presses twice means it
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        else:
+            signal.raise_signal(getattr(signal, name))
+    finally:
+        for n, handler in before.items():
+            signal.signal(getattr(signal, n), handler)
+
+
+# --- The state ------------------------------------------------------------------------------------------------------
+
+
+def test_all_numbers_of_the_state_come_back(tmp_path):
+    state = new_state()
+    train(state)
+    state.begin_epoch(5)
+    state.best_top1_percent, state.best_top1_ema_percent, state.info = 71.3, 71.6, {"class_names": ["a", "b"]}
+    state.save(path := tmp_path / "checkpoint-best.pd")
+    lines = []
+    resumed = new_state(seed=2)
+    resumed.restore(path, lines.append)
+    assert (resumed.next_epoch, resumed.next_step, resumed.loss_meter.count) == (5, 0, 0)
+    assert (resumed.best_top1_percent, resumed.best_top1_ema_percent) == (71.3, 71.6)
+    assert lines == []
+    meta = load_weights(path).meta
+    assert meta["epoch"] == 4 and meta["info"] == state.info
+
+
+def rewrite(path, change):
+    read = read_checkpoint(path)
+    tensors, meta = dict(read.tensors), read.meta
+    change(tensors, meta)
+    write_checkpoint(path, tensors, meta)
+
+
+def test_a_checkpoint_without_average_starts_it_from_the_weights(tmp_path):
+    state, path = new_state(), tmp_path / "c.pd"
+    state.ema = None
+    state.save(path)
+    resumed, lines = new_state(seed=3), []
+    resumed.restore(path, lines.append)
+    assert same(resumed.ema.arrays(), arrays_of(state.model))
+    assert "no moving average" in lines[0]
+
+
+def test_another_environment_is_said(tmp_path):
+    state, path, lines = new_state(), tmp_path / "c.pd", []
+    state.save(path)
+    rewrite(path, lambda tensors, meta: meta["environment"].update(threads="64", ranks=8))
+    state.restore(path, lines.append)
+    assert len(lines) == 2 and "written with threads 64" in lines[0] and "ranks 8, this run has 1" in lines[1]
+
+
+def test_a_file_that_lacks_something_is_refused(tmp_path):
+    state, path = new_state(), tmp_path / "c.pd"
+    state.save(path)
+    rewrite(path, lambda tensors, meta: meta.pop("loss_meter"))
+    with pytest.raises(CheckpointError, match="lacks the entry 'loss_meter'"):
+        state.restore(path)
+
+
+def test_the_scaler_survives(tmp_path):
+    """On a CPU Paddle disables its scaler, so one that only remembers stands in."""
+
+    class Scaler:
+        def __init__(self, scale):
+            self.values = {"scale": np.array([scale], np.float32), "incr_count": 7, "use_dynamic_loss_scaling": True}
+
+        def state_dict(self):
+            return self.values
+
+        def load_state_dict(self, values):
+            self.values = values
+
+    state, path = new_state(), tmp_path / "c.pd"
+    state.scaler = Scaler(1024.0)
+    state.save(path)
+    state.scaler = Scaler(1.0)
+    state.restore(path)
+    assert state.scaler.values["scale"].tolist() == [1024.0] and state.scaler.values["incr_count"] == 7
+
+
+def test_the_average_follows_its_formula_and_leaves_the_model_alone():
+    state = new_state()
+    expected = {name: array.astype(float) for name, array in arrays_of(state.model).items()}
+    for epoch in range(3):
+        state.begin_epoch(epoch)
+        train(state, steps_per_epoch=STEPS)
+    assert not np.allclose(expected["1._mean"], state.ema.arrays()["1._mean"])
+
+    model, average = state.model, Ema(state.model, 0.75)
+    expected = {name: array.astype(float) for name, array in arrays_of(model).items()}
+    for value in (1.0, -2.0):
+        for tensor in model.state_dict().values():
+            tensor.set_value(paddle.full_like(tensor, value))
+        average.update()
+        expected = {name: 0.75 * array + 0.25 * value for name, array in expected.items()}
+    for name, array in average.arrays().items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-6, atol=1e-7)
+    own = arrays_of(model)
+    with average.applied():
+        assert same(arrays_of(model), average.arrays())
+    assert same(arrays_of(model), own)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_by_its_formula(smoothing):
+    logits, labels = np.random.default_rng(0).standard_normal((6, 7)), images_and_labels(6)[1]
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    nll = -log_p[np.arange(6), labels].mean()
+    loss = cross_entropy(smoothing)
+    hard = loss(paddle.to_tensor(logits, "float32"), paddle.to_tensor(labels))
+    assert hard.item() == pytest.approx((1 - smoothing) * nll + smoothing * -log_p.mean(), rel=1e-5)
+    soft = np.eye(7)[labels] * 0.7 + 0.3 * np.eye(7)[labels[::-1]]
+    found = loss(paddle.to_tensor(logits, "float32"), paddle.to_tensor(soft, "float32"))
+    assert found.item() == pytest.approx(-(soft * log_p).sum(1).mean(), rel=1e-5)
