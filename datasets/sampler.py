@@ -49,7 +49,9 @@ class TrainSampler:
 class EvalSampler:
     """Batches of one rank, in order: every sample is in exactly one batch of one rank, and nothing is padded.
 
-    The last batch of a rank may be smaller, and a rank may have fewer batches than another.
+    Whole batches are dealt out, so that the batches are the same however many ranks share them: the last bits of a
+    logit depend on the size of its batch and its row. Only the last batch of all may be smaller, and a rank may have
+    one batch fewer than another.
     """
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world: int = 1):
@@ -60,6 +62,5 @@ class EvalSampler:
 
     def batches(self) -> Iterator[np.ndarray]:
         """Sample indices of each batch, [at most batch_size] int64."""
-        own = np.arange(self.rank, self.num_samples, self.world)
-        for start in range(0, len(own), self.batch_size):
-            yield own[start : start + self.batch_size]
+        for start in range(self.rank * self.batch_size, self.num_samples, self.world * self.batch_size):
+            yield np.arange(start, min(start + self.batch_size, self.num_samples))
