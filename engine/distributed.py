@@ -43,7 +43,8 @@ def choose_device(name: str = "auto") -> str:
         )
     if kind == "gpu" and int(index or 0) >= num_gpus:
         raise MissingDependencyError(f"--device {name}: Paddle sees {num_gpus} GPUs; check CUDA_VISIBLE_DEVICES")
-    return paddle.set_device(name)
+    paddle.set_device(name)
+    return paddle.get_device()
 
 
 def init_ranks() -> Ranks:

@@ -1,0 +1,94 @@
+"""What leaves the engine: exported programs, pictures, devices that exist."""
+
+import builtins
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from PIL import Image
+from tiny import images_and_labels, tiny_net
+
+from engine.distributed import choose_device
+from engine.errors import EngineError, MissingDependencyError
+from engine.export import export_program
+from engine.plots import plot_curves, plot_predictions
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_exported_program_gives_the_same_logits(tmp_path):
+    model = tiny_net()
+    for old in ("model.pdmodel", "model.pdiparams.info"):
+        (tmp_path / old).write_text("of an earlier export")
+    files = export_program(model, 8, tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(files) == [tmp_path / "model.json", tmp_path / "model.pdiparams"]
+    assert model.training
+    images = paddle.to_tensor(images_and_labels(5)[0])
+    program = paddle.jit.load(str(tmp_path / "model"))
+    program.eval()
+    model.eval()
+    np.testing.assert_allclose(program(images).numpy(), model(images).numpy(), atol=1e-6)
+    model.train()
+    model(images).sum().backward()  # it still learns
+    assert model[0].weight.grad is not None
+
+
+def test_the_older_format_by_a_flag(tmp_path):
+    code = "from tiny import tiny_net; from engine.export import export_program; import sys; \
+            print([path.name for path in export_program(tiny_net(), 8, sys.argv[1], 'inference')])"
+    environment = {"FLAGS_enable_pir_api": "0", "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True
+    )
+    names = ["inference.pdmodel", "inference.pdiparams", "inference.pdiparams.info"]
+    assert done.stdout.strip() == str(names), done.stderr
+
+
+def test_pictures(tmp_path):
+    log = tmp_path / "log.txt"
+    epochs = [{"epoch": e, "train_loss": 2 / (e + 1), "test_loss": 1, "test_acc1": 10 * e} for e in range(3)]
+    log.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    curves = plot_curves(log, tmp_path / "curves.png")
+    images = [Image.new("RGB", (20, 10), (i, 0, 0)) for i in range(7)]
+    sheet = plot_predictions(images, ["a cat"] * 7, tmp_path / "sheet.png", is_correct=[True] * 7, columns=3)
+    for picture in (curves, sheet):
+        with Image.open(picture) as image:
+            assert len(np.unique(np.asarray(image))) > 10  # not blank
+
+
+def test_an_empty_log_is_no_picture(tmp_path):
+    (tmp_path / "log.txt").write_text("")
+    with pytest.raises(EngineError, match=r"log\.txt holds no epoch"):
+        plot_curves(tmp_path / "log.txt", tmp_path / "curves.png")
+
+
+def test_a_missing_package_names_its_command(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without_matplotlib(name, *arguments, **keywords):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+    with pytest.raises(MissingDependencyError, match="pip install matplotlib") as caught:
+        plot_curves(tmp_path / "log.txt", tmp_path / "curves.png")
+    assert caught.value.exit_code == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("gpu", "CPU build; use --device cpu"), ("gpu:1", "requirements-gpu"), ("tpu", "known devices: auto, cpu, gpu"),
+     ("cpu:1", "unknown device"), ("gpu:x", "unknown device")],
+)  # fmt: skip
+def test_devices_that_are_not_there(name, message):
+    if paddle.is_compiled_with_cuda():
+        pytest.skip("this Paddle has GPUs")
+    with pytest.raises(MissingDependencyError, match=message) as caught:
+        choose_device(name)
+    assert caught.value.exit_code == 7
+    assert choose_device("auto") == choose_device("cpu") == "cpu"
