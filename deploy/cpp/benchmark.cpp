@@ -80,10 +80,11 @@ std::string report(const Conditions& conditions, const StageTimes& times) {
     }
     lines += percentiles("batch_time", whole, conditions.num_images);
     return title("Conf info") + " runtime_device: cpu\n engine: " + conditions.engine + "\n" + title("Model info") +
-           " model_name: " + conditions.model_name + "\n precision: fp32\n" + title("Data info") +
-           " batch_size: " + std::to_string(conditions.batch_size) + "\n input_shape: 3," + side + "," + side +
-           "\n data_num: " + std::to_string(batches.size()) + "\n image_num: " + std::to_string(conditions.num_images) +
-           "\n" + title("Perf info") + " cpu_rss(MB): " + fixed(peak_memory_mb()) +
+           " model_name: " + conditions.model_name + "\n precision: " + conditions.precision + "\n" +
+           title("Data info") + " batch_size: " + std::to_string(conditions.batch_size) + "\n input_shape: 3," + side +
+           "," + side + "\n data_num: " + std::to_string(batches.size()) +
+           "\n image_num: " + std::to_string(conditions.num_images) + "\n" + title("Perf info") +
+           " cpu_rss(MB): " + fixed(peak_memory_mb()) +
            ", gpu_rss(MB): None, gpu_util: None%\n total time spent(s): " + fixed(sum(whole) / 1000) + "\n" + means +
            "\n" + lines + " throughput(images/s): " + fixed(1000 * double(conditions.num_images) / sum(whole)) + "\n";
 }

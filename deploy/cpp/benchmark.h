@@ -27,6 +27,7 @@ class StageTimes {
 struct Conditions {
     std::string model_name;
     std::string engine;
+    std::string precision;
     int batch_size;
     int input_size;
     std::size_t num_images;

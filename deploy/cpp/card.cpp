@@ -81,7 +81,7 @@ Card read_fields(const YAML::Node& node, const std::string& path) {
     }
     fields.each("programs", [&](const std::string& name, const YAML::Node& value) {
         const YamlFields program(value, path, "programs." + name + ".", {"files", "input_name", "output_name"});
-        card.programs[name] = {program.texts("files"), program.text("input_name"), program.text("output_name")};
+        card.programs[name] = {name, program.texts("files"), program.text("input_name"), program.text("output_name")};
         if (card.programs[name].files.empty()) {
             program.refuse("files", "at least one name");
         }
@@ -133,22 +133,25 @@ Card read_card(const fs::path& folder) {
     }
 }
 
-Program find_program(const Card& card, const fs::path& model_path) {
+Program find_program(const Card& card, const fs::path& model_path, const std::string& name) {
     const bool is_folder = fs::is_directory(model_path);
     std::string known;
-    for (const auto& [name, program] : card.programs) {
+    for (const auto& [one, program] : card.programs) {
         const std::string& file = program.files.front();
-        if (is_folder ? name == "onnx" : file == model_path.filename() && is_onnx(file)) {
-            for (const std::string& one : program.files) {
-                verify_file(card, exported_folder(model_path) / one);
-            }
+        if (is_folder ? one == name : file == model_path.filename() && is_onnx(file)) {
             return program;
         }
-        known += " " + file;
+        known += (known.empty() ? "" : ", ") + one + " (" + file + ")";
     }
-    throw ExportedModelError(model_path.string() + ": this program runs model.onnx, " + kCardName + " lists" +
-                             (known.empty() ? " no program" : known) +
-                             "; export the model again with export_model.py --format onnx");
+    throw ExportedModelError(model_path.string() + ": this program runs " + (is_folder ? name : ".onnx files") + ", " +
+                             kCardName + " lists " + (known.empty() ? "no program" : known) +
+                             "; export the model again with export_model.py --format " + name);
+}
+
+void verify_files(const Card& card, const fs::path& folder, const std::vector<std::string>& names) {
+    for (const std::string& name : names) {
+        verify_file(card, folder / name);
+    }
 }
 
 fs::path exported_folder(const fs::path& model_path) {

@@ -12,8 +12,9 @@
 
 namespace classify {
 
-// One form of the network: its files (program first, then weights) and the names of its input and output.
+// One form of the network: its name in the card, its files (program first, then weights), its input and output.
 struct Program {
+    std::string name;
     std::vector<std::string> files;
     std::string input_name;
     std::string output_name;
@@ -32,9 +33,12 @@ struct Card {
 // Reads `folder`/card.yaml. Throws ExportedModelError: no card, a field missing, unknown or wrong.
 Card read_card(const std::filesystem::path& folder);
 
-// The program of the card that `model_path` means: the exported folder, or its .onnx file. Its files are compared with
-// their checksums. Throws ExportedModelError.
-Program find_program(const Card& card, const std::filesystem::path& model_path);
+// The program of the card that `model_path` means: the one called `name` of an exported folder, or an .onnx file in it.
+// Throws ExportedModelError.
+Program find_program(const Card& card, const std::filesystem::path& model_path, const std::string& name);
+
+// Compares the files `names` of `folder` with their checksums. Throws ExportedModelError.
+void verify_files(const Card& card, const std::filesystem::path& folder, const std::vector<std::string>& names);
 
 // The folder of `model_path`, which is an exported folder or a file in it.
 std::filesystem::path exported_folder(const std::filesystem::path& model_path);

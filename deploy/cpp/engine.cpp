@@ -39,7 +39,9 @@ void set_input_shape(ov::Model& model, const std::string& name, const ov::Partia
 
 Engine::Engine(const std::filesystem::path& folder, const Program& program, const Card& card,
                const EngineOptions& options)
-    : path_(folder / program.files.front()), num_classes_(std::size_t(card.num_classes)) {
+    : path_(folder / program.files.front()),
+      num_classes_(std::size_t(card.num_classes)),
+      num_threads_(options.num_threads) {
     const std::int64_t side = card.preprocess.input_size;
     try {
         ov::Core core;
@@ -50,17 +52,13 @@ Engine::Engine(const std::filesystem::path& folder, const Program& program, cons
             refuse(path_,
                    "gives " + shown(given) + ", card.yaml says " + std::to_string(card.num_classes) + " classes");
         }
-        ov::AnyMap settings = {ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY), ov::num_streams(1),
-                               ov::hint::inference_precision(ov::element::f32), ov::hint::enable_cpu_pinning(false)};
-        if (options.num_threads) {
-            settings.insert(ov::inference_num_threads(*options.num_threads));
-        }
-        ov::CompiledModel compiled = core.compile_model(model, "CPU", settings);
-        num_threads_ = compiled.get_property(ov::inference_num_threads);
+        ov::CompiledModel compiled =
+            core.compile_model(model, "CPU", ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
+                               ov::num_streams(1), ov::inference_num_threads(num_threads_),
+                               ov::hint::inference_precision(ov::element::f32), ov::hint::enable_cpu_pinning(false));
         request_ = compiled.create_infer_request();
         ov::Tensor blank = request_.get_input_tensor();
         std::fill_n(blank.data<float>(), blank.get_size(), 0.0F);
-        request_.infer();
     } catch (const ov::Exception& error) {
         refuse(path_, "OpenVINO cannot run it: " + reason(error));
     }
@@ -69,7 +67,11 @@ Engine::Engine(const std::filesystem::path& folder, const Program& program, cons
 std::vector<float> Engine::run(const std::vector<float>& images, std::size_t count) {
     ov::Tensor input = request_.get_input_tensor();
     std::copy_n(images.begin(), count * input.get_size() / input.get_shape()[0], input.data<float>());
-    request_.infer();
+    try {
+        request_.infer();
+    } catch (const ov::Exception& error) {
+        refuse(path_, "OpenVINO cannot run it: " + reason(error));
+    }
     const float* output = request_.get_output_tensor().data<const float>();
     std::vector<float> logits(output, output + count * num_classes_);
     if (!std::all_of(logits.begin(), logits.end(), [](float logit) { return std::isfinite(logit); })) {

@@ -3,7 +3,6 @@
 
 #include <filesystem>
 #include <openvino/openvino.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,17 +12,17 @@ namespace classify {
 
 struct EngineOptions {
     int batch_size;
-    std::optional<int> num_threads;  // none: every core this process may use
+    int num_threads;
 };
 
 class Engine {
  public:
-    // Loads `program` of `folder` and tries it on a blank batch. Throws ExportedModelError: the program is damaged, or
-    // does not fit `card`.
+    // Loads `program` of `folder`. Throws ExportedModelError: the program is damaged, or does not fit `card`.
     Engine(const std::filesystem::path& folder, const Program& program, const Card& card, const EngineOptions& options);
 
     // Logits [count, num_classes] of `images` [count, 3, S, S], at most a batch. A smaller batch is filled up with what
-    // the last one left, because a program of one fixed shape is the fastest.
+    // the last one left, because a program of one fixed shape is the fastest. Throws ExportedModelError for nan and
+    // inf.
     std::vector<float> run(const std::vector<float>& images, std::size_t count);
 
     std::string description() const;
@@ -31,8 +30,8 @@ class Engine {
  private:
     std::filesystem::path path_;
     std::size_t num_classes_;
-    ov::InferRequest request_;
     int num_threads_;
+    ov::InferRequest request_;
 };
 
 }  // namespace classify

@@ -15,6 +15,7 @@
 #include "npy.h"
 #include "options.h"
 #include "records.h"
+#include "self_check.h"
 #include "topk.h"
 
 namespace classify {
@@ -55,7 +56,8 @@ std::ofstream open_output(const std::string& path) {
 void answer(const Options& options) {
     const std::filesystem::path folder = exported_folder(options.model_file);
     const Card card = read_card(folder);
-    const Program program = find_program(card, options.model_file);
+    const Program program = find_program(card, options.model_file, options.precision == "int8" ? "onnx-int8" : "onnx");
+    verify_files(card, folder, program.files);
     const std::vector<std::string> paths = find_images(options.input_file);
     std::ofstream file = options.save_path.empty() ? std::ofstream() : open_output(options.save_path);
     std::ostream& output = options.save_path.empty() ? std::cout : file;
@@ -63,6 +65,9 @@ void answer(const Options& options) {
                           ? nullptr
                           : std::make_unique<NpyWriter>(options.dump_input, card.preprocess.input_size);
     Engine engine(folder, program, card, {options.batch_size, options.cpu_threads});
+    if (program.name != "onnx-int8") {  // whose answers are near those of the export, not equal
+        self_check(engine, folder, card);
+    }
     std::cerr << "engine: " << engine.description() << '\n';
 
     // The next batch is read while the network works on this one; a benchmark takes the stages one by one.
@@ -88,9 +93,9 @@ void answer(const Options& options) {
         }
     }
     if (options.enable_benchmark) {
-        std::cerr << report(
-            {card.architecture, engine.description(), options.batch_size, card.preprocess.input_size, paths.size()},
-            times);
+        std::cerr << report({card.architecture, engine.description(), options.precision, options.batch_size,
+                             card.preprocess.input_size, paths.size()},
+                            times);
     }
     if (!output) {
         throw DataError("the records could not all be written; is the disk full?");

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <limits>
 
 #include "errors.h"
 
@@ -17,15 +18,20 @@ struct Flag {
     void (*set)(Options& options, const Flag& flag, const std::string& value);
 };
 
+// `text` as a number, if all of it is one and lies between `low` and `high`.
 template <typename Number>
-Number number(const Flag& flag, const std::string& text, Number least) {
+Number number(const Flag& flag, const std::string& text, Number low, Number high, const std::string& expected) {
     Number value{};
-    const std::from_chars_result result = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (result.ec != std::errc() || result.ptr != text.data() + text.size() || !(value >= least)) {
-        throw UsageError(flag.name + ": expected " + flag.takes + " from " + std::to_string(least).substr(0, 3) +
-                         ", got '" + text + "'");
+    const char* end = text.data() + text.size();
+    const std::from_chars_result result = std::from_chars(text.data(), end, value);
+    if (result.ec != std::errc() || result.ptr != end || !(value >= low && value <= high)) {
+        throw UsageError(flag.name + ": expected " + expected + ", got '" + text + "'");
     }
     return value;
+}
+
+int count(const Flag& flag, const std::string& text) {
+    return number(flag, text, 1, std::numeric_limits<int>::max(), "a whole number from 1");
 }
 
 // The predecessor's rule: true, t and 1 in any case; anything else is false.
@@ -34,22 +40,29 @@ bool truth(std::string text) {
     return text == "true" || text == "t" || text == "1";
 }
 
+void set_precision(Options& options, const Flag& flag, const std::string& value) {
+    if (value != "fp32" && value != "int8") {
+        throw UsageError(flag.name + ": unknown value '" + value + "'; known: fp32, int8");
+    }
+    options.precision = value;
+}
+
 const std::vector<Flag> kFlags = {
     {"--model_file", "PATH", "exported folder, or its .onnx file; the card is read from the folder",
      [](Options& options, const Flag&, const std::string& value) { options.model_file = value; }},
     {"--input_file", "PATH", "an image, or a folder (searched recursively)",
      [](Options& options, const Flag&, const std::string& value) { options.input_file = value; }},
     {"--batch_size", "INT", "images a batch; also -b (default: 1)",
-     [](Options& options, const Flag& flag, const std::string& value) { options.batch_size = number(flag, value, 1); }},
+     [](Options& options, const Flag& flag, const std::string& value) { options.batch_size = count(flag, value); }},
     {"--cpu_threads", "INT", "threads of the network (default: one a core)",
-     [](Options& options, const Flag& flag, const std::string& value) {
-         options.cpu_threads = number(flag, value, 1);
-     }},
+     [](Options& options, const Flag& flag, const std::string& value) { options.cpu_threads = count(flag, value); }},
+    {"--precision", "{fp32,int8}", "int8 takes the program that --format onnx-int8 wrote (default: fp32)",
+     set_precision},
     {"--topk", "INT", "classes an image (default: 5)",
-     [](Options& options, const Flag& flag, const std::string& value) { options.topk = number(flag, value, 1); }},
+     [](Options& options, const Flag& flag, const std::string& value) { options.topk = count(flag, value); }},
     {"--threshold", "FLOAT", "leave out classes of a lower probability (default: 0.0)",
      [](Options& options, const Flag& flag, const std::string& value) {
-         options.threshold = number(flag, value, 0.0);
+         options.threshold = number(flag, value, 0.0, 1.0, "a number from 0 to 1");
      }},
     {"--save_path", "PATH", "write the records to this .jsonl file, not to stdout",
      [](Options& options, const Flag&, const std::string& value) { options.save_path = value; }},

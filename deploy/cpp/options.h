@@ -1,8 +1,9 @@
 // The flags of the program: those of infer.py that mean something here, and one more.
 #pragma once
 
-#include <optional>
+#include <algorithm>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace classify {
@@ -11,7 +12,8 @@ struct Options {
     std::string model_file;
     std::string input_file;
     int batch_size = 1;
-    std::optional<int> cpu_threads;
+    int cpu_threads = std::max(1, int(std::thread::hardware_concurrency()));
+    std::string precision = "fp32";
     int topk = 5;
     double threshold = 0.0;
     std::string save_path;

@@ -38,7 +38,7 @@ double box(double x) {
 }
 
 double hamming(double x) {
-    return std::abs(x) < 1.0 ? sinc(x) * (0.54 + 0.46 * std::cos(x * kPi)) : 0.0;
+    return std::abs(x) < 1.0 ? sinc(x) * (0.54F + 0.46F * std::cos(x * kPi)) : 0.0;
 }
 
 double lanczos(double x) {
@@ -148,18 +148,31 @@ void resize_row(const std::uint8_t* input, const std::vector<Taps>& columns, std
     }
 }
 
-// `sums` is scratch space of a row's length; `image` begins at row `first_row` of the whole.
-void resize_column(const Image& image, int first_row, const Taps& taps, std::vector<std::int32_t>& sums,
-                   std::uint8_t* output) {
-    std::fill(sums.begin(), sums.end(), kHalf);
-    int y = taps.first - first_row;
-    for (const std::int32_t weight : taps.weights) {
-        const std::uint8_t* row = image.row(y++);
-        for (std::size_t i = 0; i < sums.size(); ++i) {
-            sums[i] += weight * row[i];
+// Sums columns: row `y` of the output is made of rows of `image`, which begins at row `first_row` of the whole.
+Image resize_height(const Image& image, int first_row, const std::vector<Taps>& rows) {
+    Image output(image.width, int(rows.size()));
+    std::vector<std::int32_t> sums(std::size_t(image.width) * 3);
+    for (int y = 0; y < output.height; ++y) {
+        std::fill(sums.begin(), sums.end(), kHalf);
+        int source_y = rows[y].first - first_row;
+        for (const std::int32_t weight : rows[y].weights) {
+            const std::uint8_t* row = image.row(source_y++);
+            for (std::size_t i = 0; i < sums.size(); ++i) {
+                sums[i] += weight * row[i];
+            }
         }
+        std::transform(sums.begin(), sums.end(), output.row(y), to_pixel);
     }
-    std::transform(sums.begin(), sums.end(), output, to_pixel);
+    return output;
+}
+
+// Sums rows `first_row` to `end_row`.
+Image resize_width(const Image& image, int first_row, int end_row, const std::vector<Taps>& columns) {
+    Image output(int(columns.size()), end_row - first_row);
+    for (int y = 0; y < output.height; ++y) {
+        resize_row(image.row(first_row + y), columns, output.row(y));
+    }
+    return output;
 }
 
 }  // namespace
@@ -168,20 +181,15 @@ Image resize(const Image& image, std::int64_t width, std::int64_t height, Interp
              const Window& window) {
     const std::vector<Taps> columns = make_taps({image.width, width, window.left, window.width}, interpolation);
     const std::vector<Taps> rows = make_taps({image.height, height, window.top, window.height}, interpolation);
-
+    // Each pass rounds to 8 bits, so their order shows. Pillow 13 looks at which side loses more pixels; before, the
+    // width always came first.
+    const bool is_height_first = height < image.height && image.height - height > 2 * (image.width - width);
+    if (is_height_first) {
+        return resize_width(resize_height(image, 0, rows), 0, window.height, columns);
+    }
     const int first_row = rows.front().first;
     const int end_row = rows.back().first + int(rows.back().weights.size());
-    Image narrow(window.width, end_row - first_row);
-    for (int y = 0; y < narrow.height; ++y) {
-        resize_row(image.row(first_row + y), columns, narrow.row(y));
-    }
-
-    Image output(window.width, window.height);
-    std::vector<std::int32_t> sums(std::size_t(window.width) * 3);
-    for (int y = 0; y < output.height; ++y) {
-        resize_column(narrow, first_row, rows[y], sums, output.row(y));
-    }
-    return output;
+    return resize_height(resize_width(image, first_row, end_row, columns), first_row, rows);
 }
 
 }  // namespace classify
