@@ -14,7 +14,10 @@ from pathlib import Path
 
 # Largest difference of a probability from the eager model's. fp16 on a CPU is bfloat16: 8 bits of mantissa.
 TOLERANCE = {"fp32": 1e-5, "fp16": 0.05, "int8": 0.1, "cpp": 1e-4}
-CLASSES = 1000  # an untrained model of them has a loss of ln(1000) = 6.91
+# float32 carries logits to 1e-6 of their range. Two epochs can leave logits in the thousands; then no program can give
+# probabilities to 1e-5, and the tolerance grows with the distance of the logits in the answer.
+SANE_SPREAD = 10
+UNTRAINED = math.log(1000)  # loss of a model that knows nothing of 1000 classes
 LATENCY = re.compile(r"preprocess_time\(ms\): (\S+), inference_time\(ms\): (\S+), postprocess_time\(ms\): (\S+)")
 
 
@@ -23,14 +26,13 @@ class WrongResult(Exception):
 
 
 def loss(log_txt: Path) -> None:
-    """The training loss fell: from the first epoch to the last, or in a single epoch below that of guessing."""
+    """The training loss fell: from the first epoch to the last, or clearly below that of an untrained model."""
     losses = [epoch["train_loss"] for epoch in read_epochs(log_txt)]
-    first = losses[0] if len(losses) > 1 else math.log(CLASSES)
-    print(f"training loss by epoch: {', '.join(f'{value:.4f}' for value in losses)}")
+    print(f"training loss by epoch: {', '.join(f'{value:.4f}' for value in losses)}; untrained: {UNTRAINED:.4f}")
     if not all(math.isfinite(value) for value in losses):
         raise WrongResult("the loss diverged: it is not finite")
-    if not losses[-1] < first:
-        raise WrongResult(f"the loss diverged: from {first:.4f} to {losses[-1]:.4f}")
+    if not (losses[-1] < losses[0] or losses[-1] < 0.95 * UNTRAINED):
+        raise WrongResult(f"the loss diverged: {losses[-1]:.4f} in the last epoch, {losses[0]:.4f} in the first")
 
 
 def trained_as_evaluated(log_txt: Path, eval_log: Path) -> None:
@@ -65,20 +67,28 @@ def same(expected_log: Path, log: Path, precision: str) -> None:
     expected, answered = read_records(expected_log), read_records(log)
     if expected.keys() != answered.keys():
         raise WrongResult(f"{expected_log} answers {len(expected)} images, {log} {len(answered)}, not the same ones")
-    tolerance = TOLERANCE[precision]
-    worst, image = max((difference(expected[name], answered[name]), name) for name in expected)
-    print(f"{len(expected)} images, largest difference of a probability {worst:.1e} (allowed {tolerance:.0e}), {image}")
-    if not worst <= tolerance:
-        raise WrongResult(f"the answers differ by {worst:.1e}, allowed {tolerance:.0e}, for {image}")
+    compared = []
+    for name, classes in expected.items():
+        allowed = TOLERANCE[precision] * max(1, spread(classes) / SANE_SPREAD)
+        compared.append((difference(classes, answered[name]) / allowed, allowed, name))
+    worst, allowed, name = max(compared)
+    print(f"{len(expected)} images; {name}: a probability differs by {worst * allowed:.1e}, allowed are {allowed:.1e}")
+    if not worst <= 1:
+        raise WrongResult(f"{name}: a probability differs by {worst * allowed:.1e}, allowed are {allowed:.1e}")
+
+
+def spread(classes: dict[int, float]) -> float:
+    """How far apart the logits of an answer are."""
+    logs = [math.log(score) for score in classes.values() if score > 0]
+    return max(logs) - min(logs)
 
 
 def difference(one: dict[int, float], other: dict[int, float]) -> float:
     """Largest difference between two top-k answers; a class that one leaves out is at most its least probable one."""
-    worst = 0.0
+    differences = [0.0]
     for a, b in ((one, other), (other, one)):
-        for label, score in a.items():
-            worst = max(worst, abs(score - b[label]) if label in b else score - min(b.values()))
-    return worst if math.isfinite(worst) else math.inf
+        differences += [abs(score - b[label]) if label in b else score - min(b.values()) for label, score in a.items()]
+    return math.inf if any(math.isnan(value) for value in differences) else max(differences)
 
 
 def stored(results: Path, log_txt: Path, data: Path) -> None:
@@ -141,11 +151,12 @@ def read_scores(eval_log: Path) -> tuple[float, float]:
 
 
 def read_records(log: Path) -> dict[str, dict[int, float]]:
-    """Image -> class -> probability, of the lists of records that predict.py and infer.py print."""
+    """Image -> class -> probability: predict.py and infer.py print lists of records, the C++ program a record a line."""
     records = {}
-    for text in re.findall(r"\[\{['\"]class_ids['\"].*\}\]", read(log)):
-        for record in ast.literal_eval(text):
-            records[record["file_name"]] = dict(zip(record["class_ids"], record["scores"], strict=True))
+    for text in re.findall(r"(\[?\{['\"]class_ids['\"].*\}\]?)$", read(log), re.MULTILINE):
+        found = ast.literal_eval(text)
+        for record in found if isinstance(found, list) else [found]:
+            records[str(Path(record["file_name"]))] = dict(zip(record["class_ids"], record["scores"], strict=True))
     if not records:
         raise WrongResult(f"{log} names no class of any image")
     return records

@@ -97,7 +97,7 @@ copy_split() {
 
 # make_images: DATA as this mode needs it, unless it is there and whole. Images that we did not put there are kept.
 make_images() {
-    local recipe part=$DATA.part
+    local recipe sums part=$DATA.part
     mkdir -p ./dataset
     recipe="from ${TIPC_DATA:-${TIPC_DOWNLOAD:+$ARCHIVE}} train $NUM_TRAIN val $NUM_VAL"
     if [[ -e $DATA && ! -f $DATA/.tipc ]]; then
@@ -117,8 +117,8 @@ make_images() {
     copy_split val "$NUM_VAL" "$part"
     [[ -d $part/val ]] || die "$SOURCE: its validation list names no image in val/; training images are not put there"
     # what a link leads to is another's, and may be the whole of ImageNet: it is not summed
-    (cd "$part" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum >SHA256SUMS) ||
-        die "$part: no checksums could be written"
+    sums=$(cd "$part" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum) || die "$part: no checksums"
+    printf '%s\n' "$sums" >"$part/SHA256SUMS"
     printf '%s\n' "$recipe" >"$part/.tipc"
     rm -rf "$DATA"
     mv "$part" "$DATA"

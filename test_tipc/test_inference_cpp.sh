@@ -31,6 +31,8 @@ infer_all() {
 }
 
 use_project_python
+# the OpenVINO runtime is in its Python package
+export OpenVINO_DIR=${OpenVINO_DIR:-$("$PYTHON" -c 'import openvino; print(openvino.__path__[0] + "/cmake")' 2>/dev/null)}
 start_run cpp "$MODE"
 NUM_CHAINS=1
 if { ! is_set "$(value 4)" || run "$FOLDER/configure.log" "$(program "$(value 4)")"; } &&

@@ -200,7 +200,7 @@ infer_on_cpu() {
         for threads in $(each "$(value 43)"); do
             for batch in $(each "$(value 44)"); do
                 for precision in $(each "$(value 46)"); do
-                    [[ $precision != fp32 && $mkldnn != True ]] && continue # lower precision is oneDNN's
+                    [[ $precision != fp32 && $mkldnn == False ]] && continue # on Paddle it is oneDNN's
                     [[ $quant == True && $precision != int8 ]] && continue
                     [[ $quant != True && $precision == int8 ]] && continue
                     infer "$folder/python_infer_cpu_usemkldnn_${mkldnn}_threads_${threads}_precision_${precision}_batchsize_$batch" \

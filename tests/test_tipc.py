@@ -131,9 +131,7 @@ def test_several_nodes(prepared):
 
     (prepared.folder / "launches.txt").unlink()
     config = prepared.config(line_4="gpu_list:192.0.2.1,192.0.2.2;0")
-    status, text = prepared.bash(
-        CHAIN, prepared.config(line_4="gpu_list:192.0.2.1,192.0.2.2;0"), LITE, TIPC_DEVICE="gpu"
-    )
+    status, text = prepared.bash(CHAIN, config, LITE, TIPC_DEVICE="gpu")
     assert status == 0, text
     assert "this machine is not the first node" in text
     folder = folder.replace("0,1", "0")
@@ -223,10 +221,8 @@ def test_unknown_mode_and_missing_config_are_refused(place, script):
 
 
 def test_epochs_and_batch_of_the_mode(prepared):
-    lines = {
-        "line_7": f"--epochs:{LITE}=5|whole_train_whole_infer=90",
-        "line_9": "--batch_size:whole_train_whole_infer=9",
-    }
+    whole = "whole_train_whole_infer"
+    lines = {"line_7": f"--epochs:{LITE}=5|{whole}=90", "line_9": f"--batch_size:{whole}=9"}
     for mode, epochs, batch in ((LITE, 5, 8), (whole, 90, 9), ("lite_train_whole_infer", 2, 8)):
         prepared.bash(CHAIN, prepared.config(**SHORT, **lines), mode, PLANT="main")
         assert f" --epochs={epochs} --batch_size={batch}!" in prepared.status_lines()[0]
