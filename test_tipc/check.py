@@ -151,7 +151,7 @@ def read_scores(eval_log: Path) -> tuple[float, float]:
 
 
 def read_records(log: Path) -> dict[str, dict[int, float]]:
-    """Image -> class -> probability: predict.py and infer.py print lists of records, the C++ program a record a line."""
+    """Image -> class -> probability. The Python scripts print lists of records, the C++ program a record a line."""
     records = {}
     for text in re.findall(r"(\[?\{['\"]class_ids['\"].*\}\]?)$", read(log), re.MULTILINE):
         found = ast.literal_eval(text)
