@@ -126,19 +126,22 @@ def read_records(name: str) -> dict[str, dict]:
     return {record["file_name"]: record for record in map(json.loads, lines)}
 
 
+def read_labels() -> dict[str, int]:
+    """The labels of the test images by file name."""
+    lines = (DATA / "val_list.txt").read_text(encoding="utf-8").splitlines()
+    return {str(DATA / path): int(label) for path, label in (line.rsplit(" ", 1) for line in lines)}
+
+
 def compare() -> dict:
     """Scores of eval, predict and infer, which saw the same test images, and how far the last two differ."""
     eval_log = (FOLDER / "eval.log").read_text(encoding="utf-8")
     eval_percent = float(re.findall(r"\* Acc@1 (\S+)", eval_log)[-1])
-    labels = dict(line.rsplit(" ", 1) for line in (DATA / "val_list.txt").read_text(encoding="utf-8").splitlines())
+    labels = read_labels()
     predicted, inferred = read_records("predict.jsonl"), read_records("infer.jsonl")
-    assert predicted.keys() == inferred.keys() and len(predicted) == len(labels)
+    assert predicted.keys() == inferred.keys() == labels.keys()
 
     def top1_percent(records: dict[str, dict]) -> float:
-        right = sum(
-            record["class_ids"][0] == int(labels[Path(name).relative_to(DATA).as_posix()])
-            for name, record in records.items()
-        )
+        right = sum(record["class_ids"][0] == labels[name] for name, record in records.items())
         return round(100 * right / len(records), 3)
 
     def scores(record: dict) -> dict[int, float]:
@@ -159,10 +162,18 @@ def compare() -> dict:
 
 
 def draw_pictures() -> None:
+    """The curves of the training, and a sheet of every 12th test image with what the exported model says of it."""
+    from datasets.decode import read_image
     from engine.plots import plot_curves, plot_predictions
 
     plot_curves(FOLDER / "train" / "log.txt", FOLDER / "curves.png")
-    plot_predictions(list(read_records("infer.jsonl").values())[::9], FOLDER / "predictions.png")
+    labels, records = read_labels(), list(read_records("infer.jsonl").values())[::12]
+    plot_predictions(
+        [read_image(record["file_name"]) for record in records],
+        [f"{record['label_names'][0]} {record['scores'][0]:.1%}" for record in records],
+        FOLDER / "predictions.png",
+        is_correct=[record["class_ids"][0] == labels[record["file_name"]] for record in records],
+    )
 
 
 def show(result: dict, console: Console) -> None:

@@ -37,6 +37,8 @@ def plot_curves(log_file: str | Path, picture: str | Path) -> Path:
                 axes.plot(
                     *zip(*points, strict=True), marker="o" if len(points) < 30 else None, markersize=3, label=name
                 )
+        if panel == "loss":
+            axes.set_yscale("log")  # the first epoch is often a hundred times the last
         axes.set_xlabel("epoch")
         axes.set_ylabel(panel)
         axes.xaxis.get_major_locator().set_params(integer=True)
