@@ -1,11 +1,10 @@
 """Weights -> an exported folder: Paddle and ONNX programs, checked against the eager model, and their card."""
 
-from pathlib import Path
+import sys
 
 from configs.loader import parse, run
 from configs.schema import ExportConfig, UsageError
 
-LABEL_LIST = Path(__file__).parent / "demo" / "imagenet1k_label_list.txt"
 METRICS = ("best_top1_percent", "best_top1_ema_percent", "epoch")  # of the checkpoint, kept in the card
 
 
@@ -26,52 +25,42 @@ def main(argv):
     from functools import partial
 
     from datasets.preprocess import Preprocess
+    from datasets.splits import choose_class_names
     from deploy.card import Card
+    from deploy.eager import EagerPredictor
     from deploy.export import export_folder
     from engine.checkpoint import load_weights, set_weights
     from engine.export import export_program
     from models import create_model
 
-    weights = load_weights(config.weights.resume, ema=config.weights.use_ema)
-    class_names = find_class_names(config, weights.meta)
+    weights = load_weights(config.weights.resume, ema=config.weights.use_ema, model_name=config.model.model)
+    info = weights.meta.get("info", {})
     model = create_model(config.model.model, num_classes=config.model.nb_classes)
     set_weights(model, weights.arrays, source=weights.path)
-    model.eval()
-    preprocess = Preprocess(
-        input_size=config.model.input_size,
-        interpolation=config.preprocess.train_interpolation,
-        exif_orientation=config.preprocess.exif_orientation,
-    )
     card = Card(
         model=config.model.model,
         architecture=type(model).__name__,
         num_classes=config.model.nb_classes,
-        preprocess=preprocess,
-        class_names=class_names,
+        preprocess=Preprocess(
+            input_size=config.model.input_size,
+            interpolation=config.preprocess.train_interpolation,
+            exif_orientation=config.preprocess.exif_orientation,
+        ),
+        class_names=choose_class_names(config.model.nb_classes, config.export.label_list, info.get("class_names")),
         metrics={name: weights.meta[name] for name in METRICS if weights.meta.get(name) is not None},
     )
-    images = gate_images(config)
+    images, eager = gate_images(config), EagerPredictor(model, card)
     export_folder(
         config.export.output_dir,
-        config.export.formats,
+        config.export.format.split(","),
         card,
         partial(export_program, model, config.model.input_size),
         images,
-        eager_logits(model, preprocess, images),
+        eager.logits(eager.arrays(images)),
+        *quantization_data(config),
     )
+    warn_of_other_preprocessing(card.preprocess.to_dict(), info.get("preprocess"))
     print(f"Model is saved in {config.export.output_dir}.")
-
-
-def find_class_names(config: ExportConfig, meta: dict) -> tuple[str, ...] | None:
-    """Names of the classes: of --label_list, else of the checkpoint, else ImageNet's for 1000 classes, else None."""
-    from datasets.labels import read_label_names
-
-    num_classes = config.model.nb_classes
-    if config.export.label_list:
-        return tuple(read_label_names(config.export.label_list, num_classes))
-    if meta.get("info", {}).get("class_names"):
-        return tuple(meta["info"]["class_names"])
-    return tuple(read_label_names(LABEL_LIST, num_classes)) if num_classes == 1000 else None
 
 
 def gate_images(config: ExportConfig):
@@ -86,13 +75,33 @@ def gate_images(config: ExportConfig):
     return check_images() + [read_image(path, config.preprocess.exif_orientation) for path in paths]
 
 
-def eager_logits(model, preprocess, images):
-    """What the model itself says of `images`, one at a time."""
-    import numpy as np
-    import paddle
+def quantization_data(config: ExportConfig):
+    """Calibration and validation images of onnx-int8; None where not asked for."""
+    from datasets.image_folder import find_images
+    from datasets.splits import open_split
+    from deploy.quantize import Calibration, Validation
 
-    with paddle.no_grad():
-        return np.concatenate([model(paddle.to_tensor(preprocess(image)[None])).numpy() for image in images])
+    flags = config.quantize
+    if not flags.calibration_images:
+        return None, None
+    paths = find_images(flags.calibration_images)
+    step = max(1, len(paths) // flags.num_calibration)
+    calibration = Calibration(paths[::step][: flags.num_calibration], flags.calibration_method)
+    if not flags.data_path:
+        return calibration, None
+    images = open_split(flags.data_path, "val", flags.cls_label_path_val, config.model.nb_classes)
+    return calibration, Validation([images.path(i) for i in range(len(images))], images.labels, flags.max_drop)
+
+
+def warn_of_other_preprocessing(exported: dict, trained: dict | None) -> None:
+    """Say on stderr where the card differs from how the checkpoint's run evaluated: both can be meant."""
+    changed = [
+        f"{name} {value!r}, not {exported[name]!r}"
+        for name, value in (trained or {}).items()
+        if value != exported[name]
+    ]
+    if changed:
+        print(f"note: the checkpoint was evaluated with {'; '.join(changed)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,10 @@
 
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 from configs.loader import parse, run
 from configs.schema import InferConfig, InferEngineConfig, InferImagesConfig, UsageError
 
-LABEL_LIST = Path(__file__).parent / "demo" / "imagenet1k_label_list.txt"
 BENCHMARK_LOG = "./output/auto_log.lpg"  # the predecessor's name
 
 
@@ -19,7 +17,7 @@ def main(argv):
 
     from datasets.errors import DataError
     from deploy.pipeline import answer_files, share_threads, timed_answers, with_progress
-    from deploy.records import RecordWriter
+    from deploy.records import RecordWriter, show_records
 
     images = config.images
     kept, paths = images_to_run(images)
@@ -39,7 +37,7 @@ def main(argv):
         for records in with_progress(batches, len(paths)):
             if writer:
                 writer.write(records)
-            num_failures += show(records)
+            num_failures += show_records(records)
     if num_failures:
         raise DataError(f"{num_failures} of {len(paths)} images could not be read; the others were answered")
 
@@ -80,18 +78,23 @@ def engine_options(flags: InferEngineConfig, batch_size: int):
 
 def load_predictor(config: InferConfig, engine: str, options):
     """The predictor that the flags describe; what it runs on, and what it assumes, is said on stderr."""
+    from dataclasses import replace
+
     from datasets.labels import read_label_names
+    from datasets.splits import choose_class_names
     from deploy.predictor import Predictor, predecessor_card
 
     flags, images = config.engine, config.images
-    label_names = read_label_names(images.label_list or LABEL_LIST)
-    default_card = predecessor_card(label_names, images.train_interpolation)
+    default_card = predecessor_card(choose_class_names(1000), images.train_interpolation)
     predictor = Predictor(
         flags.model_file, flags.params_file, engine=engine, options=options, default_card=default_card
     )
     print(f"engine: {predictor.engine.description}", file=sys.stderr)
     if not predictor.has_card:
         print(f"{flags.model_file} has no card.yaml: images are fed as {predictor.card.preprocess}", file=sys.stderr)
+    if images.label_list:
+        class_names = tuple(read_label_names(images.label_list, predictor.card.num_classes))
+        predictor.card = replace(predictor.card, class_names=class_names)
     return predictor
 
 
@@ -114,17 +117,6 @@ def benchmark_report(config: InferConfig, predictor, options, num_images: int):
         ),
         save_path=BENCHMARK_LOG,
     )
-
-
-def show(records: list[dict]) -> int:
-    """Print a batch: what was answered as one list on stdout, each failure on stderr; returns the failures."""
-    answered = [record for record in records if "error" not in record]
-    if answered:
-        print(answered, flush=True)
-    failures = [record for record in records if "error" in record]
-    for record in failures:
-        print(f"error: {record['file_name']}: {record['error']}", file=sys.stderr, flush=True)
-    return len(failures)
 
 
 if __name__ == "__main__":

@@ -311,21 +311,23 @@ class ExportOutputConfig:
     check_images: str = knob(
         "", "image or folder on which the programs are compared with the eager model, after four fixed pictures"
     )
-    calibration_images: str = knob("", "image or folder, of the training data, that onnx-int8 finds its ranges on")
-    calibration_method: str = knob("minmax", "how those ranges are found", choices=("minmax", "entropy", "percentile"))
-    num_calibration: int = knob(128, "most images used of --calibration_images, spread over them evenly", low=1)
 
     def __post_init__(self):
-        for name in self.formats:
+        for name in self.format.split(","):
             if name not in EXPORT_FORMATS:
                 raise UsageError(f"--format: unknown program {name!r}; known: {', '.join(EXPORT_FORMATS)}")
-        if "onnx-int8" in self.formats and not self.calibration_images:
-            raise UsageError("--format onnx-int8 needs --calibration_images, a folder of training images")
 
-    @property
-    def formats(self) -> tuple[str, ...]:
-        """The programs by name."""
-        return tuple(name.strip() for name in self.format.split(","))
+
+@dataclass(frozen=True)
+class QuantizeConfig:
+    """How --format onnx-int8 is made and judged."""
+
+    calibration_images: str = knob("", "image or folder, of the training data, on which the ranges are found")
+    calibration_method: str = knob("minmax", "how they are found", choices=("minmax", "entropy", "percentile"))
+    num_calibration: int = knob(128, "most images used of --calibration_images, spread evenly", low=1)
+    data_path: str = knob("", "root of the validation images on which int8 is compared with fp32")
+    cls_label_path_val: str | None = knob(None, "list file of these images; default: the folders of DATA_PATH/val")
+    max_drop: float = knob(1.0, "points of top-1 that int8 may lose on them", low=0)
 
 
 @dataclass(frozen=True)
@@ -336,6 +338,11 @@ class ExportConfig:
     preprocess: PreprocessConfig
     weights: WeightsConfig
     export: ExportOutputConfig
+    quantize: QuantizeConfig
+
+    def __post_init__(self):
+        if "onnx-int8" in self.export.format.split(",") and not self.quantize.calibration_images:
+            raise UsageError("--format onnx-int8 needs --calibration_images, a folder of training images")
 
 
 @dataclass(frozen=True)
@@ -374,7 +381,7 @@ class InferImagesConfig:
     train_interpolation: str = knob(
         "bicubic", "resampling for a model without a card", choices=("random", "bilinear", "bicubic")
     )
-    label_list: str = knob("", "class names for a model without a card; default: ImageNet's")
+    label_list: str = knob("", "file of class names; default: those of the card, or ImageNet's for 1000 classes")
 
 
 @dataclass(frozen=True)

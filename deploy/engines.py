@@ -3,6 +3,7 @@
 import copy
 import importlib
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,10 +52,12 @@ class PaddleEngine:
         else:
             self._use_cpu(config, options, inference.PrecisionType, is_pdmodel=files[0].suffix == ".pdmodel")
         self.onednn_is_on = config.mkldnn_enabled()
-        try:
-            predictor = inference.create_predictor(config)
-        except Exception as error:  # Paddle raises RuntimeError, ValueError and OSError for a damaged program
-            raise ExportedModelError(f"{files[0]}: Paddle Inference cannot load it: {_last_line(error)}") from None
+        with tempfile.TemporaryDirectory() as cache:  # OpenVINO would leave its blobs in ./__cache__
+            config.set_optim_cache_dir(cache)
+            try:
+                predictor = inference.create_predictor(config)
+            except Exception as error:  # Paddle raises RuntimeError, ValueError and OSError for a damaged program
+                raise ExportedModelError(f"{files[0]}: Paddle Inference cannot load it: {_last_line(error)}") from None
         self._take(predictor)
 
     def _use_gpu(self, config, options: EngineOptions, precisions) -> None:

@@ -18,6 +18,7 @@ from .engines import EngineOptions, create_engine
 from .errors import DeployError, ParityError
 from .onnx_export import write_onnx
 from .predictor import Predictor
+from .quantize import Calibration, Validation, compare_int8, write_int8
 from .self_check import write_self_check
 from .topk import softmax
 
@@ -32,24 +33,34 @@ def export_folder(
     save_program: SaveProgram,
     images: Sequence[Image.Image],
     expected_logits: np.ndarray,
+    calibration: Calibration | None = None,
+    validation: Validation | None = None,
 ) -> Card:
     """Write the programs called `formats`, and a card made of `card`, into `folder`; returns that card.
 
     `expected_logits` [B, C] are what the eager model says of the RGB `images`, the first of which is kept with its
     logits for later checks. Nothing in `folder` changes unless every program says the same.
 
+    "onnx-int8" needs `calibration` and comes with "onnx"; it is held to `validation`, where given, not to TOLERANCE.
+
     Raises:
-        ParityError: a program disagrees beyond TOLERANCE; it is not kept.
+        ParityError: a program disagrees beyond TOLERANCE, or INT8 loses too much; nothing is kept.
     """
     folder = Path(folder)
+    formats = {*formats, "onnx"} if "onnx-int8" in formats else set(formats)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as aside:
         work = Path(aside)
-        programs = {name: WRITERS[name](work, save_program, card) for name in FORMATS if name in formats}
+        programs = {name: WRITERS[name](work, save_program, card, calibration) for name in WRITERS if name in formats}
         card = replace(card, programs=programs, files=_records(work), versions=_versions(), created=_now())
         write_card(work, card)
         for name, program in programs.items():
-            check_parity(work / program.files[0], images, expected_logits, engine=CHECKED_BY[name])
+            if name != "onnx-int8":
+                check_parity(work / program.files[0], images, expected_logits, engine=CHECKED_BY[name])
+        if "onnx-int8" in programs:
+            lines, metrics = compare_int8(work, calibration, validation)
+            print(*lines, sep="\n")
+            card = replace(card, metrics=card.metrics | metrics)
         write_self_check(work, images[0], expected_logits[0])
         card = replace(card, files=_records(work))
         write_card(work, card)
@@ -89,12 +100,12 @@ def check_images() -> list[Image.Image]:
     return images
 
 
-def _write_paddle(work: Path, save_program: SaveProgram, card: Card) -> Program:
+def _write_paddle(work: Path, save_program: SaveProgram, card: Card, calibration: Calibration | None) -> Program:
     save_program(work)
     return _paddle_program(work, "model.json")
 
 
-def _write_pdmodel(work: Path, save_program: SaveProgram, card: Card) -> Program:
+def _write_pdmodel(work: Path, save_program: SaveProgram, card: Card, calibration: Calibration | None) -> Program:
     """model.pdmodel, which shares model.pdiparams with model.json: both forms store the same bytes."""
     from paddle.pir_utils import DygraphOldIrGuard
 
@@ -113,10 +124,14 @@ def _write_pdmodel(work: Path, save_program: SaveProgram, card: Card) -> Program
     return _paddle_program(work, "model.pdmodel")
 
 
-def _write_onnx(work: Path, save_program: SaveProgram, card: Card) -> Program:
+def _write_onnx(work: Path, save_program: SaveProgram, card: Card, calibration: Calibration | None) -> Program:
     with tempfile.TemporaryDirectory(dir=work) as aside:
         save_program(Path(aside))
         return write_onnx(Path(aside) / "model.json", work / "model.onnx", card)
+
+
+def _write_int8(work: Path, save_program: SaveProgram, card: Card, calibration: Calibration | None) -> Program:
+    return write_int8(work / "model.onnx", work / "model_int8.onnx", card, calibration)
 
 
 def _paddle_program(work: Path, program: str) -> Program:
@@ -125,8 +140,7 @@ def _paddle_program(work: Path, program: str) -> Program:
     return Program(files, engine.input_name, engine.output_name)
 
 
-WRITERS = {"paddle": _write_paddle, "pdmodel": _write_pdmodel, "onnx": _write_onnx}
-FORMATS = tuple(WRITERS)
+WRITERS = {"paddle": _write_paddle, "pdmodel": _write_pdmodel, "onnx": _write_onnx, "onnx-int8": _write_int8}
 CHECKED_BY = {"paddle": "paddle", "pdmodel": "paddle", "onnx": "onnxruntime"}
 
 

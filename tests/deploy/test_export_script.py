@@ -1,0 +1,135 @@
+"""export_model.py by its command line: what it writes, says and refuses."""
+
+from functools import partial
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+
+import export_model
+from configs.schema import UsageError
+from datasets.errors import DataError
+from datasets.preprocess import Preprocess
+from deploy.card import read_card
+from deploy.errors import ParityError
+from deploy.predictor import Predictor
+from engine.checkpoint import write_checkpoint
+from engine.errors import CheckpointError
+from models import ModelError, create_model
+
+TINY = {"block_config": [1, 1, 1, 1]}  # the name peleenet stands for a smaller network here: exports take a second
+
+
+@pytest.fixture(autouse=True)
+def small_model(monkeypatch):
+    monkeypatch.setattr("models.create_model", partial(create_model, **TINY))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    paddle.seed(0)
+    state = create_model("peleenet", num_classes=3, **TINY).state_dict()
+    tensors = {f"model/{name}": value.numpy() for name, value in state.items()}
+    tensors |= {f"model_ema/{name}": value.numpy() * np.float32(0.5) for name, value in state.items()}
+    preprocess = Preprocess(input_size=32, interpolation="bilinear").to_dict()
+    info = {"class_names": ["red", "green", "blue"], "preprocess": preprocess}
+    path = tmp_path_factory.mktemp("checkpoint") / "checkpoint-best.pd"
+    meta = {"next_epoch": 3, "next_step": 0, "epoch": 2, "best_top1_percent": 61.5, "info": info}
+    write_checkpoint(path, tensors, meta)
+    return path
+
+
+def flags(checkpoint, folder, *more):
+    return [
+        "--nb_classes=3",
+        "--input_size=32",
+        f"--resume={checkpoint}",
+        f"--output={folder}",
+        *more,
+    ]
+
+
+def test_the_command_line_of_the_predecessor(checkpoint, tmp_path, capfd):
+    export_model.main(flags(checkpoint, tmp_path / "out"))
+    out, err = capfd.readouterr()
+    assert out.splitlines()[-1] == f"Model is saved in {tmp_path / 'out'}."
+    assert "note: the checkpoint was evaluated with interpolation 'bilinear', not 'bicubic'" in err
+    card = read_card(tmp_path / "out")
+    assert (card.model, card.architecture, card.num_classes) == ("peleenet", "PeleeNet", 3)
+    assert card.class_names == ("red", "green", "blue")
+    assert card.metrics == {"best_top1_percent": 61.5, "epoch": 2}
+    assert card.preprocess == Preprocess(input_size=32)
+    assert list(card.programs) == ["paddle", "pdmodel"]
+
+
+def test_a_subset_of_the_formats_and_the_averaged_weights(checkpoint, tmp_path, source):
+    def logits(folder, *more):
+        export_model.main(flags(checkpoint, tmp_path / folder, "--format=pdmodel", *more))
+        assert not (tmp_path / folder / "model.json").exists()
+        predictor = Predictor(tmp_path / folder)
+        return predictor.logits(predictor.arrays(source.images))
+
+    assert np.abs(logits("model") - logits("average", "--use_ema")).max() > 1e-4
+
+
+def test_names_from_a_label_list(checkpoint, tmp_path):
+    (tmp_path / "names.txt").write_text("0 un\n1 deux\n2 trois\n")
+    export_model.main(flags(checkpoint, tmp_path / "out", "--format=paddle", f"--class_names={tmp_path}/names.txt"))
+    assert read_card(tmp_path / "out").class_names == ("un", "deux", "trois")
+    (tmp_path / "names.txt").write_text("0 un\n1 deux\n")
+    with pytest.raises(DataError, match="expected the names of 3 classes, got 2"):
+        export_model.main(flags(checkpoint, tmp_path / "out", f"--label_list={tmp_path}/names.txt"))
+
+
+def test_given_photographs_are_compared_too(checkpoint, tmp_path, photographs, monkeypatch):
+    seen = []
+    monkeypatch.setattr("deploy.export.check_parity", lambda path, images, logits, *, engine: seen.append(len(images)))
+    export_model.main(flags(checkpoint, tmp_path, "--format=paddle", f"--check_images={photographs}"))
+    assert seen == [4 + 7]
+
+
+def test_a_failing_gate_leaves_nothing(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("deploy.export.TOLERANCE", -1)
+    with pytest.raises(ParityError, match=r"model.json disagrees"):
+        export_model.main(flags(checkpoint, tmp_path / "out", "--format=paddle"))
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "message"),
+    [
+        (["--resume="], CheckpointError, "--resume is missing: random weights are not exported"),
+        (["--resume=missing.pd"], CheckpointError, "missing.pd"),
+        (["--output="], UsageError, "--output_dir is missing"),
+        (["--format=paddle,tflite"], UsageError, "unknown program 'tflite'; known: paddle, pdmodel, onnx, onnx-int8"),
+        (["--format=onnx-int8"], UsageError, "needs --calibration_images"),
+        (["--nb_classes=4"], CheckpointError, "checkpoint-best.pd"),
+        (["--input_size=33"], ModelError, "33"),
+        (["--check_images=nowhere"], DataError, "nowhere: no such file or folder"),
+    ],
+)
+def test_wrong_inputs(checkpoint, tmp_path, more, error, message):
+    with pytest.raises(error, match=message):
+        export_model.main(flags(checkpoint, tmp_path / "out", *more))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.deploy
+def test_other_tools_find_labels_and_preprocessing_in_the_onnx_file(exported_onnx):
+    import json
+
+    import onnx
+
+    model = onnx.load(exported_onnx / "model.onnx")
+    assert model.opset_import[0].version == 17
+    [image_port], [logit_port] = model.graph.input, model.graph.output
+    shapes = [
+        [dim.dim_param or dim.dim_value for dim in port.type.tensor_type.shape.dim] for port in (image_port, logit_port)
+    ]
+    assert (image_port.name, logit_port.name) == ("images", "logits")
+    assert shapes == [["batch", 3, 32, 32], ["batch", 4]]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    card = yaml.safe_load((exported_onnx / "card.yaml").read_text(encoding="utf-8"))
+    assert json.loads(metadata["preprocess"]) == card["preprocess"]
+    assert json.loads(metadata["class_names"]) == card["class_names"]
