@@ -1,21 +1,38 @@
-// One table says every flag: its names, what it takes, what it means and where its value goes.
+// One table says every flag: its name, where its value goes, what it means.
 #include "options.h"
 
 #include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <limits>
+#include <variant>
 
 #include "errors.h"
 
 namespace classify {
 namespace {
 
+// Where the value of a flag goes; its type says how it is read.
+using Place = std::variant<std::string Options::*, int Options::*, double Options::*, bool Options::*>;
+
 struct Flag {
     std::string name;
-    std::string takes;
+    Place place;
     std::string meaning;
-    void (*set)(Options& options, const Flag& flag, const std::string& value);
+};
+
+const std::vector<Flag> kFlags = {
+    {"--model_file", &Options::model_file, "exported folder, or its .onnx file; the card is read from the folder"},
+    {"--input_file", &Options::input_file, "an image, or a folder (searched recursively)"},
+    {"--batch_size", &Options::batch_size, "images a batch; also -b (default: 1)"},
+    {"--cpu_threads", &Options::cpu_threads, "threads of the network (default: one a core)"},
+    {"--precision", &Options::precision, "fp32, or int8: the program of --format onnx-int8 (default: fp32)"},
+    {"--topk", &Options::topk, "classes named for each image (default: 5)"},
+    {"--threshold", &Options::threshold, "leave out classes less probable than this (default: 0.0)"},
+    {"--save_path", &Options::save_path, "write the records to this .jsonl file, not to stdout"},
+    {"--enable_benchmark", &Options::enable_benchmark, "report times and memory on stderr at the end (default: False)"},
+    {"--dump_input", &Options::dump_input,
+     "also write what the network is fed, float32 [N, 3, S, S], to this .npy file"},
 };
 
 // `text` as a number, if all of it is one and lies between `low` and `high`.
@@ -30,47 +47,28 @@ Number number(const Flag& flag, const std::string& text, Number low, Number high
     return value;
 }
 
-int count(const Flag& flag, const std::string& text) {
-    return number(flag, text, 1, std::numeric_limits<int>::max(), "a whole number from 1");
-}
-
 // The predecessor's rule: true, t and 1 in any case; anything else is false.
 bool truth(std::string text) {
     std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return char(std::tolower(c)); });
     return text == "true" || text == "t" || text == "1";
 }
 
-void set_precision(Options& options, const Flag& flag, const std::string& value) {
-    if (value != "fp32" && value != "int8") {
-        throw UsageError(flag.name + ": unknown value '" + value + "'; known: fp32, int8");
+void set(Options& options, const Flag& flag, const std::string& value) {
+    if (const auto* place = std::get_if<int Options::*>(&flag.place)) {
+        options.** place = number(flag, value, 1, std::numeric_limits<int>::max(), "a whole number from 1");
+    } else if (const auto* place = std::get_if<double Options::*>(&flag.place)) {
+        options.** place = number(flag, value, 0.0, 1.0, "a number from 0 to 1");
+    } else if (const auto* place = std::get_if<bool Options::*>(&flag.place)) {
+        options.** place = truth(value);
+    } else {
+        options.*std::get<std::string Options::*>(flag.place) = value;
     }
-    options.precision = value;
 }
 
-const std::vector<Flag> kFlags = {
-    {"--model_file", "PATH", "exported folder, or its .onnx file; the card is read from the folder",
-     [](Options& options, const Flag&, const std::string& value) { options.model_file = value; }},
-    {"--input_file", "PATH", "an image, or a folder (searched recursively)",
-     [](Options& options, const Flag&, const std::string& value) { options.input_file = value; }},
-    {"--batch_size", "INT", "images a batch; also -b (default: 1)",
-     [](Options& options, const Flag& flag, const std::string& value) { options.batch_size = count(flag, value); }},
-    {"--cpu_threads", "INT", "threads of the network (default: one a core)",
-     [](Options& options, const Flag& flag, const std::string& value) { options.cpu_threads = count(flag, value); }},
-    {"--precision", "{fp32,int8}", "int8 takes the program that --format onnx-int8 wrote (default: fp32)",
-     set_precision},
-    {"--topk", "INT", "classes an image (default: 5)",
-     [](Options& options, const Flag& flag, const std::string& value) { options.topk = count(flag, value); }},
-    {"--threshold", "FLOAT", "leave out classes of a lower probability (default: 0.0)",
-     [](Options& options, const Flag& flag, const std::string& value) {
-         options.threshold = number(flag, value, 0.0, 1.0, "a number from 0 to 1");
-     }},
-    {"--save_path", "PATH", "write the records to this .jsonl file, not to stdout",
-     [](Options& options, const Flag&, const std::string& value) { options.save_path = value; }},
-    {"--enable_benchmark", "BOOL", "report times, percentiles and memory on stderr at the end (default: False)",
-     [](Options& options, const Flag&, const std::string& value) { options.enable_benchmark = truth(value); }},
-    {"--dump_input", "PATH", "also write what the network is fed, float32 [N, 3, S, S], to this .npy file",
-     [](Options& options, const Flag&, const std::string& value) { options.dump_input = value; }},
-};
+std::string taken_value(const Flag& flag) {
+    constexpr const char* kWords[] = {"TEXT", "INT", "FLOAT", "BOOL"};  // in the order of Place
+    return kWords[flag.place.index()];
+}
 
 const Flag& find_flag(std::string name) {
     std::replace(name.begin() + 2, name.end(), '-', '_');
@@ -110,12 +108,15 @@ Options parse_options(const std::vector<std::string>& arguments) {
         const std::size_t equals = name.find('=');
         const Flag& flag = find_flag(name.substr(0, equals));
         if (equals == std::string::npos && i + 1 == arguments.size()) {
-            throw UsageError(flag.name + ": expected " + flag.takes + " after it");
+            throw UsageError(flag.name + ": expected its value after it");
         }
-        flag.set(options, flag, equals == std::string::npos ? arguments[++i] : name.substr(equals + 1));
+        set(options, flag, equals == std::string::npos ? arguments[++i] : name.substr(equals + 1));
     }
     require(options.model_file, "--model_file");
     require(options.input_file, "--input_file");
+    if (options.precision != "fp32" && options.precision != "int8") {
+        throw UsageError("--precision: unknown value '" + options.precision + "'; known: fp32, int8");
+    }
     return options;
 }
 
@@ -124,7 +125,7 @@ std::string help_text() {
         "usage: infer --model_file FOLDER --input_file PATH [flags]\n\n"
         "Exported folder + images -> the most probable classes, a line of JSON an image.\n\n";
     for (const Flag& flag : kFlags) {
-        std::string line = "  " + flag.name + " " + flag.takes;
+        std::string line = "  " + flag.name + " " + taken_value(flag);
         line.resize(std::max<std::size_t>(line.size() + 2, 28), ' ');
         text += line + flag.meaning + "\n";
     }

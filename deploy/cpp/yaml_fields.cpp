@@ -10,6 +10,7 @@ namespace classify {
 namespace {
 
 constexpr const char* kExportAgain = "; export the model again with export_model.py";
+constexpr std::size_t kMaxShown = 80;
 
 bool is_quoted(const YAML::Node& node) {
     return node.Tag() == "!";
@@ -24,9 +25,12 @@ bool is_text(const YAML::Node& node) {
 
 std::string shown(const YAML::Node& node) {
     YAML::Emitter emitter;
+    if (is_quoted(node)) {
+        emitter << YAML::DoubleQuoted;
+    }
     emitter << YAML::Flow << node;
     const std::string text = emitter.c_str();
-    return text.size() <= 80 ? text : text.substr(0, 80) + "...";
+    return text.size() <= kMaxShown ? text : text.substr(0, kMaxShown) + "...";
 }
 
 }  // namespace

@@ -1,0 +1,113 @@
+"""The records of the C++ program are those of Python: same classes, same scores, same order, same names."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.decode import read_image
+from datasets.image_folder import find_images
+from datasets.preprocess import Preprocess
+from deploy.card import Card
+from deploy.export import check_images, export_folder
+from deploy.predictor import Predictor
+
+pytestmark = pytest.mark.deploy
+
+IMAGENET_LITE = Path(__file__).parents[4] / "shared" / "data" / "imagenet_lite"
+
+
+def records(run: subprocess.CompletedProcess) -> list[dict]:
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def assert_same_answers(infer, folder: Path, images, *flags) -> None:
+    predictor = Predictor(folder, engine="onnxruntime")
+    paths = find_images(images)
+    expected = [predictor.predict([read_image(path)], [path])[0] for path in paths]
+    run = infer(folder, images, *flags)
+    assert run.returncode == 0, run.stderr
+    answered = records(run)
+    assert len(answered) == len(paths)
+    for answer, wanted in zip(answered, expected, strict=True):
+        assert list(answer) == list(wanted)
+        assert answer["scores"] == pytest.approx(wanted["scores"], abs=1e-5)
+        for name in ("file_name", "class_ids", "label_names"):
+            assert answer[name] == wanted[name]
+
+
+@pytest.fixture
+def jpegs_and_pngs(photographs, tmp_path) -> Path:
+    return shutil.copytree(photographs, tmp_path / "images", ignore=shutil.ignore_patterns("*.webp", "*.tiff", "*.BMP"))
+
+
+@pytest.mark.parametrize("batch_size", ["1", "3", "16"])
+def test_answers_equal_python(infer, exported_onnx, jpegs_and_pngs, batch_size):
+    assert_same_answers(infer, exported_onnx, jpegs_and_pngs, "--batch_size", batch_size)
+    assert_same_answers(infer, exported_onnx / "model.onnx", jpegs_and_pngs / "b.jpg", "-b", batch_size)
+
+
+def slow(name: str):
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
+@pytest.mark.skipif(not IMAGENET_LITE.exists(), reason="no real photographs beside the project")
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", slow("peleenet"), slow("alexnet")])
+def test_answers_equal_python_on_real_photographs(infer, tmp_path, name):
+    pytest.importorskip("paddle2onnx")
+    import paddle
+
+    from engine.export import export_program
+    from models import create_model
+
+    paddle.seed(0)
+    model = create_model(name, num_classes=20)
+    model.eval()
+    preprocess = Preprocess()
+    images = check_images()
+    with paddle.no_grad():
+        logits = model(paddle.to_tensor(np.stack([preprocess(image) for image in images]))).numpy()
+    card = Card(name, type(model).__name__, num_classes=20, preprocess=preprocess, class_names=None)
+    export_folder(tmp_path, ["onnx"], card, partial(export_program, model, 224), images, logits)
+    assert_same_answers(infer, tmp_path, IMAGENET_LITE, "--batch_size", "8")
+
+
+def test_file_names_come_back_as_they_are(infer, folder, photo, tmp_path):
+    images = tmp_path / "images"
+    (images / "loop").mkdir(parents=True)
+    (images / "loop" / "back").symlink_to(images)
+    names = [b'quote " and \\.png', "照片.PNG".encode(), b"latin \xe9.png", b"tab\t.png", b"cut \xe2\x82.Png"]
+    for name in names:
+        (images / os.fsdecode(name)).write_bytes(photo.read_bytes())
+    found = [os.fsencode(record["file_name"]) for record in records(infer(folder, images))]
+    assert found == sorted(os.fsencode(images) + b"/" + name for name in names)
+
+
+def test_topk_threshold_and_save_path(infer, folder, photo, tmp_path):
+    [every] = records(infer(folder, photo, "--topk", "9"))
+    assert len(every["scores"]) == 4
+    assert sum(every["scores"]) == pytest.approx(1, abs=1e-12)
+    [two] = records(infer(folder, photo, "--topk=2"))
+    assert two["class_ids"] == every["class_ids"][:2]
+    assert two["label_names"] == [f"class {label}" for label in two["class_ids"]]
+    [likely] = records(infer(folder, photo, "--threshold", str(every["scores"][1])))
+    assert likely["scores"] == every["scores"][:2]
+    run = infer(folder, photo, "--save-path", tmp_path / "records.jsonl")
+    assert run.stdout == ""
+    assert json.loads((tmp_path / "records.jsonl").read_text(encoding="utf-8")) == every
+
+
+def test_benchmark_report(infer, folder, jpegs_and_pngs):
+    run = infer(folder, jpegs_and_pngs, "--enable_benchmark", "True", "--batch_size", "4")
+    assert run.returncode == 0
+    sections = re.findall(r"-{22} (.*) -{22}", run.stderr)
+    assert sections == ["Conf info", "Model info", "Data info", "Perf info"]
+    assert f"image_num: {len(records(run))}" in run.stderr
+    for stage in ("preprocess_time", "inference_time", "postprocess_time", "batch_time"):
+        assert re.search(rf" {stage}\(ms\) p50: [\d.]+, p90: [\d.]+, p99: [\d.]+, per image: [\d.]+", run.stderr)

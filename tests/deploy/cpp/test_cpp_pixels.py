@@ -1,0 +1,113 @@
+"""What the network is fed in C++ equals what Python feeds it, bit for bit."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import PIL
+import pytest
+from material import chunk, picture, png_header, write_folder
+from PIL import Image, PngImagePlugin
+
+from datasets.decode import read_image
+from datasets.image_folder import find_images
+from datasets.preprocess import Preprocess
+
+pytestmark = pytest.mark.deploy
+
+
+def assert_same_pixels(infer, folder: Path, preprocess: Preprocess, images: Path) -> None:
+    dump = folder / "dump.npy"
+    run = infer(write_folder(folder, preprocess), images, "--batch_size", "8", "--dump_input", dump)
+    assert run.returncode == 0, run.stderr
+    paths = find_images(images)
+    for path, array in zip(paths, np.load(dump), strict=True):
+        expected = preprocess(read_image(path, exif_orientation=preprocess.exif_orientation))
+        assert np.array_equal(array, expected), f"{path}: {np.mean(array != expected):.1%} of the numbers differ"
+
+
+SIZES = [(1, 1), (3, 2), (500, 375), (375, 500), (333, 499), (640, 113), (224, 224), (256, 256), (257, 300), (31, 32),
+         (97, 131), (64, 64), (1024, 700), (37, 5), (2000, 2)]  # fmt: skip
+TALL = [(60, 400), (2, 900), (101, 203), (64, 129)]
+
+
+@pytest.fixture(scope="session")
+def pictures_of_many_sizes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sizes")
+    is_pillow_13 = int(PIL.__version__.split(".")[0]) >= 13  # earlier ones resize tall pictures in another order
+    for width, height in SIZES + (TALL if is_pillow_13 else []):
+        picture(width, height).save(folder / f"{width}x{height}.png", compress_level=1)
+    return folder
+
+
+FILTERS = ["bilinear", "bicubic", "nearest", "box", "hamming", "lanczos"]
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "input_size", "resize_size"),
+    [*((name, 32, None) for name in FILTERS), *((name, 65, 100) for name in FILTERS), ("bicubic", 224, None)],
+)
+def test_resized_pixels_equal_pillow(infer, tmp_path, pictures_of_many_sizes, interpolation, input_size, resize_size):
+    preprocess = Preprocess(input_size=input_size, resize_size=resize_size, interpolation=interpolation)
+    assert_same_pixels(infer, tmp_path / "exported", preprocess, pictures_of_many_sizes)
+
+
+def png_bytes(bits: int, color: int, *, transparency: bool = False) -> bytes:
+    """A PNG of random samples in a form that Pillow does not write."""
+    width, height = 33, 17
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
+    rng = np.random.default_rng([bits, color])
+
+    chunks = [png_header(width, height, bits, color), chunk(b"gAMA", struct.pack(">I", 100_000))]
+    if color == 3:
+        chunks.append(chunk(b"PLTE", rng.bytes(3 * 2**bits)))
+    if transparency:
+        chunks.append(chunk(b"tRNS", {0: b"\0\1", 2: b"\0\1\0\2\0\3", 3: b"\0\x80"}[color]))
+    rows = b"".join(b"\0" + rng.bytes((width * channels * bits + 7) // 8) for _ in range(height))
+    return b"".join([*chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND")])
+
+
+PNG_FORMS = [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2), (1, 3), (2, 3), (4, 3), (8, 3), (8, 4), (16, 4),
+             (8, 6), (16, 6)]  # fmt: skip
+
+
+def test_decoded_pixels_equal_pillow(infer, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for bits, color in PNG_FORMS:
+        (images / f"{bits}_{color}.png").write_bytes(png_bytes(bits, color))
+        if color in (0, 2, 3):
+            (images / f"{bits}_{color}_transparency.png").write_bytes(png_bytes(bits, color, transparency=True))
+    photo = picture(203, 151)
+    for subsampling in ("4:4:4", "4:2:2", "4:2:0", "4:1:1"):
+        for quality in (10, 75, 100):
+            photo.save(images / f"{subsampling} {quality}.jpg", subsampling=subsampling, quality=quality)
+    photo.save(images / "progressive.jpg", progressive=True)
+    photo.save(images / "restart.jpg", restart_marker_rows=1)
+    photo.save(images / "stored as RGB.jpg", keep_rgb=True)
+    photo.convert("L").save(images / "gray.jpg")
+    photo.convert("CMYK").save(images / "cmyk.jpg")
+    photo.save(images / "a PNG.jpg", format="PNG")
+    (images / "garbage behind.jpg").write_bytes((images / "gray.jpg").read_bytes() + b"garbage")
+    assert_same_pixels(infer, tmp_path / "exported", Preprocess(input_size=64), images)
+
+
+@pytest.mark.parametrize("exif_orientation", ["ignore", "apply"])
+def test_orientation_is_that_of_the_card(infer, tmp_path, exif_orientation):
+    images = tmp_path / "images"
+    images.mkdir()
+    photo = picture(80, 60)
+    for value in range(10):  # 0 and 9 mean nothing
+        exif = Image.Exif()
+        exif[0x0112] = value
+        photo.save(images / f"{value}.jpg", exif=exif)
+        photo.save(images / f"{value}.png", exif=exif)
+        long_and_big_endian = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\4\0\0\0\1" + struct.pack(">I", value) + b"\0\0\0\0"
+        photo.save(images / f"{value}_long.jpg", exif=b"Exif\0\0" + long_and_big_endian)
+        photo.save(images / f"{value}_xmp.jpg", xmp=f'<x tiff:Orientation="{value}"/>'.encode())
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", f"<tiff:Orientation>{value}</tiff:Orientation>")
+        photo.save(images / f"{value}_xmp.png", pnginfo=info)
+    preprocess = Preprocess(input_size=32, exif_orientation=exif_orientation)
+    assert_same_pixels(infer, tmp_path / "exported", preprocess, images)

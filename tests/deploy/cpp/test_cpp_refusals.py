@@ -1,0 +1,179 @@
+"""Every fault of folder, flags and images ends in its exit code and a message that names it."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from material import chunk, edit, picture, png_header, write_folder
+
+from datasets.preprocess import Preprocess
+from deploy.card import file_record
+
+pytestmark = pytest.mark.deploy
+
+
+def refusal(run: subprocess.CompletedProcess, exit_code: int) -> str:
+    assert (run.returncode, run.stdout) == (exit_code, ""), run.stderr
+    assert run.stderr.count("error: ") == 1
+    return run.stderr
+
+
+FIELDS = ["format", "model", "architecture", "num_classes", "preprocess", "class_names", "programs", "files", "metrics",
+          "versions", "created", "output", *(f"preprocess.{name}" for name in Preprocess().to_dict()),
+          "programs.onnx.files", "programs.onnx.input_name", "programs.onnx.output_name", "files.model.onnx.bytes",
+          "files.model.onnx.sha256"]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_missing_field_is_named(infer, folder, photo, field):
+    def remove(card):
+        *place, name = field.replace("model.onnx", "model/onnx").split(".")
+        for part in place:
+            card = card[part.replace("/", ".")]
+        del card[name]
+
+    edit(folder, remove)
+    assert f"card.yaml: field {field} is missing; export" in refusal(infer(folder, photo), 4)
+
+
+WRONG_VALUES = [
+    (lambda card: card.update(num_classes="4"), 'field num_classes: expected a whole number, got "4"'),
+    (lambda card: card.update(num_classes=0), "field num_classes: expected a whole number from 1, got 0"),
+    (lambda card: card.update(model=3), "field model: expected text, got 3"),
+    (lambda card: card.update(colour="blue"), "unknown field colour"),
+    (lambda card: card.update(format=2), "field format: expected 1, got 2"),
+    (lambda card: card.update(output="probabilities"), "field output: expected one of logits, got probabilities"),
+    (lambda card: card.update(class_names=["one"]), "field class_names: expected 4 names, as num_classes says"),
+    (lambda card: card.update(programs=[]), "field programs: expected `name: value` lines"),
+    (lambda card: card.update(programs={}), "card.yaml lists no program; export"),
+    (lambda card: card.update(files={}), "card.yaml has no checksum of it"),
+    (lambda card: card["preprocess"].update(mean=[0.5, 0.5]), "field preprocess.mean: expected three numbers"),
+    (lambda card: card["preprocess"].update(std=[0, 1, 1]), "field preprocess.std: expected three numbers above 0"),
+    (
+        lambda card: card["preprocess"].update(interpolation="cubic"),
+        "interpolation: expected one of nearest",
+    ),
+    (lambda card: card["preprocess"].update(resize_size=31), "resize_size: expected a whole number from 32, got 31"),
+    (lambda card: card["preprocess"].update(image_backend="cv2"), "preprocess.image_backend: expected one of pil"),
+    (lambda card: card["preprocess"].update(input_size=36, resize_size=41), "takes images [?,3,32,32], card.yaml says"),
+    (lambda card: card.update(num_classes=5), "gives [1,4], card.yaml says 5 classes"),
+    (lambda card: card["programs"]["onnx"].update(input_name="x"), "OpenVINO cannot run it"),
+    (lambda card: card["programs"]["onnx"].update(files=["a.onnx"]), "a.onnx: card.yaml has no checksum of it"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_VALUES, ids=[message for _, message in WRONG_VALUES])
+def test_a_wrong_field_is_named(infer, folder, photo, change, message):
+    edit(folder, change)
+    assert message in refusal(infer(folder, photo), 4)
+
+
+def flip_a_byte(folder: Path) -> None:
+    data = bytearray((folder / "model.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(data)
+
+
+def damage_with_a_true_checksum(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"not a program")
+    record = file_record(folder / "model.onnx")
+    edit(folder, lambda card: card["files"]["model.onnx"].update(bytes=record.bytes, sha256=record.sha256))
+
+
+DAMAGE = [
+    (flip_a_byte, "damaged, or of another model; copy the file again"),
+    (lambda folder: write_folder(folder / "other", Preprocess(), num_classes=3).joinpath("model.onnx").replace(
+        folder / "model.onnx"), "bytes, card.yaml says"),
+    (damage_with_a_true_checksum, "model.onnx: OpenVINO cannot run it"),
+    (lambda folder: (folder / "model.onnx").unlink(), "missing, but card.yaml lists it; copy the whole folder"),
+    (lambda folder: (folder / "card.yaml").unlink(), "card.yaml: no such card"),
+    (lambda folder: (folder / "card.yaml").write_text("- a\n- b"), "the card: expected `field: value` lines"),
+    (lambda folder: (folder / "card.yaml").write_text("a: [b"), "card.yaml: cannot be read"),
+    (shutil.rmtree, "no such card"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE, ids=[message for _, message in DAMAGE])
+def test_a_damaged_folder_is_refused(infer, folder, photo, damage, message):
+    damage(folder)
+    assert message in refusal(infer(folder, photo), 4)
+
+
+def test_a_changed_constant_is_caught_by_the_picture_of_the_export(infer, exported_onnx, tmp_path, photo):
+    folder = shutil.copytree(exported_onnx, tmp_path / "copy")
+    edit(folder, lambda card: card["preprocess"].update(mean=[0.485, 0.456, 0.411]))
+    assert "answers check.png otherwise than at its export" in refusal(infer(folder, photo), 4)
+
+
+def test_int8_is_the_other_program(infer, folder, photo):
+    edit(folder, lambda card: card["programs"].update({"onnx-int8": card["programs"].pop("onnx")}))
+    assert infer(folder, photo, "--precision", "int8").returncode == 0
+    message = refusal(infer(folder, photo), 4)
+    assert "runs onnx, card.yaml lists onnx-int8 (model.onnx); export the model again" in message
+
+
+USAGE = [
+    (["--colour", "blue"], "unknown flag --colour; flags are --model_file"),
+    (["--batch_size", "0"], "--batch_size: expected a whole number from 1, got '0'"),
+    (["--topk", "five"], "--topk: expected a whole number from 1, got 'five'"),
+    (["--threshold", "nan"], "--threshold: expected a number from 0 to 1, got 'nan'"),
+    (["--precision", "fp16"], "--precision: unknown value 'fp16'; known: fp32, int8"),
+    (["--topk"], "--topk: expected its value after it"),
+    (["photo.jpg"], "unexpected 'photo.jpg'; name a flag before it"),
+    (["--model_file="], "--model_file is missing; for example"),
+    (["--save_path", "records.csv"], "--save_path records.csv: records are written to a .jsonl file"),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), USAGE, ids=[message for _, message in USAGE])
+def test_wrong_usage_names_the_fix(infer, folder, photo, flags, message):
+    assert message in refusal(infer(folder, photo, *flags), 2)
+
+
+def test_help_names_every_flag(program):
+    run = subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
+    assert set(re.findall(r"--\w+", run.stdout)) >= {"--model_file", "--input_file", "--topk", "--dump_input"}
+
+
+def test_a_bad_image_is_reported_and_the_others_are_answered(infer, folder, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    photo = picture(60, 50)
+    photo.save(images / "a.jpg")
+    photo.save(images / "z.png")
+    jpeg, png = (images / "a.jpg").read_bytes(), bytearray((images / "z.png").read_bytes())
+    png[len(png) // 2] ^= 1
+    bad = {
+        "b_cut.jpg": (jpeg[:-100], "damaged: Premature end of input file"),
+        "c_empty.jpg": (b"", "not a JPEG or PNG"),
+        "d_flipped.png": (png, "damaged: IDAT"),
+        "e_cut.png": (png[:-20], "damaged: "),
+        "f_huge.png": (
+            png_header(20_000, 20_000, 1, 0) + chunk(b"IDAT"),
+            "20000 x 20000 pixels; the limit",
+        ),
+        "g.webp": (b"RIFF0000WEBPVP8 ", "not a JPEG or PNG"),
+    }
+    for name, (data, _) in bad.items():
+        (images / name).write_bytes(data)
+    (images / "h_nowhere.jpg").symlink_to("nowhere")
+    bad["h_nowhere.jpg"] = (b"", "no such file")
+
+    run = infer(folder, images, "--batch_size", "4")
+    assert run.returncode == 3
+    assert "error: 7 of 9 images could not be read; the others were answered" in run.stderr
+    by_name = {Path(record["file_name"]).name: record for record in map(json.loads, run.stdout.splitlines())}
+    assert list(by_name) == ["a.jpg", *bad, "z.png"]
+    for name, (_, reason) in bad.items():
+        assert list(by_name[name]) == ["class_ids", "scores", "file_name", "label_names", "error"]
+        assert by_name[name]["error"].startswith(reason)
+        assert f"error: {images / name}: {reason}" in run.stderr
+    assert all(len(by_name[name]["class_ids"]) == 4 for name in ("a.jpg", "z.png"))
+
+
+def test_no_images_is_an_error(infer, folder, tmp_path):
+    assert "no image in this folder or below; looked for .jpg" in refusal(infer(folder, folder), 3)
+    assert "no such file or folder" in refusal(infer(folder, tmp_path / "nowhere"), 3)
