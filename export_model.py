@@ -22,15 +22,12 @@ def main(argv):
         raise CheckpointError("--resume is missing: random weights are not exported; name a checkpoint")
     check_input_size(config.model.model, config.model.input_size)
 
-    from functools import partial
-
     from datasets.preprocess import Preprocess
     from datasets.splits import choose_class_names
     from deploy.card import Card
     from deploy.eager import EagerPredictor
     from deploy.export import export_folder
     from engine.checkpoint import load_weights, set_weights
-    from engine.export import export_program
     from models import create_model
 
     weights = load_weights(config.weights.resume, ema=config.weights.use_ema, model_name=config.model.model)
@@ -54,13 +51,27 @@ def main(argv):
         config.export.output_dir,
         config.export.format.split(","),
         card,
-        partial(export_program, model, config.model.input_size),
+        program_writer(model, config.model.input_size),
         images,
         eager.logits(eager.arrays(images)),
         *quantization_data(config),
     )
     warn_of_other_preprocessing(card.preprocess.to_dict(), info.get("preprocess"))
     print(f"Model is saved in {config.export.output_dir}.")
+
+
+def program_writer(model, input_size: int):
+    """A function that writes the program of `model` into a folder: model.*, or with a softmax inference.*."""
+    from paddle import nn
+
+    from engine.export import export_program
+
+    def save_program(folder, *, with_softmax: bool = False):
+        if with_softmax:
+            return export_program(nn.Sequential(model, nn.Softmax(axis=-1)), input_size, folder, name="inference")
+        return export_program(model, input_size, folder)
+
+    return save_program
 
 
 def gate_images(config: ExportConfig):

@@ -291,7 +291,7 @@ class PredictConfig:
     images: PredictImagesConfig
 
 
-EXPORT_FORMATS = ("paddle", "pdmodel", "onnx", "onnx-int8")
+EXPORT_FORMATS = ("paddle", "pdmodel", "onnx", "onnx-int8", "paddlex")
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,8 @@ class ExportOutputConfig:
     output_dir: str = knob("", "folder to write", aliases=("output",))
     format: str = knob(
         "paddle,pdmodel",
-        "programs to write, separated by commas: paddle (model.json), pdmodel (Paddle 2's form), onnx, onnx-int8",
+        "programs to write, separated by commas: paddle (model.json), pdmodel (Paddle 2's form), onnx, onnx-int8, "
+        "paddlex (inference.json, with a softmax)",
     )
     label_list: str = knob(
         "",

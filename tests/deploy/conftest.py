@@ -1,6 +1,5 @@
 """A tiny exported model, its eager twin and a folder of photographs, made once for all tests of this room."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 from datasets.preprocess import Preprocess
 from deploy.card import Card
 from deploy.export import check_images, export_folder
-from engine.export import export_program
+from export_model import program_writer
 from models import create_model
 
 SIDE = 32
@@ -25,7 +24,7 @@ class Source:
         paddle.seed(seed)
         self.model = create_model("peleenet", block_config=[1, 1, 1, 1], num_classes=4)
         self.model.eval()
-        self.save_program = partial(export_program, self.model, SIDE)
+        self.save_program = program_writer(self.model, SIDE)
         self.images = check_images()
         self.card = Card(
             model="peleenet",

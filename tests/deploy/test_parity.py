@@ -73,15 +73,24 @@ def test_a_perturbed_program_is_removed_and_an_older_export_stays(folder, source
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_rounding_of_huge_logits_is_no_disagreement_and_a_real_one_still_is(exported, source, monkeypatch):
+    """Logits of 5,000 are carried to 0.005, which moves a probability of one half by 1e-3."""
+    expected = np.array([[5000, 5000, 0, -5000]], np.float32)
+    for shift, agrees in ((0.005, True), (0.1, False)):
+        answer = expected + np.array([shift, 0, 0, 0], np.float32)
+        monkeypatch.setattr(Predictor, "logits", lambda self, arrays, answer=answer: answer)
+        if agrees:
+            assert 1e-3 < check_parity(exported / "model.json", source.images[:1], expected) < 2e-3
+        else:
+            with pytest.raises(ParityError):
+                check_parity(exported / "model.json", source.images[:1], expected)
+
+
 def test_programs_of_an_older_export_go(folder, source):
     (folder / "mine.txt").write_text("kept")
-    source.export(folder, ("paddle",))
-    assert {path.name for path in folder.iterdir() if not path.name.startswith("check")} == {
-        "card.yaml",
-        "model.json",
-        "model.pdiparams",
-        "mine.txt",
-    }
+    card = source.export(folder, ("paddle",))
+    assert "model.pdmodel" not in {path.name for path in folder.iterdir()}
+    assert {path.name for path in folder.iterdir()} == {*card.files, "card.yaml", "mine.txt"}
 
 
 def test_nan_is_not_agreement(exported, source):
@@ -123,4 +132,4 @@ def test_the_pictures_of_the_gate_are_fixed_and_reach_every_step_of_preprocessin
 
 
 def test_the_flag_names_the_formats_that_can_be_written():
-    assert set(EXPORT_FORMATS) - {"onnx-int8"} == set(export.WRITERS)
+    assert set(EXPORT_FORMATS) == {*export.WRITERS, "paddlex"}

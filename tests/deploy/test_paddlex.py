@@ -1,0 +1,38 @@
+"""inference.yml and inference.json are what PaddleX reads: its words, our numbers, probabilities out."""
+
+import numpy as np
+import pytest
+import yaml
+
+from deploy import export
+from deploy.engines import EngineOptions, create_engine
+from deploy.errors import ParityError
+from deploy.topk import softmax
+
+
+def test_the_config_says_what_the_card_says(exported, source):
+    config = yaml.safe_load((exported / "inference.yml").read_text(encoding="utf-8"))
+    assert config["Global"] == {"model_name": "PeleeNet"}
+    ops = {name: value for op in config["PreProcess"]["transform_ops"] for name, value in op.items()}
+    assert list(ops) == ["ResizeImage", "CropImage", "NormalizeImage", "ToCHWImage"]
+    preprocess = source.card.preprocess
+    assert ops["ResizeImage"] == {"resize_short": 36, "interpolation": "bicubic", "backend": "pil"}
+    assert ops["CropImage"] == {"size": 32}
+    assert (ops["NormalizeImage"]["mean"], ops["NormalizeImage"]["std"]) == (
+        list(preprocess.mean),
+        list(preprocess.std),
+    )
+    assert config["PostProcess"]["Topk"] == {"topk": 4, "label_list": list(source.card.class_names)}
+    labels = (exported / "label_list.txt").read_text(encoding="utf-8")
+    assert labels == "0 zero\n1 one, uno\n2 two: zwei\n3 三\n"
+
+
+def test_its_program_gives_probabilities(source, tmp_path, monkeypatch):
+    source.export(tmp_path, ("paddle", "paddlex"))
+    assert (tmp_path / "inference.pdiparams").read_bytes() == (tmp_path / "model.pdiparams").read_bytes()
+    engine = create_engine("paddle", [tmp_path / "inference.json", tmp_path / "inference.pdiparams"], EngineOptions())
+    arrays = np.stack([source.card.preprocess(image) for image in source.images])
+    np.testing.assert_allclose(engine.run(arrays), softmax(source.logits), atol=1e-5)
+    monkeypatch.setattr(export, "_allowed", lambda logits: -1)
+    with pytest.raises(ParityError, match=r"inference.json disagrees"):
+        source.export(tmp_path, ("paddlex",))

@@ -1,0 +1,65 @@
+"""INT8: a smaller file that answers much alike, an honest report, and a gate."""
+
+import numpy as np
+import pytest
+
+from datasets.image_folder import find_images
+from deploy import quantize
+from deploy.card import read_card
+from deploy.engines import EngineOptions
+from deploy.errors import ParityError
+from deploy.predictor import Predictor, choose_engine
+from deploy.quantize import Calibration, Validation
+from deploy.topk import softmax
+
+pytestmark = pytest.mark.deploy
+for package in ("onnx", "paddle2onnx", "onnxruntime"):
+    pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module")
+def paths(photographs):
+    return find_images(photographs)
+
+
+@pytest.fixture(scope="module")
+def folder(source, paths, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("int8")
+    source.export(folder, ("onnx-int8",), calibration=Calibration(paths))
+    return folder
+
+
+def test_a_quarter_of_the_size_and_nearly_the_same_answers(folder, source):
+    card = read_card(folder)
+    assert list(card.programs) == ["onnx", "onnx-int8"]
+    assert card.files["model_int8.onnx"].bytes < 0.5 * card.files["model.onnx"].bytes
+    predictor = Predictor(folder, engine="onnxruntime", options=EngineOptions(precision="int8"))
+    probabilities = softmax(predictor.logits(predictor.arrays(source.images)))
+    difference = np.abs(probabilities - softmax(source.logits)).max()
+    assert 1e-7 < difference < 0.1, "int8 is neither fp32 in disguise nor far from it"
+
+
+def test_auto_never_takes_int8_unasked(folder):
+    assert choose_engine(folder, EngineOptions())[0] == "onnxruntime"
+    assert Predictor(folder, engine="onnxruntime").engine.description.count("fp32")
+
+
+@pytest.mark.parametrize("milliseconds", [(2.0, 1.0), (1.0, 3.0)])
+def test_the_report_says_plainly_whether_int8_is_faster(folder, paths, monkeypatch, milliseconds):
+    monkeypatch.setattr(quantize, "_median_ms", lambda *predictors: milliseconds)
+    lines, metrics = quantize.compare_int8(folder, Calibration(paths), None)
+    text = "\n".join(lines)
+    assert ("2.00 times as fast" in text) == (milliseconds[1] < milliseconds[0])
+    assert ("NOT faster than fp32 on this machine: use model.onnx" in text) == (milliseconds[1] > milliseconds[0])
+    assert metrics == {}
+
+
+def test_a_drop_beyond_what_is_allowed_is_refused(folder, paths, monkeypatch):
+    labels = [0, 1, 2, 3, 0, 1, 2]
+    answers = iter([np.array(labels), np.array([0, 1, 2, 3, 0, 0, 0])] * 2)
+    monkeypatch.setattr(quantize, "_top1", lambda predictor, paths: next(answers))
+    lines, metrics = quantize.compare_int8(folder, Calibration(paths), Validation(paths, labels, max_drop=30))
+    assert lines[-1] == "top-1 of 7 images: fp32 100.00 %, int8 71.43 %"
+    assert metrics == {"fp32_top1_percent": 100.0, "int8_top1_percent": pytest.approx(71.43, abs=0.01)}
+    with pytest.raises(ParityError, match=r"loses 28.57 points of top-1 .*--max_drop allows 28"):
+        quantize.compare_int8(folder, Calibration(paths), Validation(paths, labels, max_drop=28))
