@@ -2,7 +2,7 @@
 #include "exif.h"
 
 #include <optional>
-#include <regex>
+#include <string>
 
 namespace classify {
 namespace {
@@ -51,11 +51,14 @@ std::optional<int> exif_orientation(const Bytes& exif) {
 
 // `tiff:Orientation="6"` or `<tiff:Orientation>6<`.
 std::optional<int> xmp_orientation(const std::string& xmp) {
-    std::smatch match;
-    if (!std::regex_search(xmp, match, std::regex("tiff:Orientation(=\"|>)([0-9])"))) {
-        return std::nullopt;
+    for (const std::string start : {"tiff:Orientation=\"", "tiff:Orientation>"}) {
+        const std::size_t found = xmp.find(start);
+        const std::size_t digit = found + start.size();
+        if (found != std::string::npos && digit < xmp.size() && xmp[digit] >= '0' && xmp[digit] <= '9') {
+            return xmp[digit] - '0';
+        }
     }
-    return match[2].str()[0] - '0';
+    return std::nullopt;
 }
 
 }  // namespace
