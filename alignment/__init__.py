@@ -1,0 +1,1 @@
+"""Does a Paddle port match its PyTorch reference, and if not, where does it differ first? See docs/alignment.md."""

@@ -1,0 +1,144 @@
+"""`python -m alignment RUNG CASE`: does the port match its reference, and where does it differ first?"""
+
+import argparse
+import importlib
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from .case import list_cases, read_case
+from .reference import Reference
+from .verdict import FAIL, PASS, Check, RungResult, Verdict, write_json, write_junit
+
+RUNGS = ("weights", "forward", "data", "metric", "loss", "backward", "train")
+EPILOG = f"""
+RUNG is all, or one of {", ".join(RUNGS)}; shipped cases: {", ".join(list_cases())}; or give a YAML file.
+Other commands: `python -m alignment.weights convert --help`, `python -m alignment compare A.npy B.npy`,
+`python -m alignment selftest`.
+Exit codes: 0 match, 2 usage, 4 weights cannot be used, 6 no match or inconclusive, 7 PyTorch is missing.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Climb the rungs, print what was found, write the files that were asked for; returns the exit code."""
+    if argv[:1] == ["selftest"]:
+        from .selftest import main as selftest
+
+        return selftest(argv[1:])
+    if argv[:1] == ["compare"]:
+        from .reprod import main as compare_files
+
+        return compare_files(argv[1:])
+    options = _parse(argv)
+    case = read_case(options.case)
+    names = RUNGS if options.rung == "all" else (options.rung,)
+    weights = None
+    with Reference(options.python, options.recordings) as reference:
+        if options.weights:
+            from .weights import read_for_reference
+
+            weights = read_for_reference(options.weights, case, reference)
+        verdict = run(case, names, reference, weights=weights, images=options.images, report_progress=print)
+        verdict.versions = _versions(reference)
+    _write(verdict, options)
+    return verdict.exit_code
+
+
+def run(case, names, reference: Reference, *, port=None, weights=None, images=None, report_progress=None) -> Verdict:
+    """Climb the named rungs; a rung that cannot even start is a failed check, the rungs above it are still tried."""
+    from .session import Session
+
+    session = Session(case, reference, port, weights)
+    verdict = Verdict(case.name, [])
+    for name in names:
+        start = time.perf_counter()
+        climb = importlib.import_module(f".rungs.{name}", __package__).climb
+        try:
+            result = climb(session, images) if name == "data" else climb(session)
+        except Exception as error:
+            if getattr(error, "exit_code", 0) in (2, 4, 7) and port is None:
+                raise  # the question itself is wrong, or cannot be asked on this machine
+            text = f"{type(error).__name__}: {str(error)[:400]}"
+            result = RungResult(name, [Check("the rung runs", FAIL, detail=text)])
+        result.seconds = time.perf_counter() - start
+        verdict.rungs.append(result)
+        if report_progress:
+            _print_rung(result, report_progress)
+    if report_progress:
+        report_progress(_conclusion(verdict))
+    return verdict
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m alignment", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rung", choices=("all", *RUNGS))
+    parser.add_argument("case", help="a shipped case, or the path of a YAML file")
+    parser.add_argument("--weights", type=Path, help="a file of the reference's weights, instead of drawn ones")
+    parser.add_argument("--images", type=Path, help="a folder of images for the data rung, instead of generated ones")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter of the reference")
+    parser.add_argument("--recordings", type=Path, help="keep the reference's answers here, and use those that are")
+    parser.add_argument("--report", type=Path, help="write the HTML report here")
+    parser.add_argument("--json", type=Path, help="write the verdict here")
+    parser.add_argument("--junit", type=Path, help="write JUnit XML here, for CI")
+    return parser.parse_args(argv)
+
+
+def _versions(reference: Reference) -> dict[str, str]:
+    import numpy
+    import paddle
+
+    theirs = reference.ask("versions")
+    return {"paddle": paddle.__version__, "torch": theirs["torch"], "numpy": numpy.__version__}
+
+
+def _print_rung(result: RungResult, write) -> None:
+    write(f"{result.rung:<9} {result.status:<12} {result.seconds:6.1f} s")
+    for check in result.checks:
+        number = "" if check.value is None else f"{check.value:.2e}"
+        limit = "" if check.tolerance is None else f" <= {check.tolerance:.0e}"
+        if check.status == FAIL and limit:
+            limit = f" > {check.tolerance:.0e}"
+        mark = " " if check.status == PASS else "!"
+        write(f"  {mark} {check.name:<44} {number + limit:<20} {check.detail}")
+        for hint in check.hints:
+            write(f"      hint: {hint}")
+
+
+def _conclusion(verdict: Verdict) -> str:
+    problem = verdict.first_problem()
+    if problem is None:
+        return f"{verdict.case}: match"
+    word = "no match" if verdict.status == FAIL else "inconclusive"
+    place = f", at {problem.layer}" if problem.layer else ""
+    hint = f"; {problem.hints[0]}" if problem.hints else ""
+    return f"{verdict.case}: {word}: {problem.name}{place}: {problem.detail}{hint}"
+
+
+def _write(verdict: Verdict, options: argparse.Namespace) -> None:
+    from .report import write_report
+
+    for path, write in ((options.json, write_json), (options.junit, write_junit), (options.report, write_report)):
+        if path:
+            write(verdict, path)
+            print(f"wrote {path}")
+
+
+def start(main) -> None:
+    """Run `main` of a command of this room; errors of the project become one message and an exit code."""
+    warnings.filterwarnings("ignore", message="No ccache found")
+    warnings.filterwarnings("ignore", message="When training, we now always track")
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    start(main)

@@ -1,0 +1,154 @@
+"""The HTML report: one file, readable offline: verdict, rungs, the layer table, error by depth, loss curves."""
+
+import html
+import math
+from pathlib import Path
+
+from .verdict import FAIL, PASS, Verdict
+
+STYLE = """
+:root{--ink:#1c2330;--soft:#5d6778;--line:#dfe3ea;--page:#fff;--pass:#1a7f4b;--fail:#c0362c;--inconclusive:#a86400;
+--a:#2563c9;--b:#d9822b;--c:#8a94a6}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--soft:#9aa4b5;--line:#333b48;--page:#14181f;--pass:#4cc38a;
+--fail:#ff7b72;--inconclusive:#e3a341;--a:#6ea8fe;--b:#f0a860;--c:#7c8799}}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:1180px;margin:2rem auto;
+padding:0 1rem}h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .5rem}
+.word{font-weight:700}.pass{color:var(--pass)}.fail{color:var(--fail)}.inconclusive{color:var(--inconclusive)}
+table{border-collapse:collapse;width:100%;font-size:13px}th{text-align:left;color:var(--soft);font-weight:500}
+td,th{padding:.28rem .6rem .28rem 0;border-bottom:1px solid var(--line);vertical-align:top}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}code{font-size:12px}
+.scroll{max-height:34rem;overflow:auto;border:1px solid var(--line);padding:0 .6rem}.soft{color:var(--soft)}
+tr.first td{background:color-mix(in srgb,var(--fail) 16%,transparent)}.box{border-left:4px solid var(--fail);
+padding:.4rem .9rem;margin:1rem 0;background:color-mix(in srgb,var(--fail) 8%,transparent)}
+thead th{position:sticky;top:0;background:var(--page)}svg{width:100%;height:auto}svg text{fill:var(--soft);font-size:11px}
+"""
+COLORS = ("var(--a)", "var(--b)", "var(--c)", "var(--fail)")
+WORDS = {PASS: "match", FAIL: "no match"}
+
+
+def write_report(verdict: Verdict, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(as_html(verdict), encoding="utf-8")
+
+
+def as_html(verdict: Verdict) -> str:
+    """The whole page; everything that comes from outside is escaped."""
+    versions = ", ".join(f"{name} {version}" for name, version in verdict.versions.items())
+    parts = [
+        f'<h1>{_text(verdict.case)}: <span class="{verdict.status}">{WORDS.get(verdict.status, "inconclusive")}</span>'
+        f'</h1><p class="soft">{_text(versions)}</p>',
+        _first_problem(verdict),
+        _rungs(verdict),
+    ]
+    for rung in verdict.rungs:
+        if rung.layers:
+            parts += [_depth_plot(rung.rung, rung.layers), _layer_table(rung.rung, rung.layers, verdict)]
+        if rung.curves:
+            parts.append(_curves(rung.curves))
+    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+            f"<title>{_text(verdict.case)} alignment</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>")  # fmt: skip
+
+
+def _first_problem(verdict: Verdict) -> str:
+    problem = verdict.first_problem()
+    if problem is None:
+        return ""
+    hints = "".join(f"<li>{_text(hint)}</li>" for hint in problem.hints)
+    place = f" at <code>{_text(problem.layer)}</code>" if problem.layer else ""
+    return (f'<div class="box"><b>{_text(problem.name)}{place}</b><br>{_text(problem.detail)}'
+            f"{f'<ul>{hints}</ul>' if hints else ''}</div>")  # fmt: skip
+
+
+def _rungs(verdict: Verdict) -> str:
+    rows = []
+    for rung in verdict.rungs:
+        rows.append(f'<tr><td><b>{rung.rung}</b></td><td class="word {rung.status}">{rung.status}</td>'
+                    f'<td></td><td class="n"></td><td class="n"></td><td class="soft">{rung.seconds:.1f} s</td></tr>')  # fmt: skip
+        for check in rung.checks:
+            hints = "".join(f"<br><i>{_text(hint)}</i>" for hint in check.hints)
+            rows.append(f'<tr><td></td><td class="{check.status}">{check.status}</td><td>{_text(check.name)}</td>'
+                        f'<td class="n">{_number(check.value)}</td><td class="n">{_number(check.tolerance)}</td>'
+                        f"<td>{_text(check.detail)}{hints}</td></tr>")  # fmt: skip
+    head = '<tr><th>rung</th><th></th><th>check</th><th class="n">error</th><th class="n">allowed</th><th></th></tr>'
+    return f"<h2>Rungs</h2><table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _layer_table(rung: str, layers: list[dict], verdict: Verdict) -> str:
+    first = next((check.layer for result in verdict.rungs if result.rung == rung
+                  for check in result.checks if check.status == FAIL and check.layer), None)  # fmt: skip
+    rows = []
+    for row in layers:
+        mark = ' class="first" id="first"' if row["path"] == first else ""
+        numbers = "".join(f'<td class="n">{_number(row[key])}</td>' for key in (
+            "output_error", "alone_error", "gradient_error", "float32_error"))  # fmt: skip
+        notes = "; ".join([row["note"], *row["hints"]]).strip("; ")
+        rows.append(f'<tr{mark}><td class="{row["status"]}">{row["status"]}</td><td><code>{_text(row["path"])}</code> '
+                    f'{_text(row["kind"])}<br><span class="soft">{_text(row["place"])}</span></td><td>'
+                    f'<code>{_text(row["twin"])}</code><br><span class="soft">{_text(row["twin_place"])} '
+                    f'(by {row["paired_by"]})</span></td>{numbers}<td>{_text(notes)}</td></tr>')  # fmt: skip
+    head = ('<tr><th></th><th>layer of the port</th><th>its twin</th><th class="n">in the chain</th>'
+            '<th class="n">alone</th><th class="n">alone, backward</th><th class="n">float32</th><th></th></tr>')  # fmt: skip
+    link = ' <a href="#first">to the first difference</a>' if first else ""
+    return (f"<h2>Layers, {rung}: {len(layers)} pairs{link}</h2>"
+            f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>')  # fmt: skip
+
+
+def _depth_plot(rung: str, layers: list[dict]) -> str:
+    names = {"output_error": "float64, in the chain", "alone_error": "float64, each layer alone",
+             "float32_error": "float32, in the chain"}  # fmt: skip
+    lines = {label: [row[key] for row in layers] for key, label in names.items()}
+    lines = {label: values for label, values in lines.items() if any(value is not None for value in values)}
+    return f"<h2>Error by depth, {rung}</h2>{_plot(lines, 'layer', is_log=True)}"
+
+
+def _curves(curves: dict[str, list[float]]) -> str:
+    steps = {name: values for name, values in curves.items() if not name.startswith("digits")}
+    digits = {name: values for name, values in curves.items() if name.startswith("digits")}
+    text = f"<h2>Loss, {len(next(iter(steps.values())))} steps in float64</h2>{_plot(steps, 'step')}"
+    if digits:
+        text += f"<h2>Loss on digits, 2 epochs in float32</h2>{_plot(digits, 'step')}"
+    return text
+
+
+def _plot(lines: dict[str, list[float | None]], axis: str, *, is_log: bool = False) -> str:
+    """Lines over a common axis; a dashed later line lets an equal earlier one show through."""
+    width, height, left, bottom = 1120, 260, 58, 36
+
+    def level(value: float) -> float:
+        return math.log10(min(max(value, 1e-18), 1e3)) if is_log else value
+
+    levels = [level(v) for values in lines.values() for v in values if v is not None and not math.isnan(v)]
+    low, high = min(levels), max(levels)
+    low, high = (math.floor(low), math.ceil(high + 1e-9)) if is_log else (min(low, 0.0), high * 1.05)
+    longest = max(len(values) for values in lines.values())
+
+    def x(index: int) -> float:
+        return left + index * (width - left - 10) / max(longest - 1, 1)
+
+    def y(value: float) -> float:
+        return 10 + (high - value) * (height - bottom - 10) / max(high - low, 1e-12)
+
+    ticks = range(int(low), int(high) + 1, max(1, (int(high) - int(low)) // 6)) if is_log else \
+        [low + (high - low) * k / 5 for k in range(6)]  # fmt: skip
+    parts = [f'<line x1="{left}" x2="{width - 10}" y1="{y(t):.1f}" y2="{y(t):.1f}" stroke="var(--line)"/>'
+             f'<text x="{left - 6}" y="{y(t) + 4:.1f}" text-anchor="end">{f"1e{t}" if is_log else f"{t:.2f}"}</text>'
+             for t in ticks]  # fmt: skip
+    for number, (label, values) in enumerate(lines.items()):
+        points = " ".join(f"{x(i):.1f},{y(level(v)):.1f}" for i, v in enumerate(values)
+                          if v is not None and not math.isnan(v))  # fmt: skip
+        dash = ' stroke-dasharray="6 5"' if number else ""
+        parts.append(f'<polyline fill="none" stroke="{COLORS[number]}" stroke-width="1.8"{dash} points="{points}"/>'
+                     f'<text x="{left + 10 + number * 340}" y="{height - 6}" style="fill:{COLORS[number]}">'
+                     f"{'– – ' if number else '—— '}{_text(label)}</text>")  # fmt: skip
+    parts.append(f'<text x="{width - 10}" y="{height - 6}" text-anchor="end">{axis} 0 to {longest - 1}</text>')
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{axis} plot">{"".join(parts)}</svg>'
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "∞" if math.isinf(value) else "0" if value == 0 else f"{value:.1e}"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,147 @@
+"""What torch and torchvision answer for pixels, mixup, losses, schedules, accuracy and the order of samples."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, SequentialSampler
+
+from alignment.exchange import read_arrays, write_arrays
+
+
+def eval_pixels(
+    paths: list[str], resize: int, crop: int, interpolation: str, mean: list[float], std: list[float], output: str
+) -> dict:
+    """torchvision's evaluation transform on each file: images [N, 3, crop, crop] float32."""
+    from torchvision import transforms
+
+    transform = transforms.Compose([
+        transforms.Resize(resize, transforms.InterpolationMode(interpolation)),
+        transforms.CenterCrop(crop),
+        transforms.ToTensor(),
+        transforms.Normalize(mean, std),
+    ])  # fmt: skip
+    images = [transform(Image.open(path).convert("RGB")).numpy() for path in paths]
+    write_arrays(Path(output), {"images": np.stack(images)})
+    return {"num_images": len(images)}
+
+
+def replay(paths: list[str], choices: list[list], output: str) -> dict:
+    """Apply drawn choices, [[operation, arguments], ...] for each file, with torchvision's functions on PIL images."""
+    from torchvision.transforms import functional as F
+
+    modes = {mode.value: mode for mode in F.InterpolationMode}
+    fill = [124, 116, 104]
+
+    def affine(image, angle=0.0, translate=(0, 0), shear=(0.0, 0.0), resample="bicubic"):
+        return F.affine(image, angle, list(translate), 1.0, list(shear), modes[resample], fill)
+
+    table = {
+        "resized_crop": lambda image, top, left, height, width, size, interpolation: F.resized_crop(
+            image, top, left, height, width, [size, size], modes[interpolation]
+        ),
+        "flip": F.hflip,
+        "rotate": lambda image, degrees, resample: F.rotate(image, degrees, modes[resample], fill=fill),
+        "posterize": F.posterize,
+        "solarize": F.solarize,
+        "invert": F.invert,
+        "autocontrast": F.autocontrast,
+        "equalize": F.equalize,
+        "brightness": F.adjust_brightness,
+        "contrast": F.adjust_contrast,
+        "color": F.adjust_saturation,
+        "sharpness": F.adjust_sharpness,
+        "erase": lambda image, top, left, height, width, value: Image.fromarray(
+            F.erase(torch.from_numpy(np.array(image)).permute(2, 0, 1), top, left, height, width, value)
+            .permute(1, 2, 0)
+            .numpy()
+        ),
+    }
+    results = {}
+    for index, (path, operations) in enumerate(zip(paths, choices, strict=True)):
+        image = Image.open(path).convert("RGB")
+        for name, arguments in operations:
+            image = table[name](image, **arguments)
+        results[str(index)] = np.array(image)
+    write_arrays(Path(output), results)
+    return {"num_images": len(results)}
+
+
+def mixup(inputs: str, draws: list[dict], num_classes: int, smoothing: float, output: str) -> dict:
+    """timm's Mixup in batch mode, written from its formula: the partner is the batch reversed.
+
+    Each draw is {"lam": share of the own image, "box": null or [top, bottom, left, right]}.
+    """
+    arrays = read_arrays(Path(inputs))
+    images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
+    off = smoothing / num_classes
+    one_hot = torch.full((len(labels), num_classes), off).scatter_(1, labels[:, None], 1 - smoothing + off)
+    results = {}
+    for index, draw in enumerate(draws):
+        mixed = images.clone()
+        if draw["box"]:
+            top, bottom, left, right = draw["box"]
+            mixed[:, :, top:bottom, left:right] = images.flip(0)[:, :, top:bottom, left:right]
+        else:
+            mixed = images * draw["lam"] + images.flip(0) * (1 - draw["lam"])
+        results[f"images{index}"] = mixed.numpy()
+        results[f"labels{index}"] = (one_hot * draw["lam"] + one_hot.flip(0) * (1 - draw["lam"])).numpy()
+    write_arrays(Path(output), results)
+    return {"num_draws": len(draws)}
+
+
+def losses(inputs: str, smoothings: list[float], output: str) -> dict:
+    """Cross entropy and its gradient: for integer labels at every smoothing, and for soft labels."""
+    arrays = read_arrays(Path(inputs))
+    results = {}
+    for key, labels, smoothing in [
+        *((f"smoothing {value}", arrays["labels"], value) for value in smoothings),
+        ("soft labels", arrays["soft_labels"], 0.0),
+    ]:
+        logits = torch.from_numpy(arrays["logits"]).requires_grad_()
+        loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels), label_smoothing=smoothing)
+        loss.backward()
+        results[f"{key}/value"] = loss.detach().numpy()
+        results[f"{key}/gradient"] = logits.grad.numpy()
+    write_arrays(Path(output), results)
+    return {"num_losses": len(results) // 2}
+
+
+def rates(schedule: str, lr: float, epochs: int, steps_per_epoch: int, options: dict) -> dict:
+    """The learning rate of every step of a whole run, by torch's own schedulers."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr)
+    total, scheduler = epochs * steps_per_epoch, torch.optim.lr_scheduler
+    if schedule == "step":
+        rule = scheduler.StepLR(optimizer, options["step_size"] * steps_per_epoch, options["gamma"])
+    else:
+        warmup = options.get("warmup_epochs", 0) * steps_per_epoch
+        rule = scheduler.CosineAnnealingLR(optimizer, total - warmup, options.get("min_lr", 0.0))
+        if warmup:
+            ramp = scheduler.LinearLR(optimizer, options["warmup_lr"] / lr, 1.0, warmup)
+            rule = scheduler.SequentialLR(optimizer, [ramp, rule], [warmup])
+    values = []
+    for _ in range(total):
+        values.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        rule.step()
+    return {"rates": values}
+
+
+def accuracy(inputs: str, ks: list[int]) -> dict:
+    """How many labels are among the k highest logits, by torch.topk."""
+    arrays = read_arrays(Path(inputs))
+    logits, labels = torch.from_numpy(arrays["logits"]), torch.from_numpy(arrays["labels"])
+    hits = logits.topk(max(ks), dim=1).indices == labels[:, None]
+    return {"counts": {str(k): int(hits[:, :k].any(1).sum()) for k in ks}}
+
+
+def loader_order(num_samples: int, batches: list[list[int]] | None, batch_size: int) -> dict:
+    """The ids that a DataLoader of torch yields for our batches, or for torch's own sequential evaluation."""
+    data = list(range(num_samples))
+    if batches is None:
+        loader = DataLoader(data, batch_size, sampler=SequentialSampler(data))
+    else:
+        loader = DataLoader(data, batch_sampler=batches)
+    return {"batches": [batch.tolist() for batch in loader]}

@@ -1,0 +1,72 @@
+"""Build the reference model that a case names, and give it weights."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def load_callable(spec: str):
+    """`package.module:name`, or `path/file.py:name` with that file's folder on the path for its own imports."""
+    place, name = spec.rsplit(":", 1)
+    if place.endswith(".py"):
+        path = Path(place).resolve()
+        if not path.is_file():
+            raise FileNotFoundError(f"no such file: {path}")
+        if str(path.parent) not in sys.path:
+            sys.path.insert(0, str(path.parent))
+        module_spec = importlib.util.spec_from_file_location(f"reference_{path.stem}", path)
+        module = importlib.util.module_from_spec(module_spec)
+        sys.modules[module_spec.name] = module
+        module_spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(place)
+    return getattr(module, name)
+
+
+def build(reference: dict, dtype: str = "float32") -> nn.Module:
+    """`reference` is {"callable": ..., "arguments": {...}}."""
+    torch.manual_seed(0)
+    model = load_callable(reference["callable"])(**reference["arguments"])
+    return model.to(DTYPES[dtype])
+
+
+def set_state(model: nn.Module, arrays: dict[str, np.ndarray]) -> nn.Module:
+    """Copy the arrays in; torch itself raises for a missing, unexpected or wrongly shaped one."""
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, strict=True)
+    return model
+
+
+def set_lively_weights(model: nn.Module, seed: int, images: torch.Tensor) -> None:
+    """Weights under which every layer matters: activations near 1, biases and batch norms away from 0 and 1.
+
+    A fresh MobileNetV3 answers 1e-10 for every image, so that any two of them agree; with these weights they cannot.
+    One forward in train mode gives the batch norms statistics of real activations. All values are float32 numbers.
+    """
+    rng = np.random.default_rng(seed)
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            shape = tuple(parameter.shape)
+            if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
+                value = rng.uniform(0.5, 1.5, shape) if name == "weight" else rng.normal(0, 0.2, shape)
+            elif parameter.ndim > 1:
+                value = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+            else:
+                value = rng.normal(0, 0.1, shape)
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(value))
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    shares = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(images)
+    for norm, share in zip(norms, shares, strict=True):
+        norm.momentum = share
+        norm.num_batches_tracked.zero_()

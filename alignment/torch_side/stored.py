@@ -1,0 +1,49 @@
+"""In float64, give the reference the constants that Paddle can hold: it stores the numbers of a layer as float32.
+
+1e-5 becomes 9.99999974738e-06, and a correct port of a deep network would be 1e-10 to 1e-6 away for that alone, where a
+wrong constant could hide. With the same constants on both sides what remains is the rounding of float64.
+"""
+
+from contextlib import contextmanager
+
+import numpy as np
+from torch.nn import functional as F
+
+
+def as_stored(value: float) -> float:
+    return float(np.float32(value))
+
+
+def share_as_stored(share: float) -> float:
+    """Paddle stores the share of the old statistics, torch that of the new."""
+    return 1 - as_stored(1 - share)
+
+
+@contextmanager
+def constants_as_stored(is_active: bool):
+    """While active, torch's functions below round their constants to float32."""
+    if not is_active:
+        yield
+        return
+    batch_norm, layer_norm, leaky_relu = F.batch_norm, F.layer_norm, F.leaky_relu
+
+    def stored_batch_norm(input, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+        share = share_as_stored(momentum)
+        return batch_norm(input, mean, var, weight, bias, training, share, as_stored(eps))
+
+    replaced = {
+        "batch_norm": stored_batch_norm,
+        "layer_norm": lambda input, shape, weight=None, bias=None, eps=1e-5: layer_norm(
+            input, shape, weight, bias, as_stored(eps)
+        ),
+        "leaky_relu": lambda input, negative_slope=0.01, inplace=False: leaky_relu(input, as_stored(negative_slope)),
+        "hardsigmoid": lambda input, inplace=False: (input * as_stored(1 / 6) + 0.5).clamp(0, 1),
+    }
+    originals = {name: getattr(F, name) for name in replaced}
+    for name, function in replaced.items():
+        setattr(F, name, function)
+    try:
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(F, name, function)
