@@ -5,7 +5,7 @@ import os
 import stat
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .errors import BadImage
 
@@ -61,9 +61,10 @@ def decode(data: bytes, name: str, exif_orientation: str = "ignore") -> Image.Im
         return _decode(data, name, exif_orientation)
     except BadImage:
         raise
+    except UnidentifiedImageError:
+        raise BadImage(name, f"not an image of {', '.join(FORMATS)}, or damaged at its start") from None
     except Exception as error:  # damaged data makes Pillow raise some fifteen different types
-        reason = f"not an image of {', '.join(FORMATS)}" if "cannot identify" in str(error) else f"damaged: {error}"
-        raise BadImage(name, reason) from None
+        raise BadImage(name, f"damaged: {error}") from None
 
 
 def _decode(data: bytes, name: str, exif_orientation: str) -> Image.Image:

@@ -1,6 +1,7 @@
 """The one definition of how an image becomes numbers wherever nothing is random: eval, predict, export, serving."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,5 +131,7 @@ def _is_triple(values) -> bool:
     return (
         isinstance(values, tuple | list)
         and len(values) == 3
-        and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        and all(
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
+        )
     )

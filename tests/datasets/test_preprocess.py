@@ -85,6 +85,7 @@ def test_dict_round_trip():
         ("interpolation", ["bicubic"]),
         ("mean", [0.5, 0.5]),
         ("mean", "abc"),
+        ("mean", [0.5, 0.5, float("nan")]),
         ("std", [1, 1, 0]),
         ("std", None),
         ("exif_orientation", "yes"),

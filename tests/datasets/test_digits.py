@@ -1,0 +1,67 @@
+"""Holds the demonstration data: the same files every time, apart in training and validation, and readable as lists."""
+
+import hashlib
+import sys
+
+import pytest
+
+from datasets.decode import read_image
+from datasets.digits import main, write_digits
+from datasets.errors import MissingDependencyError
+from datasets.image_folder import check_same_classes, scan_image_folder
+from datasets.image_list import check_files, read_image_list
+from datasets.labels import read_label_names
+
+
+def checksum(folder) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_digits(tmp_path_factory.mktemp("digits"))
+
+
+def test_lists_and_folders_agree(folder):
+    for split, count in (("train", 1442), ("val", 355)):
+        listed = read_image_list(folder / f"{split}_list.txt", folder, num_classes=10)
+        found = scan_image_folder(folder / split)
+        assert len(listed) == len(found) == count
+        assert [listed.path(i) for i in range(count)] == [found.path(i) for i in range(count)]
+        assert listed.labels.tolist() == found.labels.tolist()
+        check_files(listed)
+    check_same_classes(scan_image_folder(folder / "train"), scan_image_folder(folder / "val"))
+    assert read_label_names(folder / "label_list.txt", 10)[7] == "seven"
+
+
+def test_every_class_is_in_both_splits_in_the_same_share(folder):
+    for label in range(10):
+        val = len(list((folder / "val" / str(label)).iterdir()))
+        assert 0.19 < val / (val + len(list((folder / "train" / str(label)).iterdir()))) <= 0.2
+
+
+def test_pictures(folder):
+    image = read_image(folder / "train/0/0_000.png")
+    assert image.size == (32, 32) and image.getextrema() == ((0, 247),) * 3
+
+
+def test_writing_again_changes_nothing(folder):
+    before = checksum(folder)
+    assert main([str(folder)]) == 0
+    assert checksum(folder) == before
+
+
+def test_missing_package_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(MissingDependencyError, match="pip install scikit-learn") as caught:
+        write_digits(tmp_path)
+    assert caught.value.exit_code == 7
+    assert main([str(tmp_path)]) == 7 and capsys.readouterr().err.startswith("error: ")
+
+
+def test_usage(capsys):
+    assert main([]) == 2 and "usage: python -m datasets.digits FOLDER" in capsys.readouterr().err

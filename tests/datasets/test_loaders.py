@@ -1,0 +1,172 @@
+"""Holds batches to their promise: the same bytes with any workers, ranks and restarts; errors that name the file."""
+
+import numpy as np
+import paddle
+import pytest
+from pictures import write_pictures
+from PIL import Image
+
+from datasets import loaders
+from datasets.decode import read_image
+from datasets.errors import BadImage, DataError
+from datasets.loaders import EvalLoader, TrainLoader, default_num_workers, normalize_on_device
+from datasets.mix import create_mixer
+from datasets.preprocess import Preprocess
+from datasets.sampler import EvalSampler, TrainSampler
+from datasets.transforms import build_train_transform, sample_rng
+
+PREPROCESS = Preprocess(16)
+BYTES = {"interpolation": "random", "aa": "rand-m9-mstd0.5-inc1"}
+FLOATS = BYTES | {"reprob": 0.5}
+MIXER = create_mixer(0.8, 1.0, None, prob=1.0, switch_prob=0.5, mode="elem", smoothing=0.1, num_classes=4)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("pictures"), 33)
+
+
+def train_loader(images, *, num_workers=0, batch_size=4, rank=0, world=1, settings=FLOATS, mixer=None, accum_iter=2):
+    transform = build_train_transform(PREPROCESS, **settings)
+    sampler = TrainSampler(len(images), batch_size, accum_iter, rank, world, seed=5)
+    return TrainLoader(images, transform, PREPROCESS, sampler, num_workers=num_workers, seed=5, mixer=mixer)
+
+
+def as_bytes(batches):
+    return [
+        (batch.images.numpy().tobytes(), batch.labels.numpy().tobytes(), batch.indices.tobytes()) for batch in batches
+    ]
+
+
+@pytest.mark.parametrize("settings", [BYTES, FLOATS], ids=["bytes", "floats"])
+def test_same_bytes_with_any_number_of_workers_and_from_any_step(images, settings):
+    here = train_loader(images, settings=settings, mixer=MIXER)
+    assert here.steps_per_epoch == 4
+    expected = as_bytes(here.batches(3))
+    assert len(expected) == 8
+    for num_workers in (2, 3):
+        workers = train_loader(images, settings=settings, mixer=MIXER, num_workers=num_workers)
+        assert as_bytes(workers.batches(3)) == expected
+        assert as_bytes(workers.batches(3, first_step=3)) == expected[6:]
+    assert as_bytes(here.batches(4)) != expected
+
+
+def test_same_images_on_one_and_two_ranks(images):
+    alone = list(train_loader(images, batch_size=8).batches(0))
+    ranks = [list(train_loader(images, batch_size=4, rank=rank, world=2).batches(0)) for rank in (0, 1)]
+    assert len(alone) == len(ranks[0]) == len(ranks[1]) == 4
+    for whole, first, second in zip(alone, *ranks, strict=True):
+        for rank, part in enumerate((first, second)):
+            np.testing.assert_array_equal(part.indices, whole.indices[rank::2])
+            np.testing.assert_array_equal(part.images.numpy(), whole.images.numpy()[rank::2])
+            np.testing.assert_array_equal(part.labels.numpy(), whole.labels.numpy()[rank::2])
+
+
+def test_samples_are_those_of_the_drawn_choices(images):
+    """What a batch holds can be made again from seed, epoch and index alone."""
+    transform = build_train_transform(PREPROCESS, **FLOATS)
+    batch = next(train_loader(images).batches(7))
+    assert batch.images.dtype == paddle.float32 and batch.images.shape == [4, 3, 16, 16]
+    assert batch.labels.dtype == paddle.int64
+    for row, index in enumerate(batch.indices):
+        image = read_image(images.path(index))
+        choice = transform.draw(sample_rng(5, 7, index), image.size)
+        np.testing.assert_array_equal(batch.images[row].numpy(), transform.apply(image, choice))
+        assert batch.labels[row].item() == images.label(index)
+
+
+def test_mixing_draws_for_each_micro_batch_and_rank(images):
+    mixed = [batch.labels.numpy() for batch in train_loader(images, mixer=MIXER).batches(0)]
+    assert mixed[0].shape == (4, 4) and mixed[0].dtype == np.float32
+    np.testing.assert_allclose([labels.sum(axis=1) for labels in mixed], 1, rtol=0, atol=1e-6)
+    assert len({labels.max() for labels in mixed}) > 4
+
+
+def test_odd_batch_is_refused_before_anything_is_read(images):
+    pairs = create_mixer(0.8, 0.0, None, prob=1.0, switch_prob=0.5, mode="pair", smoothing=0.0, num_classes=4)
+    with pytest.raises(DataError, match="even batch size, got 5"):
+        train_loader(images, batch_size=5, mixer=pairs)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_evaluation_of_33_images_on_2_ranks_is_exact(images, num_workers):
+    seen = []
+    for rank in (0, 1):
+        loader = EvalLoader(images, PREPROCESS, EvalSampler(33, 8, rank, 2), num_workers=num_workers)
+        assert loader.num_samples == 33
+        for batch in loader.batches():
+            for row, index in enumerate(batch.indices):
+                expected = PREPROCESS(read_image(images.path(index)))
+                np.testing.assert_array_equal(batch.images[row].numpy(), expected)
+                assert batch.labels[row].item() == images.label(index)
+            seen += batch.indices.tolist()
+    assert sorted(seen) == list(range(33))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_rank_without_samples_has_no_batches(images, num_workers):
+    assert list(EvalLoader(images, PREPROCESS, EvalSampler(1, 8, 1, 2), num_workers=num_workers).batches()) == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_bad_image_names_path_reason_and_line(tmp_path, num_workers, capfd):
+    images = write_pictures(tmp_path, 9)
+    (tmp_path / "6.png").unlink()
+    loader = EvalLoader(images, PREPROCESS, EvalSampler(9, 2), num_workers=num_workers)
+    with pytest.raises(BadImage, match=r"6\.png: No such file or directory \(named by l\.txt:7\)") as caught:
+        list(loader.batches())
+    assert caught.value.path.endswith("6.png") and caught.value.exit_code == 3
+    (tmp_path / "6.png").write_bytes(b"<html>")
+    with pytest.raises(BadImage, match=r"6\.png: not an image of .* \(named by l\.txt:7\)"):
+        list(train_loader(images, batch_size=9, accum_iter=1, num_workers=num_workers).batches(0))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_mistake_in_an_operation_names_the_image_and_the_line_of_code(images, num_workers, monkeypatch):
+    monkeypatch.setattr(Preprocess, "pixels", lambda self, image: 1 // 0)
+    loader = EvalLoader(images, PREPROCESS, EvalSampler(33, 4), num_workers=num_workers)
+    with pytest.raises(DataError, match=r"(?s)0\.png: no sample could be made of it.*ZeroDivisionError"):
+        list(loader.batches())
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_leaving_early_is_quiet(images, num_workers, capfd):
+    batches = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), num_workers=num_workers).batches()
+    assert len(next(batches).indices) == 2
+    batches.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_without_shared_memory(images, monkeypatch):
+    expected = as_bytes(train_loader(images).batches(0))
+    monkeypatch.setattr(loaders.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
+    assert as_bytes(train_loader(images, num_workers=2).batches(0)) == expected
+
+
+def test_exif_orientation_is_the_same_in_training_and_evaluation(tmp_path):
+    images = write_pictures(tmp_path, 1)
+    upright = read_image(images.path(0))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    upright.transpose(Image.Transpose.ROTATE_180).save(images.path(0), exif=exif)
+    preprocess = Preprocess(16, exif_orientation="apply")
+    batch = next(EvalLoader(images, preprocess, EvalSampler(1, 1), num_workers=0).batches())
+    np.testing.assert_array_equal(batch.images[0].numpy(), preprocess(upright))
+    transform = build_train_transform(preprocess, interpolation="bilinear")
+    loader = TrainLoader(images, transform, preprocess, TrainSampler(1, 1, 1, 0, 1, 0), num_workers=0, seed=0)
+    pixels = transform.apply(upright, transform.draw(sample_rng(0, 0, 0), upright.size))
+    np.testing.assert_array_equal(next(loader.batches(0)).images[0].numpy(), preprocess.normalize(pixels))
+
+
+def test_device_normalises_to_the_same_bits():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    scale, shift = map(paddle.to_tensor, PREPROCESS.scale_and_shift())
+    on_device = normalize_on_device(paddle.to_tensor(pixels), scale, shift).numpy()
+    np.testing.assert_array_equal(on_device, PREPROCESS.normalize(pixels))
+
+
+@pytest.mark.parametrize(("usable", "ranks", "expected"), [(2, 1, 2), (2, 2, 1), (64, 4, 8), (12, 4, 3), (1, 2, 0)])
+def test_default_num_workers(usable, ranks, expected, monkeypatch):
+    monkeypatch.setattr(loaders.os, "sched_getaffinity", lambda pid: set(range(usable)))
+    assert default_num_workers(ranks) == expected
