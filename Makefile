@@ -8,14 +8,16 @@ PIP    := $(PY) -m pip install --quiet --disable-pip-version-check
 # On a machine with a GPU: make demo REQUIREMENTS=requirements-gpu.txt
 REQUIREMENTS ?= requirements.txt
 
-.PHONY: help demo test test-all align lint format clean
+.PHONY: help demo test test-all test-cpp align deploy lint format clean
 
 help:
-	@echo "make demo    train, evaluate, predict, export and infer on real images; pictures in output/demo"
-	@echo "make test    all fast tests"
-	@echo "make align   install PyTorch, the reference of the alignment tool (docs/alignment.md)"
-	@echo "make lint    ruff: rules and format"
-	@echo "make clean   remove .venv, output and caches"
+	@echo "make demo       train, evaluate, predict, export and infer on real images; pictures in output/demo"
+	@echo "make test       all fast tests"
+	@echo "make align      install PyTorch, the reference of the alignment tool (docs/alignment.md)"
+	@echo "make deploy     install ONNX Runtime and OpenVINO (docs/deployment.md)"
+	@echo "make test-cpp   build the C++ program and test it (deploy/cpp/README.md)"
+	@echo "make lint       ruff: rules and format"
+	@echo "make clean      remove .venv, output, build and caches"
 
 demo: $(VENV)/.demo
 	$(PY) -m demo.run
@@ -27,6 +29,15 @@ test-all: $(VENV)/.dev
 	$(PY) -m pytest -m ""
 
 align: $(VENV)/.align
+
+deploy: $(VENV)/.deploy
+
+test-cpp: $(VENV)/.dev
+	sh deploy/cpp/install_libraries.sh
+	cmake -S deploy/cpp -B build/cpp -DCMAKE_BUILD_TYPE=Release \
+	    -DOpenVINO_DIR=$$($(PY) -c "from openvino.utils import get_cmake_path; print(get_cmake_path())")
+	cmake --build build/cpp --parallel
+	$(PY) -m pytest tests/deploy/test_cpp.py
 
 lint: $(VENV)/.lint
 	$(PY) -m ruff check .
@@ -50,7 +61,11 @@ $(VENV)/.demo: requirements-demo.txt $(VENV)/.base
 	@echo "installing $<"; $(PIP) -r $<
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.demo
+$(VENV)/.deploy: requirements-deploy.txt $(VENV)/.base
+	@echo "installing $<"; $(PIP) -r $<
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.demo $(VENV)/.deploy
 	@echo "installing $<"; $(PIP) -r $<
 	@touch $@
 
@@ -59,8 +74,9 @@ $(VENV)/.lint: requirements-dev.txt
 	@$(PIP) $$(grep '^ruff' $<)
 	@touch $@
 
-# torchvision's wheel asks for a CUDA build of PyTorch: it is installed without what it asks for.
+# torch first, by itself; then the rest without what it asks for: torchvision's wheel asks for a CUDA build of torch.
 $(VENV)/.align: requirements-align.txt $(VENV)/.base
-	@echo "installing $< (PyTorch 2.13.0 and torchvision 0.28.0, the reference of the alignment tool)"
-	@$(PIP) -r $<
+	@echo "installing $< (PyTorch and torchvision on the CPU, the reference of the alignment tool)"
+	@$(PIP) $$(grep '^torch==' $<)
+	@$(PIP) --no-deps -r $<
 	@touch $@
