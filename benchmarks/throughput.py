@@ -1,0 +1,138 @@
+"""Images a second from JPEG files: infer.py's pipeline beside the predecessor's loop, and the memory of long runs.
+
+python -m benchmarks.throughput --model_dir exported --images FOLDER
+"""
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datasets.image_folder import find_images
+from deploy.engines import EngineOptions
+from deploy.pipeline import answer_files, share_threads
+from deploy.predictor import Predictor, choose_engine
+
+ROOT = Path(__file__).parents[1]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model_dir", type=Path, required=True, help="folder of export_model.py")
+    parser.add_argument("--images", required=True, help="JPEG files, repeated until there are enough")
+    parser.add_argument("--num_images", type=int, default=2000)
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--num_rounds", type=int, default=5, help="both sides take turns this often")
+    parser.add_argument("--output_dir", type=Path, default=Path("output/benchmarks"))
+    flags = parser.parse_args(argv)
+    flags.output_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as links:
+        paths = link_images(flags.images, Path(links), flags.num_images)
+        speeds = compare(flags, paths)
+        megabytes = {count: peak_memory(flags, paths[:count]) for count in (flags.num_images // 10, flags.num_images)}
+    for name, speed in speeds.items():
+        print(f"{name}: {speed:.1f} images/s")
+    ratio = speeds["infer.py"] / speeds["predecessor"]
+    print(f"infer.py is {ratio:.2f} times as fast")
+    for count, peak in megabytes.items():
+        print(f"infer.py on {count} images: peak memory {peak:.0f} MB")
+    result = {"images_per_second": speeds, "ratio": ratio, "peak_mb": megabytes}
+    (flags.output_dir / "throughput.jsonl").write_text(json.dumps(result) + "\n", encoding="utf-8")
+
+
+def link_images(images: str, folder: Path, count: int) -> list[str]:
+    """`count` links to the images, in turn."""
+    links = []
+    for index, path in zip(range(count), itertools.cycle(find_images(images)), strict=False):
+        link = folder / f"{index:06d}{Path(path).suffix}"
+        link.symlink_to(Path(path).resolve())
+        links.append(str(link))
+    return links
+
+
+def compare(flags, paths: list[str]) -> dict[str, float]:
+    """Median images a second of both sides, which take turns on the same slices of `paths`."""
+    sides = {"infer.py": our_pipeline(flags), "predecessor": predecessors_loop(flags.model_dir)}
+    for run in sides.values():
+        run(paths[:16])
+    speeds = {name: [] for name in sides}
+    for part in np.array_split(paths, flags.num_rounds):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            run(part.tolist())
+            speeds[name].append(len(part) / (time.perf_counter() - start))
+    return {name: float(np.median(values)) for name, values in speeds.items()}
+
+
+def our_pipeline(flags) -> Callable[[list[str]], None]:
+    engine, options = choose_engine(flags.model_dir, EngineOptions())
+    num_workers, options = share_threads(engine, options, num_batches=1000)
+    predictor = Predictor(flags.model_dir, engine=engine, options=options)
+    print(f"infer.py: {predictor.engine.description}, {num_workers} workers")
+
+    def run(paths: list[str]) -> None:
+        for _ in answer_files(predictor, paths, batch_size=flags.batch_size, num_workers=num_workers):
+            pass
+
+    return run
+
+
+def predecessors_loop(folder: Path) -> Callable[[list[str]], None]:
+    """As PeleeNet-paddle's infer.py: image by image, PIL decodes, Paddle's transforms, Paddle Inference with oneDNN."""
+    from paddle import inference
+    from paddle.vision import transforms
+    from PIL import Image
+
+    config = inference.Config(str(folder / "model.json"), str(folder / "model.pdiparams"))
+    config.disable_gpu()
+    config.disable_glog_info()
+    config.enable_mkldnn()
+    config.set_cpu_math_library_num_threads(len(os.sched_getaffinity(0)))
+    predictor = inference.create_predictor(config)
+    source = predictor.get_input_handle(predictor.get_input_names()[0])
+    answer = predictor.get_output_handle(predictor.get_output_names()[0])
+    steps = transforms.Compose(
+        [
+            transforms.Resize(256, interpolation="bicubic"),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+
+    def run(paths: list[str]) -> None:
+        for path in paths:
+            array = steps(Image.open(path).convert("RGB")).numpy()[None]
+            source.reshape(array.shape)
+            source.copy_from_cpu(array)
+            predictor.run()
+            answer.copy_to_cpu().argmax()
+
+    return run
+
+
+def peak_memory(flags, paths: list[str]) -> float:
+    """Largest resident memory in MB of an infer.py that answers `paths`."""
+    folder = Path(paths[0]).parent / f"first {len(paths)}"
+    folder.mkdir()
+    for path in paths:
+        (folder / Path(path).name).symlink_to(path)
+    command = [sys.executable, "infer.py", "--engine=auto", f"--model_file={flags.model_dir.resolve()}"]
+    command += [f"--input_file={folder}", f"--batch_size={flags.batch_size}", f"--save_path={folder}.jsonl"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return usage.ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
