@@ -109,6 +109,7 @@ train_chain() {
     use_gpu=$(flag "$(key 5)" "$use_gpu")
     NUM_CHAINS=$((NUM_CHAINS + 1))
     mkdir -p "$folder"
+    chmod 700 "$folder" # the launcher writes the whole environment, secrets too, into its logs
 
     arguments=$(join "$(value "$TRAIN_LINE")" "$use_gpu" "$device" "$(flag "$(key 8)" "$folder/$MODEL_NAME")" \
         "$EPOCHS" "$(flag "$(key 10)" "$(value 10)")" "$(flag "$(key 6)" "$autocast")" "$TRAIN_BATCH" "$EXTRA_TRAIN")
@@ -172,6 +173,9 @@ infer_grid() {
     done
 }
 
+# file_flag LINE FOLDER: the flag of LINE, whose value is a file in FOLDER.
+file_flag() { if is_set "$(value "$1")"; then flag "$(key "$1")" "$2/$(value "$1")"; fi; }
+
 infer_on_gpu() {
     local use_gpu=$1 exported=$2 folder=$3 quant=$4 trt precision batch
     for trt in $(each "$(value 45)"); do
@@ -186,9 +190,9 @@ infer_on_gpu() {
             for batch in $(each "$(value 44)"); do
                 infer "$folder/python_infer_gpu_usetrt_${trt}_precision_${precision}_batchsize_$batch" "$precision" \
                     "$(flag "$(key 41)" "$use_gpu")" "$(flag "$(key 45)" "$trt")" "$(flag "$(key 46)" "$precision")" \
-                    "$(flag "$(key 47)" "$exported/$(value 47)")" "$(flag "$(key 44)" "$batch")" \
+                    "$(file_flag 47 "$exported")" "$(flag "$(key 44)" "$batch")" \
                     "$(flag "$(key 48)" "$IMAGES")" "$(flag "$(key 50)" "$(value 50)")" \
-                    "$(flag "$(key 51)" "$exported/$(value 51)")" "$(flag "$(key 49)" "$(value 49)")"
+                    "$(file_flag 51 "$exported")" "$(flag "$(key 49)" "$(value 49)")"
             done
         done
     done
@@ -205,10 +209,10 @@ infer_on_cpu() {
                     [[ $quant != True && $precision == int8 ]] && continue
                     infer "$folder/python_infer_cpu_usemkldnn_${mkldnn}_threads_${threads}_precision_${precision}_batchsize_$batch" \
                         "$precision" "$(flag "$(key 41)" "$use_gpu")" "$(flag "$(key 42)" "$mkldnn")" \
-                        "$(flag "$(key 43)" "$threads")" "$(flag "$(key 47)" "$exported/$(value 47)")" \
+                        "$(flag "$(key 43)" "$threads")" "$(file_flag 47 "$exported")" \
                         "$(flag "$(key 44)" "$batch")" "$(flag "$(key 48)" "$IMAGES")" \
                         "$(flag "$(key 50)" "$(value 50)")" "$(flag "$(key 46)" "$precision")" \
-                        "$(flag "$(key 51)" "$exported/$(value 51)")" "$(flag "$(key 49)" "$(value 49)")"
+                        "$(file_flag 51 "$exported")" "$(flag "$(key 49)" "$(value 49)")"
                 done
             done
         done

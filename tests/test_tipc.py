@@ -150,6 +150,7 @@ def test_whole_infer_and_klquant(prepared):
     assert status == 0, text
     assert "--calibration_images=" in prepared.status_lines()[0]
     assert "infer.py --engine=onnxruntime" in "".join(prepared.status_lines())
+    assert "null" not in "".join(prepared.status_lines()).replace("usemkldnn_null", "")
 
 
 def test_paddle2onnx(prepared):
@@ -166,6 +167,21 @@ def test_paddle2onnx(prepared):
         "--opset_version=17 --enable_onnx_checker=True"
     )
     assert len(prepared.status_lines("paddle2onnx")) == 4
+
+
+def test_inference_cpp(prepared):
+    source = TIPC / "config" / "PeleeNet" / "peleenet_cpp.txt"
+    fakes = {"line_4": "configure:null", "line_7": "inference:python3 infer.py"}
+    for build, plant, expected in (
+        ("true", "", 0),
+        ("false", "", 1),
+        ("true", "other numbers", 0),
+        ("true", "infer", 4),
+    ):
+        config = prepared.config(source, **fakes, line_5=f"build:{build}")
+        prepared.bash("prepare.sh", config, "cpp_infer")
+        status, text = prepared.bash("test_inference_cpp.sh", config, "cpp_infer", PLANT=plant)
+        assert status == expected, text
 
 
 def test_dy2static_notices_unequal_losses(place):
