@@ -11,18 +11,13 @@ namespace {
 
 // The last line of what OpenVINO says; those before it are places in its source.
 std::string reason(const std::exception& error) {
-    const std::string text = error.what();
-    const std::size_t end = text.find_last_not_of(" \n");
-    const std::size_t start = text.find_last_of('\n', end);
-    return text.substr(start == std::string::npos ? 0 : start + 1, end - (start == std::string::npos ? -1 : start));
+    std::string text = error.what();
+    text.erase(text.find_last_not_of(" \n") + 1);
+    return text.substr(text.find_last_of('\n') + 1);  // npos + 1 is 0: all of it
 }
 
 [[noreturn]] void refuse(const std::filesystem::path& path, const std::string& what) {
     throw ExportedModelError(path.string() + ": " + what + "; export the model again with export_model.py");
-}
-
-std::string shown(const ov::PartialShape& shape) {
-    return shape.to_string();
 }
 
 // Fixes the input to `shape`, or says what the program takes instead.
@@ -30,7 +25,7 @@ void set_input_shape(ov::Model& model, const std::string& name, const ov::Partia
                      const std::filesystem::path& path) {
     const ov::PartialShape taken = model.input(name).get_partial_shape();
     if (!taken.compatible(shape)) {
-        refuse(path, "takes images " + shown(taken) + ", card.yaml says " + shown(shape));
+        refuse(path, "takes images " + taken.to_string() + ", card.yaml says " + shape.to_string());
     }
     model.reshape({{name, shape}});
 }
@@ -50,7 +45,7 @@ Engine::Engine(const std::filesystem::path& folder, const Program& program, cons
         const ov::PartialShape given = model->output(program.output_name).get_partial_shape();
         if (!given.compatible({options.batch_size, card.num_classes})) {
             refuse(path_,
-                   "gives " + shown(given) + ", card.yaml says " + std::to_string(card.num_classes) + " classes");
+                   "gives " + given.to_string() + ", card.yaml says " + std::to_string(card.num_classes) + " classes");
         }
         ov::CompiledModel compiled =
             core.compile_model(model, "CPU", ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),

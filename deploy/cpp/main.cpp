@@ -1,7 +1,6 @@
 // Exported folder + images -> the most probable classes: the C++ twin of infer.py.
 #include <csignal>
 #include <fstream>
-#include <functional>
 #include <future>
 #include <iostream>
 #include <memory>
