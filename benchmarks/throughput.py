@@ -36,8 +36,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.output_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as links:
         paths = link_images(flags.images, Path(links), flags.num_images)
-        speeds = compare(flags, paths)
+        # memory first: the peak of a child counts from that of this process, which is small before anything is loaded
         megabytes = {count: peak_memory(flags, paths[:count]) for count in (flags.num_images // 10, flags.num_images)}
+        speeds = compare(flags, paths)
     for name, speed in speeds.items():
         print(f"{name}: {speed:.1f} images/s")
     ratio = speeds["infer.py"] / speeds["predecessor"]
