@@ -1,8 +1,6 @@
 """From indices to batches on the device: worker processes decode and transform, the device normalises and mixes."""
 
 import os
-import shutil
-import traceback
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -10,16 +8,16 @@ import numpy as np
 import paddle
 
 from .chance import stream
-from .decode import read_image
 from .errors import BadImage, DataError
 from .image_list import ImageList
 from .mix import Mixer
 from .preprocess import Preprocess
 from .sampler import EvalSampler, TrainSampler
-from .transforms import TrainTransform, sample_rng
+from .samples import EvalSamples, Failure, Samples, Task, TrainSamples, fill
+from .transforms import TrainTransform
+from .workers import Workers
 
 MAX_WORKERS = 8
-PREFETCHED = 2  # batches ready for each worker: hides a slow image, costs memory
 
 
 class Batch(NamedTuple):
@@ -31,27 +29,60 @@ class Batch(NamedTuple):
 
 
 class _Loader:
-    def __init__(self, samples: "_Samples", preprocess: Preprocess, batch_size: int, num_workers: int):
+    def __init__(self, images: ImageList, samples: Samples, preprocess: Preprocess, batch_size: int, num_workers: int):
+        self._images = images
         self._samples = samples
         self._preprocess = preprocess
+        self._batch_size = batch_size
         self._num_workers = num_workers
-        self._shared_memory = _fits_shared_memory(batch_size, preprocess.input_size, num_workers)
+        self._idle: list[Workers] = []  # those of an epoch that was read to its end wait for the next
 
     def _load(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
-        loader = paddle.io.DataLoader(
-            self._samples,
-            batch_sampler=([(epoch, index) for index in indices.tolist()] for indices in batches),
-            collate_fn=_collate,
-            num_workers=self._num_workers,
-            prefetch_factor=PREFETCHED,
-            use_shared_memory=self._shared_memory,
-        )
+        """Paddle's DataLoader, in a thread of this process, copies batches to the device ahead of their use."""
+        stream = _Stream(self._read(epoch, batches))
+        on_device = iter(paddle.io.DataLoader(stream, batch_size=None, collate_fn=_as_it_is))
         scale, shift = map(paddle.to_tensor, self._preprocess.scale_and_shift())
-        for error, pixels, labels, indices in loader:
-            if error is not None:
-                raise error
-            images = normalize_on_device(pixels, scale, shift) if pixels.dtype == paddle.uint8 else pixels
-            yield Batch(images, labels, np.frombuffer(indices, dtype=np.int64))
+        try:
+            for error, rows, labels, indices in on_device:
+                if error is not None:
+                    raise error
+                images = normalize_on_device(rows, scale, shift) if rows.dtype == paddle.uint8 else rows
+                yield Batch(images, labels, np.frombuffer(indices, dtype=np.int64))
+        except BaseException:  # also the caller's leaving early: Paddle's thread would wait for ever to be read
+            stream.is_stopped = True
+            for _ in on_device:
+                pass
+            raise
+
+    def _read(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[tuple]:
+        """(error or None, rows, labels, indices as bytes), of which Paddle moves the arrays to the device.
+
+        An error is passed on, not raised: Paddle's thread would make it a SystemError about a blocking queue.
+        """
+        tasks = (Task(epoch, indices, [self._images.path(index) for index in indices]) for indices in batches)
+        try:
+            for task, rows, failure in self._fill(tasks):
+                if failure is not None:
+                    raise self._explained(failure, task)
+                yield None, rows, self._images.labels[task.indices], task.indices.tobytes()
+        except DataError as error:
+            yield error, np.zeros(1), np.zeros(1), b""
+
+    def _fill(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, np.ndarray, Failure | None]]:
+        if self._num_workers == 0:
+            rows = np.empty((self._batch_size, *self._samples.shape), self._samples.dtype)
+            for task in tasks:
+                yield task, rows[: len(task.indices)], fill(rows, self._samples, task)
+            return
+        workers = self._idle.pop() if self._idle else Workers(self._samples, self._batch_size, self._num_workers)
+        yield from workers.fill(tasks)
+        self._idle.append(workers)
+
+    def _explained(self, failure: Failure, task: Task) -> DataError:
+        if not isinstance(failure.error, BadImage):
+            return failure.error
+        index, path = task.indices[failure.row], task.paths[failure.row]
+        return BadImage(path, f"{failure.error.reason} (named by {self._images.place(index)})")
 
 
 class TrainLoader(_Loader):
@@ -74,8 +105,8 @@ class TrainLoader(_Loader):
     ):
         if mixer:
             mixer.check_batch_size(sampler.batch_size)
-        samples = _TrainSamples(images, transform, preprocess.exif_orientation, seed)
-        super().__init__(samples, preprocess, sampler.batch_size, num_workers)
+        samples = TrainSamples(transform, preprocess.exif_orientation, seed)
+        super().__init__(images, samples, preprocess, sampler.batch_size, num_workers)
         self.steps_per_epoch = sampler.steps_per_epoch
         self._sampler = sampler
         self._seed = seed
@@ -101,7 +132,7 @@ class EvalLoader(_Loader):
     """Batches of images as `preprocess` defines them, in order; `num_samples` counts those of all ranks."""
 
     def __init__(self, images: ImageList, preprocess: Preprocess, sampler: EvalSampler, *, num_workers: int):
-        super().__init__(_EvalSamples(images, preprocess), preprocess, sampler.batch_size, num_workers)
+        super().__init__(images, EvalSamples(preprocess), preprocess, sampler.batch_size, num_workers)
         self.num_samples = sampler.num_samples
         self._sampler = sampler
 
@@ -121,67 +152,19 @@ def normalize_on_device(pixels: paddle.Tensor, scale: paddle.Tensor, shift: padd
     return pixels.transpose([0, 3, 1, 2]).astype("float32") * scale + shift
 
 
-# ---------------------------------------------------------------------------------------------------- in the workers
+class _Stream(paddle.io.IterableDataset):
+    """Batches as Paddle takes them; ends early when told so."""
+
+    def __init__(self, batches: Iterator[tuple]):
+        self.is_stopped = False
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[tuple]:
+        for batch in self._batches:
+            yield batch
+            if self.is_stopped:
+                self._batches.close()  # lets go of the workers; Paddle keeps this object
 
 
-class _Samples(paddle.io.Dataset):
-    """Samples by (epoch, index), so that a worker needs no state.
-
-    What goes wrong is returned, not raised: Paddle would turn it into a SystemError about a blocking queue.
-    """
-
-    def __init__(self, images: ImageList):
-        self.images = images
-
-    def make(self, epoch: int, index: int) -> np.ndarray:
-        raise NotImplementedError
-
-    def __getitem__(self, key: tuple[int, int]):
-        epoch, index = key
-        path = self.images.path(index)
-        try:
-            return self.make(epoch, index), self.images.label(index), index
-        except BadImage as error:
-            return BadImage(path, f"{error.reason} (named by {self.images.place(index)})")
-        except Exception:  # a mistake in an operation; its traceback would not survive the way between processes
-            return DataError(f"{path}: no sample could be made of it\n{traceback.format_exc()}")
-
-
-class _TrainSamples(_Samples):
-    def __init__(self, images: ImageList, transform: TrainTransform, exif_orientation: str, seed: int):
-        super().__init__(images)
-        self.transform = transform
-        self.exif_orientation = exif_orientation
-        self.seed = seed
-
-    def make(self, epoch: int, index: int) -> np.ndarray:
-        image = read_image(self.images.path(index), self.exif_orientation)
-        return self.transform.apply(image, self.transform.draw(sample_rng(self.seed, epoch, index), image.size))
-
-
-class _EvalSamples(_Samples):
-    def __init__(self, images: ImageList, preprocess: Preprocess):
-        super().__init__(images)
-        self.preprocess = preprocess
-
-    def make(self, epoch: int, index: int) -> np.ndarray:
-        return self.preprocess.pixels(read_image(self.images.path(index), self.preprocess.exif_orientation))
-
-
-def _collate(samples: list):
-    """(error or None, pixels, labels, indices as bytes): Paddle moves arrays to the device and leaves the rest."""
-    for sample in samples:
-        if isinstance(sample, DataError):
-            nothing = np.zeros(1, dtype=np.int64)
-            return sample, nothing, nothing, b""
-    pixels, labels, indices = zip(*samples, strict=True)
-    return None, np.stack(pixels), np.array(labels, dtype=np.int64), np.array(indices, dtype=np.int64).tobytes()
-
-
-# ---------------------------------------------------------------------------------------------------- in this process
-
-
-def _fits_shared_memory(batch_size: int, side: int, num_workers: int) -> bool:
-    """Containers often have 64 MB of it, and a worker that writes beyond dies of a bus error; pipes are slower."""
-    needed = num_workers * (PREFETCHED + 1) * batch_size * 3 * side * side * 4
-    return os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > needed
+def _as_it_is(batch: tuple) -> tuple:
+    return batch

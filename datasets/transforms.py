@@ -169,6 +169,16 @@ class TrainTransform:
     operations: tuple[Operation, ...]
     erasing: RandomErasing | None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the pixels of a sample."""
+        return (self.crop.side, self.crop.side, 3) if self.erasing is None else (3, self.crop.side, self.crop.side)
+
+    @property
+    def dtype(self) -> type:
+        """Of the pixels of a sample."""
+        return np.uint8 if self.erasing is None else np.float32
+
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> tuple:
         """A choice for every operation; `size` is (width, height) of the decoded image."""
         square = (self.crop.side, self.crop.side)

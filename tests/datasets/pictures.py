@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.image_list import ImageList
+from datasets.preprocess import Preprocess
 
 
 def picture(width: int = 48, height: int = 36, seed: int = 0) -> Image.Image:
@@ -30,3 +31,10 @@ def write_pictures(folder, count: int) -> ImageList:
         picture(40 + i % 7, 34 + i % 5, seed=i).save(folder / names[-1])
     labels = [i % 4 for i in range(count)]
     return ImageList(folder, list(map(os.fsencode, names)), labels, list_file="l.txt", line_numbers=range(1, count + 1))
+
+
+class Mistaken(Preprocess):
+    """A mistake in code, here where a worker process can import it."""
+
+    def pixels(self, image):
+        return 1 // 0

@@ -1,9 +1,18 @@
 """Holds batches to their promise: the same bytes with any workers, ranks and restarts; errors that name the file."""
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
 import numpy as np
 import paddle
 import pytest
-from pictures import write_pictures
+from pictures import Mistaken, write_pictures
 from PIL import Image
 
 from datasets import loaders
@@ -123,25 +132,51 @@ def test_bad_image_names_path_reason_and_line(tmp_path, num_workers, capfd):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_mistake_in_an_operation_names_the_image_and_the_line_of_code(images, num_workers, monkeypatch):
-    monkeypatch.setattr(Preprocess, "pixels", lambda self, image: 1 // 0)
-    loader = EvalLoader(images, PREPROCESS, EvalSampler(33, 4), num_workers=num_workers)
+def test_mistake_in_an_operation_names_the_image_and_the_line_of_code(images, num_workers):
+    loader = EvalLoader(images, Mistaken(16), EvalSampler(33, 4), num_workers=num_workers)
     with pytest.raises(DataError, match=r"(?s)0\.png: no sample could be made of it.*ZeroDivisionError"):
         list(loader.batches())
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_leaving_early_is_quiet(images, num_workers, capfd):
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_leaving_early_is_quiet_and_ends_thread_and_workers(images, num_workers, capfd):
+    threads = threading.active_count()
     batches = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), num_workers=num_workers).batches()
     assert len(next(batches).indices) == 2
     batches.close()
+    wait_until(lambda: threading.active_count() == threads and not multiprocessing.active_children())
     assert capfd.readouterr().err == ""
 
 
-def test_without_shared_memory(images, monkeypatch):
-    expected = as_bytes(train_loader(images).batches(0))
-    monkeypatch.setattr(loaders.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
-    assert as_bytes(train_loader(images, num_workers=2).batches(0)) == expected
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_killed_worker_is_an_error_that_names_its_images(images):
+    loader = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), num_workers=1)
+    with pytest.raises(DataError, match=r"died \(exit code -9; .* from .*png to .*png; fewer --num_workers"):
+        for _ in loader.batches():
+            for worker in multiprocessing.active_children():
+                worker.kill()
+
+
+def test_workers_outlive_an_epoch_and_the_signals_of_a_batch_system(images):
+    loader = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), num_workers=1)
+    expected = as_bytes(loader.batches())
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGTERM)
+    os.kill(worker.pid, signal.SIGINT)
+    assert as_bytes(loader.batches()) == expected
+    assert multiprocessing.active_children() == [worker]
+
+
+def test_workers_know_nothing_of_paddle():
+    """They start in a fraction of Paddle's time, and hold none of its locks."""
+    code = "import sys; sys.modules['paddle'] = None; import datasets.workers"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
 def test_exif_orientation_is_the_same_in_training_and_evaluation(tmp_path):
