@@ -18,7 +18,7 @@ from deploy.card import Card
 from deploy.export import check_images, export_folder
 from deploy.predictor import Predictor
 
-pytestmark = pytest.mark.deploy
+pytestmark = pytest.mark.cpp
 
 IMAGENET_LITE = Path(__file__).parents[4] / "shared" / "data" / "imagenet_lite"
 

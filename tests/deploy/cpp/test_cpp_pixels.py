@@ -14,7 +14,7 @@ from datasets.decode import read_image
 from datasets.image_folder import find_images
 from datasets.preprocess import Preprocess
 
-pytestmark = pytest.mark.deploy
+pytestmark = pytest.mark.cpp
 
 
 def assert_same_pixels(infer, folder: Path, preprocess: Preprocess, images: Path) -> None:

@@ -12,7 +12,7 @@ from material import chunk, edit, picture, png_header, write_folder
 from datasets.preprocess import Preprocess
 from deploy.card import file_record
 
-pytestmark = pytest.mark.deploy
+pytestmark = pytest.mark.cpp
 
 
 def refusal(run: subprocess.CompletedProcess, exit_code: int) -> str:
