@@ -165,6 +165,7 @@ def test_whole_infer_and_klquant(prepared):
     assert status == 0, text
     assert "--calibration_images=" in prepared.status_lines()[0]
     assert "infer.py --engine=onnxruntime" in "".join(prepared.status_lines())
+    assert sum("check.py same_classes" in line for line in prepared.status_lines()) == 4
     assert "null" not in "".join(prepared.status_lines()).replace("usemkldnn_null", "")
 
 
