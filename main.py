@@ -12,6 +12,7 @@ from datasets.preprocess import Preprocess
 from datasets.sampler import EvalSampler, TrainSampler
 from datasets.splits import choose_class_names, open_split
 from datasets.transforms import build_train_transform
+from engine.run_state import RunRecord
 
 
 def main(argv):
@@ -29,7 +30,12 @@ def main(argv):
         interpolation=config.preprocess.train_interpolation,
         exif_orientation=config.preprocess.exif_orientation,
     )
-    train(config, preprocess, build_transform(config, preprocess), build_mixer(config), *open_images(config))
+    is_recorded = config.run.output_dir and not config.run.eval
+    with RunRecord(
+        config.run.output_dir if is_recorded else None, int(os.environ.get("PADDLE_TRAINER_ID", 0))
+    ) as record:
+        images = open_images(config)
+        train(config, preprocess, build_transform(config, preprocess), build_mixer(config), *images, record)
 
 
 def open_images(config: TrainConfig):
@@ -73,25 +79,39 @@ def build_mixer(config: TrainConfig):
     )
 
 
-def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_images, val_images):
+def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_images, val_images, record: RunRecord):
     """Bring the rooms together and train to the last epoch; from here on Paddle is needed."""
     from datasets.loaders import EvalLoader, TrainLoader, default_num_workers
     from engine.amp import choose_precision
-    from engine.distributed import choose_device, init_ranks, on_first_rank, wrap_model
+    from engine.distributed import (
+        any_rank,
+        check_same_place,
+        choose_device,
+        init_ranks,
+        meet,
+        naming_lost_ranks,
+        synchronize_batch_norm,
+        wrap_model,
+    )
     from engine.ema import Ema
     from engine.evaluate import evaluate
-    from engine.fit import LATEST, fit, log_to_wandb
+    from engine.fit import fit, log_to_wandb
     from engine.log import Logger
     from engine.losses import cross_entropy
     from engine.preemption import Preemption
+    from engine.saver import LATEST, Saver
     from engine.start import finetune, restart_ema, resume
     from engine.state import TrainState
     from engine.train import train_epoch
+    from engine.watchdog import Watchdog
     from models.complexity import count_parameters
 
     run_config, optim, data = config.run, config.optim, config.data
+    preemption = Preemption().install()
+    watchdog = Watchdog(run_config.stall_seconds, preemption=preemption, record=record).start()
     choose_device(config.device.device)
     ranks = init_ranks()
+    members = meet()
     output_dir = Path(run_config.output_dir) if run_config.output_dir else None
     logger = Logger(output_dir, ranks.rank)
     say_hello(config, logger, mixer)
@@ -114,24 +134,26 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     logger.line(f"Number of training training per epoch = {sampler.steps_per_epoch}")
 
     model = create_seeded_model(config)
+    if optim.sync_bn:
+        model = synchronize_batch_norm(model)
     num_parameters = count_parameters(model)
     logger.line(f"number of params: {num_parameters / 1e6} M")
     precision, remark = choose_precision(optim.use_amp, optim.amp_dtype)
     if remark:
         logger.line(remark)
-    class_names = choose_class_names(config.model.nb_classes, run_config.label_list, train_images.class_names)
     state = TrainState(
         model,
         build_optimizer(config, model, lr),
         ema=Ema(model, optim.model_ema_decay) if optim.model_ema else None,
         scaler=precision.scaler(),
-        info={"args": as_dict(config), "class_names": class_names, "preprocess": preprocess.to_dict()},
+        info=describe(config, preprocess, train_images, effective_batch),
     )
 
     def scores():
+        batches = watchdog.watch(eval_loader.batches(), "evaluation images", lambda: eval_loader.waiting_for())
         return evaluate(
             model,
-            eval_loader.batches(),
+            preemption.interrupting(batches, eval_sampler.num_common_batches, any_rank),
             num_samples=len(val_images),
             batch_size=data.batch_size,
             logger=logger,
@@ -147,6 +169,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
         knows_best = resume(
             state, run_config.resume, output_dir=output_dir, model_name=config.model.model, logger=logger
         )
+        check_same_place((state.next_epoch, state.next_step))
     if run_config.resume_ema and state.ema:
         restart_ema(state, Path(run_config.resume_ema), logger)
     if run_config.eval or not knows_best:
@@ -158,16 +181,24 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
 
     network = wrap_model(model, ranks)
     loss_fn = cross_entropy(config.mix.smoothing)
-    preemption = Preemption().install()
-
-    def save(name: str = LATEST):
-        on_first_rank(lambda: state.save(output_dir / name))
+    saver = None
+    if output_dir:
+        saver = Saver(
+            state,
+            output_dir,
+            rank=ranks.rank,
+            logger=logger,
+            keep=run_config.keep_last,
+            attempts=run_config.save_attempts,
+            on_saved=record.saved,
+        )
 
     def train_one(epoch: int):
+        batches = train_loader.batches(epoch, state.next_step)
         train_epoch(
             state,
             network,
-            train_loader.batches(epoch, state.next_step),
+            watchdog.watch(batches, "training images", lambda: train_loader.waiting_for()),
             loss_fn=loss_fn,
             learning_rate=learning_rate,
             steps_per_epoch=sampler.steps_per_epoch,
@@ -178,31 +209,49 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
             logger=logger,
             path_of=train_images.path,
             log_every=run_config.log_every,
-            save=save if output_dir else None,
+            save=(lambda: saver.save(LATEST)) if saver else None,
             save_steps=run_config.save_steps,
+            skip_nonfinite=run_config.skip_nonfinite,
             preemption=preemption,
         )
 
-    record = logger.record
+    keep_numbers = logger.record
     if run_config.log_wandb and ranks.rank == 0:
         send = log_to_wandb(run_config.wandb_entity, run_config.wandb_project, as_dict(config))
 
-        def record(numbers):
+        def keep_numbers(numbers):
             logger.record(numbers)
             send(numbers)
 
-    fit(
-        state,
-        epochs=config.schedule.epochs,
-        train_one=train_one,
-        scores=scores,
-        ema_eval=optim.model_ema_eval,
-        save=save if output_dir else None,
-        save_freq=run_config.save_freq,
-        logger=logger,
-        record=record,
-        constants={"n_parameters": num_parameters},
-    )
+    with naming_lost_ranks(members):
+        fit(
+            state,
+            epochs=config.schedule.epochs,
+            train_one=train_one,
+            scores=scores,
+            ema_eval=optim.model_ema_eval,
+            saver=saver,
+            save_freq=run_config.save_freq,
+            logger=logger,
+            record=keep_numbers,
+            constants={"n_parameters": num_parameters},
+        )
+    watchdog.stop()
+
+
+def describe(config: TrainConfig, preprocess: Preprocess, train_images, effective_batch: int) -> dict:
+    """What a checkpoint tells of its run; engine/drift.py compares it when the run is resumed."""
+    from engine.drift import checksum_of_images, checksum_of_source
+
+    root = Path(__file__).parent
+    return {
+        "args": as_dict(config),
+        "class_names": choose_class_names(config.model.nb_classes, config.run.label_list, train_images.class_names),
+        "preprocess": preprocess.to_dict(),
+        "effective_batch": effective_batch,
+        "images": checksum_of_images(train_images.labels.tobytes(), train_images.relative_paths),
+        "code": checksum_of_source(root / room for room in ("models", "datasets", "engine")),
+    }
 
 
 def say_hello(config: TrainConfig, logger, mixer) -> None:
@@ -264,6 +313,7 @@ def build_optimizer(config: TrainConfig, model, lr: float):
         momentum=optim.momentum,
         betas=optim.opt_betas or (0.9, 0.999),
         eps=optim.opt_eps,
+        alpha=optim.opt_alpha,
         clip_grad=optim.clip_grad,
         decay_norm_and_bias=optim.decay_norm_and_bias,
     )

@@ -39,6 +39,11 @@ class ImageList:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def relative_paths(self) -> bytes:
+        """All of them, joined: what a checksum of the list is made of."""
+        return self._paths
+
     def path(self, index: int) -> str:
         """Where image `index` is; an absolute path of the list stays as it is."""
         start = self._ends[index - 1] if index else 0

@@ -1,7 +1,7 @@
 """From indices to batches on the device: worker processes decode and transform, the device normalises and mixes."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +36,12 @@ class _Loader:
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._idle: list[Workers] = []  # those of an epoch that was read to its end wait for the next
+        self.waiting_for: Callable[[], str] = str  # which image does not come; for a message
 
     def _load(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
         """Paddle's DataLoader, in a thread of this process, copies batches to the device ahead of their use."""
-        stream = _Stream(self._read(epoch, batches))
-        on_device = iter(paddle.io.DataLoader(stream, batch_size=None, collate_fn=_as_it_is))
+        source = _Stream(self._read(epoch, batches))
+        on_device = iter(paddle.io.DataLoader(source, batch_size=None, collate_fn=_as_it_is))
         scale, shift = map(paddle.to_tensor, self._preprocess.scale_and_shift())
         try:
             for error, rows, labels, indices in on_device:
@@ -49,7 +50,7 @@ class _Loader:
                 images = normalize_on_device(rows, scale, shift) if rows.dtype == paddle.uint8 else rows
                 yield Batch(images, labels, np.frombuffer(indices, dtype=np.int64))
         except BaseException:  # also the caller's leaving early: Paddle's thread would wait for ever to be read
-            stream.is_stopped = True
+            source.is_stopped = True
             for _ in on_device:
                 pass
             raise
@@ -75,7 +76,11 @@ class _Loader:
                 yield task, rows[: len(task.indices)], fill(rows, self._samples, task)
             return
         workers = self._idle.pop() if self._idle else Workers(self._samples, self._batch_size, self._num_workers)
-        yield from workers.fill(tasks)
+        self.waiting_for = workers.awaited_image
+        try:
+            yield from workers.fill(tasks)
+        finally:
+            self.waiting_for = str
         self._idle.append(workers)
 
     def _explained(self, failure: Failure, task: Task) -> DataError:

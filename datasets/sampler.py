@@ -59,6 +59,7 @@ class EvalSampler:
         self.batch_size = batch_size
         self.rank = rank
         self.world = world
+        self.num_common_batches = -(-num_samples // batch_size) // world  # that every rank has at least
 
     def batches(self) -> Iterator[np.ndarray]:
         """Sample indices of each batch, [at most batch_size] int64."""

@@ -1,7 +1,7 @@
 """What a worker does: image files to the rows of a batch, in numpy and Pillow alone."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -76,9 +76,12 @@ class Failure(NamedTuple):
     error: DataError
 
 
-def fill(rows: np.ndarray, samples: Samples, task: Task) -> Failure | None:
-    """Make the images of `task` in the first of `rows`; stops at the first that fails."""
+def fill(
+    rows: np.ndarray, samples: Samples, task: Task, begin: Callable[[int], None] = lambda row: None
+) -> Failure | None:
+    """Make the images of `task` in the first of `rows`; stops at the first that fails. `begin` hears of each before."""
     for row, (index, path) in enumerate(zip(task.indices.tolist(), task.paths, strict=True)):
+        begin(row)
         try:
             rows[row] = samples.make(path, task.epoch, index)
         except BadImage as error:

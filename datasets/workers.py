@@ -2,7 +2,9 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -30,16 +32,21 @@ class Workers:
         size = batch_size * int(np.prod(samples.shape)) * np.dtype(samples.dtype).itemsize
         self._pipes: list[Connection] = []
         self._processes = []
+        self._rows_begun = context.RawArray("i", num_workers)  # by each worker, of its task: where it hangs or dies
+        self._awaited: tuple[int, Task] | None = None  # (worker, task)
         memory = [context.RawArray("B", size) for _ in range(num_workers * SLOTS_PER_WORKER)]
         for i in range(num_workers):
             here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, samples, memory[i::num_workers]), daemon=True)
+            arguments = (there, samples, memory[i::num_workers], self._rows_begun, i)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             there.close()  # now held by the worker alone, so that its death ends the pipe
             self._pipes.append(here)
             self._processes.append(process)
         self._rows = [_as_rows(block, samples) for block in memory]  # row s belongs to worker s % num_workers
-        Finalize(self, _close, args=(self._pipes,), exitpriority=1)  # before multiprocessing waits for its children
+        Finalize(
+            self, _close, args=(self._pipes, self._processes), exitpriority=1
+        )  # before multiprocessing waits for its children
 
     def fill(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, np.ndarray, Failure | None]]:
         """(task, rows, failure) in the order of `tasks`. The rows are reused: copy them before taking the next."""
@@ -63,31 +70,58 @@ class Workers:
 
     def _receive(self, slot: int, task: Task) -> Failure | None:
         worker = slot % len(self._pipes)
+        self._awaited = worker, task
         try:
             return self._pipes[worker].recv()
         except (EOFError, ConnectionError):
             self._processes[worker].join(timeout=5)
             raise DataError(
-                f"a worker process died (exit code {self._processes[worker].exitcode}; -9 is often lack of memory) on "
-                f"its way from {task.paths[0]} to {task.paths[-1]}; fewer --num_workers need less memory"
+                f"a worker process died (exit code {self._processes[worker].exitcode}; -9 is often lack of memory) at "
+                f"{self.awaited_image()}; fewer --num_workers need less memory"
             ) from None
+        finally:
+            self._awaited = None
+
+    def awaited_image(self) -> str:
+        """The image that the awaited worker is at, for a message; may be asked from another thread."""
+        match self._awaited:
+            case None:
+                return ""
+            case (worker, task):
+                row = min(self._rows_begun[worker], len(task.paths) - 1)
+                return f"{task.paths[row]} (image {task.indices[row]}, process {self._processes[worker].pid})"
 
 
-def _serve(pipe: Connection, samples: Samples, memory: list) -> None:
+def _serve(pipe: Connection, samples: Samples, memory: list, rows_begun, worker: int) -> None:
     # Ctrl-C and batch systems signal every process of a job, but only the main one decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def begin(row: int) -> None:
+        rows_begun[worker] = row
+
     slots = [_as_rows(block, samples) for block in memory]
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             number, task = pipe.recv()
-            pipe.send(fill(slots[number], samples, task))
+            pipe.send(fill(slots[number], samples, task, begin))
+            begin(0)
+
+
+def _end_with_parent() -> None:
+    """A worker that hangs in a read does not see its pipe close."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _as_rows(block, samples: Samples) -> np.ndarray:
     return np.frombuffer(block, dtype=samples.dtype).reshape(-1, *samples.shape)
 
 
-def _close(pipes: list[Connection]) -> None:
+def _close(pipes: list[Connection], processes: list) -> None:
     for pipe in pipes:
         pipe.close()
+    for process in processes:  # one may hang, and has nothing to lose
+        process.kill()

@@ -49,11 +49,11 @@ class Weights(NamedTuple):
 # --- Writing --------------------------------------------------------------------------------------------------------
 
 
-def write_checkpoint(path: str | Path, tensors: Arrays, meta: dict) -> None:
+def write_checkpoint(path: str | Path, tensors: Arrays, meta: dict, *, keep_old_as: str | Path | None = None) -> None:
     """Write a temporary file beside it, fsync, rename, fsync the folder: a kill at any point leaves `path` whole.
 
-    `meta` is anything JSON can hold; find_latest needs its next_epoch and next_step. Raises DiskError, with the
-    temporary file removed and an older `path` untouched.
+    `meta` is anything JSON can hold; find_latest needs its next_epoch and next_step. An older `path` gets the name
+    `keep_old_as` if that is given. Raises DiskError, with the temporary file removed and an older `path` untouched.
     """
     path = Path(path)
     header, *data = encode(tensors, {"sha256": UNKNOWN, "meta": json.dumps(meta, allow_nan=False)})
@@ -64,6 +64,8 @@ def write_checkpoint(path: str | Path, tensors: Arrays, meta: dict) -> None:
             file.writelines([header, *data])
             file.flush()
             os.fsync(file.fileno())
+        if keep_old_as:
+            _give_second_name(path, Path(keep_old_as))
         os.replace(temporary, path)
         _fsync_folder(path.parent)
     except OSError as error:
@@ -72,6 +74,15 @@ def write_checkpoint(path: str | Path, tensors: Arrays, meta: dict) -> None:
         raise DiskError(
             f"cannot write {path}: {error.strerror or error}; an older file of that name is untouched, free some space"
         ) from error
+
+
+def _give_second_name(path: Path, name: Path) -> None:
+    """Let `name` be the file that `path` is now; never is there a moment without `path`."""
+    link = name.with_name(name.name + ".tmp")
+    with suppress(OSError):  # no older file, or a file system without links: then only the new file is kept
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        os.replace(link, name)
 
 
 def remove_leftovers(output_dir: str | Path) -> list[Path]:

@@ -5,8 +5,11 @@ functions below return what they are given.
 """
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +17,9 @@ import paddle
 from paddle import distributed as dist
 from paddle import nn
 
-from .errors import DiskError, MissingDependencyError
+from .errors import CheckpointError, DiskError, LostRankError, MissingDependencyError
+
+POLL_SECONDS = 5.0  # gloo gives up a silent rank after 30 s, and Paddle has no knob for it
 
 
 class Ranks(NamedTuple):
@@ -55,6 +60,62 @@ def init_ranks() -> Ranks:
         os.environ.setdefault("PADDLE_DISTRI_BACKEND", "gloo")
     dist.init_parallel_env()
     return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def meet() -> list[tuple[str, int]]:
+    """(machine, process) of every rank: who they were is good to know when one is gone."""
+    return gather_objects((socket.gethostname(), os.getpid()))
+
+
+@contextmanager
+def naming_lost_ranks(members: list[tuple[str, int]]) -> Iterator[None]:
+    """Within it an error of the library that talks to the `members` becomes a LostRankError that says who is gone."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError, SystemError) as error:
+        if len(members) == 1 or not any(word in str(error) for word in ("gloo", "NCCL", "TCP", "peer", "socket")):
+            raise
+        time.sleep(1)  # whoever was just killed is still being taken apart
+        what = str(error).strip().splitlines()[-1][:300]
+        raise LostRankError(f"rank {dist.get_rank()} lost the others: {who_is_gone(members)}\n({what})") from error
+
+
+def who_is_gone(members: list[tuple[str, int]]) -> str:
+    """What this machine can see of the processes of `meet`, in words, when the conversation broke off."""
+    gone = [rank for rank, (host, pid) in enumerate(members) if host == socket.gethostname() and not _is_alive(pid)]
+    if gone:
+        return " and ".join(f"rank {rank} (process {members[rank][1]})" for rank in gone) + " died"
+    if all(host == socket.gethostname() for host, _ in members):
+        return "all ranks live: one of them hangs, or has just failed (its log says how)"
+    return "no rank of this machine is gone: look at the logs of the other machines, or at the network"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"  # a zombie is dead, though it has a number
+    except FileNotFoundError:
+        return not os.path.isdir("/proc/self")  # a system without /proc does not tell
+
+
+def check_same_place(place: tuple[int, int]) -> None:
+    """All ranks must go on from the same (epoch, step); CheckpointError if they read different files."""
+    places = gather_objects(place)
+    if len(set(places)) > 1:
+        raise CheckpointError(
+            f"the ranks found checkpoints of different places (epoch, step): {places}; "
+            "--output_dir must be a folder that all machines share"
+        )
+
+
+def synchronize_batch_norm(model: nn.Layer) -> nn.Layer:
+    """The model with batch norms whose statistics in training are those of the batches of all ranks together.
+
+    Names and shapes stay. MissingDependencyError on a CPU, where Paddle has no such operation.
+    """
+    if not paddle.get_device().startswith("gpu"):
+        raise MissingDependencyError("--sync_bn needs GPUs: Paddle has no SyncBatchNorm for a CPU; leave it out")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def wrap_model(model: nn.Layer, ranks: Ranks) -> nn.Layer:
@@ -127,14 +188,27 @@ def barrier() -> None:
         dist.barrier()
 
 
+def wait_for_first_rank(work: Future | None) -> DiskError | None:
+    """All ranks wait until rank 0's `work` (None on the others) is done, and leave together with what came of it.
+
+    They keep talking meanwhile: on CPUs a rank that is silent for 30 s is given up by the others. Whatever `work`
+    raises but a DiskError is raised on rank 0.
+    """
+    is_running = True
+    while is_running:
+        is_running = any_rank(work is not None and not wait([work], POLL_SECONDS).done)
+    error = work.exception() if work else None
+    if error and not isinstance(error, DiskError):
+        raise error
+    if any_rank(error is not None):
+        return error or DiskError("rank 0 could not write a file; its message says which and why")
+    return None
+
+
 def on_first_rank(work: Callable[[], None]) -> None:
     """Rank 0 does the work, mostly writing a file, and all ranks leave together: if it failed, with a DiskError."""
-    error = None
-    if world_size() == 1 or dist.get_rank() == 0:
-        try:
-            work()
-        except DiskError as failure:
-            error = failure
-    has_failed = any_rank(error is not None)  # the others wait here
-    if has_failed:
-        raise error or DiskError("rank 0 could not write a file; its message says which and why")
+    is_first = world_size() == 1 or dist.get_rank() == 0
+    with ThreadPoolExecutor(1) as thread:
+        error = wait_for_first_rank(thread.submit(work) if is_first else None)
+    if error:
+        raise error

@@ -19,6 +19,12 @@ class NonFiniteLossError(EngineError):
     exit_code = 5
 
 
+class LostRankError(EngineError):
+    """The conversation between the ranks broke off."""
+
+    exit_code = 1
+
+
 class MissingDependencyError(EngineError):
     """A package or a device that was asked for is not on this machine."""
 

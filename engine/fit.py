@@ -4,11 +4,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from time import perf_counter
 
+from .errors import NonFiniteLossError, Preempted
 from .log import Logger
 from .metrics import Scores
+from .saver import BEST, BEST_EMA, LATEST, Saver
 from .state import TrainState
-
-LATEST, BEST, BEST_EMA = "checkpoint-latest.pd", "checkpoint-best.pd", "checkpoint-best-ema.pd"
 
 
 def fit(
@@ -18,7 +18,7 @@ def fit(
     train_one: Callable[[int], None],
     scores: Callable[[], Scores],
     ema_eval: bool,
-    save: Callable[[str], None] | None,
+    saver: Saver | None,
     save_freq: int,
     logger: Logger,
     record: Callable[[dict], None],
@@ -26,52 +26,67 @@ def fit(
 ) -> None:
     """Run the epochs that `state` still has before it.
 
-    `train_one` trains an epoch, `scores` evaluates the model as it is, `save` writes the state under a name. `record`
-    gets the numbers of every epoch, `constants` added.
+    `train_one` trains an epoch, `scores` evaluates the model as it is. `record` gets the numbers of every epoch,
+    `constants` added. When it returns, or raises Preempted, the last checkpoint is on the disk.
     """
     logger.forget_from(state.next_epoch)
     logger.line(f"Start training for {epochs} epochs")
     started = perf_counter()
-    for epoch in range(state.next_epoch, epochs):
-        train_one(epoch)
-        numbers = {"train_lr": state.lr_meter.mean, "train_loss": state.loss_meter.mean}
-        found = scores()
-        is_best = found.top1_percent > state.best_top1_percent
-        state.best_top1_percent = max(state.best_top1_percent, found.top1_percent)
-        numbers |= {"test_loss": found.loss, "test_acc1": found.top1_percent, "test_acc5": found.top5_percent}
-        numbers["best_acc1"] = state.best_top1_percent
-        logger.line(f"Accuracy of the network on the {found.num_samples} test images: {found.top1_percent:.1f}%")
-        logger.line(f"Max accuracy: {state.best_top1_percent:.2f}%")
-
-        is_best_ema = False
-        if ema_eval:
-            with state.ema.applied():
-                found = scores()
-            is_best_ema = found.top1_percent > state.best_top1_ema_percent
-            state.best_top1_ema_percent = max(state.best_top1_ema_percent, found.top1_percent)
-            numbers |= {"test_loss_ema": found.loss, "test_acc1_ema": found.top1_percent}
-            numbers |= {"test_acc5_ema": found.top5_percent, "best_acc1_ema": state.best_top1_ema_percent}
-            logger.line(f"Accuracy of the model EMA on {found.num_samples} test images: {found.top1_percent:.1f}%")
-            logger.line(f"Max accuracy of the model EMA: {state.best_top1_ema_percent:.2f}%")
-
-        record({**numbers, "epoch": epoch, **constants})
-        state.begin_epoch(epoch + 1)
-        if save:
-            save_epoch(save, epoch, epochs, save_freq, is_best=is_best, is_best_ema=is_best_ema)
+    try:
+        for epoch in range(state.next_epoch, epochs):
+            train_one(epoch)
+            names = [LATEST]  # the last to be written: a resume begins with it, and all the epoch leaves is there
+            if (epoch + 1) % save_freq == 0 or epoch + 1 == epochs:
+                names.insert(0, f"checkpoint-{epoch}.pd")
+            numbers = _judge(state, scores, ema_eval, names, logger, saver)
+            record({**numbers, "epoch": epoch, **constants})
+            state.begin_epoch(epoch + 1)
+            if saver:
+                saver.save(*names)
+        if saver:
+            saver.finish()
+    except (Preempted, NonFiniteLossError):  # raised by all ranks together
+        if saver:
+            saver.finish()
+        raise
     logger.line(f"Training time {timedelta(seconds=int(perf_counter() - started))}")
 
 
-def save_epoch(
-    save: Callable[[str], None], epoch: int, epochs: int, save_freq: int, *, is_best: bool, is_best_ema: bool
-) -> None:
-    """The latest last: a resume begins with it, so all that the epoch should leave is there when it is."""
-    if is_best:
-        save(BEST)
-    if is_best_ema:
-        save(BEST_EMA)
-    if (epoch + 1) % save_freq == 0 or epoch + 1 == epochs:
-        save(f"checkpoint-{epoch}.pd")
-    save(LATEST)
+def _judge(
+    state: TrainState, scores: Callable, ema_eval: bool, names: list[str], logger: Logger, saver: Saver | None
+) -> dict:
+    """The numbers of the epoch; names of the best are put before the others.
+
+    A signal in the meantime saves the state as it is after the last step: the next run evaluates again. So nothing
+    is changed before both evaluations are done.
+    """
+    try:
+        found = scores()
+        found_ema = None
+        if ema_eval:
+            with state.ema.applied():
+                found_ema = scores()
+    except Preempted:
+        if saver:
+            saver.save(LATEST)
+        raise
+    numbers = {"train_lr": state.lr_meter.mean, "train_loss": state.loss_meter.mean}
+    if found.top1_percent > state.best_top1_percent:
+        state.best_top1_percent = found.top1_percent
+        names.insert(0, BEST)
+    numbers |= {"test_loss": found.loss, "test_acc1": found.top1_percent, "test_acc5": found.top5_percent}
+    numbers["best_acc1"] = state.best_top1_percent
+    logger.line(f"Accuracy of the network on the {found.num_samples} test images: {found.top1_percent:.1f}%")
+    logger.line(f"Max accuracy: {state.best_top1_percent:.2f}%")
+    if found_ema:
+        if found_ema.top1_percent > state.best_top1_ema_percent:
+            state.best_top1_ema_percent = found_ema.top1_percent
+            names.insert(0, BEST_EMA)
+        numbers |= {"test_loss_ema": found_ema.loss, "test_acc1_ema": found_ema.top1_percent}
+        numbers |= {"test_acc5_ema": found_ema.top5_percent, "best_acc1_ema": state.best_top1_ema_percent}
+        logger.line(f"Accuracy of the model EMA on {found_ema.num_samples} test images: {found_ema.top1_percent:.1f}%")
+        logger.line(f"Max accuracy of the model EMA: {state.best_top1_ema_percent:.2f}%")
+    return numbers
 
 
 def log_to_wandb(entity: str | None, project: str | None, config: dict) -> Callable[[dict], None]:

@@ -2,6 +2,9 @@
 
 import os
 import signal
+from collections.abc import Callable, Iterable, Iterator
+
+from .errors import Preempted
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")  # not every system has all of them
 
@@ -22,6 +25,16 @@ class Preemption:
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), self._request)
         return self
+
+    def interrupting(self, batches: Iterable, num_common: int, any_rank: Callable[[bool], bool]) -> Iterator:
+        """The same batches, until a rank is asked to stop: then Preempted, on all ranks before the same batch.
+
+        `num_common` is the number of batches that every rank has at least.
+        """
+        for number, batch in enumerate(batches):
+            if number < num_common and any_rank(self.requested):
+                raise Preempted("stopped by a signal during evaluation; it is done again with --resume auto")
+            yield batch
 
     def _request(self, number: int, _: object) -> None:
         if os.getpid() != self._process:  # a forked reader of images: it ends when its parent says so, by SIGTERM

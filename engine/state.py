@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -12,16 +13,25 @@ from paddle.optimizer import Optimizer
 
 from .checkpoint import read_checkpoint, set_weights, write_checkpoint
 from .distributed import world_size
+from .drift import check_drift
 from .ema import Ema
 from .errors import CheckpointError
 from .log import Meter
 from .optim import optimizer_arrays, set_optimizer_arrays
 
 
+class Snapshot(NamedTuple):
+    """What `write_checkpoint` takes."""
+
+    tensors: dict[str, np.ndarray]
+    meta: dict
+
+
 class TrainState:
     """The objects in training and the numbers beside them.
 
-    `info` is what the run wants kept with the weights (flags, class names, hash of the config): plain JSON values.
+    `info` is what the run wants kept with the weights (flags, class names, checksums): plain JSON values. On restore
+    drift.py compares it with the file's.
     There is no random state: every draw is a function of (seed, epoch, step, rank), so one file serves all ranks.
     """
 
@@ -43,6 +53,7 @@ class TrainState:
         self.next_step = 0  # of next_epoch: a step is one update of the weights
         self.best_top1_percent = 0.0
         self.best_top1_ema_percent = 0.0
+        self.num_skipped = 0  # steps left out because a number was not finite
         self.lr_meter = Meter()  # of the steps done in next_epoch
         self.loss_meter = Meter()
 
@@ -51,8 +62,8 @@ class TrainState:
         self.next_epoch, self.next_step = epoch, 0
         self.lr_meter, self.loss_meter = Meter(), Meter()
 
-    def save(self, path: str | Path) -> None:
-        """Write one file (DiskError if it cannot be written); rank 0 does it for all."""
+    def snapshot(self) -> Snapshot:
+        """A copy of everything as it is now, for `write_checkpoint`: training may go on while it is written."""
         sections = {
             "model": {name: tensor.numpy() for name, tensor in self.model.state_dict().items()},
             "model_ema": self.ema.arrays() if self.ema else {},
@@ -65,13 +76,18 @@ class TrainState:
             "epoch": self.next_epoch - (self.next_step == 0),  # the last one begun, as the predecessor counts
             "best_top1_percent": self.best_top1_percent,
             "best_top1_ema_percent": self.best_top1_ema_percent,
+            "num_skipped": self.num_skipped,
             "lr_meter": self.lr_meter.to_dict(),
             "loss_meter": self.loss_meter.to_dict(),
             "scaler": {key: np.asarray(value).tolist() for key, value in self.scaler.state_dict().items()},
             "environment": environment(),
             "info": self.info,
         }
-        write_checkpoint(path, tensors, meta)
+        return Snapshot(tensors, meta)
+
+    def save(self, path: str | Path) -> None:
+        """Write one file and wait for it; DiskError if it cannot be written."""
+        write_checkpoint(path, *self.snapshot())
 
     def restore(self, path: str | Path, log: Callable[[str], None] = print) -> None:
         """Continue from a file of `save`; CheckpointError if it does not fit, before anything is changed but the model.
@@ -83,8 +99,10 @@ class TrainState:
         try:
             lr_meter, loss_meter = Meter.from_dict(meta["lr_meter"]), Meter.from_dict(meta["loss_meter"])
             numbers = {name: meta[name] for name in PLAIN_NUMBERS}
+            numbers["num_skipped"] = meta.get("num_skipped", 0)
         except KeyError as error:
             raise CheckpointError(f"{path} lacks the entry {error}: not a state of training of this version") from error
+        check_drift(meta["info"], self.info, is_inside_epoch=meta["next_step"] > 0, source=path, log=log)
         set_weights(self.model, checkpoint.section("model"), source=path)
         set_optimizer_arrays(self.optimizer, self.model, checkpoint.section("optimizer"), source=path)
         if self.ema and (average := checkpoint.section("model_ema")):

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 import paddle
 from paddle import nn
 
 from .amp import FLOAT32, Precision
-from .distributed import Ranks, gather_objects, gather_rows, no_sync
+from .distributed import Ranks, gather_rows, no_sync
 from .errors import NonFiniteLossError, Preempted
 from .log import Logger, Pace
 from .losses import Loss
+from .nonfinite import Guard, Step, complain, weights_are_finite
 from .preemption import Preemption
 from .schedule import LearningRate
 from .state import TrainState
@@ -39,6 +39,7 @@ def train_epoch(
     look_every: int | None = None,
     save: Callable[[], None] | None = None,
     save_steps: int | None = None,
+    skip_nonfinite: int = 0,
     preemption: Preemption | None = None,
 ) -> None:
     """Train from `state.next_step` to the end of the epoch; the means of the epoch are then in the state's meters.
@@ -47,18 +48,21 @@ def train_epoch(
     `accum_iter` for each step: images, labels (int64 [b] or float32 [b, C]), indices. `path_of` names an image by its
     index. `save` writes a checkpoint (the function sees to it that rank 0 does), every `save_steps` steps and when a
     signal came. Every `look_every` steps the losses are fetched from the device and the ranks compare notes: looking
-    costs nothing on a CPU (default 1) and waits for the device on a GPU (default `log_every`).
+    costs nothing on a CPU (default 1) and waits for the device on a GPU (default `log_every`). Up to `skip_nonfinite`
+    steps of the run are left out where loss or gradient are not finite.
 
     Raises NonFiniteLossError and Preempted, each on all ranks at the same step.
     """
     epoch = state.next_epoch
     look_every = look_every or (1 if paddle.get_device() == "cpu" else log_every)
     pace = Pace(logger, f"Epoch: [{epoch}]", steps_per_epoch, log_every=log_every, first_step=state.next_step)
+    guard = Guard(state, skip_nonfinite, logger=logger, path_of=path_of)
     unseen: list[Step] = []
     network.train()
     for step, micro_batches in enumerate(pace.timed(_groups(batches, accum_iter)), start=state.next_step):
         lr = learning_rate(epoch, step, steps_per_epoch)
         state.optimizer.set_lr(lr)
+        guard.before_step()
         loss = paddle.zeros([])
         for micro, batch in enumerate(micro_batches):
             paddle.seed(step_seed(seed, epoch, step * accum_iter + micro, ranks.rank))
@@ -67,13 +71,15 @@ def train_epoch(
                     part = loss_fn(network(batch.images), batch.labels) / accum_iter
                 state.scaler.scale(part).backward()
             loss += part.detach()
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
+        done = Step(step, lr, loss, [batch.indices for batch in micro_batches])
+        if guard.allows(done):
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            if state.ema:
+                state.ema.update()
+            unseen.append(done)
         state.optimizer.clear_grad()
-        if state.ema:
-            state.ema.update()
         state.next_step = step + 1
-        unseen.append(Step(step, lr, loss, [batch.indices for batch in micro_batches]))
 
         is_save_step = bool(save and save_steps and state.next_step % save_steps == 0)
         if pace.is_due or is_save_step or state.next_step % look_every == 0:
@@ -86,15 +92,6 @@ def train_epoch(
     assert state.next_step == steps_per_epoch, f"{state.next_step} steps in an epoch of {steps_per_epoch}"
     pace.finish()
     logger.line(f"Averaged stats: lr: {state.lr_meter.mean:.6f}  loss: {state.loss_meter}")
-
-
-class Step(NamedTuple):
-    """A finished step whose loss is still on the device."""
-
-    step: int
-    lr: float
-    loss: paddle.Tensor
-    indices: list[np.ndarray]
 
 
 def step_seed(seed: int, epoch: int, iteration: int, rank: int) -> int:
@@ -114,42 +111,17 @@ def look(state: TrainState, unseen: list[Step], path_of: Callable[[int], str], p
     One message between the ranks carries the losses, the state of the weights and the signals, so all ranks take the
     same decision at the same step. The meters hold means over the ranks.
     """
-    losses = paddle.stack([step.loss for step in unseen]).numpy().astype(np.float64)
+    losses = paddle.stack([step.loss for step in unseen]).numpy().astype(np.float64) if unseen else np.zeros(0)
     is_broken = not weights_are_finite(state.model)
     notes = gather_rows(np.array([*losses, is_broken, preemption is not None and preemption.requested]))
     losses, is_broken, is_stopped = notes[:, :-2], notes[:, -2], notes[:, -1]  # [world, n], [world], [world]
     if not np.isfinite(losses).all() or is_broken.any():
-        raise NonFiniteLossError(_complaint(state.next_epoch, unseen, losses, path_of))
+        raise NonFiniteLossError(complain(state.next_epoch, unseen, losses, path_of))
     for step, loss in zip(unseen, losses.mean(axis=0), strict=True):
         state.lr_meter.add(step.lr)
         state.loss_meter.add(float(loss))
     unseen.clear()
     return bool(is_stopped.any())
-
-
-@paddle.no_grad()
-def weights_are_finite(model: nn.Layer) -> bool:
-    """The loss alone does not tell: Paddle's relu makes 0 of NaN, so a network of NaN can have a finite loss."""
-    return bool(paddle.stack([tensor.sum() for tensor in model.state_dict().values()]).isfinite().all().item())
-
-
-def _complaint(epoch: int, unseen: list[Step], losses: np.ndarray, path_of: Callable[[int], str]) -> str:
-    """Names the first bad step and the images that its bad ranks had; every rank takes part and says the same."""
-    bad_steps = np.flatnonzero(~np.isfinite(losses).all(axis=0))
-    which = int(bad_steps[0]) if len(bad_steps) else -1
-    step = unseen[which]
-    every_name = gather_objects([path_of(int(index)) for indices in step.indices for index in indices])
-    bad_ranks = np.flatnonzero(~np.isfinite(losses[:, which])).tolist()
-    if bad_ranks:
-        what = f"the loss is {losses[bad_ranks[0], which]} on rank {bad_ranks[0]}"
-    else:
-        what = "the weights are no longer finite, though the loss is,"
-    names = [name for rank in bad_ranks or range(len(every_name)) for name in every_name[rank]]
-    return (
-        f"{what} in epoch {epoch}, step {step.step}, learning rate {step.lr:g}; nothing was saved since, the last "
-        f"checkpoint is good.\nTry a smaller --lr, a longer --warmup_epochs, --clip_grad 1 or no --use_amp; "
-        f"or look at the images of that step:\n{', '.join(names[:8])}{f' and {len(names) - 8} more' * (len(names) > 8)}"
-    )
 
 
 def _farewell(epoch: int, next_step: int, *, is_saved: bool) -> str:

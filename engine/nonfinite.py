@@ -1,0 +1,112 @@
+"""Numbers that are not finite: found on all ranks together, skipped within a budget, named, and never saved."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from .distributed import gather_objects, gather_rows
+from .log import Logger
+from .state import TrainState
+
+SHOWN_IMAGES = 8
+
+
+class Step(NamedTuple):
+    """A finished step whose loss is still on the device."""
+
+    step: int
+    lr: float
+    loss: paddle.Tensor
+    indices: list[np.ndarray]  # of each micro-batch
+
+
+@paddle.no_grad()
+def weights_are_finite(model: nn.Layer) -> bool:
+    """The loss alone does not tell: Paddle's relu makes 0 of NaN, so a network of NaN can have a finite loss."""
+    return _are_finite(model.state_dict().values())
+
+
+def _are_finite(tensors) -> bool:
+    return bool(paddle.stack([tensor.sum() for tensor in tensors]).isfinite().all().item())
+
+
+class Guard:
+    """Leaves out up to `budget` steps of a run whose loss or gradient is not finite; what they counted is undone.
+
+    With a budget of 0 it costs nothing. Otherwise every step waits for the device and for one message between ranks.
+    """
+
+    def __init__(
+        self, state: TrainState, budget: int = 0, *, logger: Logger | None = None, path_of: Callable[[int], str] = str
+    ):
+        self._state, self._budget, self._logger, self._path_of = state, budget, logger, path_of
+        self._statistics = [tensor for tensor in state.model.state_dict().values() if tensor.stop_gradient]
+        self._before: list[paddle.Tensor] = []
+
+    @property
+    def _is_on(self) -> bool:
+        return self._state.num_skipped < self._budget
+
+    @paddle.no_grad()
+    def before_step(self) -> None:
+        """Remember the batch-norm statistics, which the forward pass changes."""
+        if self._is_on:
+            self._before = [tensor.clone() for tensor in self._statistics]
+
+    @paddle.no_grad()
+    def allows(self, step: Step) -> bool:
+        """Whether the weights may take the step, the same on all ranks. When the budget is spent, all steps may."""
+        if not self._is_on:
+            return True
+        gradients = [p.grad for p in self._state.model.parameters() if p.grad is not None]
+        # With float16 an overflow of the scaled gradient is normal: the scaler leaves the step out and halves itself.
+        is_bad = not (self._state.scaler.is_enable() or _are_finite(gradients))
+        notes = gather_rows(np.array([step.loss.item(), is_bad]))
+        bad_ranks = np.flatnonzero(~np.isfinite(notes[:, 0]))
+        if not (len(bad_ranks) or notes[:, 1].any()):
+            return True
+        for tensor, before in zip(self._statistics, self._before, strict=True):
+            tensor.set_value(before)
+        self._state.num_skipped += 1
+        what = "the gradient is not finite"
+        if len(bad_ranks):
+            what = f"the loss is {notes[bad_ranks[0], 0]} on rank {bad_ranks[0]}"
+        names = name_images(step, bad_ranks.tolist(), self._path_of)
+        if self._logger:
+            self._logger.line(
+                f"step {step.step} of epoch {self._state.next_epoch} is left out ({self._state.num_skipped} of "
+                f"{self._budget} allowed): {what}; its images: {names}"
+            )
+        return False
+
+
+def complain(epoch: int, unseen: list[Step], losses: np.ndarray, path_of: Callable[[int], str]) -> str:
+    """Name the first bad step and the images that its bad ranks had; every rank takes part and says the same.
+
+    `losses` [world, len(unseen)] are those of all ranks.
+    """
+    bad_steps = np.flatnonzero(~np.isfinite(losses).all(axis=0))
+    which = int(bad_steps[0]) if len(bad_steps) else -1
+    step = unseen[which]
+    bad_ranks = np.flatnonzero(~np.isfinite(losses[:, which])).tolist()
+    if bad_ranks:
+        what = f"the loss is {losses[bad_ranks[0], which]} on rank {bad_ranks[0]}"
+    else:
+        what = "the weights are no longer finite, though the loss is,"
+    return (
+        f"{what} in epoch {epoch}, step {step.step}, learning rate {step.lr:g}; nothing was saved since, the last "
+        f"checkpoint is good.\nTry a smaller --lr, a longer --warmup_epochs, --clip_grad 1 or no --use_amp; or allow "
+        f"some steps to be left out with --skip_nonfinite;\nor look at the images of that step:\n"
+        f"{name_images(step, bad_ranks, path_of)}"
+    )
+
+
+def name_images(step: Step, ranks: list[int], path_of: Callable[[int], str]) -> str:
+    """The images that `ranks` (if there are none, all) had in a step; every rank takes part."""
+    of_ranks = gather_objects([path_of(int(index)) for indices in step.indices for index in indices])
+    names = [name for rank in ranks or range(len(of_ranks)) for name in of_ranks[rank]]
+    more = len(names) - SHOWN_IMAGES
+    return ", ".join(names[:SHOWN_IMAGES]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,183 @@
+"""Keeps a training running on one machine: `python -m engine.supervise -- python main.py --output_dir DIR ...`.
+
+It starts the command (main.py, or Paddle's launcher with it) with `--resume auto`, and again when it ends by a fault,
+waiting longer each time. It stops when the run is finished, when the fault would only come again, when two
+restarts in a row made no progress, and when it is told to: SIGTERM, SIGINT and SIGUSR1 let the run save and leave.
+"""
+
+import argparse
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from .run_state import read_run_state
+
+# The same command would end in the same way: wrong flags, data, checkpoint, numbers, missing packages.
+FINAL = {2, 3, 4, 5, 6, 7}
+PREEMPTED = 75
+MAX_WITHOUT_PROGRESS = 2
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m engine.supervise", description=__doc__.splitlines()[0])
+    parser.add_argument("--max_restarts", type=int, default=100, help="restarts in all (default: %(default)s)")
+    parser.add_argument("--backoff", type=float, default=1.0, help="seconds before the first restart, then doubled")
+    parser.add_argument("--max_backoff", type=float, default=60.0, help="most seconds before a restart")
+    parser.add_argument("--grace", type=float, default=120.0, help="seconds the run may take to save when told to stop")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command with its --output_dir")
+    options = parser.parse_args(argv)
+    command = options.command[options.command[:1] == ["--"] :]
+    output_dir = _value(command, "--output_dir")
+    if not output_dir:
+        parser.error("the command needs --output_dir: without checkpoints a restart would begin from nothing")
+    if not _value(command, "--resume"):
+        command = [*command, "--resume", "auto"]
+    return Supervisor(command, Path(output_dir), options).run()
+
+
+def _value(command: list[str], flag: str) -> str:
+    """The value of a flag, written `--flag value` or `--flag=value`, with hyphens or underscores."""
+    for word, following in zip(command, [*command[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name.replace("-", "_") == flag.replace("-", "_"):
+            return value if equals else following
+    return ""
+
+
+class Supervisor:
+    """One command, started again and again."""
+
+    def __init__(self, command: list[str], output_dir: Path, options: argparse.Namespace):
+        self._command, self._output_dir, self._options = command, output_dir, options
+        self._child: subprocess.Popen | None = None
+        self._told_at: float | None = None  # when a signal asked to stop
+
+    def run(self) -> int:
+        """Exit code of the last attempt, the true one if run_state.json knows it."""
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans become our children, so that they can be found and ended
+        for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
+            signal.signal(getattr(signal, name), self._tell)
+        without_progress, wait, restarts = 0, self._options.backoff, 0
+        while True:
+            before = self._progress()
+            code, message = self._attempt()
+            if code == 0 or code in FINAL or self._told_at:
+                self._say(f"ended with {code} {message}".rstrip())
+                return code if code == 0 or code in FINAL else PREEMPTED
+            is_stuck = self._progress() <= before
+            without_progress = without_progress + 1 if is_stuck else 0
+            wait = min(2 * wait, self._options.max_backoff) if is_stuck else self._options.backoff
+            if restarts == self._options.max_restarts or without_progress > MAX_WITHOUT_PROGRESS:
+                why = f"{restarts} restarts" if without_progress <= MAX_WITHOUT_PROGRESS else "restarts bring nothing"
+                self._say(f"gives up after {why}: ended with {code} {message}".rstrip())
+                return code
+            restarts += 1
+            self._say(f"restart {restarts} in {wait:g} s, because the run ended with {code} {message}".rstrip())
+            self._sleep(wait)
+            if self._told_at:
+                return PREEMPTED
+
+    def _attempt(self) -> tuple[int, str]:
+        """Start the command and wait until nothing of it is left."""
+        before = read_run_state(self._output_dir).get("time")
+        supervisor = os.getpid()
+        environment = {**os.environ, "SUPERVISOR_PROCESS": str(supervisor)}
+        self._child = subprocess.Popen(self._command, env=environment, preexec_fn=_die_with_parent)
+        while self._child.poll() is None:
+            if self._told_at and time.monotonic() > self._told_at + self._options.grace:
+                self._say(f"the run did not stop within {self._options.grace:g} s and is killed")
+                break
+            time.sleep(0.1)
+        self._clear()
+        code = self._child.wait()
+        code = 128 - code if code < 0 else code
+        facts = read_run_state(self._output_dir)
+        if facts.get("time") != before and facts.get("exit_code") is not None:
+            return facts["exit_code"], facts["message"].splitlines()[0] if facts["message"] else ""
+        return code or 1, ""  # 0 without a finished run is no success
+
+    def _clear(self) -> None:
+        """End whatever the command has left behind: first by asking, as it may be saving."""
+        deadline = time.monotonic() + (self._options.grace if self._told_at else 10.0)
+        while left := descendants(os.getpid()):
+            for process in left:
+                if time.monotonic() > deadline:
+                    _send(process, signal.SIGKILL)
+            self._child.poll()
+            _reap(self._child.pid)
+            time.sleep(0.05)
+
+    def _progress(self) -> tuple[int, int]:
+        facts = read_run_state(self._output_dir)
+        return facts.get("next_epoch", 0), facts.get("next_step", 0)
+
+    def _tell(self, *_: object) -> None:
+        """Pass one SIGUSR1 to the ranks. Not to the launcher, which would give them 30 s and three signals."""
+        self._told_at = self._told_at or time.monotonic()
+        if self._child and self._child.poll() is None:
+            is_launcher = any("distributed.launch" in word for word in self._command)
+            for process in children(self._child.pid) if is_launcher else [self._child.pid]:
+                _send(process, signal.SIGUSR1)
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._told_at and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def _say(self, text: str) -> None:
+        print(f"supervisor: {text}", file=sys.stderr, flush=True)
+
+
+def children(process: int) -> list[int]:
+    """Processes that live and whose parent is `process`."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except (OSError, ValueError):  # gone meanwhile
+            continue
+        if int(parent) == process and state not in "ZX":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def descendants(process: int) -> list[int]:
+    """All living processes below `process`."""
+    found = children(process)
+    return found + [below for child in found for below in descendants(child)]
+
+
+def _send(process: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+def _reap(child: int) -> None:
+    """Let adopted orphans that have ended be gone; the exit code of `child` is Popen's to take."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state == "Z" and int(parent) == os.getpid() and int(stat.parent.name) != child:
+                os.waitpid(int(stat.parent.name), os.WNOHANG)
+        except (OSError, ValueError):
+            continue
+
+
+def _die_with_parent() -> None:
+    """In the child: should the supervisor be killed, the run is told to save and leave."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
