@@ -44,9 +44,8 @@ class Workers:
             self._pipes.append(here)
             self._processes.append(process)
         self._rows = [_as_rows(block, samples) for block in memory]  # row s belongs to worker s % num_workers
-        Finalize(
-            self, _close, args=(self._pipes, self._processes), exitpriority=1
-        )  # before multiprocessing waits for its children
+        # With a priority, so that it runs before multiprocessing waits for its children.
+        Finalize(self, _close, args=(self._pipes, self._processes), exitpriority=1)
 
     def fill(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, np.ndarray, Failure | None]]:
         """(task, rows, failure) in the order of `tasks`. The rows are reused: copy them before taking the next."""

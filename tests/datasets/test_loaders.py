@@ -157,7 +157,9 @@ def wait_until(condition, seconds=20):
 
 def test_killed_worker_is_an_error_that_names_its_images(images):
     loader = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), num_workers=1)
-    with pytest.raises(DataError, match=r"died \(exit code -9; .* at .*png \(image \d+, process \d+\); fewer --num_workers"):
+    with pytest.raises(
+        DataError, match=r"died \(exit code -9; .* at .*png \(image \d+, process \d+\); fewer --num_workers"
+    ):
         for _ in loader.batches():
             for worker in multiprocessing.active_children():
                 worker.kill()
