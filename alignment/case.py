@@ -37,8 +37,8 @@ class Tolerances:
 
     float64: float = 1e-10
     float32: float = 1e-5
-    gradient: float = 1e-8
-    step: float = 1e-7
+    gradient: float = 1e-7
+    step: float = 1e-6
     curve: float = 3.0  # times the distance of the reference from itself, see rungs/train.py
     amplification: float = 30.0  # how much the rounding of a listed op may grow on its way to the logits
 
@@ -67,14 +67,15 @@ class Case:
     def rules(self, layout: str = "torch") -> Rules:
         """Of the reference ("torch"), of the port's own files ("paddle"), or of a publisher that the case lists."""
         if layout == "torch":
-            rename = (*self.rename.items(), *BATCH_NORM)
-            return Rules(rename, tuple(self.transpose), COUNTERS | self.drop, prefix="module.")
+            rename = tuple(self.rename.items())
+            return Rules(rename, BATCH_NORM, tuple(self.transpose), COUNTERS | self.drop, prefix="module.")
         if layout == "paddle":
             return Rules()
         if layout not in self.layouts:
             raise CaseError(_unknown("layout", layout, ["torch", "paddle", *self.layouts]))
         rules = self.layouts[layout]
-        return Rules(tuple(rules.get("rename", {}).items()), tuple(rules.get("transpose", ())), rules.get("drop", {}))
+        rename, transpose = tuple(rules.get("rename", {}).items()), tuple(rules.get("transpose", ()))
+        return Rules(rename, transpose=transpose, drop=rules.get("drop", {}))
 
     @property
     def reference_spec(self) -> dict:

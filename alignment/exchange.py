@@ -48,8 +48,8 @@ class DropoutMasks:
     def __init__(self, seed: int):
         self.seed, self.step, self.call = seed, 0, 0
 
-    def start_step(self, step: int) -> None:
-        self.step, self.call = step, 0
+    def start_step(self, step: int, call: int = 0) -> None:
+        self.step, self.call = step, call
 
     def keeps(self, shape: tuple[int, ...], drop_rate: float) -> np.ndarray:
         """1.0 where the element stays, 0.0 where it is dropped."""

@@ -1,4 +1,4 @@
-"""The layer table: every pair of layers with its errors in the chain and alone, and the place of the first difference."""
+"""The layer table: every pair of layers with its errors in the chain and alone, and where the first difference is."""
 
 from dataclasses import asdict, dataclass, field
 
@@ -18,7 +18,7 @@ FLOORS = {"upsample": 2e-6, "selu": 1e-6, "elu": 1e-7, "celu": 1e-7, "softplus":
 
 @dataclass
 class Row:
-    """One layer of the port beside its twin. Errors are relative (compare.py); None where there was nothing to compare."""
+    """One layer of the port beside its twin. Errors are relative (compare.py), None where nothing was compared."""
 
     path: str
     kind: str
@@ -26,12 +26,14 @@ class Row:
     twin: str
     twin_place: str
     paired_by: str
-    tolerance: float
+    tolerance: float  # alone; `allowed` is that of the chain, which hands on what a listed op rounds
+    allowed: float = 0.0
     input_error: float | None = None
     output_error: float | None = None
     alone_error: float | None = None
     gradient_error: float | None = None  # alone, backward
     float32_error: float | None = None
+    is_wrong_alone: bool = False
     status: str = PASS
     note: str = ""
     hints: list[str] = field(default_factory=list)
@@ -43,60 +45,72 @@ class Row:
 class LayerTable:
     """Two traces of one forward (and backward) held against each other."""
 
-    def __init__(self, session: Session, ours: Trace, answer: dict, theirs: dict[str, np.ndarray]):
+    def __init__(
+        self, session: Session, ours: Trace, answer: dict, theirs: dict[str, np.ndarray], *, is_backward: bool
+    ):
         self.session, self.ours, self.nodes, self.theirs = session, ours, answer["nodes"], theirs
-        case = session.case
         self._logits = answer["logits"]
-        self.pairing: Pairing = pair(ours.nodes, ours.arrays, self.nodes, theirs, case.layers)
-        self.rows: list[Row] = []
-        tolerance = case.tolerances.float64
-        classes = session.inventory["classes"]
-        for index, twin, by in self.pairing.pairs:
-            node, other = ours.nodes[index], self.nodes[twin]
-            floor = FLOORS.get(kind(node), 0.0)
-            row = Row(
-                node["path"], node["class"], node["place"], f"{other['path']} {other['class']}",
-                other["place"] or classes.get(other["path"].split("#")[0], ""), by, max(floor, case.tolerances.float64),
-            )  # fmt: skip
-            row.input_error = _worst(self._differences(node["inputs"], other["inputs"]))
-            output = self._differences(node.get("outputs", []), other.get("outputs", []))
-            row.output_error = _worst(output)
-            row.note = next((difference.note for difference in output if difference.note), "")
-            tolerance = max(tolerance, floor * case.tolerances.amplification)
-            row.status = PASS if row.output_error is None or row.output_error <= tolerance else FAIL
-            self.rows.append(row)
-        self.chain_tolerance = tolerance  # at the logits
+        self.pairing: Pairing = pair(ours.nodes, ours.arrays, self.nodes, theirs, session.case.layers)
+        self.rows = [self._row(*found) for found in self.pairing.pairs]
+        for row, (index, twin, _) in zip(self.rows, self.pairing.pairs, strict=True):
+            self._run_alone(row, index, twin, is_backward)
+        self.chain_tolerance = self._judge_chain()
+
+    def _row(self, index: int, twin: int, by: str) -> Row:
+        node, other = self.ours.nodes[index], self.nodes[twin]
+        tolerance = max(FLOORS.get(kind(node), 0.0), self.session.case.tolerances.float64)
+        twin_name = f"{other['path']} {other['class']}"
+        row = Row(node["path"], node["class"], node["place"], twin_name, other["place"], by, tolerance)
+        outputs = self._differences(node.get("outputs", []), other.get("outputs", []))
+        row.input_error = _worst(self._differences(node["inputs"], other["inputs"]))
+        row.output_error = _worst(outputs)
+        row.note = next((difference.note for difference in outputs if difference.note), "")
+        return row
+
+    def _judge_chain(self) -> float:
+        """Fill `allowed` and `status`; returns what is allowed at the logits."""
+        tolerances = self.session.case.tolerances
+        allowed = tolerances.float64
+        for row in self.rows:
+            if tolerances.float64 < (row.alone_error or 0) <= row.tolerance:
+                allowed = max(allowed, row.alone_error * tolerances.amplification)
+            row.allowed = allowed
+            is_right = not row.is_wrong_alone and (row.output_error is None or row.output_error <= allowed)
+            row.status = PASS if is_right else FAIL
+        return allowed
 
     def _differences(self, ours: list[str], theirs: list[str]) -> list[Difference]:
         if len(ours) != len(theirs):
             return [Difference(np.inf, note=f"{len(ours)} tensors against {len(theirs)}")]
         return [compare(self.ours.arrays[a], self.theirs[b]) for a, b in zip(ours, theirs, strict=True)]
 
-    def run_each_alone(self, *, is_backward: bool) -> None:
-        """Feed every layer of the port what its twin was fed, so that one wrong layer does not hide the next."""
-        tolerances = self.session.case.tolerances
-        for row, (index, twin, _) in zip(self.rows, self.pairing.pairs, strict=True):
-            node, other, layer = self.ours.nodes[index], self.nodes[twin], self.ours.layers[index]
-            can_compare = node["is_isolable"] and other["is_isolable"] and len(node["inputs"]) == len(other["inputs"])
-            if not can_compare or not other.get("outputs"):
-                continue
-            inputs = [self.theirs[name] for name in other["inputs"]]
-            gradients = [self.theirs.get(f"g.{name}") for name in other["outputs"]]
-            has_gradients = is_backward and all(gradient is not None for gradient in gradients)
-            try:
-                masks = DropoutMasks(self.session.case.seed)
-                outputs, found = run_alone(layer, inputs, gradients if has_gradients else None, masks)
-            except Exception as error:  # an input of a shape that the wrong layer cannot take
-                row.status, row.note = FAIL, f"cannot take the reference's input: {str(error).splitlines()[0][:120]}"
-                continue
-            differences = [compare(o, self.theirs[name]) for o, name in zip(outputs, other["outputs"], strict=True)]
-            row.alone_error = _worst(differences)
-            if has_gradients:
-                row.gradient_error = _worst(self._alone_gradients(twin, found))
-            is_right = row.alone_error <= row.tolerance and (row.gradient_error or 0) <= tolerances.gradient
-            if not is_right:
-                row.status = FAIL
-                row.hints = hints_for(node, other, layer, inputs, outputs, [self.theirs[n] for n in other["outputs"]])
+    def _run_alone(self, row: Row, index: int, twin: int, is_backward: bool) -> None:
+        """Feed a layer of the port what its twin was fed, so that one wrong layer does not hide the next."""
+        node, other, layer = self.ours.nodes[index], self.nodes[twin], self.ours.layers[index]
+        can_compare = node["is_isolable"] and other["is_isolable"] and len(node["inputs"]) == len(other["inputs"])
+        if not can_compare or not other.get("outputs"):
+            return
+        inputs = [self.theirs[name] for name in other["inputs"]]
+        expected = [self.theirs[name] for name in other["outputs"]]
+        gradients = [self.theirs.get(f"g.{name}") for name in other["outputs"]]
+        has_gradients = is_backward and all(gradient is not None for gradient in gradients)
+        masks = DropoutMasks(self.session.case.seed)
+        masks.start_step(0, other["mask_call"])
+        try:
+            outputs, found = run_alone(layer, inputs, gradients if has_gradients else None, masks)
+        except Exception as error:  # an input or a gradient of a shape that the wrong layer cannot take
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            row.note = f"cannot take what the reference's takes: {lines[-1][:120] if lines else type(error).__name__}"
+            row.is_wrong_alone = True
+            row.hints = hints_for(node, other, layer, [], [], [])
+            return
+        row.alone_error = _worst([compare(a, b) for a, b in zip(outputs, expected, strict=True)])
+        if has_gradients:
+            row.gradient_error = _worst(self._alone_gradients(twin, found))
+        allowed = self.session.case.tolerances.gradient
+        row.is_wrong_alone = not (row.alone_error <= row.tolerance and (row.gradient_error or 0) <= allowed)
+        if row.is_wrong_alone:
+            row.hints = hints_for(node, other, layer, inputs, outputs, expected)
 
     def _alone_gradients(self, twin: int, found: dict[str, np.ndarray]) -> list[Difference]:
         start = f"i{twin}."
@@ -108,20 +122,19 @@ class LayerTable:
         ]
 
     def wrong_alone(self) -> list[Row]:
-        return [row for row in self.rows if row.status == FAIL and (row.alone_error is not None or row.note)
-                and not _is_only_downstream(row, self.session.case.tolerances.gradient)]  # fmt: skip
+        return [row for row in self.rows if row.is_wrong_alone]
 
     def first_difference(self) -> Check | None:
         """Where, in the order of execution, the values part; None if all outputs and the logits agree."""
         last_good = "the images"
         for row, (index, twin, _) in zip(self.rows, self.pairing.pairs, strict=True):
-            is_input_wrong = row.input_error is not None and row.input_error > self._tolerance_before(row)
-            if is_input_wrong:
+            if not row.is_wrong_alone and row.input_error is not None and row.input_error > row.allowed:
                 return self._in_code(row, index, twin, last_good)
             if row.status == FAIL:
                 detail = f"{row.kind} at {row.place}; reference: {row.twin} at {row.twin_place}"
                 detail += f"; {row.note}" if row.note else ""
-                return Check("first difference", FAIL, row.output_error, row.tolerance, detail, row.path, row.hints)
+                error = max(row.output_error or 0, row.alone_error or 0, row.gradient_error or 0)
+                return Check("first difference", FAIL, error, row.tolerance, detail, row.path, row.hints)
             last_good = row.path
         ours_logits, their_logits = self.ours.arrays[self.ours.logits], self.theirs[self._logits]
         logits = compare(ours_logits, their_logits)
@@ -130,9 +143,6 @@ class LayerTable:
             hints = hints_for(None, None, None, [], [ours_logits], [their_logits])
             return Check("first difference", FAIL, logits.relative, self.chain_tolerance, detail, "(logits)", hints)
         return None
-
-    def _tolerance_before(self, row: Row) -> float:
-        return max(self.chain_tolerance, row.tolerance)
 
     def _in_code(self, row: Row, index: int, twin: int, last_good: str) -> Check:
         """The layer got something else than its twin, though all layers before it agree."""
@@ -149,7 +159,7 @@ class LayerTable:
             None, None, None, [], [self.ours.arrays[name] for name in ours], [self.theirs[name] for name in theirs]
         )
         layer = extra[0]["path"] if extra else row.path
-        return Check("first difference", FAIL, row.input_error, self.chain_tolerance, where, layer, hints)
+        return Check("first difference", FAIL, row.input_error, row.allowed, where, layer, hints)
 
     def unpaired_with_weights(self) -> Check:
         """A layer without a twin is fine when it is the other side's function call, not when it has weights."""
@@ -173,9 +183,3 @@ class LayerTable:
 
 def _worst(differences: list[Difference]) -> float | None:
     return max((difference.relative for difference in differences), default=None)
-
-
-def _is_only_downstream(row: Row, gradient_tolerance: float) -> bool:
-    """Right alone, wrong in the chain: it was fed a wrong input."""
-    is_right_alone = row.alone_error is not None and row.alone_error <= row.tolerance
-    return is_right_alone and (row.gradient_error or 0) <= gradient_tolerance and "cannot take" not in row.note

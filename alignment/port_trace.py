@@ -48,8 +48,8 @@ class Trace:
 class Recorder:
     """Hooks on the leaves of a model; fills a Trace."""
 
-    def __init__(self, model: nn.Layer):
-        self.trace = Trace()
+    def __init__(self, model: nn.Layer, masks: DropoutMasks):
+        self.trace, self._masks = Trace(), masks
         self._alive, self._names, self._calls = [], {}, {}
         self._handles = []
         for path, layer in model.named_sublayers(include_self=True):
@@ -79,6 +79,7 @@ class Recorder:
                 "path": path if call == 1 else f"{path}#{call}",
                 "class": type(layer).__name__,
                 "place": call_place(),
+                    "mask_call": self._masks.call,
                 "settings": settings_of(layer),
                 "inputs": [self.value(tensor) for tensor in tensors],
                 "is_isolable": len(tensors) == len(args),
@@ -104,7 +105,7 @@ def record_trace(
 ) -> Trace:
     """One forward, and one backward when `loss_of` (logits -> loss) is given."""
     model.train() if is_training else model.eval()
-    recorder = Recorder(model)
+    recorder = Recorder(model, masks)
     images = paddle.to_tensor(images, stop_gradient=loss_of is None)
     recorder.value(images)  # v0
     masks.start_step(0)
@@ -126,12 +127,14 @@ def record_trace(
 
 
 def run_alone(
-    layer: nn.Layer, inputs: list[np.ndarray], gradients: list[np.ndarray] | None, masks: DropoutMasks
+    layer: nn.Layer,
+    inputs: list[np.ndarray],
+    gradients: list[np.ndarray] | None,
+    masks: DropoutMasks,
 ) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
     """(outputs, {in0, ..., weight, ...: gradients}) of one layer; its statistics are left as they were."""
     tensors = [paddle.to_tensor(array, stop_gradient=gradients is None or array.dtype.kind != "f") for array in inputs]
     statistics = {name: value.clone() for name, value in layer.state_dict().items()}
-    masks.start_step(0)
     with shared_dropout(masks), paddle.set_grad_enabled(gradients is not None):
         output = layer(*tensors)
         outputs = [*output] if isinstance(output, tuple | list) else [output]

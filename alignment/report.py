@@ -20,7 +20,8 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .scroll{max-height:34rem;overflow:auto;border:1px solid var(--line);padding:0 .6rem}.soft{color:var(--soft)}
 tr.first td{background:color-mix(in srgb,var(--fail) 16%,transparent)}.box{border-left:4px solid var(--fail);
 padding:.4rem .9rem;margin:1rem 0;background:color-mix(in srgb,var(--fail) 8%,transparent)}
-thead th{position:sticky;top:0;background:var(--page)}svg{width:100%;height:auto}svg text{fill:var(--soft);font-size:11px}
+thead th{position:sticky;top:0;background:var(--page)}
+svg{width:100%;height:auto}svg text{fill:var(--soft);font-size:11px}
 """
 COLORS = ("var(--a)", "var(--b)", "var(--c)", "var(--fail)")
 WORDS = {PASS: "match", FAIL: "no match"}
@@ -45,8 +46,9 @@ def as_html(verdict: Verdict) -> str:
             parts += [_depth_plot(rung.rung, rung.layers), _layer_table(rung.rung, rung.layers, verdict)]
         if rung.curves:
             parts.append(_curves(rung.curves))
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f"<title>{_text(verdict.case)} alignment</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>")  # fmt: skip
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    title = f"<title>{_text(verdict.case)} alignment</title><style>{STYLE}</style>"
+    return f"{head}{title}<body>{''.join(parts)}</body></html>"
 
 
 def _first_problem(verdict: Verdict) -> str:
@@ -63,7 +65,7 @@ def _rungs(verdict: Verdict) -> str:
     rows = []
     for rung in verdict.rungs:
         rows.append(f'<tr><td><b>{rung.rung}</b></td><td class="word {rung.status}">{rung.status}</td>'
-                    f'<td></td><td class="n"></td><td class="n"></td><td class="soft">{rung.seconds:.1f} s</td></tr>')  # fmt: skip
+                    f'<td></td><td></td><td></td><td class="soft">{rung.seconds:.1f} s</td></tr>')  # fmt: skip
         for check in rung.checks:
             hints = "".join(f"<br><i>{_text(hint)}</i>" for hint in check.hints)
             rows.append(f'<tr><td></td><td class="{check.status}">{check.status}</td><td>{_text(check.name)}</td>'
@@ -86,11 +88,11 @@ def _layer_table(rung: str, layers: list[dict], verdict: Verdict) -> str:
                     f'{_text(row["kind"])}<br><span class="soft">{_text(row["place"])}</span></td><td>'
                     f'<code>{_text(row["twin"])}</code><br><span class="soft">{_text(row["twin_place"])} '
                     f'(by {row["paired_by"]})</span></td>{numbers}<td>{_text(notes)}</td></tr>')  # fmt: skip
-    head = ('<tr><th></th><th>layer of the port</th><th>its twin</th><th class="n">in the chain</th>'
-            '<th class="n">alone</th><th class="n">alone, backward</th><th class="n">float32</th><th></th></tr>')  # fmt: skip
+    columns = "".join(f'<th class="n">{name}</th>' for name in ("in the chain", "alone", "alone, backward", "float32"))
+    head = f"<tr><th></th><th>layer of the port</th><th>its twin</th>{columns}<th></th></tr>"
     link = ' <a href="#first">to the first difference</a>' if first else ""
-    return (f"<h2>Layers, {rung}: {len(layers)} pairs{link}</h2>"
-            f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>')  # fmt: skip
+    table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<h2>Layers, {rung}: {len(layers)} pairs{link}</h2><div class="scroll">{table}</div>'
 
 
 def _depth_plot(rung: str, layers: list[dict]) -> str:

@@ -20,22 +20,24 @@ class Rules:
     """One layout of a network's weights, seen from the port.
 
     Attributes:
-        rename: pairs (theirs, port's) in the order they are tried; `*` stands for any text, also over several levels.
+        rename: pairs (theirs, port's), of which the first that fits counts; `*` stands for any text, dots included.
+        endings: the same, tried after `rename`.
         transpose: names of the port, with `*`, whose two axes change places.
         drop: {theirs: theirs beside it}: counters without a twin; on the way back an int64 0 beside each neighbour.
         prefix: removed if every name carries it (torch's DataParallel).
     """
 
     rename: tuple[tuple[str, str], ...] = ()
+    endings: tuple[tuple[str, str], ...] = ()
     transpose: tuple[str, ...] = ()
     drop: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
 
     def name_for_port(self, name: str) -> str:
-        return _renamed(name, self.rename)
+        return _renamed(_renamed(name, self.rename), self.endings)
 
     def name_for_them(self, name: str) -> str:
-        return _renamed(name, [(port, theirs) for theirs, port in reversed(self.rename)])
+        return _renamed(_renamed(name, _reversed(self.endings)), _reversed(self.rename))
 
     def axes(self, port_name: str) -> list[int] | None:
         """[1, 0] for what is transposed on the way, in either direction."""
@@ -85,6 +87,10 @@ def unaccounted(arrays: Arrays, expected: Mapping[str, tuple[int, ...]]) -> list
 
 def _match(pattern: str, name: str) -> re.Match | None:
     return re.fullmatch("(.+)".join(re.escape(part) for part in pattern.split("*")), name)
+
+
+def _reversed(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(port, theirs) for theirs, port in pairs]
 
 
 def _renamed(name: str, pairs: Iterable[tuple[str, str]]) -> str:

@@ -83,7 +83,11 @@ def read_arrays_of(path: Path, reference: Reference) -> tuple[Arrays, bool]:
     try:
         return reference.ask_arrays("load_file", path=str(path.resolve()))[1], True
     except ReferenceFailedError as error:
-        raise WeightsError(f"{path} was refused; nothing in it was run: {str(error).splitlines()[0][:300]}") from None
+        if "UnpicklingError" in str(error):
+            text = "it asks for objects that no weights need and that could run code; nothing in it was run"
+        else:
+            text = str(error).splitlines()[0][:300]
+        raise WeightsError(f"{path} was refused: {text}") from None
 
 
 def _port_shapes(case: Case) -> dict[str, tuple[int, ...]]:

@@ -15,8 +15,7 @@ def climb(session: Session) -> RungResult:
     case = session.case
     images, labels = session.images(case.shape), np.zeros(case.shape[0], np.int64)
     ours, answer, theirs = session.traces(images, labels, "float64", is_training=False, smoothing=None)
-    table = LayerTable(session, ours, answer, theirs)
-    table.run_each_alone(is_backward=False)
+    table = LayerTable(session, ours, answer, theirs, is_backward=False)
     logits = theirs[answer["logits"]]
     checks = [
         table.unpaired_with_weights(),

@@ -49,7 +49,7 @@ def climb(session: Session) -> RungResult:
     checks = [_losses(session, ours["losses"], theirs["losses"]), *_states(session, ours, theirs)]
     failed = [check for check in checks if check.status == FAIL]
     if failed:
-        failed[0].hints += update_hints(ours, theirs, their_rates, session.rules.name_for_port)
+        failed[0].hints += update_hints(ours, theirs, their_rates)
     curves = {"loss of the port": ours["losses"].tolist(), "loss of the reference": theirs["losses"].tolist()}
     if train.curve_side:
         check, digits = _digits(session, settings)
@@ -121,9 +121,9 @@ def _kind(session: Session, kind: str, ours: dict[str, np.ndarray], theirs: dict
 def _digits(session: Session, settings: dict) -> tuple[Check, dict[str, list[float]]]:
     """Two epochs of 1,797 scanned digits in float32, as people train.
 
-    A deep network in training is chaotic: a change of 1e-7 in the weights moves the curve by 5 % within 56 steps. So the
-    reference runs twice, the second time from weights that differ by float32's rounding, and the port has to be about
-    as near to the reference as the reference is to itself.
+    A deep network in training is chaotic: a change of 1e-7 in the weights moves the curve by 5 % within 56 steps. So
+    the reference runs twice, the second time from weights that differ by float32's rounding, and the port has to be
+    about as near to the reference as the reference is to itself.
     """
     train = session.case.train
     images, labels = digit_batches(train.curve_side)
@@ -139,7 +139,7 @@ def _digits(session: Session, settings: dict) -> tuple[Check, dict[str, list[flo
     again = _begin(session, images, labels, rates, settings, moved, "float32", 0)()[1]["losses"]
     apart, noise = float(np.abs(ours - theirs).mean()), float(np.abs(again - theirs).mean())
     allowed = session.case.tolerances.curve * max(noise, 1e-3 * float(theirs.mean()))
-    detail = (f"mean distance of the curves over {len(ours)} steps; the reference is {noise:.3g} from itself; last loss "
+    detail = (f"mean distance over {len(ours)} steps; the reference is {noise:.3g} from itself; last loss "
               f"{ours[-1]:.3f} in the port, {theirs[-1]:.3f} and {again[-1]:.3f} in the reference")  # fmt: skip
     check = within("digits, two loss curves", Difference(apart), allowed, detail=detail)
     curves = {"digits, port": ours, "digits, reference": theirs, "digits, reference, weights changed by 1e-7": again}

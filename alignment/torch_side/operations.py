@@ -1,4 +1,4 @@
-"""What the reference's process can be asked; every operation takes plain values and file names and returns plain ones."""
+"""What the reference's process can be asked; every operation takes and returns plain values and names of files."""
 
 import inspect
 from pathlib import Path

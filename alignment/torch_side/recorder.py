@@ -34,8 +34,9 @@ SETTINGS = {
 class Recorder:
     """Hooks on the leaves of a model; `nodes` says what ran, `arrays` holds the values as v0, v1, ..."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, masks: DropoutMasks):
         self.nodes, self.arrays, self.output_gradients = [], {}, {}
+        self._masks = masks
         self._alive, self._names, self._calls, self._modules = [], {}, {}, []
         self._handles = []
         for path, module in model.named_modules():
@@ -67,6 +68,7 @@ class Recorder:
                 "path": path if call == 1 else f"{path}#{call}",
                 "class": type(module).__name__,
                 "place": call_place(),
+                    "mask_call": self._masks.call,
                 "settings": settings_of(module),
                 "inputs": [self.value(tensor) for tensor in tensors],
                 "is_isolable": len(tensors) == len(args) and not kwargs,
@@ -95,7 +97,7 @@ class Recorder:
             buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
             inputs = [torch.from_numpy(self.arrays[name]).clone() for name in node["inputs"]]
             inputs = [tensor.requires_grad_() if tensor.is_floating_point() else tensor for tensor in inputs]
-            masks.start_step(0)
+            masks.start_step(0, node["mask_call"])
             output = module(*inputs)
             outputs = output if isinstance(output, tuple | list) else [output]
             wanted = {f"i{index}.in{k}": tensor for k, tensor in enumerate(inputs) if tensor.requires_grad}
@@ -113,7 +115,7 @@ def trace(
     model: nn.Module, images: torch.Tensor, loss_of: Callable | None, masks: DropoutMasks, pack: Callable
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """One forward, and one backward when `loss_of` (logits -> loss) is given; in the mode the model is in."""
-    recorder = Recorder(model)
+    recorder = Recorder(model, masks)
     images = images.clone().requires_grad_(loss_of is not None)
     recorder.value(images)  # v0
     with shared_dropout(masks), torch.set_grad_enabled(loss_of is not None):

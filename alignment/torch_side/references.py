@@ -56,7 +56,10 @@ def set_lively_weights(model: nn.Module, seed: int, images: torch.Tensor) -> Non
             if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
                 value = rng.uniform(0.5, 1.5, shape) if name == "weight" else rng.normal(0, 0.2, shape)
             elif parameter.ndim > 1:
-                value = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+                # A linear layer gets less, so that no logit is 64 below the highest: there Paddle's softmax on a CPU
+                # stops falling, and the losses of two equal models differ.
+                gain = 1 if isinstance(module, nn.Linear) else 2
+                value = rng.normal(0, np.sqrt(gain / np.prod(shape[1:])), shape)
             else:
                 value = rng.normal(0, 0.1, shape)
             with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Answer requests of the port's process, one JSON line each; started by path with any Python that has torch and numpy."""
+"""Answer requests of the port's process, one JSON line each; started by path with any Python that has torch."""
 
 import json
 import os

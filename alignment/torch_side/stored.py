@@ -1,4 +1,4 @@
-"""In float64, give the reference the constants that Paddle can hold: it stores the numbers of a layer as float32.
+"""In float64, give the reference the constants that Paddle can hold: it stores some numbers of layers as float32.
 
 1e-5 becomes 9.99999974738e-06, and a correct port of a deep network would be 1e-10 to 1e-6 away for that alone, where a
 wrong constant could hide. With the same constants on both sides what remains is the rounding of float64.
@@ -25,7 +25,7 @@ def constants_as_stored(is_active: bool):
     if not is_active:
         yield
         return
-    batch_norm, layer_norm, leaky_relu = F.batch_norm, F.layer_norm, F.leaky_relu
+    batch_norm, layer_norm = F.batch_norm, F.layer_norm
 
     def stored_batch_norm(input, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
         share = share_as_stored(momentum)
@@ -36,7 +36,6 @@ def constants_as_stored(is_active: bool):
         "layer_norm": lambda input, shape, weight=None, bias=None, eps=1e-5: layer_norm(
             input, shape, weight, bias, as_stored(eps)
         ),
-        "leaky_relu": lambda input, negative_slope=0.01, inplace=False: leaky_relu(input, as_stored(negative_slope)),
         "hardsigmoid": lambda input, inplace=False: (input * as_stored(1 / 6) + 0.5).clamp(0, 1),
     }
     originals = {name: getattr(F, name) for name in replaced}
