@@ -22,6 +22,7 @@ class EngineOptions:
     gpu_mem_mb: int = 8000
     num_threads: int | None = None  # None: every core this process may use
     precision: str = "fp32"  # fp32, fp16 or int8
+    num_clones: int = 1  # engines on the same weights that will run at the same time, each with num_threads
     max_batch_size: int = 1  # TensorRT builds for it
     ir_optim: bool = True
     onednn: bool = False
@@ -30,7 +31,10 @@ class EngineOptions:
 
     @property
     def threads(self) -> int:
-        return self.num_threads or len(os.sched_getaffinity(0))
+        """Threads of one engine."""
+        if self.num_threads:
+            return self.num_threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 class PaddleEngine:
@@ -188,9 +192,10 @@ class OpenVinoEngine:
         try:
             model = core.read_model(*files)
             settings = {
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_NUM_THREADS": options.threads,
+                "NUM_STREAMS": options.num_clones,  # requests of one stream wait for each other
+                "INFERENCE_NUM_THREADS": options.threads * options.num_clones,
                 "INFERENCE_PRECISION_HINT": "f32",  # by default it takes bfloat16 where the CPU has it
+                "ENABLE_CPU_PINNING": False,  # on a shared machine the pinned core may be taken
             }
             self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
@@ -216,8 +221,7 @@ ENGINES = {"paddle": PaddleEngine, "onnxruntime": OnnxRuntimeEngine, "openvino":
 
 # programs of the card that an engine runs, the best first
 PROGRAMS = {"paddle": ("paddle", "pdmodel"), "onnxruntime": ("onnx",), "openvino": ("onnx", "pdmodel")}
-INT8_PROGRAMS = {"paddle": PROGRAMS["paddle"], "onnxruntime": ("onnx-int8",), "openvino": ("onnx-int8",)}
-
+INT8_PROGRAMS = {"paddle": (), "onnxruntime": ("onnx-int8",), "openvino": ("onnx-int8",)}
 
 REQUIREMENTS = {
     "paddle": "requirements.txt",
@@ -227,10 +231,15 @@ REQUIREMENTS = {
 
 
 def engine_programs(name: str, options: EngineOptions) -> tuple[str, ...]:
-    """Names of the card's programs that the engine called `name` runs with `options`, the best first."""
-    if name == "paddle" and options.openvino:
-        return ("pdmodel",)
+    """Names of the card's programs that the engine called `name` takes with `options`, the best first."""
+    if name == "paddle":  # its int8 is TensorRT's, which starts from the fp32 program
+        return ("pdmodel",) if options.openvino else PROGRAMS[name]
     return (INT8_PROGRAMS if options.precision == "int8" else PROGRAMS)[name]
+
+
+def all_programs(name: str) -> tuple[str, ...]:
+    """Names of the card's programs that the engine called `name` can run at all."""
+    return PROGRAMS[name] + INT8_PROGRAMS[name]
 
 
 def create_engine(name: str, files: Sequence[Path], options: EngineOptions):

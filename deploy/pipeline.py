@@ -32,7 +32,7 @@ def share_threads(engine: str, options: EngineOptions, num_batches: int) -> tupl
     if engine == "paddle":
         return min(2, max(num_batches, 1)), options
     num_workers = min(options.threads, max(num_batches, 1))
-    return num_workers, replace(options, num_threads=options.threads // num_workers)
+    return num_workers, replace(options, num_threads=options.threads // num_workers, num_clones=num_workers)
 
 
 def with_progress(batches: Iterator[list[dict]], num_images: int) -> Iterator[list[dict]]:

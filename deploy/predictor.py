@@ -13,12 +13,13 @@ from PIL import Image
 from datasets.preprocess import Preprocess
 
 from .card import CARD_NAME, EXPORT_AGAIN, Card, read_card, verify_files
-from .engines import EngineOptions, create_engine, engine_programs
+from .engines import EngineOptions, all_programs, create_engine, engine_programs
 from .errors import ExportedModelError
 from .self_check import ANSWER_NAME, PICTURE_NAME, check_answer, read_self_check
 from .topk import topk_records
 
-# Measured for PeleeNet, fp32, batch 1, on one and two cores: 10.6 and 6.6 ms; 11.3 and 7.9; 11.9 and 6.6 at best
+# PeleeNet, fp32, batch 1, one core: 11.1, 12.3 and at best 11.9 ms (python -m benchmarks.latency); Paddle takes longest
+# to load and holds Python's lock
 AUTO_ORDER = ("onnxruntime", "openvino", "paddle")
 
 
@@ -38,6 +39,8 @@ def choose_engine(model_path: str | Path, options: EngineOptions) -> tuple[str, 
     model_path = Path(model_path)
     folder = model_path if model_path.is_dir() else model_path.parent
     programs = read_card(folder, verify=False).programs
+    if not model_path.is_dir():
+        programs = {name: program for name, program in programs.items() if program.files[0] == model_path.name}
     order = ("paddle",) if options.use_gpu and Path("/dev/nvidia0").exists() else AUTO_ORDER
     for engine in order:
         usable = [name for name in engine_programs(engine, options) if name in programs]
@@ -81,6 +84,10 @@ def find_exported(
         name = next((name for name, program in card.programs.items() if program.files[0] == model_path.name), None)
         if name is None:
             raise ExportedModelError(f"{model_path}: {folder / CARD_NAME} does not list it, only {known}")
+        if name not in all_programs(engine):
+            raise ExportedModelError(
+                f"{model_path}: the {engine} engine runs {' or '.join(all_programs(engine))}, not {name}"
+            )
     files = card.programs[name].files
     if params_path is not None and [Path(params_path).resolve()] != [(folder / file).resolve() for file in files[1:]]:
         raise ExportedModelError(

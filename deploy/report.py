@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import resource
 import sys
 import time
 from contextlib import suppress
@@ -154,6 +153,8 @@ def _configuration(conditions: Conditions) -> dict:
 
 
 def _performance(conditions: Conditions, times: StageTimes) -> list[str]:
+    import resource  # not on Windows
+
     milliseconds = 1000 * np.array(times.batches)  # [batches, stages]
     whole = milliseconds.sum(axis=1)
     peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

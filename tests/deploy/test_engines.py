@@ -1,5 +1,7 @@
 """The engines agree with the eager model, and every switch does what it says or refuses."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -102,8 +104,27 @@ def test_auto_is_the_best_engine_that_is_installed_and_has_a_program(exported, e
     options = EngineOptions(use_gpu=True)
     assert choose_engine(exported_onnx, options) == ("onnxruntime", options)
     assert choose_engine(exported, options)[0] == "openvino", "it reads model.pdmodel"
+    assert choose_engine(exported_onnx / "model.json", options)[0] == "paddle", "that program was asked for"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "paddle")
     assert choose_engine(exported, options) == ("paddle", EngineOptions(use_gpu=True, openvino=True))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ExportedModelError, match="no installed engine runs paddle or pdmodel"):
         choose_engine(exported, options)
+
+
+def test_int8_is_taken_only_when_asked_for_and_where_it_is(exported_onnx):
+    with pytest.raises(ExportedModelError, match=r"runs onnx-int8, the folder holds .* --format onnx-int8"):
+        Predictor(exported_onnx, engine="onnxruntime", options=EngineOptions(precision="int8"))
+
+
+@pytest.mark.parametrize(("engine", "program"), [("onnxruntime", "model.json"), ("openvino", "model.json")])
+def test_a_program_that_the_engine_does_not_run(exported, engine, program):
+    with pytest.raises(ExportedModelError, match=rf"{program}: the {engine} engine runs onnx .*, not paddle"):
+        Predictor(exported / program, engine=engine)
+
+
+@pytest.mark.deploy
+def test_openvino_runs_clones_side_by_side(exported_onnx):
+    engine = create_engine("openvino", [exported_onnx / "model.onnx"], EngineOptions(num_threads=1, num_clones=2))
+    assert engine._compiled.get_property("NUM_STREAMS") == min(2, os.cpu_count())
+    assert engine._compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
