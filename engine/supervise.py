@@ -6,22 +6,30 @@ restarts in a row made no progress, and when it is told to: SIGTERM, SIGINT and 
 """
 
 import argparse
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
-from .run_state import read_run_state
+from .processes import (
+    adopt_orphans,
+    bury_orphans,
+    children,
+    descendants,
+    end_with_parent,
+    environment_of,
+    send,
+)
+from .run_state import RunRecord, read_run_state
 
 # The same command would end in the same way: wrong flags, data, checkpoint, numbers, missing packages.
 FINAL = {2, 3, 4, 5, 6, 7}
 PREEMPTED = 75
 MAX_WITHOUT_PROGRESS = 2
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+GRACE_SECONDS = 10.0  # for what a killed launcher leaves behind
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def main(argv: list[str]) -> int:
@@ -57,12 +65,14 @@ class Supervisor:
         self._command, self._output_dir, self._options = command, output_dir, options
         self._child: subprocess.Popen | None = None
         self._told_at: float | None = None  # when a signal asked to stop
+        self._ranks: dict[int, str] = {}  # number of each process of the attempt
+        self._endings: dict[int, str] = {}
 
     def run(self) -> int:
         """Exit code of the last attempt, the true one if run_state.json knows it."""
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans become our children, so that they can be found and ended
-        for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
-            signal.signal(getattr(signal, name), self._tell)
+        adopt_orphans()
+        for number in SIGNALS:
+            signal.signal(number, self._tell)
         without_progress, wait, restarts = 0, self._options.backoff, 0
         while True:
             before = self._progress()
@@ -84,33 +94,46 @@ class Supervisor:
                 return PREEMPTED
 
     def _attempt(self) -> tuple[int, str]:
-        """Start the command and wait until nothing of it is left."""
+        """Start the command and wait until nothing of it is left; exit code and message."""
         before = read_run_state(self._output_dir).get("time")
-        supervisor = os.getpid()
-        environment = {**os.environ, "SUPERVISOR_PROCESS": str(supervisor)}
-        self._child = subprocess.Popen(self._command, env=environment, preexec_fn=_die_with_parent)
+        self._ranks, self._endings = {}, {}
+        environment = {**os.environ, "SUPERVISOR_PROCESS": str(os.getpid())}
+        self._child = subprocess.Popen(self._command, env=environment, preexec_fn=end_with_parent)
         while self._child.poll() is None:
+            self._watch_ranks()
             if self._told_at and time.monotonic() > self._told_at + self._options.grace:
                 self._say(f"the run did not stop within {self._options.grace:g} s and is killed")
                 break
             time.sleep(0.1)
         self._clear()
         code = self._child.wait()
-        code = 128 - code if code < 0 else code
+        code = 128 - code if code < 0 else code or 1  # 0 without a finished run is no success
         facts = read_run_state(self._output_dir)
         if facts.get("time") != before and facts.get("exit_code") is not None:
-            return facts["exit_code"], facts["message"].splitlines()[0] if facts["message"] else ""
-        return code or 1, ""  # 0 without a finished run is no success
+            return facts["exit_code"], facts["message"].split("\n")[0]
+        message = " and ".join(self._endings.values()) or f"the command ended with {code}"
+        RunRecord(self._output_dir).failed(code, message)
+        return code, message
+
+    def _watch_ranks(self) -> None:
+        """Who is killed cannot say so, and gloo aborts those who talk with him: see here who was the first."""
+        for process in children(self._child.pid):
+            if process.is_alive and process.pid not in self._ranks:
+                self._ranks[process.pid] = environment_of(process.pid).get("PADDLE_TRAINER_ID", "")
+            elif not process.is_alive and self._ranks.get(process.pid) and process.exit_status:
+                self._endings[process.pid] = f"rank {self._ranks[process.pid]} {process.ending}"
 
     def _clear(self) -> None:
-        """End whatever the command has left behind: first by asking, as it may be saving."""
-        deadline = time.monotonic() + (self._options.grace if self._told_at else 10.0)
+        """End whatever the command has left behind, after some time: it may be saving."""
+        deadline = time.monotonic() + GRACE_SECONDS
+        if self._told_at:
+            deadline = self._told_at + self._options.grace
         while left := descendants(os.getpid()):
-            for process in left:
-                if time.monotonic() > deadline:
-                    _send(process, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                for process in left:
+                    send(process.pid, signal.SIGKILL)
             self._child.poll()
-            _reap(self._child.pid)
+            bury_orphans(self._child.pid)
             time.sleep(0.05)
 
     def _progress(self) -> tuple[int, int]:
@@ -122,8 +145,9 @@ class Supervisor:
         self._told_at = self._told_at or time.monotonic()
         if self._child and self._child.poll() is None:
             is_launcher = any("distributed.launch" in word for word in self._command)
-            for process in children(self._child.pid) if is_launcher else [self._child.pid]:
-                _send(process, signal.SIGUSR1)
+            below = [process.pid for process in children(self._child.pid)]
+            for pid in below if is_launcher else [self._child.pid]:
+                send(pid, signal.SIGUSR1)
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -132,51 +156,6 @@ class Supervisor:
 
     def _say(self, text: str) -> None:
         print(f"supervisor: {text}", file=sys.stderr, flush=True)
-
-
-def children(process: int) -> list[int]:
-    """Processes that live and whose parent is `process`."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except (OSError, ValueError):  # gone meanwhile
-            continue
-        if int(parent) == process and state not in "ZX":
-            found.append(int(stat.parent.name))
-    return found
-
-
-def descendants(process: int) -> list[int]:
-    """All living processes below `process`."""
-    found = children(process)
-    return found + [below for child in found for below in descendants(child)]
-
-
-def _send(process: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(process, number)
-
-
-def _reap(child: int) -> None:
-    """Let adopted orphans that have ended be gone; the exit code of `child` is Popen's to take."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if state == "Z" and int(parent) == os.getpid() and int(stat.parent.name) != child:
-                os.waitpid(int(stat.parent.name), os.WNOHANG)
-        except (OSError, ValueError):
-            continue
-
-
-def _die_with_parent() -> None:
-    """In the child: should the supervisor be killed, the run is told to save and leave."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 if __name__ == "__main__":
