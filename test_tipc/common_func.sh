@@ -146,7 +146,7 @@ run() {
     status_check "$status" "${3:-$2}" "$log"
 }
 
-# status_check STATUS COMMAND LOG: the line that says how COMMAND ended; it is also the result.
+# status_check STATUS COMMAND LOG: the line that says how COMMAND ended, and after a failure why; STATUS is the result.
 status_check() {
     local verdict=successfully
     NUM_COMMANDS=$((NUM_COMMANDS + 1))
@@ -156,6 +156,7 @@ status_check() {
         REASONS+=("exit status $1; $(reason "$3")")
     fi
     printf '\033[33m Run %s with command - %s!  \033[0m\n' "$verdict" "$2" | tee -a "$STATUS_LOG"
+    if (($1)); then printf '    %s\n' "${REASONS[-1]}" | tee -a "$STATUS_LOG"; fi
     return "$1"
 }
 

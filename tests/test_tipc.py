@@ -94,8 +94,13 @@ def test_planted_failure_is_told_for_its_command(prepared, plant, command, num_c
     assert status == len(failed) >= 1
     assert command in failed[0]
     assert f"failed {len(failed)}," in text
-    assert len(prepared.status_lines()) == num_commands
-    assert re.search(r"exit status \d+; .*(planted in|error: |printed nothing)", text)
+    assert sum(line.startswith("\033[33m Run ") for line in prepared.status_lines()) == num_commands
+    reasons = [line for line in prepared.status_lines() if line.startswith("    exit status ")]
+    assert len(reasons) == len(failed)
+    assert re.search(r"planted in|error: |printed nothing", reasons[0])
+    if "loss" in plant:
+        assert "the loss diverged" in reasons[0]
+    assert all(text.count(reason.strip()) == 2 for reason in set(reasons))  # after its line, and in the summary
 
 
 def test_two_runs_give_the_same_and_keep_the_logs_of_both(prepared):
