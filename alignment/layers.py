@@ -8,7 +8,7 @@ from .compare import Difference, compare, compare_packed
 from .exchange import DropoutMasks
 from .hints import hints_for
 from .pairing import Pairing, kind, pair
-from .port_trace import Trace, run_alone
+from .port_trace import Trace, last_line, run_alone
 from .session import Session
 from .verdict import FAIL, PASS, Check, exactly
 
@@ -99,8 +99,7 @@ class LayerTable:
         try:
             outputs, found = run_alone(layer, inputs, gradients if has_gradients else None, masks)
         except Exception as error:  # an input or a gradient of a shape that the wrong layer cannot take
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            row.note = f"cannot take what the reference's takes: {lines[-1][:120] if lines else type(error).__name__}"
+            row.note = f"cannot take what the reference's takes: {last_line(error)}"
             row.is_wrong_alone = True
             row.hints = hints_for(node, other, layer, [], [], [])
             return
@@ -136,6 +135,9 @@ class LayerTable:
                 error = max(row.output_error or 0, row.alone_error or 0, row.gradient_error or 0)
                 return Check("first difference", FAIL, error, row.tolerance, detail, row.path, row.hints)
             last_good = row.path
+        if self.ours.error:
+            detail = f"the port stops after {last_good}: {self.ours.error}"
+            return Check("first difference", FAIL, detail=detail, layer=last_good)
         ours_logits, their_logits = self.ours.arrays[self.ours.logits], self.theirs[self._logits]
         logits = compare(ours_logits, their_logits)
         if logits.relative > self.chain_tolerance:

@@ -40,6 +40,7 @@ class Trace:
     layers: list[nn.Layer] = field(default_factory=list)
     gradients: dict[str, np.ndarray] = field(default_factory=dict)  # of node outputs, by the name of the value
     logits: str = ""
+    error: str = ""  # of a model that stopped on the way; the trace holds what ran before
     loss: float | None = None
     parameter_gradients: dict[str, np.ndarray] = field(default_factory=dict)
     image_gradient: np.ndarray | None = None
@@ -110,11 +111,14 @@ def record_trace(
     recorder.value(images)  # v0
     masks.start_step(0)
     with shared_dropout(masks), paddle.set_grad_enabled(loss_of is not None):
-        logits = model(images)
+        try:
+            logits = model(images)
+        except Exception as error:
+            recorder.trace.error, logits = last_line(error), images
     recorder.remove()
     trace = recorder.trace
     trace.logits = recorder.value(logits)
-    if loss_of:
+    if loss_of and not trace.error:
         loss = loss_of(logits)
         loss.backward()
         trace.loss = loss.item()
@@ -187,8 +191,14 @@ def settings_of(layer: nn.Layer) -> dict:
         case nn.GELU():
             settings["approximate"] = "tanh" if layer._approximate else "none"
         case nn.Dropout() if layer.mode != "upscale_in_train":
-            settings["mode"] = layer.mode
+            settings["dropout_mode"] = layer.mode
     return settings
+
+
+def last_line(error: Exception) -> str:
+    """Paddle's messages are long; what happened is at their end."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1][:200]}" if lines else type(error).__name__
 
 
 def plain(value):

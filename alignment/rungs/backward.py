@@ -21,6 +21,9 @@ def climb(session: Session) -> RungResult:
     smoothing = case.train.smoothing
     ours, answer, theirs = session.traces(images, labels, "float64", is_training=True, smoothing=smoothing)
     table = LayerTable(session, ours, answer, theirs, is_backward=True)
+    if ours.error:
+        checks = [table.first_difference(), *alone_checks(table.rows, table.wrong_alone(), "forward and backward")]
+        return RungResult("backward", checks, layers=[row.as_dict() for row in table.rows])
     loss = compare(np.array([ours.loss]), np.array([answer["loss"]]))._replace(proves_nothing="")
     loss_check = within("loss", loss, max(case.tolerances.float64, table.chain_tolerance))
     if loss_check.status == FAIL and np.ptp(theirs[answer["logits"]], axis=-1).max() > SOFTMAX_DEPTH:

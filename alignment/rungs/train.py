@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..compare import Difference, compare_sketches
-from ..hints import update_hints
+from ..hints import setting_hints, update_hints
+from ..pairing import pair
 from ..port_train import train_port
 from ..reference import ArrayFile
 from ..rules import Arrays
@@ -50,6 +51,8 @@ def climb(session: Session) -> RungResult:
     failed = [check for check in checks if check.status == FAIL]
     if failed:
         failed[0].hints += update_hints(ours, theirs, their_rates)
+        for check in failed:
+            check.hints += _setting_hints(session, check.layer) if check.layer else []
     curves = {"loss of the port": ours["losses"].tolist(), "loss of the reference": theirs["losses"].tolist()}
     if train.curve_side:
         check, digits = _digits(session, settings)
@@ -65,6 +68,15 @@ def _begin(session: Session, images, labels, rates, settings: dict, weights: Arr
         dtype=dtype, rates=rates, optimizer=settings, seed=session.case.seed, axes=session.axes, width=width,
         loss={"name": "cross_entropy", "smoothing": session.case.train.smoothing},
     )  # fmt: skip
+
+
+def _setting_hints(session: Session, layer: str) -> list[str]:
+    """What the layer was told, beside its twin: a batch norm's momentum shows in no forward."""
+    images = session.images(session.case.shape)
+    ours, answer, theirs = session.traces(images, np.zeros(len(images)), "float32", is_training=False, smoothing=None)
+    pairs = pair(ours.nodes, ours.arrays, answer["nodes"], theirs, session.case.layers).pairs
+    return [hint for a, b, _ in pairs if ours.nodes[a]["path"] == layer
+            for hint in setting_hints(ours.nodes[a]["settings"], answer["nodes"][b]["settings"])]  # fmt: skip
 
 
 def _losses(session: Session, ours: np.ndarray, theirs: np.ndarray) -> Check:

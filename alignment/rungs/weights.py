@@ -39,7 +39,14 @@ def _arrival(session: Session, arrays: dict[str, np.ndarray]) -> Check:
 
 
 def _trainable(session: Session) -> Check:
-    ours = sum(parameter.size for parameter in session.port.build().parameters() if not parameter.stop_gradient)
+    parameters = session.port.build().named_parameters()
+    ours = {name: parameter.size for name, parameter in parameters if not parameter.stop_gradient}
     entries = [entry for entry in session.inventory["entries"] if entry["is_parameter"]]
-    theirs = sum(int(np.prod(entry["shape"])) for entry in entries)
-    return exactly("trainable parameters", ours == theirs, f"{ours:,} in the port, {theirs:,} in the reference")
+    theirs = {session.rules.name_for_port(entry["name"]): int(np.prod(entry["shape"])) for entry in entries}
+    detail = f"{sum(ours.values()):,} in the port, {sum(theirs.values()):,} in the reference"
+    if frozen := [name for name in theirs if name not in ours]:
+        detail += f"; frozen in the port: {', '.join(frozen[:3])}"
+    if extra := [name for name in ours if name not in theirs]:
+        detail += f"; trained in the port alone: {', '.join(extra[:3])}"
+    layer = (frozen or extra or [""])[0].rpartition(".")[0]
+    return exactly("trainable parameters", ours == theirs, detail, layer=layer)
