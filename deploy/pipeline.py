@@ -104,7 +104,8 @@ def timed_answers(
     for first in range(0, len(paths), batch_size):
         batch = paths[first : first + batch_size]
         yield answer_batch(predictor, batch, k=k, threshold=threshold, clocks=report.clocks)
-    report.print()
+    if paths:
+        report.print()
 
 
 def answer_batch(

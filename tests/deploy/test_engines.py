@@ -112,6 +112,7 @@ def test_auto_is_the_best_engine_that_is_installed_and_has_a_program(exported, e
         choose_engine(exported, options)
 
 
+@pytest.mark.deploy
 def test_int8_is_taken_only_when_asked_for_and_where_it_is(exported_onnx):
     with pytest.raises(ExportedModelError, match=r"runs onnx-int8, the folder holds .* --format onnx-int8"):
         Predictor(exported_onnx, engine="onnxruntime", options=EngineOptions(precision="int8"))

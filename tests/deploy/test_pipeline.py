@@ -1,0 +1,99 @@
+"""Workers keep the order, hold few batches at a time, and stop when one fails."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.preprocess import Preprocess
+from deploy import pipeline
+from deploy.card import Card
+from deploy.engines import EngineOptions
+from deploy.pipeline import answer_files, share_threads, with_progress
+
+
+class FakePredictor:
+    """Logits that say which image it was; each clone notes its thread, so that sharing would be seen."""
+
+    card = Card("fake", "Fake", 100, Preprocess(input_size=8), class_names=None)
+
+    def __init__(self):
+        self.running = threading.Lock()
+        self.clones = []
+
+    def clone(self):
+        twin = FakePredictor()
+        self.clones.append(twin)
+        return twin
+
+    def logits(self, arrays):
+        assert self.running.acquire(blocking=False), "two threads in one predictor"
+        time.sleep(0.002 * (len(arrays) % 3))
+        self.running.release()
+        red = self.card.preprocess.std[0] * arrays[:, 0, 0, 0] + self.card.preprocess.mean[0]
+        return np.eye(100, dtype=np.float32)[np.rint(255 * red).astype(int)]
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("numbered")
+    for number in range(41):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number:02d}.png")
+    return sorted(map(str, folder.iterdir()))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_every_image_is_answered_once_and_in_order(paths, num_workers, batch_size):
+    predictor = FakePredictor()
+    batches = list(answer_files(predictor, paths, batch_size=batch_size, num_workers=num_workers, k=1))
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    records = [record for batch in batches for record in batch]
+    assert [record["file_name"] for record in records] == paths
+    assert [record["class_ids"] for record in records] == [[number] for number in range(41)]
+    assert len(predictor.clones) == num_workers - 1
+
+
+def test_at_most_two_batches_a_worker_are_held(paths, monkeypatch):
+    started = []
+    answer_batch = pipeline.answer_batch
+
+    def counted(predictor, batch, **arguments):
+        started.append(batch)
+        return answer_batch(predictor, batch, **arguments)
+
+    monkeypatch.setattr(pipeline, "answer_batch", counted)
+    for num_taken, _ in enumerate(answer_files(FakePredictor(), paths, num_workers=2), start=1):
+        time.sleep(0.005)  # a slow reader
+        assert len(started) - num_taken <= 2 * 2
+
+
+def test_an_error_in_a_worker_reaches_the_caller_and_the_rest_is_not_run(paths, monkeypatch):
+    calls = []
+
+    def fail(predictor, batch, **arguments):
+        calls.append(batch)
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(pipeline, "answer_batch", fail)
+    with pytest.raises(RuntimeError, match="out of order"):
+        list(answer_files(FakePredictor(), paths, num_workers=2))
+    assert len(calls) <= 4
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+
+
+def test_threads_are_shared_out():
+    options = EngineOptions(num_threads=4)
+    assert share_threads("onnxruntime", options, 100) == (4, EngineOptions(num_threads=1, num_clones=4))
+    assert share_threads("openvino", options, 2) == (2, EngineOptions(num_threads=2, num_clones=2))
+    assert share_threads("onnxruntime", options, 0) == (1, EngineOptions(num_threads=4, num_clones=1))
+    assert share_threads("paddle", options, 100) == (2, options), "it holds the lock: the second one only decodes"
+
+
+def test_progress_is_told_on_stderr_and_passes_everything_on(monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "SECONDS_BETWEEN_LINES", 0)
+    assert list(with_progress(iter([[1, 2], [3]]), 3)) == [[1, 2], [3]]
+    out, err = capsys.readouterr()
+    assert out == "" and err.splitlines()[-1].startswith("3/3 images, ")
