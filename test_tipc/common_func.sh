@@ -195,7 +195,7 @@ predict() {
     done
     command+=" --resume=$3 --infer_imgs=$IMAGES"
     [[ $command == "$EAGER_COMMAND" ]] && return # eval and export are fed the same way
-    EAGER_LOG=
+    EAGER_LOG='' EAGER_COMMAND=''
     run "$1" "$command" || return
     EAGER_LOG=$1
     EAGER_COMMAND=$command
