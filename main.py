@@ -1,11 +1,14 @@
 """Train a model: images + recipe -> checkpoints, log.txt and scores, on one process or many."""
 
 import os
+import sys
 from pathlib import Path
 
 import models
 from configs.loader import as_dict, parse, run, write_config
 from configs.schema import TrainConfig, UsageError
+from datasets.backends import choose_backend
+from datasets.bad_images import BadImages
 from datasets.image_folder import check_same_classes
 from datasets.mix import create_mixer
 from datasets.preprocess import Preprocess
@@ -121,7 +124,17 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     num_workers = default_num_workers(ranks.world) if data.num_workers is None else data.num_workers
     sampler = TrainSampler(len(train_images), data.batch_size, optim.accum_iter, *ranks, seed=run_config.seed)
     train_loader = TrainLoader(
-        train_images, transform, preprocess, sampler, num_workers=num_workers, seed=run_config.seed, mixer=mixer
+        train_images,
+        transform,
+        preprocess,
+        sampler,
+        num_workers=num_workers,
+        seed=run_config.seed,
+        mixer=mixer,
+        backend=choose_backend(config.augment.image_backend),
+        bad_images=BadImages(
+            train_images, config.augment.on_bad_image, config.augment.max_bad_images, report=print_on_any_rank
+        ),
     )
     eval_sampler = EvalSampler(len(val_images), data.batch_size, *ranks)
     eval_loader = EvalLoader(val_images, preprocess, eval_sampler, num_workers=num_workers)
@@ -252,6 +265,10 @@ def describe(config: TrainConfig, preprocess: Preprocess, train_images, effectiv
         "images": checksum_of_images(train_images.labels.tobytes(), train_images.relative_paths),
         "code": checksum_of_source(root / room for room in ("models", "datasets", "engine")),
     }
+
+
+def print_on_any_rank(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def say_hello(config: TrainConfig, logger, mixer) -> None:

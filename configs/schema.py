@@ -125,6 +125,15 @@ class AugmentConfig:
     cls_label_path_train: str | None = knob(
         None, "list file of the training images: a line each, relative path, blank, label"
     )
+    image_backend: str = knob(
+        "pil",
+        "decodes training images: pil exactly; cv2 and turbo faster and nearly so; auto takes the fastest installed",
+        choices=("pil", "cv2", "turbo", "auto"),
+    )
+    on_bad_image: str = knob(
+        "error", "a training image that cannot be read ends the run, or is left out", choices=("error", "skip")
+    )
+    max_bad_images: int = knob(100, "different images that a process may leave out before it ends", low=0)
     scale: tuple[float, ...] = knob(
         (0.08, 1.0), "smallest and largest share of the image's area in a crop", low=0, high=1
     )

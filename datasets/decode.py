@@ -30,6 +30,11 @@ _UPRIGHT = {
 
 def read_image(path: str | os.PathLike, exif_orientation: str = "ignore") -> Image.Image:
     """The RGB image in the file at `path`; rules and errors as in `decode`."""
+    return decode(read_bytes(path), os.fspath(path), exif_orientation)
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The content of the file at `path`. Raises BadImage if it is no regular file, too long, or cannot be read."""
     path = os.fspath(path)
     try:
         status = os.stat(path)
@@ -38,10 +43,9 @@ def read_image(path: str | os.PathLike, exif_orientation: str = "ignore") -> Ima
         if status.st_size > MAX_BYTES:
             raise BadImage(path, _too_long(status.st_size))
         with open(path, "rb") as file:
-            data = file.read()
+            return file.read()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise BadImage(path, getattr(error, "strerror", None) or str(error)) from None
-    return decode(data, path, exif_orientation)
 
 
 def decode(data: bytes, name: str, exif_orientation: str = "ignore") -> Image.Image:
@@ -77,6 +81,17 @@ def _decode(data: bytes, name: str, exif_orientation: str) -> Image.Image:
     turn = _UPRIGHT.get(_orientation(image)) if exif_orientation == "apply" else None
     image = _to_rgb(image, name)
     return image if turn is None else image.transpose(turn)
+
+
+def ordinary_jpeg_size(data: bytes, exif_orientation: str = "ignore") -> tuple[int, int] | None:
+    """(width, height) by the header of a gray or YCbCr JPEG that needs no turn and is small enough; None for others."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=("JPEG",))
+        is_turned = exif_orientation == "apply" and _orientation(image) in _UPRIGHT
+    except Exception:
+        return None
+    is_ordinary = image.mode in ("L", "RGB") and image.width * image.height <= MAX_PIXELS and len(data) <= MAX_BYTES
+    return image.size if is_ordinary and not is_turned else None
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

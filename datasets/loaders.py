@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
+from .bad_images import BadImages
 from .chance import stream
-from .errors import BadImage, DataError
+from .errors import DataError
 from .image_list import ImageList
-from .mix import Mixer
+from .mix import Mix, Mixer
 from .preprocess import Preprocess
 from .sampler import EvalSampler, TrainSampler
 from .samples import EvalSamples, Failure, Samples, Task, TrainSamples, fill
@@ -29,26 +30,38 @@ class Batch(NamedTuple):
 
 
 class _Loader:
-    def __init__(self, images: ImageList, samples: Samples, preprocess: Preprocess, batch_size: int, num_workers: int):
+    def __init__(
+        self,
+        images: ImageList,
+        samples: Samples,
+        preprocess: Preprocess,
+        batch_size: int,
+        num_workers: int,
+        bad_images: BadImages,
+    ):
         self._images = images
         self._samples = samples
+        self._bad_images = bad_images
         self._preprocess = preprocess
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._idle: list[Workers] = []  # those of an epoch that was read to its end wait for the next
         self.waiting_for: Callable[[], str] = str  # which image does not come; for a message
 
-    def _load(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """Paddle's DataLoader, in a thread of this process, copies batches to the device ahead of their use."""
+    def _load(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Batches, and which rows they have of the whole ones: all, but for images that were skipped.
+
+        Paddle's DataLoader, in a thread of this process, copies batches to the device ahead of their use.
+        """
         source = _Stream(self._read(epoch, batches))
         on_device = iter(paddle.io.DataLoader(source, batch_size=None, collate_fn=_as_it_is))
         scale, shift = map(paddle.to_tensor, self._preprocess.scale_and_shift())
         try:
-            for error, rows, labels, indices in on_device:
+            for error, rows, labels, indices, kept in on_device:
                 if error is not None:
                     raise error
                 images = normalize_on_device(rows, scale, shift) if rows.dtype == paddle.uint8 else rows
-                yield Batch(images, labels, np.frombuffer(indices, dtype=np.int64))
+                yield Batch(images, labels, np.frombuffer(indices, np.int64)), np.frombuffer(kept, np.int64)
         except BaseException:  # also the caller's leaving early: Paddle's thread would wait for ever to be read
             source.is_stopped = True
             for _ in on_device:
@@ -56,20 +69,21 @@ class _Loader:
             raise
 
     def _read(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[tuple]:
-        """(error or None, rows, labels, indices as bytes), of which Paddle moves the arrays to the device.
+        """(error or None, rows, labels, indices and kept rows as bytes); Paddle moves the arrays to the device.
 
         An error is passed on, not raised: Paddle's thread would make it a SystemError about a blocking queue.
         """
         tasks = (Task(epoch, indices, [self._images.path(index) for index in indices]) for indices in batches)
         try:
-            for task, rows, failure in self._fill(tasks):
-                if failure is not None:
-                    raise self._explained(failure, task)
-                yield None, rows, self._images.labels[task.indices], task.indices.tobytes()
+            for task, rows, failures in self._fill(tasks):
+                kept = self._bad_images.kept_rows(task, failures)
+                indices = task.indices[kept]
+                numbers = np.arange(len(rows))[kept]
+                yield None, rows[kept], self._images.labels[indices], indices.tobytes(), numbers.tobytes()
         except DataError as error:
-            yield error, np.zeros(1), np.zeros(1), b""
+            yield error, np.zeros(1), np.zeros(1), b"", b""
 
-    def _fill(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, np.ndarray, Failure | None]]:
+    def _fill(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, np.ndarray, list[Failure]]]:
         if self._num_workers == 0:
             rows = np.empty((self._batch_size, *self._samples.shape), self._samples.dtype)
             for task in tasks:
@@ -82,12 +96,6 @@ class _Loader:
         finally:
             self.waiting_for = str
         self._idle.append(workers)
-
-    def _explained(self, failure: Failure, task: Task) -> DataError:
-        if not isinstance(failure.error, BadImage):
-            return failure.error
-        index, path = task.indices[failure.row], task.paths[failure.row]
-        return BadImage(path, f"{failure.error.reason} (named by {self._images.place(index)})")
 
 
 class TrainLoader(_Loader):
@@ -107,11 +115,14 @@ class TrainLoader(_Loader):
         num_workers: int,
         seed: int,
         mixer: Mixer | None = None,
+        backend: str = "pil",
+        bad_images: BadImages | None = None,
     ):
         if mixer:
             mixer.check_batch_size(sampler.batch_size)
-        samples = TrainSamples(transform, preprocess.exif_orientation, seed)
-        super().__init__(images, samples, preprocess, sampler.batch_size, num_workers)
+        samples = TrainSamples(transform, preprocess.exif_orientation, seed, backend)
+        bad_images = bad_images or BadImages(images)
+        super().__init__(images, samples, preprocess, sampler.batch_size, num_workers, bad_images)
         self.steps_per_epoch = sampler.steps_per_epoch
         self._sampler = sampler
         self._seed = seed
@@ -120,16 +131,16 @@ class TrainLoader(_Loader):
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Micro-batches of `epoch` from optimizer step `first_step` on; accum_iter of them make a step.
 
-        Raises BadImage, naming path, reason and the line of the list, for an image that cannot be read.
+        Raises BadImage, naming path, reason and the line of the list, for an image that `bad_images` does not skip.
         """
         batches = self._load(epoch, self._sampler.batches(epoch, first_step))
-        for micro_step, batch in enumerate(batches, start=first_step * self._sampler.accum_iter):
-            yield self._mixed(batch, epoch, micro_step) if self._mixer else batch
+        for micro_step, (batch, kept) in enumerate(batches, start=first_step * self._sampler.accum_iter):
+            yield self._mixed(batch, kept, epoch, micro_step) if self._mixer else batch
 
-    def _mixed(self, batch: Batch, epoch: int, micro_step: int) -> Batch:
+    def _mixed(self, batch: Batch, kept: np.ndarray, epoch: int, micro_step: int) -> Batch:
         rng = np.random.Generator(stream("mix", self._seed, epoch, micro_step, self._sampler.rank))
-        size, _, height, width = batch.images.shape
-        images, labels = self._mixer.apply(batch.images, batch.labels, self._mixer.draw(rng, size, height, width))
+        choice = self._mixer.draw(rng, self._sampler.batch_size, *batch.images.shape[2:])
+        images, labels = self._mixer.apply(batch.images, batch.labels, Mix(*(part[kept] for part in choice)))
         return Batch(images, labels, batch.indices)
 
 
@@ -137,13 +148,15 @@ class EvalLoader(_Loader):
     """Batches of images as `preprocess` defines them, in order; `num_samples` counts those of all ranks."""
 
     def __init__(self, images: ImageList, preprocess: Preprocess, sampler: EvalSampler, *, num_workers: int):
-        super().__init__(images, EvalSamples(preprocess), preprocess, sampler.batch_size, num_workers)
+        samples, bad_images = EvalSamples(preprocess), BadImages(images)
+        super().__init__(images, samples, preprocess, sampler.batch_size, num_workers, bad_images)
         self.num_samples = sampler.num_samples
         self._sampler = sampler
 
     def batches(self) -> Iterator[Batch]:
         """The batches of this rank. Raises BadImage, naming path, reason and the line of the list."""
-        return self._load(0, self._sampler.batches())
+        for batch, _ in self._load(0, self._sampler.batches()):
+            yield batch
 
 
 def default_num_workers(ranks_on_this_machine: int = 1) -> int:

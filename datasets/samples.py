@@ -7,7 +7,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from .decode import read_image
+from .backends import open_picture
+from .decode import read_bytes, read_image
 from .errors import BadImage, DataError
 from .preprocess import Preprocess
 from .transforms import TrainTransform, sample_rng
@@ -40,6 +41,7 @@ class TrainSamples:
     transform: TrainTransform
     exif_orientation: str
     seed: int
+    backend: str = "pil"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,8 +52,9 @@ class TrainSamples:
         return self.transform.dtype
 
     def make(self, path: str, epoch: int, index: int) -> np.ndarray:
-        image = read_image(path, self.exif_orientation)
-        return self.transform.apply(image, self.transform.draw(sample_rng(self.seed, epoch, index), image.size))
+        picture = open_picture(read_bytes(path), path, self.exif_orientation, self.backend)
+        choice = self.transform.draw(sample_rng(self.seed, epoch, index), picture.size)
+        return self.transform.apply_to_crop(picture.cut(choice[0], self.transform.crop.side), choice)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class EvalSamples:
 
 
 class Failure(NamedTuple):
-    """Which row of a batch could not be made, and why."""
+    """Which row of a batch could not be made, and why: BadImage, or a mistake of ours."""
 
     row: int
     error: DataError
@@ -78,14 +81,16 @@ class Failure(NamedTuple):
 
 def fill(
     rows: np.ndarray, samples: Samples, task: Task, begin: Callable[[int], None] = lambda row: None
-) -> Failure | None:
-    """Make the images of `task` in the first of `rows`; stops at the first that fails. `begin` hears of each before."""
+) -> list[Failure]:
+    """Make the images of `task` in the first of `rows`; `begin` hears of each before. Bad images leave their row."""
+    failures = []
     for row, (index, path) in enumerate(zip(task.indices.tolist(), task.paths, strict=True)):
         begin(row)
         try:
             rows[row] = samples.make(path, task.epoch, index)
         except BadImage as error:
-            return Failure(row, error)
+            failures.append(Failure(row, error))
         except Exception:  # a mistake in an operation; its traceback would not survive the way between processes
-            return Failure(row, DataError(f"{path}: no sample could be made of it\n{traceback.format_exc()}"))
-    return None
+            mistake = DataError(f"{path}: no sample could be made of it\n{traceback.format_exc()}")
+            return [Failure(row, mistake)]
+    return failures

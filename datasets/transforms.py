@@ -64,9 +64,13 @@ class RandomResizedCrop:
         return Crop((size[0] - width) // 2, (size[1] - height) // 2, width, height, interpolation)
 
     def apply(self, image: Image.Image, choice: Crop) -> Image.Image:
-        right, bottom = choice.left + choice.width, choice.top + choice.height
-        crop = image.crop((choice.left, choice.top, right, bottom))  # first, so that nothing outside it is blended in
-        return crop.resize((self.side, self.side), RESAMPLING[choice.interpolation])
+        return cut(image, choice, self.side)
+
+
+def cut(image: Image.Image, crop: Crop, side: int) -> Image.Image:
+    """The rectangle resized to a square; cropped first, so that nothing outside it is blended in."""
+    inside = image.crop((crop.left, crop.top, crop.left + crop.width, crop.top + crop.height))
+    return inside.resize((side, side), RESAMPLING[crop.interpolation])
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,10 @@ class TrainTransform:
 
     def apply(self, image: Image.Image, choice: tuple) -> np.ndarray:
         """Carry out what `draw` returned."""
-        image = self.crop.apply(image, choice[0])
+        return self.apply_to_crop(self.crop.apply(image, choice[0]), choice)
+
+    def apply_to_crop(self, image: Image.Image, choice: tuple) -> np.ndarray:
+        """As `apply`, where the crop has been cut already: for backends that decode nothing else."""
         for operation, its_choice in zip(self.operations, choice[1:], strict=False):
             image = operation.apply(image, its_choice)
         pixels = np.asarray(image)

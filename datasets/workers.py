@@ -47,8 +47,8 @@ class Workers:
         # With a priority, so that it runs before multiprocessing waits for its children.
         Finalize(self, _close, args=(self._pipes, self._processes), exitpriority=1)
 
-    def fill(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, np.ndarray, Failure | None]]:
-        """(task, rows, failure) in the order of `tasks`. The rows are reused: copy them before taking the next."""
+    def fill(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, np.ndarray, list[Failure]]]:
+        """(task, rows, failures) in the order of `tasks`. The rows are reused: copy them before taking the next."""
         tasks = iter(tasks)
         waiting = deque()
         for slot, task in enumerate(islice(tasks, len(self._rows))):
@@ -56,8 +56,8 @@ class Workers:
             waiting.append((slot, task))
         while waiting:
             slot, task = waiting.popleft()
-            failure = self._receive(slot, task)
-            yield task, self._rows[slot][: len(task.indices)], failure
+            failures = self._receive(slot, task)
+            yield task, self._rows[slot][: len(task.indices)], failures
             for task in islice(tasks, 1):
                 self._send(slot, task)
                 waiting.append((slot, task))
@@ -67,7 +67,7 @@ class Workers:
         with contextlib.suppress(BrokenPipeError):  # a dead worker is reported where its answer is missed
             self._pipes[worker].send((number, task))
 
-    def _receive(self, slot: int, task: Task) -> Failure | None:
+    def _receive(self, slot: int, task: Task) -> list[Failure]:
         worker = slot % len(self._pipes)
         self._awaited = worker, task
         try:

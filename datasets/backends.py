@@ -1,0 +1,122 @@
+"""How the crop of a training image is decoded: exactly by Pillow, or faster by libraries that decode only enough."""
+
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from .decode import decode, ordinary_jpeg_size
+from .errors import MissingDependencyError
+from .transforms import Crop, cut
+
+# backend: the packages that it needs, the fastest first, as `auto` tries them
+PACKAGES = {
+    "turbo": {"simplejpeg": "simplejpeg", "cv2": "opencv-python-headless"},
+    "cv2": {"cv2": "opencv-python-headless"},
+    "pil": {},
+}
+SCALES = (8, 4, 2)  # at which the DCT of libjpeg-turbo is fast; those between cost more than they save
+
+
+class Picture(Protocol):
+    """An image whose size is known, and whose pixels are made when it is known which are wanted."""
+
+    size: tuple[int, int]  # (width, height)
+
+    def cut(self, crop: Crop, side: int) -> Image.Image: ...
+
+
+def choose_backend(name: str) -> str:
+    """`name`, or for "auto" the fastest that is installed. Raises MissingDependencyError, naming what to install."""
+    missing = {backend: _missing(packages) for backend, packages in PACKAGES.items()}
+    if name == "auto":
+        return next(backend for backend, packages in missing.items() if not packages)
+    if missing[name]:
+        raise MissingDependencyError(f"--image_backend {name}: python -m pip install {' '.join(missing[name])}")
+    return name
+
+
+def _missing(packages: dict[str, str]) -> list[str]:
+    return [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
+
+
+def open_picture(data: bytes, name: str, exif_orientation: str, backend: str) -> Picture:
+    """The image in `data`, for `backend`.
+
+    Whatever is not an ordinary JPEG (other formats, CMYK, a turn by EXIF, a damaged start) is Pillow's in every
+    backend: so each file is good or bad, and has the same size and the same draws, in all of them.
+
+    Raises:
+        BadImage: as `decode`, here or from `cut`.
+    """
+    if backend != "pil":
+        size = ordinary_jpeg_size(data, exif_orientation)
+        if size:
+            return _Jpeg(data, name, size, DECODERS[backend])
+    return _Decoded(decode(data, name, exif_orientation))
+
+
+class _Decoded:
+    def __init__(self, image: Image.Image):
+        self.size = image.size
+        self._image = image
+
+    def cut(self, crop: Crop, side: int) -> Image.Image:
+        return cut(self._image, crop, side)
+
+
+class _Jpeg:
+    """Decoded at 1/8, 1/4 or 1/2 where the crop stays as large as it has to become, and resized by OpenCV.
+
+    OpenCV does not smooth what it shrinks. After the scaled decoding no side shrinks by more than 2, or 8/3 where the
+    other bounds it.
+    """
+
+    def __init__(self, data: bytes, name: str, size: tuple[int, int], decode_scaled: Callable):
+        self.size = size
+        self._data = data
+        self._name = name
+        self._decode_scaled = decode_scaled
+
+    def cut(self, crop: Crop, side: int) -> Image.Image:
+        scale = next((scale for scale in SCALES if min(crop.width, crop.height) >= scale * side), 1)
+        pixels = self._decode_scaled(self._data, self.size, scale)
+        if pixels is None:  # damaged; Pillow says how, or takes it
+            return cut(decode(self._data, self._name), crop, side)
+        top, left = round(crop.top / scale), round(crop.left / scale)
+        bottom, right = round((crop.top + crop.height) / scale), round((crop.left + crop.width) / scale)
+        cv2 = _opencv()
+        method = cv2.INTER_CUBIC if crop.interpolation == "bicubic" else cv2.INTER_LINEAR
+        return Image.fromarray(cv2.resize(pixels[top:bottom, left:right], (side, side), interpolation=method))
+
+
+def _decode_with_turbo(data: bytes, size: tuple[int, int], scale: int) -> np.ndarray | None:
+    import simplejpeg
+
+    width, height = (-(-length // scale) for length in size)
+    try:
+        return simplejpeg.decode_jpeg(data, min_height=height, min_width=width, min_factor=scale)
+    except ValueError:
+        return None
+
+
+def _decode_with_opencv(data: bytes, size: tuple[int, int], scale: int) -> np.ndarray | None:
+    cv2 = _opencv()
+    flags = {1: cv2.IMREAD_COLOR_RGB, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
+             8: cv2.IMREAD_REDUCED_COLOR_8}  # fmt: skip
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags[scale] | cv2.IMREAD_IGNORE_ORIENTATION)
+    return pixels if pixels is None or scale == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+DECODERS = {"turbo": _decode_with_turbo, "cv2": _decode_with_opencv}
+
+
+@cache
+def _opencv():
+    import cv2
+
+    cv2.setNumThreads(1)  # a worker has one core
+    return cv2
