@@ -64,7 +64,7 @@ def run(case, names, reference: Reference, *, port=None, weights=None, images=No
         result.seconds = time.perf_counter() - start
         verdict.rungs.append(result)
         if report_progress:
-            _print_rung(result, report_progress)
+            print_rung(result, report_progress)
     if report_progress:
         report_progress(_conclusion(verdict))
     return verdict
@@ -94,7 +94,7 @@ def _versions(reference: Reference) -> dict[str, str]:
     return {"paddle": paddle.__version__, "torch": theirs["torch"], "numpy": numpy.__version__}
 
 
-def _print_rung(result: RungResult, write) -> None:
+def print_rung(result: RungResult, write) -> None:
     write(f"{result.rung:<9} {result.status:<12} {result.seconds:6.1f} s")
     for check in result.checks:
         number = "" if check.value is None else f"{check.value:.2e}"

@@ -40,6 +40,7 @@ class Tolerances:
     gradient: float = 1e-7
     step: float = 1e-6
     curve: float = 3.0  # times the distance of the reference from itself, see rungs/train.py
+    absolute: float = 0.0  # forgiven beside the relative error; for auto_diff, 0 in every case
     amplification: float = 30.0  # how much the rounding of a listed op may grow on its way to the logits
 
 

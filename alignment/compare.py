@@ -18,8 +18,8 @@ class Difference(NamedTuple):
     proves_nothing: str = ""  # why equality would be no evidence
 
 
-def compare(ours: np.ndarray, theirs: np.ndarray, *, least_scale: float = 0.0) -> Difference:
-    """`least_scale` keeps tensors that are zero but for rounding from being judged by that rounding."""
+def compare(ours: np.ndarray, theirs: np.ndarray, *, least_scale: float = 0.0, absolute: float = 0.0) -> Difference:
+    """`least_scale` keeps tensors that are zero but for rounding from being judged by it; `absolute` is forgiven."""
     if ours.shape != theirs.shape:
         return Difference(np.inf, note=f"shape {list(ours.shape)} against {list(theirs.shape)}")
     if ours.size == 0:
@@ -32,14 +32,18 @@ def compare(ours: np.ndarray, theirs: np.ndarray, *, least_scale: float = 0.0) -
     apart = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
     place = np.unravel_index(int(apart.argmax()), apart.shape)
     max_abs, scale = float(apart[place]), float(np.abs(theirs).max())
-    relative = max_abs / max(scale, least_scale) if max_abs else 0.0
+    relative = (max_abs - absolute) / max(scale, least_scale) if max_abs > absolute else 0.0
     constant = "constant" if theirs.size > 1 and float(np.ptp(theirs)) <= 1e-12 * scale else ""
     return Difference(relative, max_abs, scale, tuple(map(int, place)), proves_nothing=constant)
 
 
-def compare_packed(ours: np.ndarray, theirs: np.ndarray, *, least_scale: float = 0.0) -> Difference:
+def compare_packed(
+    ours: np.ndarray, theirs: np.ndarray, *, least_scale: float = 0.0, absolute: float = 0.0
+) -> Difference:
     """As `compare`, where the reference may have sent a sketch of a big tensor."""
-    return compare(ours if ours.shape == theirs.shape else sketch(ours), theirs, least_scale=least_scale)
+    return compare(
+        ours if ours.shape == theirs.shape else sketch(ours), theirs, least_scale=least_scale, absolute=absolute
+    )
 
 
 def compare_sketches(ours: np.ndarray, theirs: np.ndarray, *, least_scale: float = 0.0) -> Difference:

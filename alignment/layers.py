@@ -79,10 +79,13 @@ class LayerTable:
             row.status = PASS if is_right else FAIL
         return allowed
 
+    def _compare(self, ours: np.ndarray, theirs: np.ndarray) -> Difference:
+        return compare(ours, theirs, absolute=self.session.case.tolerances.absolute)
+
     def _differences(self, ours: list[str], theirs: list[str]) -> list[Difference]:
         if len(ours) != len(theirs):
             return [Difference(np.inf, note=f"{len(ours)} tensors against {len(theirs)}")]
-        return [compare(self.ours.arrays[a], self.theirs[b]) for a, b in zip(ours, theirs, strict=True)]
+        return [self._compare(self.ours.arrays[a], self.theirs[b]) for a, b in zip(ours, theirs, strict=True)]
 
     def _run_alone(self, row: Row, index: int, twin: int, is_backward: bool) -> None:
         """Feed a layer of the port what its twin was fed, so that one wrong layer does not hide the next."""
@@ -103,7 +106,7 @@ class LayerTable:
             row.is_wrong_alone = True
             row.hints = hints_for(node, other, layer, [], [], [])
             return
-        row.alone_error = _worst([compare(a, b) for a, b in zip(outputs, expected, strict=True)])
+        row.alone_error = _worst([self._compare(a, b) for a, b in zip(outputs, expected, strict=True)])
         if has_gradients:
             row.gradient_error = _worst(self._alone_gradients(twin, found))
         allowed = self.session.case.tolerances.gradient
@@ -117,7 +120,9 @@ class LayerTable:
         least = 1e-4 * max((float(np.abs(array).max()) for array in wanted.values() if array.size), default=0.0)
         missing = [Difference(np.inf, note=f"no gradient of {name}") for name in wanted if name not in found]
         return missing + [
-            compare_packed(found[name], array, least_scale=least) for name, array in wanted.items() if name in found
+            compare_packed(found[name], array, least_scale=least, absolute=self.session.case.tolerances.absolute)
+            for name, array in wanted.items()
+            if name in found
         ]
 
     def wrong_alone(self) -> list[Row]:
@@ -139,7 +144,7 @@ class LayerTable:
             detail = f"the port stops after {last_good}: {self.ours.error}"
             return Check("first difference", FAIL, detail=detail, layer=last_good)
         ours_logits, their_logits = self.ours.arrays[self.ours.logits], self.theirs[self._logits]
-        logits = compare(ours_logits, their_logits)
+        logits = self._compare(ours_logits, their_logits)
         if logits.relative > self.chain_tolerance:
             detail = f"in the model's own code after {last_good}; {logits.note}".rstrip("; ")
             hints = hints_for(None, None, None, [], [ours_logits], [their_logits])

@@ -92,7 +92,7 @@ def code(owner: str, method: str, function: Callable, blamed: str | Callable[[nn
     def change(model: nn.Layer) -> str:
         target = getattr(model, owner) if owner else model
         original = getattr(target, method)
-        object.__setattr__(target, method, lambda *args: function(original, *args))
+        object.__setattr__(target, method, lambda x, *rest: function(original, x, *rest))
         return blamed if isinstance(blamed, str) else blamed(model)
 
     return change

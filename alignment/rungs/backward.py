@@ -53,7 +53,11 @@ def _parameter_checks(session: Session, ours: dict[str, np.ndarray], theirs: dic
     ]
     extra = [name for name in ours if name not in expected]
     checks += [Check(f"gradient of {name}", FAIL, detail="the reference computes none") for name in extra[:3]]
-    found = {name: compare_packed(ours[name], expected[name], least_scale=least) for name in expected if name in ours}
+    found = {
+        name: compare_packed(ours[name], expected[name], least_scale=least, absolute=session.case.tolerances.absolute)
+        for name in expected
+        if name in ours
+    }
     wrong = [name for name, difference in found.items() if difference.relative > tolerance]
     name, worst = max(found.items(), key=lambda item: item[1].relative, default=("none", Difference(0.0)))
     detail = f"{len(found)} parameters; the farthest: {name}" + (f"; {len(wrong)} differ" if wrong else "")

@@ -17,9 +17,14 @@ def climb(session: Session) -> RungResult:
     ours, answer, theirs = session.traces(images, labels, "float64", is_training=False, smoothing=None)
     table = LayerTable(session, ours, answer, theirs, is_backward=False)
     logits = theirs[answer["logits"]]
+    logits64 = compare(ours.arrays[ours.logits], logits, absolute=case.tolerances.absolute)
     checks = [
         table.unpaired_with_weights(),
-        within("logits, float64", compare(ours.arrays[ours.logits], logits), table.chain_tolerance),
+        within(
+            "logits, float64",
+            compare(ours.arrays[ours.logits], logits, absolute=case.tolerances.absolute),
+            table.chain_tolerance,
+        ),
         *alone_checks(table.rows, table.wrong_alone(), "forward"),
         conclusive(logits, table.dead_layers()),
     ]
@@ -29,7 +34,7 @@ def climb(session: Session) -> RungResult:
     if ours32.error:
         return RungResult("forward", checks, layers=[row.as_dict() for row in table.rows])
     add_float32(table, ours32.nodes, ours32.arrays, answer32["nodes"], theirs32)
-    logits32 = compare(ours32.arrays[ours32.logits], theirs32[answer32["logits"]])
+    logits32 = compare(ours32.arrays[ours32.logits], theirs32[answer32["logits"]], absolute=case.tolerances.absolute)
     checks.append(within("logits, float32", logits32, case.tolerances.float32))
     return RungResult("forward", checks, layers=[row.as_dict() for row in table.rows])
 
