@@ -50,7 +50,7 @@ class PaddleEngine:
         config.switch_ir_optim(options.ir_optim)
         if files[0].suffix == ".pdmodel":  # for model.json create_predictor raises: memory_optimize_pass is not found
             config.enable_memory_optim()
-        self.description, self.device = "Paddle Inference", "cpu"
+        self.description, self.device = f"Paddle Inference of {files[0].name}", "cpu"
         if options.use_gpu and _has_gpu(options.gpu_id):
             self._use_gpu(config, options, inference.PrecisionType)
         else:
@@ -169,7 +169,7 @@ class OnnxRuntimeEngine:
         except Exception as error:  # its exceptions have no common base
             raise ExportedModelError(f"{files[0]}: ONNX Runtime cannot load it: {_last_line(error)}") from None
         [self._input_name] = [value.name for value in self._session.get_inputs()]
-        self.description = f"ONNX Runtime {ort.__version__} on CPU, {options.precision}, {options.threads} threads"
+        self.description = f"ONNX Runtime {ort.__version__} on CPU, {files[0].name}, {options.threads} threads"
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Logits [B, C] of `images` [B, 3, S, S] float32."""
@@ -202,7 +202,7 @@ class OpenVinoEngine:
             raise ExportedModelError(f"{files[0]}: OpenVINO cannot load it: {_last_line(error)}") from None
         self._request = self._compiled.create_infer_request()
         self.description = (
-            f"OpenVINO {openvino.__version__.split('-')[0]} on CPU, {options.precision}, {options.threads} threads"
+            f"OpenVINO {openvino.__version__.split('-')[0]} on CPU, {files[0].name}, {options.threads} threads"
         )
 
     def run(self, images: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -27,6 +28,14 @@ TOLERANCE = 1e-5  # of probabilities, and of logits relative to the largest one
 SANE_LOGIT = 10  # beyond it the tolerance of probabilities grows with the logits, see _allowed
 # writes model.* of the network into a folder; asked with_softmax, inference.* of the network followed by a softmax
 SaveProgram = Callable[..., object]
+
+
+class Source(NamedTuple):
+    """What the programs are made of."""
+
+    save_program: SaveProgram
+    card: Card
+    calibration: Calibration | None
 
 
 def export_folder(
@@ -54,7 +63,8 @@ def export_folder(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as aside:
         work = Path(aside)
-        programs = {name: WRITERS[name](work, save_program, card, calibration) for name in WRITERS if name in formats}
+        source = Source(save_program, card, calibration)
+        programs = {name: write(work, source) for name, write in WRITERS.items() if name in formats}
         card = replace(card, programs=programs, files=_records(work), versions=_versions(), created=_now())
         write_card(work, card)
         for name, program in programs.items():
@@ -65,7 +75,7 @@ def export_folder(
             print(*lines, sep="\n")
             card = replace(card, metrics=card.metrics | metrics)
         if "paddlex" in formats:
-            _write_paddlex(work, save_program, images, expected_logits, card)
+            _write_paddlex(work, source, images, expected_logits)
         write_paddlex_config(work, card)
         write_self_check(work, images[0], expected_logits[0])
         card = replace(card, files=_records(work))
@@ -112,45 +122,43 @@ def check_images() -> list[Image.Image]:
     return images
 
 
-def _write_paddle(work: Path, save_program: SaveProgram, card: Card, calibration: Calibration | None) -> Program:
-    save_program(work)
+def _write_paddle(work: Path, source: Source) -> Program:
+    source.save_program(work)
     return _paddle_program(work, "model.json")
 
 
-def _write_pdmodel(work: Path, save_program: SaveProgram, card: Card, calibration: Calibration | None) -> Program:
+def _write_pdmodel(work: Path, source: Source) -> Program:
     """model.pdmodel, which shares model.pdiparams with model.json: both forms store the same bytes."""
     from paddle.pir_utils import DygraphOldIrGuard
 
     old = work / "pdmodel"
     old.mkdir()
     with DygraphOldIrGuard():  # what FLAGS_enable_pir_api=0 does before Paddle is imported
-        save_program(old)
+        source.save_program(old)
     for path in old.iterdir():
         there = work / path.name
         if there.exists() and file_record(there) != file_record(path):
-            raise DeployError(
-                f"{path.name} of model.pdmodel differs from that of model.json; export them one at a time"
-            )
+            raise ParityError(f"{path.name} differs between model.pdmodel and model.json; export one of them alone")
         os.replace(path, there)
     old.rmdir()
     return _paddle_program(work, "model.pdmodel")
 
 
-def _write_onnx(work: Path, save_program: SaveProgram, card: Card, calibration: Calibration | None) -> Program:
+def _write_onnx(work: Path, source: Source) -> Program:
     with tempfile.TemporaryDirectory(dir=work) as aside:
-        save_program(Path(aside))
-        return write_onnx(Path(aside) / "model.json", work / "model.onnx", card)
+        source.save_program(Path(aside))
+        return write_onnx(Path(aside) / "model.json", work / "model.onnx", source.card)
 
 
-def _write_int8(work: Path, save_program: SaveProgram, card: Card, calibration: Calibration | None) -> Program:
-    return write_int8(work / "model.onnx", work / "model_int8.onnx", card, calibration)
+def _write_int8(work: Path, source: Source) -> Program:
+    return write_int8(work / "model.onnx", work / "model_int8.onnx", source.card, source.calibration)
 
 
-def _write_paddlex(work: Path, save_program: SaveProgram, images, expected_logits: np.ndarray, card: Card) -> None:
+def _write_paddlex(work: Path, source: Source, images: Sequence[Image.Image], expected_logits: np.ndarray) -> None:
     """inference.json with its weights, for PaddleX; its output are probabilities, so it is no program of the card."""
-    save_program(work, with_softmax=True)
+    source.save_program(work, with_softmax=True)
     engine = create_engine("paddle", [work / "inference.json", work / "inference.pdiparams"], EngineOptions())
-    probabilities = engine.run(np.stack([card.preprocess(image) for image in images]))
+    probabilities = engine.run(np.stack([source.card.preprocess(image) for image in images]))
     difference = np.abs(probabilities - softmax(expected_logits)).max()
     if not difference <= _allowed(expected_logits):
         raise ParityError(f"inference.json disagrees with the eager model: probabilities differ by {difference:.1e}")

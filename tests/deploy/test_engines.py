@@ -75,7 +75,7 @@ def test_a_clone_answers_alike(exported, source):
 def test_without_a_gpu_the_cpu_is_used_and_named(exported):
     pytest.importorskip("paddle")
     assert engine(exported, "model.json", use_gpu=True).description.startswith(
-        "Paddle Inference on CPU, where it found no GPU"
+        "Paddle Inference of model.json on CPU, where it found no GPU"
     )
 
 
