@@ -15,7 +15,7 @@ import pytest
 from pictures import Mistaken, write_pictures
 from PIL import Image
 
-from datasets import loaders
+from datasets import loaders, samples
 from datasets.decode import read_image
 from datasets.errors import BadImage, DataError
 from datasets.loaders import EvalLoader, TrainLoader, default_num_workers, normalize_on_device
@@ -146,6 +146,15 @@ def test_leaving_early_is_quiet_and_ends_thread_and_workers(images, num_workers,
     batches.close()
     wait_until(lambda: threading.active_count() == threads and not multiprocessing.active_children())
     assert capfd.readouterr().err == ""
+
+
+def test_leaving_early_reads_no_more_than_was_ahead(images, monkeypatch):
+    read = []
+    monkeypatch.setattr(samples, "read_image", lambda path, exif: read.append(path) or read_image(path))
+    batches = EvalLoader(images, PREPROCESS, EvalSampler(33, 1), num_workers=0).batches()
+    next(batches)
+    batches.close()
+    assert len(read) <= 8
 
 
 def wait_until(condition, seconds=20):

@@ -103,6 +103,12 @@ def test_cutmix_label_is_the_area_and_the_box_is_inside():
         np.testing.assert_allclose(choice.lam, 1 - (bottom - top) * (right - left) / (32 * 24), atol=1e-6)
 
 
+def test_cutmix_box_has_the_area_that_lam_leaves():
+    boxes = np.array([choice.boxes[0] for choice in drawn(mixup_alpha=0.0, cutmix_alpha=1e6)])  # lam is 1/2
+    assert (boxes[:, 1] - boxes[:, 0]).max() == int(32 * 0.5**0.5)
+    assert (boxes[:, 3] - boxes[:, 2]).max() == int(24 * 0.5**0.5)
+
+
 def test_cutmix_minmax_bounds_the_sides_and_turns_cutmix_on():
     mix = mixer(mixup_alpha=0.0, cutmix_alpha=0.0, cutmix_minmax=(0.25, 0.5))
     assert mix.cutmix_alpha == 1.0

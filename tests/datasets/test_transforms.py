@@ -50,6 +50,11 @@ def test_choices_replay(policy, interpolation):
     assert str(np.random.get_state()) == state and image == picture(60, 40)
 
 
+def test_seed_epoch_and_index_each_change_the_draws():
+    places = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1)]
+    assert len({sample_rng(*place).random() for place in places}) == len(places)
+
+
 def test_order_of_operations():
     transform = build_train_transform(PREPROCESS, interpolation="bicubic", aa="v0", color_jitter=0.4, reprob=1.0)
     names = [type(operation).__name__ for operation in (transform.crop, *transform.operations, transform.erasing)]
