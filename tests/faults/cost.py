@@ -1,0 +1,48 @@
+"""R16: for how long saving stops training, measured with PeleeNet's own state."""
+
+import tempfile
+import time
+from pathlib import Path
+
+
+def r16(cases: int, seed: int) -> dict:
+    """PeleeNet with EMA and AdamW; `cases` saves a second apart, while the main thread goes on computing."""
+    import paddle
+
+    from engine.checkpoint import write_checkpoint
+    from engine.ema import Ema
+    from engine.log import Logger
+    from engine.optim import create_optimizer
+    from engine.saver import Saver
+    from engine.state import TrainState
+    from models import create_model
+
+    model = create_model("peleenet", num_classes=1000)
+    state = TrainState(model, create_optimizer("adamw", model, lr=1e-3), ema=Ema(model, 0.999))
+    images = paddle.randn([4, 3, 64, 64])
+    model(images).mean().backward()
+    state.optimizer.step()
+    folder, blocked = Path(tempfile.mkdtemp(prefix="faults-r16-")), []
+    start = time.perf_counter()
+    write_checkpoint(folder / "c.pd", *state.snapshot())
+    alone = time.perf_counter() - start
+    size = (folder / "c.pd").stat().st_size
+    saver = Saver(state, folder, rank=0, logger=Logger(rank=1))
+    for _ in range(cases):
+        start = time.perf_counter()
+        saver.save("checkpoint-latest.pd")
+        blocked.append(time.perf_counter() - start)
+        while time.perf_counter() < start + 1:
+            with paddle.no_grad():
+                model(images)
+    saver.finish()
+    worst = max(blocked)
+    return {
+        "cases": cases,
+        "broken": int(worst > 0.05 * 60),
+        "megabytes": round(size / 1e6, 1),
+        "seconds_written_in_the_foreground": round(alone, 3),
+        "seconds_blocked_median": round(sorted(blocked)[cases // 2], 3),
+        "seconds_blocked_worst": round(worst, 3),
+        "percent_of_training_at_one_save_a_minute": round(100 * sum(blocked) / cases / 60, 3),
+    }

@@ -1,0 +1,179 @@
+"""R4, R6, R10: the files of checkpoints under kills, damage and rotation."""
+
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from engine.checkpoint import find_latest, read_checkpoint, remove_leftovers, write_checkpoint
+from engine.errors import CheckpointError
+
+KEEP = 3
+
+
+def saver_of(folder: Path, on_saved=lambda epoch, step: None):
+    """A Saver whose tensors all hold the number of the epoch, 1 MB: a wrong mixture would show."""
+    from types import SimpleNamespace
+
+    from engine.log import Logger
+    from engine.saver import Saver
+    from engine.state import Snapshot
+
+    state = SimpleNamespace(epoch=0)
+
+    def snapshot():
+        arrays = {f"model/{name}": np.full(128_000, state.epoch, np.float32) for name in ("a", "b")}
+        return Snapshot(arrays, {"next_epoch": state.epoch, "next_step": 0})
+
+    state.snapshot = snapshot
+    return state, Saver(state, folder, rank=0, logger=Logger(rank=1), keep=KEEP, on_saved=on_saved)
+
+
+def r4(cases: int, seed: int) -> dict:
+    """A process saves without end, with rotation, and reports what is saved; it is killed at random times."""
+    import engine.saver  # noqa: F401 (before the forks)
+
+    rng, folder = random.Random(seed), Path(tempfile.mkdtemp(prefix="faults-r4-"))
+    broken, saves, leftovers, last = 0, 0, 0, 0
+    for _ in range(cases):
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _save_for_ever(folder, last + 1, writer)
+        os.close(writer)
+        time.sleep(rng.uniform(0, 0.12))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        with os.fdopen(reader, "rb") as file:
+            reports = [int.from_bytes(part, "little") for part in iter(lambda: file.read(4), b"")]
+        saves += len(reports)
+        reported = reports[-1] if reports else last
+        for path in folder.glob("checkpoint-*.pd"):
+            read = read_checkpoint(path)  # a CheckpointError ends the measurement
+            broken += any((array != read.meta["next_epoch"]).any() for array in read.tensors.values())
+        latest = find_latest(folder)
+        found = read_checkpoint(latest).meta["next_epoch"] if latest else 0
+        broken += found < reported or (reports != [] and not (folder / "checkpoint-latest.pd").exists())
+        leftovers += len(remove_leftovers(folder))
+        last = found
+    shutil.rmtree(folder)
+    return {"cases": cases, "broken": broken, "saves": saves, "leftovers_removed": leftovers}
+
+
+def _save_for_ever(folder: Path, first: int, report_to: int) -> None:
+    state, saver = saver_of(folder, lambda epoch, step: os.write(report_to, epoch.to_bytes(4, "little")))
+    for state.epoch in range(first, first + 10_000):
+        saver.save(f"checkpoint-{state.epoch}.pd", "checkpoint-latest.pd")
+    os._exit(0)
+
+
+def r6(cases: int, seed: int) -> dict:
+    """64 truncations, the rest flipped bits, of a 1 MB checkpoint beside an older good one; and foreign files."""
+    rng, folder = random.Random(seed), Path(tempfile.mkdtemp(prefix="faults-r6-"))
+    older, latest = folder / "checkpoint-previous.pd", folder / "checkpoint-latest.pd"
+    for epoch, path in enumerate((older, latest)):
+        write_checkpoint(path, {"model/w": rng_array(rng, 256_000)}, {"next_epoch": epoch, "next_step": 0})
+    good, undetected, wrong_fallback, unnamed = latest.read_bytes(), 0, 0, 0
+    kinds = {"truncated": 0, "flipped": 0, "foreign": 0}
+    for case in range(cases):
+        bad = bytearray(good)
+        if case < min(64, cases // 2):
+            kinds["truncated"] += 1
+            bad = bad[: case if case < 8 else rng.randrange(len(bad))]
+        else:
+            kinds["flipped"] += 1
+            near_start = rng.random() < 0.2  # the header is small beside the data, and deserves its share
+            place = rng.randrange((2000 if near_start else len(bad)) * 8)
+            bad[place // 8] ^= 1 << place % 8
+        undetected, wrong_fallback, unnamed = _look(latest, bytes(bad), older, undetected, wrong_fallback, unnamed)
+    other = folder.with_name(f"{folder.name}-other") / "c.pd"
+    other.parent.mkdir()
+    write_checkpoint(other, {}, {})  # whole, and without any place in training
+    for content in (b"", bytes(1000), b"<html>", b"PK\x03\x04" + bytes(99), good + b"\0", good[8:], other.read_bytes()):
+        kinds["foreign"] += 1
+        latest.write_bytes(content)
+        wrong_fallback += find_latest(folder, lambda line: None) != older and content != other.read_bytes()
+    older.write_bytes(good[:-1])
+    latest.write_bytes(good[:-2])
+    try:
+        find_latest(folder, lambda line: None)
+        undetected += 1
+    except CheckpointError:
+        pass
+    broken = undetected + wrong_fallback + unnamed
+    shutil.rmtree(folder)
+    return {"cases": sum(kinds.values()) + 1, "broken": broken, **kinds, "undetected": undetected, "none_good": "stops"}
+
+
+def _look(latest: Path, content: bytes, older: Path, undetected: int, wrong: int, unnamed: int) -> tuple[int, int, int]:
+    latest.write_bytes(content)
+    try:
+        read_checkpoint(latest)
+        undetected += 1
+    except CheckpointError:
+        pass
+    lines = []
+    wrong += find_latest(latest.parent, lines.append) != older
+    unnamed += not any(latest.name in line for line in lines) and content[8:200] == older.read_bytes()[8:200]
+    return undetected, wrong, unnamed
+
+
+def rng_array(rng: random.Random, num: int) -> np.ndarray:
+    return np.frombuffer(rng.randbytes(4 * num), np.uint8)
+
+
+def r10(cases: int, seed: int) -> dict:
+    """`fit` over random scores, each run interrupted and resumed once: what is kept is k + best + latest."""
+    rng, broken = random.Random(seed), 0
+    for _ in range(cases):
+        folder = Path(tempfile.mkdtemp(prefix="faults-r10-"))
+        tops = [rng.choice((0.0, 12.5, 40.0, 40.0, 71.3, 90.0)) for _ in range(rng.randrange(4, 12))]
+        cut = rng.randrange(1, len(tops))
+        for first, last in ((0, cut), (cut, len(tops))):
+            _run_epochs(folder, tops, first, last)
+        best = max(tops)
+        numbers = sorted(int(p.stem.split("-")[1]) for p in folder.glob("checkpoint-[0-9]*.pd"))
+        broken += numbers != list(range(len(tops)))[-KEEP:]
+        broken += read_checkpoint(folder / "checkpoint-latest.pd").meta["next_epoch"] != len(tops)
+        if best > 0:
+            kept = read_checkpoint(folder / "checkpoint-best.pd").meta
+            broken += (kept["best"], kept["next_epoch"]) != (best, tops.index(best) + 1)
+        shutil.rmtree(folder)
+    return {"cases": cases, "broken": broken, "keep_last": KEEP}
+
+
+def _run_epochs(folder: Path, tops: list[float], first: int, last: int) -> None:
+    from types import SimpleNamespace
+
+    from engine.fit import fit
+    from engine.log import Logger, Meter
+    from engine.metrics import Scores
+    from engine.saver import Saver
+    from engine.state import Snapshot
+
+    state = SimpleNamespace(next_epoch=first, next_step=0, best_top1_percent=0.0, lr_meter=Meter(), loss_meter=Meter())
+    if first:
+        meta = read_checkpoint(find_latest(folder)).meta
+        state.best_top1_percent, state.next_epoch = meta["best"], meta["next_epoch"]
+    state.begin_epoch = lambda epoch: setattr(state, "next_epoch", epoch)
+    state.snapshot = lambda: Snapshot(
+        {}, {"next_epoch": state.next_epoch, "next_step": 0, "best": state.best_top1_percent}
+    )
+    logger = Logger(rank=1)
+    fit(
+        state,
+        epochs=last,
+        train_one=lambda epoch: None,
+        scores=lambda: Scores(100, 1.0, tops[state.next_epoch], 100.0),
+        ema_eval=False,
+        saver=Saver(state, folder, rank=0, logger=logger, keep=KEEP),
+        save_freq=1,
+        logger=logger,
+        record=lambda numbers: None,
+        constants={},
+    )
