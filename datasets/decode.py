@@ -83,17 +83,6 @@ def _decode(data: bytes, name: str, exif_orientation: str) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def ordinary_jpeg_size(data: bytes, exif_orientation: str = "ignore") -> tuple[int, int] | None:
-    """(width, height) by the header of a gray or YCbCr JPEG that needs no turn and is small enough; None for others."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=("JPEG",))
-        is_turned = exif_orientation == "apply" and _orientation(image) in _UPRIGHT
-    except Exception:
-        return None
-    is_ordinary = image.mode in ("L", "RGB") and image.width * image.height <= MAX_PIXELS and len(data) <= MAX_BYTES
-    return image.size if is_ordinary and not is_turned else None
-
-
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "RGB":
         return image

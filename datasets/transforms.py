@@ -193,10 +193,12 @@ class TrainTransform:
         """Carry out what `draw` returned."""
         return self.apply_to_crop(self.crop.apply(image, choice[0]), choice)
 
-    def apply_to_crop(self, image: Image.Image, choice: tuple) -> np.ndarray:
+    def apply_to_crop(self, image: Image.Image | np.ndarray, choice: tuple) -> np.ndarray:
         """As `apply`, where the crop has been cut already: for backends that decode nothing else."""
         for operation, its_choice in zip(self.operations, choice[1:], strict=False):
-            image = operation.apply(image, its_choice)
+            if its_choice:  # an empty choice changes nothing
+                picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+                image = operation.apply(picture, its_choice)
         pixels = np.asarray(image)
         return pixels if self.erasing is None else self.erasing.apply(self.preprocess.normalize(pixels), choice[-1])
 
