@@ -25,7 +25,7 @@ print("reported", flush=True)
 
 
 def r7(cases: int, seed: int) -> dict:
-    """One traced save, then saves that are killed at the nth call of each kind, as long as there is one (n <= cases)."""
+    """One traced save, then saves that are killed at the nth call of each kind, while there is one (n <= cases)."""
     if not shutil.which("strace"):
         return {"cases": 0, "broken": 0, "skipped": "no strace on this machine"}
     folder = _folder()
