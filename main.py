@@ -282,10 +282,14 @@ def say_hello(config: TrainConfig, logger, mixer) -> None:
 def open_output_dir(output_dir: Path, config: TrainConfig) -> None:
     """Make the folder, clean up after writers that were killed, and write down the run."""
     from engine.checkpoint import remove_leftovers
+    from engine.errors import DiskError
 
-    output_dir.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(output_dir)
-    write_config(config, output_dir / "config.yaml")
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(output_dir)
+        write_config(config, output_dir / "config.yaml")
+    except OSError as error:
+        raise DiskError(f"cannot write into --output_dir {output_dir}: {error.strerror or error}") from error
 
 
 def choose_learning_rate(config: TrainConfig, effective_batch: int, logger):

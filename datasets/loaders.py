@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -87,7 +88,9 @@ class _Loader:
         if self._num_workers == 0:
             rows = np.empty((self._batch_size, *self._samples.shape), self._samples.dtype)
             for task in tasks:
-                yield task, rows[: len(task.indices)], fill(rows, self._samples, task)
+                row = [0]
+                self.waiting_for = lambda task=task, row=row: task.paths[row[0]]
+                yield task, rows[: len(task.indices)], fill(rows, self._samples, task, partial(row.__setitem__, 0))
             return
         workers = self._idle.pop() if self._idle else Workers(self._samples, self._batch_size, self._num_workers)
         self.waiting_for = workers.awaited_image

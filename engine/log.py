@@ -1,6 +1,8 @@
 """The lines of a run in the predecessor's format, and log.txt with one JSON object an epoch; rank 0 alone writes."""
 
+import errno
 import json
+import os
 import statistics
 import time
 from collections import deque
@@ -58,16 +60,26 @@ class Logger:
     def __init__(self, output_dir: str | Path | None = None, rank: int = 0):
         self._is_writer = rank == 0
         self._file = Path(output_dir) / "log.txt" if output_dir else None
+        self._unwritten = ""
 
     def line(self, text: str) -> None:
         if self._is_writer:
             print(f"[{datetime.now():%H:%M:%S.%f}] {text}", flush=True)
 
     def record(self, numbers: dict) -> None:
-        """Append the numbers of an epoch to log.txt."""
-        if self._is_writer and self._file:
-            with open(self._file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(numbers) + "\n")
+        """Append the numbers of an epoch to log.txt; what a full disk does not take waits for the next epoch."""
+        if not (self._is_writer and self._file):
+            return
+        self._unwritten += json.dumps(numbers) + "\n"
+        try:
+            with open(self._file, "ab", buffering=0) as file:
+                before, data = file.tell(), self._unwritten.encode()
+                if file.write(data) < len(data):
+                    file.truncate(before)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._unwritten = ""
+        except OSError as error:
+            self.line(f"cannot write {self._file}: {error.strerror}; tried again after the next epoch")
 
     def forget_from(self, epoch: int) -> None:
         """Drop the lines of `epoch` and later: a resumed run writes them again."""
