@@ -1,6 +1,7 @@
 """Images named by a list file: a line `<relative path> <label>` for each, split at the last blank."""
 
 import os
+from array import array
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -9,6 +10,23 @@ from .errors import DataError
 from .text_lines import SHOWN_FAULTS, read_lines, refuse
 
 EXPECTED = "expected '<relative path> <label>'"
+
+
+class JoinedPaths:
+    """Many paths in two blocks of memory."""
+
+    def __init__(self, paths: Iterable[bytes] = ()):
+        self.joined = bytearray()
+        self._ends = array("q")
+        for path in paths:
+            self.append(path)
+
+    def append(self, path: bytes) -> None:
+        self.joined += path
+        self._ends.append(len(self.joined))
+
+    def __getitem__(self, index: int) -> bytes:
+        return bytes(self.joined[self._ends[index - 1] if index else 0 : self._ends[index]])
 
 
 class ImageList:
@@ -21,7 +39,7 @@ class ImageList:
     def __init__(
         self,
         root: str | os.PathLike,
-        paths: Sequence[bytes],
+        paths: Iterable[bytes] | JoinedPaths,
         labels: Iterable[int],
         *,
         list_file: str = "",
@@ -33,8 +51,7 @@ class ImageList:
         self.class_names = None if class_names is None else tuple(class_names)
         self._list_file = list_file
         self._line_numbers = np.fromiter(line_numbers, dtype=np.int32)
-        self._ends = np.cumsum(np.fromiter(map(len, paths), dtype=np.int64))
-        self._paths = b"".join(paths)
+        self._paths = paths if isinstance(paths, JoinedPaths) else JoinedPaths(paths)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,12 +59,11 @@ class ImageList:
     @property
     def relative_paths(self) -> bytes:
         """All of them, joined: what a checksum of the list is made of."""
-        return self._paths
+        return bytes(self._paths.joined)
 
     def path(self, index: int) -> str:
         """Where image `index` is; an absolute path of the list stays as it is."""
-        start = self._ends[index - 1] if index else 0
-        return os.path.join(self.root, os.fsdecode(self._paths[start : self._ends[index]]))
+        return os.path.join(self.root, os.fsdecode(self._paths[index]))
 
     def label(self, index: int) -> int:
         """The class of image `index`."""
@@ -68,7 +84,7 @@ def read_image_list(path: str | os.PathLike, root: str | os.PathLike, num_classe
         DataError: naming file and line of the first faults.
     """
     limit = 2**31 if num_classes is None else num_classes
-    paths, labels, line_numbers, faults = [], [], [], []
+    paths, labels, line_numbers, faults = JoinedPaths(), array("q"), array("i"), []
     for number, line in read_lines(path):
         parts = line.rsplit(None, 1)
         if len(parts) == 2 and parts[1].isdigit() and int(parts[1]) < limit:
@@ -78,7 +94,7 @@ def read_image_list(path: str | os.PathLike, root: str | os.PathLike, num_classe
         else:
             faults.append((number, _fault(parts, num_classes)))
     refuse(path, faults)
-    if not paths:
+    if not labels:
         raise DataError(f"{path}: {EXPECTED} a line, got a list without images")
     return ImageList(root, paths, labels, list_file=os.fspath(path), line_numbers=line_numbers)
 

@@ -1,5 +1,6 @@
 """Lines of a text file that a person wrote: UTF-8, with or without BOM, any line ending, blank lines and # comments."""
 
+import io
 import os
 from collections.abc import Iterator
 
@@ -25,7 +26,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
         raise DataError(
             f"{path}:{line}: expected UTF-8 text, got byte 0x{data[error.start]:02x}; save the file as UTF-8"
         ) from None
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    for number, line in enumerate(io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")), start=1):
         line = line.strip()
         if line and not line.startswith(b"#"):
             yield number, line

@@ -1,6 +1,7 @@
 """Holds list files and image folders: what is accepted, and each fault with the place where it is."""
 
 import os
+from array import array
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from pictures import picture, write_pictures
 
 from datasets.errors import DataError
 from datasets.image_folder import check_same_classes, find_images, scan_image_folder
-from datasets.image_list import check_files, read_image_list, write_image_list
+from datasets.image_list import JoinedPaths, check_files, read_image_list, write_image_list
 
 
 def write(tmp_path, text) -> str:
@@ -90,8 +91,8 @@ def test_write_and_read_back(tmp_path):
 
 def test_no_python_object_for_each_image(tmp_path):
     images = read_image_list(write(tmp_path, "".join(f"{i}.jpg {i % 9}\n" for i in range(2000))), "R")
-    held = [value for value in vars(images).values() if not isinstance(value, str)]
-    assert {type(value) for value in held} == {np.ndarray, bytes, type(None)}
+    held = [*vars(images).values(), *vars(images._paths).values()]
+    assert {type(value) for value in held} <= {np.ndarray, JoinedPaths, bytearray, array, str, type(None)}
     assert images.path(1999) == "R/1999.jpg" and images.place(1999).endswith("l.txt:2000")
 
 
