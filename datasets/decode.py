@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .errors import BadImage
+from .tar_members import is_member, read_member
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 
@@ -33,10 +34,15 @@ def read_image(path: str | os.PathLike, exif_orientation: str = "ignore") -> Ima
     return decode(read_bytes(path), os.fspath(path), exif_orientation)
 
 
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """The content of the file at `path`. Raises BadImage if it is no regular file, too long, or cannot be read."""
+def read_bytes(path: str | os.PathLike) -> bytes | memoryview:
+    """The content of the file at `path`, which may be a place in a shard (`datasets.tar_members`).
+
+    Raises BadImage if it is no regular file, too long, or cannot be read.
+    """
     path = os.fspath(path)
     try:
+        if is_member(path):
+            return read_member(path)
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
             raise BadImage(path, "not a regular file")
@@ -48,7 +54,7 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         raise BadImage(path, getattr(error, "strerror", None) or str(error)) from None
 
 
-def decode(data: bytes, name: str, exif_orientation: str = "ignore") -> Image.Image:
+def decode(data: bytes | memoryview, name: str, exif_orientation: str = "ignore") -> Image.Image:
     """The RGB image in `data`; `name` is for the error.
 
     As in the references, transparency is dropped (hidden colours show), CMYK and palettes are converted by Pillow, an

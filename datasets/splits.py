@@ -7,22 +7,28 @@ from .errors import DataError
 from .image_folder import scan_image_folder
 from .image_list import ImageList, check_files, read_image_list
 from .labels import read_label_names
+from .shards import ShardedImages, is_sharded, open_shards
 
 IMAGENET_LABEL_LIST = Path(__file__).parent.parent / "demo" / "imagenet1k_label_list.txt"
 
 
 def open_split(
     root: str | os.PathLike, split: str, list_file: str | os.PathLike | None, num_classes: int, *, look: bool = True
-) -> ImageList:
+) -> ImageList | ShardedImages:
     """The images of `list_file`, or without one of the folder `root`/`split`, with labels below `num_classes`.
 
-    `look` checks that the files of a list exist (some of them, if it is long); one rank is enough for that.
+    The folder holds a folder for each class, or the shards of `datasets.pack`. `look` checks that the files of a list
+    exist (some of them, if it is long); one rank is enough for that.
 
     Raises:
         DataError: nothing there, a faulty list, or more classes than `num_classes`.
     """
     if not os.path.isdir(root):
         raise DataError(f"{root}: no such folder; name the root of the data with --data_path")
+    if is_sharded(os.path.join(root, split)):
+        if list_file:
+            raise DataError(f"{root}/{split} holds shards, which have their labels with them; leave out {list_file}")
+        return open_shards(os.path.join(root, split), num_classes, look=look)
     if list_file:
         images = read_image_list(list_file, root, num_classes)
         if look:

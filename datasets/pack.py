@@ -1,0 +1,217 @@
+"""Image files to indexed tar shards, as they are, re-encoded smaller, or as raw pixels.
+
+python -m datasets.pack --data_path ILSVRC2012 --split train --list ILSVRC2012/train_list.txt --output_dir shards
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from .decode import decode, read_bytes
+from .errors import BadImage, DataError
+from .image_list import ImageList
+from .parallel import usable_processors, work
+from .shards import ENTRY, INDEX_FILE, LIST_FILE, SHARDS_FILE
+from .splits import open_split
+
+SETTINGS_FILE = "settings.json"  # written first: a second run goes on only with the same
+BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How an image is stored: "as_is" copies the file; "jpeg" and "raw" (PPM) first shrink it to a short side."""
+
+    store: str = "as_is"
+    short_side: int | None = None
+    quality: int = 90
+    exif_orientation: str = "ignore"
+
+    def encode(self, path: str) -> tuple[str, bytes]:
+        """(extension, content) of the image at `path`. Raises BadImage."""
+        data = read_bytes(path)
+        if self.store == "as_is":
+            return os.path.splitext(path)[1].lower() or ".jpg", bytes(data)
+        image = self._shrunk(decode(data, path, self.exif_orientation))
+        if self.store == "raw":
+            return ".ppm", b"P6\n%d %d\n255\n" % image.size + image.tobytes()
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=self.quality)
+        return ".jpg", file.getvalue()
+
+    def _shrunk(self, image: Image.Image) -> Image.Image:
+        short = min(image.size)
+        if self.short_side is None or short <= self.short_side:
+            return image
+        size = tuple(round(length * self.short_side / short) for length in image.size)
+        return image.resize(size, Image.Resampling.BICUBIC)
+
+
+class Shard(NamedTuple):
+    """A shard to write: where, which images from which number on, and how."""
+
+    path: str
+    first: int
+    paths: Sequence[str]
+    labels: Sequence[int]
+    encoding: Encoding
+
+
+def write_shard(shard: Shard) -> dict:
+    """Write `shard` unless it is there; returns its facts. A killed writer leaves no file of the final name."""
+    if not os.path.exists(shard.path):
+        unfinished = f"{shard.path}.part"
+        with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for number, (path, label) in enumerate(zip(shard.paths, shard.labels, strict=True), start=shard.first):
+                extension, content = shard.encoding.encode(path)
+                _add(tar, f"{number:09d}{extension}", content)
+                _add(tar, f"{number:09d}.cls", str(label).encode())
+        os.replace(unfinished, shard.path)
+    entries = list(_entries(shard.path))
+    if [label for _, _, label in entries] != list(shard.labels):
+        raise DataError(f"{shard.path}: is of other images; remove it, or choose another --output_dir")
+    facts = {"name": os.path.basename(shard.path), "bytes": os.path.getsize(shard.path)}
+    return facts | {"sha256": checksum_of_file(shard.path), "entries": entries}
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)  # of nobody, in 1970: the same images give the same bytes
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _entries(path: str) -> Iterator[tuple[int, int, int]]:
+    """(offset, size, label) of the images in a shard, by its headers."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            members = tar.getmembers()
+            for image, label in zip(members[::2], members[1::2], strict=True):
+                yield image.offset_data, image.size, int(tar.extractfile(label).read())
+    except (tarfile.TarError, ValueError) as error:
+        raise DataError(f"{path}: is not a whole shard ({error}); remove it and pack again") from None
+
+
+def checksum_of_file(path: str) -> str:
+    """SHA-256 of the content, in hexadecimal."""
+    checksum = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            checksum.update(block)
+    return checksum.hexdigest()
+
+
+def pack(images: ImageList, folder: Path, *, prefix: str, encoding: Encoding, per_shard: int, num_workers: int) -> dict:
+    """Write `images` to shards in `folder`, in their order; goes on where an earlier run was stopped.
+
+    Raises:
+        BadImage: an image that cannot be read.
+        DataError: `folder` holds shards of other images or settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, {"images": _checksum(images), "per_shard": per_shard, **asdict(encoding)})
+    jobs = [
+        Shard(
+            str(folder / f"{prefix}-{number:05d}.tar"),
+            first,
+            [images.path(i) for i in range(first, min(first + per_shard, len(images)))],
+            images.labels[first : first + per_shard].tolist(),
+            encoding,
+        )
+        for number, first in enumerate(range(0, len(images), per_shard))
+    ]
+    shards = list(work(write_shard, jobs, num_workers=num_workers, title="shards"))
+    index = [(number, *entry) for number, shard in enumerate(shards) for entry in shard.pop("entries")]
+    np.save(folder / INDEX_FILE, np.array(index, ENTRY))
+    with (folder / LIST_FILE).open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        for i in range(len(images)):
+            file.write(f"{os.path.relpath(images.path(i), images.root)} {images.label(i)}\n")
+    about = {"num_images": len(images), "class_names": images.class_names, "shards": shards}
+    (folder / SHARDS_FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    return about
+
+
+def _checksum(images: ImageList) -> str:
+    return hashlib.sha256(images.relative_paths + images.labels.tobytes()).hexdigest()
+
+
+def _claim(folder: Path, settings: dict) -> None:
+    path, text = folder / SETTINGS_FILE, json.dumps(settings, indent=1)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise DataError(f"{path}: the folder is of other images or settings; choose another --output_dir")
+    path.write_text(text, encoding="utf-8")
+
+
+def check_shards(folder: Path, num_workers: int) -> None:
+    """Compare the checksum of every shard in `folder` with that of its packing. Raises DataError naming the others."""
+    about = json.loads((folder / SHARDS_FILE).read_text(encoding="utf-8"))
+    paths = [str(folder / shard["name"]) for shard in about["shards"]]
+    found = work(_checksum_or_error, paths, num_workers=num_workers, title="checksums")
+    bad = [path for path, shard, sha256 in zip(paths, about["shards"], found, strict=True) if sha256 != shard["sha256"]]
+    if bad:
+        raise DataError(f"{len(bad)} shards are damaged, the first {bad[0]}; remove them and pack again")
+
+
+def _checksum_or_error(path: str) -> str:
+    try:
+        return checksum_of_file(path)
+    except OSError as error:
+        return str(error)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m datasets.pack", description=__doc__.splitlines()[0])
+    parser.add_argument("--data_path", default="", help="root of the images")
+    parser.add_argument("--split", default="train", help="name of the split: a folder of OUTPUT_DIR, as of --data_path")
+    parser.add_argument("--list", help="list file of the split; default: the class folders of DATA_PATH/SPLIT")
+    parser.add_argument("--output_dir", type=Path, required=True, help="root of the shards: a later --data_path")
+    parser.add_argument("--nb_classes", type=int, default=2**31, help="refuse labels from this number on")
+    parser.add_argument("--store", choices=("as_is", "jpeg", "raw"), default="as_is", help="%(default)s copies files")
+    parser.add_argument("--short_side", type=int, help="shrink to this short side (with --store jpeg or raw)")
+    parser.add_argument("--quality", type=int, default=90, help="of --store jpeg (%(default)s)")
+    parser.add_argument("--exif_orientation", choices=("ignore", "apply"), default="ignore", help="for jpeg and raw")
+    parser.add_argument("--per_shard", type=int, default=2000, help="images in a shard (%(default)s)")
+    parser.add_argument("--num_workers", type=int, default=usable_processors())
+    parser.add_argument("--check", action="store_true", help="only compare OUTPUT_DIR/SPLIT with its checksums")
+    flags = parser.parse_args(arguments)
+    folder = flags.output_dir / flags.split
+    try:
+        if flags.check:
+            check_shards(folder, flags.num_workers)
+            print(f"{folder}: every shard is as it was packed")
+            return 0
+        if flags.short_side and flags.store == "as_is":
+            parser.error("--short_side needs --store jpeg or raw")
+        images = open_split(flags.data_path, flags.split, flags.list, flags.nb_classes)
+        encoding = Encoding(flags.store, flags.short_side, flags.quality, flags.exif_orientation)
+        about = pack(
+            images,
+            folder,
+            prefix=flags.split,
+            encoding=encoding,
+            per_shard=flags.per_shard,
+            num_workers=flags.num_workers,
+        )
+    except BadImage as error:
+        print(f"error: {error}; python -m datasets.check writes lists without such images", file=sys.stderr)
+        return error.exit_code
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 74)
+    size = sum(shard["bytes"] for shard in about["shards"])
+    print(f"{folder}: {about['num_images']} images in {len(about['shards'])} shards, {size / 2**20:.0f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

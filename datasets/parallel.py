@@ -1,0 +1,47 @@
+"""Many small jobs on all processors, in order, with a progress bar: for the programs that prepare data."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import TypeVar
+
+from .errors import DataError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def usable_processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def work(function: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int, title: str) -> Iterator[Result]:
+    """`function(job)` of every job, in order; the bar goes to stderr, and only to a terminal.
+
+    Raises what `function` raises, and DataError if a worker process dies.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    results = map(function, jobs) if num_workers <= 1 or len(jobs) <= 1 else _spread(function, jobs, num_workers)
+    console = Console(stderr=True)
+    yield from track(results, title, len(jobs), console=console, disable=not console.is_terminal)
+
+
+def _spread(function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int) -> Iterator[Result]:
+    spawn = multiprocessing.get_context("spawn")  # the same on every platform
+    with ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=spawn) as pool:
+        rest = iter(jobs)
+        waiting = [pool.submit(function, job) for job in islice(rest, 4 * num_workers)]  # not a million at once
+        try:
+            while waiting:
+                yield waiting.pop(0).result()
+                waiting += [pool.submit(function, job) for job in islice(rest, 1)]
+        except BrokenProcessPool:
+            raise DataError("a worker process died, often for lack of memory; lower --num_workers") from None
+        finally:
+            pool.shutdown(cancel_futures=True)

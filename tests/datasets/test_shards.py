@@ -1,0 +1,156 @@
+"""Holds shards to the files they were packed from: the same batches, checksums, and errors that name the shard."""
+
+import json
+import os
+import tarfile
+
+import numpy as np
+import pytest
+from pictures import encoded, picture
+from PIL import Image
+
+from datasets.backends import raw_pixels
+from datasets.decode import decode, read_bytes
+from datasets.errors import BadImage, DataError
+from datasets.image_folder import scan_image_folder
+from datasets.loaders import TrainLoader
+from datasets.pack import main
+from datasets.preprocess import Preprocess
+from datasets.sampler import TrainSampler
+from datasets.splits import open_split
+from datasets.transforms import build_train_transform
+
+COUNT = 23
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """train/ with three classes of JPEG and PNG files."""
+    root = tmp_path_factory.mktemp("files")
+    for i in range(COUNT):
+        path = root / "train" / f"class_{i % 3}" / f"{i}.{('JPEG', 'png')[i % 2]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(60 + i, 50, seed=i).save(path)
+    return root
+
+
+def pack(root, folder, *more, per_shard=7, num_workers=0):
+    command = f"--data_path={root} --output_dir={folder} --per_shard={per_shard} --num_workers={num_workers}".split()
+    assert main([*command, *more]) == 0
+    return open_split(folder, "train", None, 3)
+
+
+def batches(images, backend="pil", num_workers=0):
+    preprocess = Preprocess(16)
+    transform = build_train_transform(preprocess, interpolation="random", aa="v0", reprob=0.3)
+    sampler = TrainSampler(len(images), 5, 1, 0, 1, seed=1)
+    loader = TrainLoader(images, transform, preprocess, sampler, num_workers=num_workers, seed=1, backend=backend)
+    return [(batch.images.numpy().tobytes(), batch.labels.numpy().tobytes()) for batch in loader.batches(2)]
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "train").iterdir())}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_same_batches_as_from_files(root, tmp_path, num_workers):
+    files, shards = scan_image_folder(root / "train"), pack(root, tmp_path, num_workers=num_workers)
+    assert len(shards) == COUNT and shards.class_names == files.class_names
+    np.testing.assert_array_equal(shards.labels, files.labels)
+    assert [bytes(read_bytes(shards.path(i))) for i in range(COUNT)] == [
+        read_bytes(files.path(i)) for i in range(COUNT)
+    ]
+    assert batches(shards, num_workers=num_workers) == batches(files)
+
+
+def test_tar_reads_them_and_the_list_names_the_originals(root, tmp_path):
+    shards = pack(root, tmp_path)
+    with tarfile.open(tmp_path / "train" / "train-00001.tar") as tar:
+        names = tar.getnames()
+        assert names[:2] == ["000000007.jpeg", "000000007.cls"] or names[:2] == ["000000007.png", "000000007.cls"]
+        assert len(names) == 14 and int(tar.extractfile(names[1]).read()) == shards.label(7)
+    lines = (tmp_path / "train" / "list.txt").read_text().splitlines()
+    files = scan_image_folder(root / "train")
+    expected = [f"{os.path.relpath(files.path(i), root / 'train')} {files.label(i)}" for i in range(COUNT)]
+    assert lines == expected and shards.place(7) == f"{tmp_path}/train/list.txt:8"
+
+
+def test_packing_goes_on_and_gives_the_same_bytes(root, tmp_path):
+    pack(root, tmp_path / "a")
+    pack(root, tmp_path / "b", num_workers=2)
+    (tmp_path / "b" / "train" / "train-00002.tar").unlink()
+    (tmp_path / "b" / "train" / "shards.json").unlink()
+    kept = (tmp_path / "b" / "train" / "train-00001.tar").stat().st_mtime_ns
+    pack(root, tmp_path / "b")
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    assert (tmp_path / "b" / "train" / "train-00001.tar").stat().st_mtime_ns == kept
+    assert main(f"--data_path={root} --output_dir={tmp_path / 'b'} --per_shard=8 --num_workers=0".split()) == 3
+
+
+@pytest.mark.parametrize(("store", "extension"), [("jpeg", "jpg"), ("raw", "ppm")])
+def test_shrunk(root, tmp_path, store, extension):
+    shards = pack(root, tmp_path, "--store", store, "--short_side", "32")
+    with tarfile.open(tmp_path / "train" / "train-00000.tar") as tar:
+        assert tar.getnames()[0] == f"000000000.{extension}"
+    files = scan_image_folder(root / "train")
+    for i in range(5):
+        small, large = (decode(read_bytes(images.path(i)), "x") for images in (shards, files))
+        assert min(small.size) == 32 and abs(small.width / small.height - large.width / large.height) < 0.05
+        expected = large.resize(small.size, Image.Resampling.BICUBIC)
+        error = np.abs(np.asarray(small).astype(int) - np.asarray(expected)).mean()
+        assert error == 0 if store == "raw" else error < 4
+    pytest.importorskip("cv2")
+    assert batches(shards, "cv2") == batches(shards, "cv2", num_workers=2)
+
+
+def test_raw_pixels():
+    image = picture(50, 30)
+    data = encoded(image, "PPM")
+    np.testing.assert_array_equal(raw_pixels(data), np.asarray(image))
+    for other in (data[:-1], data + b"x", data.replace(b"P6", b"P5"), b"", b"P6\n0 5\n255\n", encoded(image, "PNG")):
+        assert raw_pixels(other) is None
+
+
+def test_damage_is_named(root, tmp_path, capsys):
+    shards = pack(root, tmp_path)
+    shard = tmp_path / "train" / "train-00001.tar"
+    check = ["--output_dir", str(tmp_path), "--check", "--num_workers", "0"]
+    assert main(check) == 0
+    with shard.open("r+b") as file:
+        file.seek(2000)
+        file.write(b"\xff")
+    assert main(check) == 3 and "1 shards are damaged, the first" in capsys.readouterr().err
+    os.truncate(shard, 5000)
+    with pytest.raises(DataError, match=r"train-00001\.tar: expected \d+ bytes, got 5000"):
+        open_split(tmp_path, "train", None, 3)
+    with pytest.raises(BadImage, match=r"train-00001\.tar@\d+\+\d+: the shard ends at byte"):
+        read_bytes(shards.path(13))
+    shard.unlink()
+    with pytest.raises(BadImage, match="No such file"):
+        read_bytes(shards.path(13).replace("00001", "00009"))
+
+
+def test_what_cannot_be_opened(root, tmp_path, capsys):
+    pack(root, tmp_path)
+    with pytest.raises(DataError, match=r"holds shards, .* leave out l\.txt"):
+        open_split(tmp_path, "train", "l.txt", 3)
+    with pytest.raises(DataError, match=r"list\.txt:17: label 2, but --nb_classes is 2"):
+        open_split(tmp_path, "train", None, 2)
+    np.save(tmp_path / "train" / "index.npy", np.zeros(3))
+    with pytest.raises(DataError, match="expected entries of"):
+        open_split(tmp_path, "train", None, 3)
+    (tmp_path / "train" / "shards.json").write_text(json.dumps({"shards": 3}))
+    with pytest.raises(DataError, match="cannot be read"):
+        open_split(tmp_path, "train", None, 3)
+    assert main(["--data_path", str(tmp_path / "none"), "--output_dir", str(tmp_path)]) == 3
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_bad_image_ends_the_packing(root, tmp_path, capsys):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    (tmp_path / "train" / "a" / "1.jpg").write_bytes(b"<html>")
+    command = f"--data_path={tmp_path} --output_dir={tmp_path / 'out'} --store=raw --num_workers=0".split()
+    assert main(command) == 3
+    error = capsys.readouterr().err
+    assert "1.jpg: not an image" in error and "datasets.check writes lists without such images" in error
+    assert not (tmp_path / "out" / "train" / "shards.json").exists()
