@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 from .case import list_cases, read_case
+from .errors import WeightsError
 from .reference import Reference
 from .verdict import FAIL, PASS, Check, RungResult, Verdict, write_json, write_junit
 
@@ -57,6 +58,8 @@ def run(case, names, reference: Reference, *, port=None, weights=None, images=No
         try:
             result = climb(session, images) if name == "data" else climb(session)
         except Exception as error:
+            if isinstance(error, WeightsError) and verdict.rungs and verdict.rungs[0].status == FAIL:
+                break  # the weights rung has said it
             if getattr(error, "exit_code", 0) in (2, 4, 7) and port is None:
                 raise  # the question itself is wrong, or cannot be asked on this machine
             text = f"{type(error).__name__}: {str(error)[:400]}"

@@ -119,8 +119,9 @@ class LayerTable:
         wanted = {key.removeprefix(start): array for key, array in self.theirs.items() if key.startswith(start)}
         least = 1e-4 * max((float(np.abs(array).max()) for array in wanted.values() if array.size), default=0.0)
         missing = [Difference(np.inf, note=f"no gradient of {name}") for name in wanted if name not in found]
+        absolute = self.session.case.tolerances.absolute
         return missing + [
-            compare_packed(found[name], array, least_scale=least, absolute=self.session.case.tolerances.absolute)
+            compare_packed(found[name], array, least_scale=least, absolute=absolute)
             for name, array in wanted.items()
             if name in found
         ]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +47,8 @@ class Reference:
 
     def __exit__(self, *_) -> None:
         if self._process:
-            self._process.stdin.close()
+            with suppress(BrokenPipeError):  # it may be dead already
+                self._process.stdin.close()
             self._process.wait(timeout=30)
             self._process.stdout.close()
             self._stderr.close()
@@ -135,6 +137,7 @@ class Reference:
                 [self._python, str(RUN)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True
             )
         except OSError as error:
+            self._stderr.close()
             raise MissingReferenceError(f"cannot start the reference with {self._python}: {error.strerror}") from None
         return self._process
 

@@ -27,7 +27,7 @@ def read_dictionary(path: str | Path) -> dict[str, np.ndarray]:
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)
-        if dtype != object or shape != ():
+        if not dtype.hasobject or shape != ():
             raise WeightsError(f"{path} is not a dictionary of reprod_log: it holds {dtype} {list(shape)}")
         sections, _ = read_pickle(_dictionary_pickle(data[file.tell() :]), path)
     except (OSError, ValueError) as error:

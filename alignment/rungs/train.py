@@ -143,12 +143,13 @@ def _digits(session: Session, settings: dict) -> tuple[Check, dict[str, list[flo
     rate = session.port.rate(train.curve_lr, CURVE_EPOCHS)
     rates = [rate(step // steps, step % steps, steps) for step in range(len(images))]
     finish = _begin(session, images, labels, rates, settings, session.weights_file, "float32", 0)
+    moved = session.reference.put(_rounded_otherwise(session.their_weights))
+    finish_again = _begin(session, images, labels, rates, settings, moved, "float32", 0)
     ours = train_port(
         session.port, session.weights, images, labels, rates, settings, train.smoothing, "float32", session.case.seed, 0
     )["losses"]
     theirs = finish()[1]["losses"]
-    moved = session.reference.put(_rounded_otherwise(session.their_weights))
-    again = _begin(session, images, labels, rates, settings, moved, "float32", 0)()[1]["losses"]
+    again = finish_again()[1]["losses"]
     apart, noise = float(np.abs(ours - theirs).mean()), float(np.abs(again - theirs).mean())
     allowed = session.case.tolerances.curve * max(noise, 1e-3 * float(theirs.mean()))
     detail = (f"mean distance over {len(ours)} steps; the reference is {noise:.3g} from itself; last loss "

@@ -1,0 +1,261 @@
+"""What alignment does before, beside and after the reference: rules, cases, comparison, pairing, verdicts, files."""
+
+import json
+import os
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alignment.__main__ import main
+from alignment.case import list_cases, read_case
+from alignment.compare import compare
+from alignment.errors import CaseError, MissingReferenceError, WeightsError
+from alignment.exchange import DropoutMasks, sketch
+from alignment.hints import setting_hints, value_hints
+from alignment.pairing import pair
+from alignment.reference import Reference
+from alignment.report import as_html
+from alignment.reprod import compare_dictionaries, read_dictionary, write_dictionary
+from alignment.reprod import main as compare_main
+from alignment.rules import BATCH_NORM, COUNTERS, Rules, unaccounted
+from alignment.verdict import Check, RungResult, Verdict, as_json, within, write_junit
+
+TORCH_RULES = Rules((("a.*.b", "x.*.y"),), BATCH_NORM, ("fc.weight",), COUNTERS, prefix="module.")
+
+
+def arrays():
+    rng = np.random.default_rng(0)
+    return {
+        "a.0.b": rng.normal(size=(2, 3)),
+        "norm.running_mean": rng.normal(size=4),
+        "norm.running_var": rng.normal(size=4),
+        "norm.num_batches_tracked": np.array(0),
+        "fc.weight": rng.normal(size=(5, 5)),
+    }
+
+
+def test_rules_rename_transpose_drop_and_undo_themselves():
+    port = TORCH_RULES.to_port(arrays())
+    assert set(port) == {"x.0.y", "norm._mean", "norm._variance", "fc.weight"}
+    assert np.array_equal(port["fc.weight"], arrays()["fc.weight"].T)
+    back = TORCH_RULES.from_port(port)
+    assert {name: array.tobytes() for name, array in back.items()} == {n: a.tobytes() for n, a in arrays().items()}
+
+
+def test_a_prefix_is_removed_whole_and_only_if_all_have_it():
+    wrapped = {f"module.{name}": array for name, array in arrays().items()}
+    assert set(TORCH_RULES.to_port(wrapped)) == set(TORCH_RULES.to_port(arrays()))
+    assert "module.a" in Rules(prefix="module.").to_port({"module.a": np.zeros(1), "b": np.zeros(1)})
+
+
+def test_rules_that_lose_a_name_are_refused():
+    lossy = Rules((("a.*", "c.*"), ("b.*", "c.*")))
+    with pytest.raises(WeightsError, match=r"lose a name: b\.w -> c\.w -> a\.w"):
+        lossy.to_port({"a.w": np.zeros(1), "b.w": np.zeros(1)})
+
+
+def test_only_matrices_are_transposed():
+    with pytest.raises(WeightsError, match="only matrices"):
+        Rules(transpose=("w",)).to_port({"w": np.zeros((2, 2, 1))})
+
+
+def test_every_entry_is_accounted_for_by_name():
+    found = unaccounted(
+        {"a": np.zeros(3), "b": np.zeros((2, 3)), "d": np.zeros(1, int)}, {"b": (3, 2), "c": (1,), "d": (1,)}
+    )
+    assert [line.split(" is ")[0] for line in found] == [
+        "missing: c [1]", "extra: a [3]", "wrong shape: b", "wrong type: d"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["peleenet", "mobilenet_v3_small", "mobilenet_v3_large", "alexnet"])
+def test_weights_go_to_torch_and_back_bit_for_bit(name):
+    from alignment.port import build
+
+    case = read_case(name)
+    state = {key: value.numpy() for key, value in build(case).state_dict().items()}
+    rules = case.rules("torch")
+    there = rules.from_port(state)
+    assert sum(key.endswith("num_batches_tracked") for key in there) == sum(key.endswith("._mean") for key in state)
+    back = rules.to_port(there)
+    assert list(back) == list(state)
+    assert all(back[key].dtype == state[key].dtype and back[key].tobytes() == state[key].tobytes() for key in state)
+
+
+def test_shipped_cases_can_be_read():
+    assert {"peleenet", "mobilenet_v3_small", "mobilenet_v3_large", "alexnet", "ladder", "fork"} <= set(list_cases())
+    assert all(read_case(name).reference for name in list_cases())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("port: a\nreferense: b", "unknown key 'referense'; did you mean 'reference'"),
+        ("port: a", "the key 'reference' is missing"),
+        ("port: a\nreference: b\ntrain: {step: 3}", "unknown key 'step'; did you mean 'steps'"),
+        ("port: a\nreference: b\ntolerances: {float64: much}", "expected a number, got 'much'"),
+        ("- a", "must be a table"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_wrong_case_is_named(tmp_path, text, message):
+    (tmp_path / "case.yaml").write_text(text)
+    with pytest.raises(CaseError, match=message):
+        read_case(str(tmp_path / "case.yaml"))
+
+
+def test_an_unknown_case_is_named():
+    with pytest.raises(CaseError, match="did you mean 'peleenet'"):
+        read_case("peleent")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "status"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], "pass"),
+        ([1.0, 2.1], [1.0, 2.0], "fail"),
+        ([[1.0], [2.0]], [1.0, 2.0], "fail"),  # numpy would broadcast
+        ([[1.0, 2.0, 3.0]], [[1.0], [2.0], [3.0]], "fail"),  # reprod_log would transpose
+        ([np.nan, 1.0], [0.0, 1.0], "fail"),  # nan > threshold is False
+        ([np.nan, 1.0], [np.nan, 1.0], "inconclusive"),
+        ([np.inf, 1.0], [np.inf, 1.0], "inconclusive"),
+        ([3.0, 3.0], [3.0, 3.0], "inconclusive"),
+        ([], [], "inconclusive"),
+    ],
+)
+def test_comparison_is_strict(ours, theirs, status):
+    assert within("x", compare(np.array(ours), np.array(theirs)), 1e-6).status == status
+
+
+@settings(deadline=None)
+@given(st.integers(4097, 20000), st.data())
+def test_no_element_hides_in_a_sketch(size, data):
+    index = data.draw(st.integers(0, size - 1))
+    a = np.random.default_rng(size).normal(size=size)
+    b = a.copy()
+    b[index] += 1.0
+    assert np.linalg.norm(sketch(b) - sketch(a)) == pytest.approx(1.0)
+    assert sketch(a).shape == (4096,)
+
+
+def test_dropout_masks_are_a_function_of_step_and_call():
+    first, second = DropoutMasks(3), DropoutMasks(3)
+    first.keeps((4, 4), 0.5)
+    again = first.keeps((4, 4), 0.5)
+    second.start_step(0, call=1)
+    assert np.array_equal(second.keeps((4, 4), 0.5), again)
+    second.start_step(1, call=1)
+    assert not np.array_equal(second.keeps((4, 4), 0.5), again)
+
+
+def node(path, kind, outputs, parameters=0):
+    return {"path": path, "class": kind, "inputs": [], "outputs": outputs, "num_parameters": parameters}
+
+
+def test_different_trees_are_paired_by_values_then_by_shape():
+    rng = np.random.default_rng(0)
+    values = {f"v{k}": rng.normal(size=(2, 3)) for k in range(4)}
+    theirs = [node("a", "Conv2d", ["v0"], 9), node("b", "ReLU", ["v1"]), node("c", "Conv2d", ["v2"], 9)]
+    ours = [node("x", "Conv2D", ["v0"], 9), node("y.z", "Conv2D", ["v3"], 9)]
+    found = pair(ours, values, theirs, values, {})
+    assert [(p.port, p.reference, p.by) for p in found.pairs] == [(0, 0, "values"), (1, 2, "shape")]
+    assert found.only_reference == [1]
+
+
+def test_paths_are_renamed_before_they_are_paired():
+    values = {"v0": np.zeros((1, 2))}
+    ours, theirs = [node("body.0", "ReLU", ["v0"])], [node("features.0", "ReLU", ["v0"])]
+    assert pair(ours, values, theirs, values, {"features.*": "body.*"}).pairs[0].by == "path"
+
+
+def test_hints_name_the_usual_suspects():
+    momentum = setting_hints({"new_batch_share": 0.9}, {"new_batch_share": 0.1})
+    assert "momentum is 0.1 (Paddle), in the reference 0.1 (torch), which is 0.9 in Paddle" in momentum[0]
+    image = np.random.default_rng(0).normal(size=(2, 3, 4, 4))
+    assert "times 0.5" in value_hints(image / 2, image)[0]
+    assert "reverse order" in value_hints(image[:, ::-1], image)[0]
+    assert "another order" in value_hints(image[:, [1, 0, 2]], image)[0]
+    assert value_hints(image, image) == []
+
+
+def verdict():
+    checks = [
+        Check("good", "pass", 1e-12, 1e-10),
+        Check("<bad>", "fail", float("inf"), 1e-10, "why", "a.b", ["a hint"]),
+    ]
+    return Verdict("net", [RungResult("forward", checks), RungResult("loss", [Check("nothing", "inconclusive")])])
+
+
+def test_a_verdict_is_no_success_unless_all_pass(tmp_path):
+    assert verdict().exit_code == 6
+    assert Verdict("net", [RungResult("loss", [Check("x", "inconclusive")])]).exit_code == 6
+    assert Verdict("net", []).exit_code == 6
+    assert Verdict("net", [RungResult("loss", [Check("x", "pass")])]).exit_code == 0
+    assert verdict().first_problem().layer == "a.b"
+    write_junit(verdict(), tmp_path / "junit.xml")
+    tests = ElementTree.parse(tmp_path / "junit.xml").findall(".//testcase")
+    assert [[child.tag for child in test] for test in tests] == [[], ["failure"], ["error"]]
+    assert json.loads(json.dumps(as_json(verdict())))["rungs"]["forward"]["checks"][1]["value"] == "infinite"
+
+
+def test_the_report_is_one_file_and_escapes(tmp_path):
+    page = as_html(verdict())
+    assert "&lt;bad&gt;" in page and "<bad>" not in page and "a hint" in page
+    assert "http" not in page and "src=" not in page
+
+
+def test_reprod_log_files_are_read_strictly_and_safely(tmp_path):
+    ours = {"logits": np.arange(6, dtype=np.float32).reshape(2, 3), "loss": np.array(1.5)}
+    write_dictionary(tmp_path / "a.npy", ours)
+    back = read_dictionary(tmp_path / "a.npy")
+    assert all(np.array_equal(back[key], ours[key]) and back[key].dtype == ours[key].dtype for key in ours)
+    write_dictionary(tmp_path / "b.npy", {"logits": ours["logits"] * 1.001})
+    assert [check.status for check in compare_dictionaries(back, read_dictionary(tmp_path / "b.npy"), 1e-5)] == [
+        "fail"
+    ] * 2
+    assert compare_main([str(tmp_path / "a.npy"), str(tmp_path / "a.npy")]) == 0
+    assert compare_main([str(tmp_path / "a.npy"), str(tmp_path / "b.npy")]) == 6
+
+
+class RunsCode:
+    def __reduce__(self):
+        return os.mkdir, ("ran_code",)
+
+
+def test_a_crafted_reprod_log_file_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("evil.npy", {"logits": RunsCode()})
+    np.save("plain.npy", np.zeros(3))
+    (tmp_path / "text.npy").write_text("no")
+    for name in ("evil.npy", "plain.npy", "text.npy", "absent.npy"):
+        with pytest.raises(WeightsError):
+            read_dictionary(name)
+    assert not (tmp_path / "ran_code").exists()
+
+
+def stub_python(tmp_path, line):
+    script = tmp_path / "python"
+    script.write_text(f"#!{sys.executable}\nimport sys\nsys.exit({line!r})\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_missing_torch_names_the_install_command(tmp_path):
+    with Reference(stub_python(tmp_path, "ModuleNotFoundError: No module named 'torch'")) as reference:
+        with pytest.raises(MissingReferenceError, match="pip install torch") as caught:
+            reference.ask("versions")
+        assert caught.value.exit_code == 7
+    with Reference(str(tmp_path / "absent")) as reference, pytest.raises(MissingReferenceError, match="cannot start"):
+        reference.ask("versions")
+
+
+def test_usage_errors_come_before_torch(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["climb", "peleenet"])
+    assert caught.value.code == 2
+    with pytest.raises(CaseError):
+        main(["all", "peleent"])
