@@ -68,6 +68,10 @@ class Reference:
         """The plain answer to a question that returns no arrays."""
         return self._ask(operation, arguments, None)
 
+    def do(self, operation: str, **arguments: object) -> dict:
+        """Something that has an effect beside its answer: never taken from a recording."""
+        return self._begin(operation, arguments, None, is_recorded=False)()
+
     def ask_arrays(self, operation: str, **arguments: object) -> tuple[dict, dict[str, np.ndarray]]:
         """The answer and its arrays."""
         return self.begin(operation, **arguments)()
@@ -89,10 +93,12 @@ class Reference:
     def _ask(self, operation: str, arguments: dict, output: Path | None) -> dict:
         return self._begin(operation, arguments, output)()
 
-    def _begin(self, operation: str, arguments: dict, output: Path | None) -> Callable[[], dict]:
+    def _begin(
+        self, operation: str, arguments: dict, output: Path | None, *, is_recorded: bool = True
+    ) -> Callable[[], dict]:
         identity = {key: value.digest if isinstance(value, ArrayFile) else value for key, value in arguments.items()}
         key = hashlib.sha256(json.dumps([operation, identity], sort_keys=True).encode()).hexdigest()[:20]
-        record = self._recordings / f"{operation}-{key}.json" if self._recordings else None
+        record = self._recordings / f"{operation}-{key}.json" if self._recordings and is_recorded else None
         if record and record.is_file():
             recorded = json.loads(record.read_text()) | {"arrays": str(record.with_suffix(".npz"))}
             return lambda: recorded

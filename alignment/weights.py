@@ -1,6 +1,7 @@
 """`python -m alignment.weights convert IN OUT --case NAME`: weights of any publisher, in either direction, safely."""
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 
 from .case import Case, read_case
 from .errors import ReferenceFailedError, WeightsError
-from .reference import Reference
+from .reference import ArrayFile, Reference
 from .rules import Arrays, unaccounted
 
 # The first bytes of a file of torch: a zip archive since 1.6, before it a pickle of this number (protocol 2).
@@ -81,7 +82,8 @@ def read_arrays_of(path: Path, reference: Reference) -> tuple[Arrays, bool]:
 
         return load_weights(path).arrays, False
     try:
-        return reference.ask_arrays("load_file", path=str(path.resolve()))[1], True
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()  # a recording is of the content, not of the name
+        return reference.ask_arrays("load_file", path=ArrayFile(path.resolve(), digest))[1], True
     except ReferenceFailedError as error:
         if "UnpicklingError" in str(error):
             text = "it asks for objects that no weights need and that could run code; nothing in it was run"
@@ -114,7 +116,7 @@ def _write(path: Path, arrays: Arrays, case: Case, to: str, reference: Reference
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     if to == "torch":
         theirs = reference.put(case.rules("torch").from_port(arrays))
-        reference.ask("save_file", inputs=theirs, path=str(path.resolve()))
+        reference.do("save_file", inputs=theirs, path=str(path.resolve()))
     elif to == "safetensors":
         from safetensors.numpy import save_file
 
