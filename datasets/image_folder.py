@@ -16,20 +16,30 @@ def scan_image_folder(root: str | os.PathLike) -> ImageList:
     Images are searched recursively and sorted by path. A class without images is an error, because leaving it out would
     shift the labels of all classes after it.
     """
-    root = os.fspath(root)
-    class_names = sorted(entry.name for entry in _entries(root) if _is_folder(entry))
-    if not class_names:
-        raise DataError(f"{root}: expected a folder for each class, got none; or name a list file")
-    paths, labels, empty = [], [], []
-    for label, name in enumerate(class_names):
-        found = sorted(_walk(os.path.join(root, name), (_identity(root),)))
-        paths += [os.fsencode(os.path.relpath(path, root)) for path in found]
-        labels += [label] * len(found)
-        if not found:
-            empty.append(name)
+    classes = list_classes(root)
+    if not classes:
+        raise DataError(f"{os.fspath(root)}: expected a folder for each class, got none; or name a list file")
+    empty = [name for name, paths in classes.items() if not paths]
     if empty:
-        raise DataError(f"{root}: no image in class {_some(empty)}; {_looked_for()}, or remove the folder")
-    return ImageList(root, paths, labels, class_names=class_names)
+        raise DataError(f"{os.fspath(root)}: no image in class {_some(empty)}; {_looked_for()}, or remove the folder")
+    return join_classes(root, classes)
+
+
+def list_classes(root: str | os.PathLike) -> dict[str, list[bytes]]:
+    """The sorted classes below `root`, and the sorted paths of the images of each, from `root` on."""
+    root = os.fspath(root)
+    classes = {}
+    for name in sorted(entry.name for entry in _entries(root) if _is_folder(entry)):
+        found = sorted(_walk(os.path.join(root, name), (_identity(root),)))
+        classes[name] = [os.fsencode(os.path.relpath(path, root)) for path in found]
+    return classes
+
+
+def join_classes(root: str | os.PathLike, classes: dict[str, list[bytes]]) -> ImageList:
+    """The images of all classes; the place of a class is its label."""
+    paths = [path for found in classes.values() for path in found]
+    labels = [label for label, found in enumerate(classes.values()) for _ in found]
+    return ImageList(root, paths, labels, class_names=list(classes))
 
 
 def check_same_classes(train: ImageList, val: ImageList) -> None:

@@ -1,0 +1,148 @@
+"""The data doctor: what is wrong with a data set, how bad that is, and what to do about it.
+
+python -m datasets.check ILSVRC2012 --lists ILSVRC2012/train_list.txt ILSVRC2012/val_list.txt
+"""
+
+import argparse
+import os
+import sys
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .check_report import draw_report, print_report, write_json
+from .errors import DataError
+from .examine import examine_all
+from .findings import Finding, Split, find_all
+from .image_folder import join_classes, list_classes
+from .image_list import ImageList, JoinedPaths, write_image_list
+from .manifest import changed_files, read_manifest, write_manifest
+from .parallel import usable_processors
+from .shards import ShardedImages, is_sharded
+from .text_lines import read_lines
+
+SPLITS = ("train", "val")
+
+
+def open_leniently(root: str, name: str, list_file: str | None, num_classes: int) -> tuple[ImageList, list[Finding]]:
+    """The images of a split, and what is wrong with its list or folder; a training would refuse it."""
+    if list_file:
+        return _read_list(root, name, list_file, num_classes)
+    folder = os.path.join(root, name)
+    if is_sharded(folder):
+        return ShardedImages(folder), []
+    classes = list_classes(folder)
+    empty = [os.path.join(folder, label) for label, paths in classes.items() if not paths]
+    images = join_classes(folder, classes)
+    beyond = list(classes)[num_classes:]
+    return images, [
+        Finding("empty_class", len(empty), empty[:5], name),
+        Finding("label_range", len(beyond), [f"class folder {os.path.join(folder, one)}" for one in beyond[:5]], name),
+    ]
+
+
+def _read_list(root: str, name: str, list_file: str, num_classes: int) -> tuple[ImageList, list[Finding]]:
+    paths, labels, numbers = JoinedPaths(), array("q"), array("i")
+    faulty, beyond = [], []
+    for number, line in read_lines(list_file):
+        path, _, label = line.decode().rpartition(" ") if b"\t" not in line else line.decode().rpartition("\t")
+        is_number = label.lstrip("-").isdecimal() and label.isascii()
+        if not path.strip() or not is_number:
+            faulty.append(f"{list_file}:{number}: {line.decode()!r}")
+        elif not 0 <= int(label) < num_classes:
+            beyond.append(f"{list_file}:{number}: label {label}")
+        else:
+            paths.append(path.strip().encode())
+            labels.append(int(label))
+            numbers.append(number)
+    images = ImageList(root, paths, labels, list_file=list_file, line_numbers=numbers)
+    return images, [
+        Finding("faulty_line", len(faulty), faulty[:5], name),
+        Finding("label_range", len(beyond), beyond[:5], name),
+    ]
+
+
+def examine_splits(root: str, lists: Sequence[str], num_classes: int, num_workers: int) -> list[Split]:
+    """Read and examine train and val: of the lists, or of the folders that are there."""
+    sources = (
+        list(zip(SPLITS, lists, strict=False)) if lists else [(name, None) for name in SPLITS if _is_there(root, name)]
+    )
+    if not sources:
+        raise DataError(f"{root}: expected a folder train or val, got neither; or name --lists")
+    splits = []
+    for name, list_file in sources:
+        images, early = open_leniently(root, name, list_file, num_classes)
+        facts, reasons = examine_all(images, num_workers=num_workers, title=name)
+        splits.append(Split(name, images, facts, reasons, early))
+    return splits
+
+
+def _is_there(root: str, name: str) -> bool:
+    return os.path.isdir(os.path.join(root, name))
+
+
+def compare_with_manifest(splits: Sequence[Split], root: str, path: str) -> None:
+    """Add what differs from the manifest at `path` to the findings of each split."""
+    manifest = read_manifest(path)
+    for split in splits:
+        changed = changed_files(manifest, root, split.images, split.facts)
+        split.early.append(split.finding("changed", np.array(sorted(changed), np.int64), because=changed))
+
+
+def write_clean_lists(splits: Sequence[Split], findings: Sequence[Finding], root: str, folder: Path) -> None:
+    """Write <split>_list.txt without what the findings drop; paths begin at `root`.
+
+    Raises DataError for shards, whose images are where they are, and for a split of which nothing is left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in splits:
+        if isinstance(split.images, ShardedImages):
+            raise DataError(f"{split.images.root}: shards have no list; check and pack the original files again")
+        dropped = {index for finding in findings if finding.split == split.name for index in finding.dropped}
+        kept = [index for index in range(len(split.images)) if index not in dropped]
+        if not kept:
+            raise DataError(f"{split.name}: no image is left for a clean list")
+        entries = ((os.path.relpath(split.images.path(i), root), split.images.label(i)) for i in kept)
+        path = folder / f"{split.name}_list.txt"
+        write_image_list(path, entries)
+        print(f"{path}: {len(kept)} of {len(split.images)} images")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m datasets.check", description=__doc__.splitlines()[0])
+    parser.add_argument("data_path", help="root of the data, with folders train and val unless --lists are given")
+    parser.add_argument("--lists", nargs="+", default=[], metavar=("TRAIN", "VAL"), help="list files of the splits")
+    parser.add_argument("--nb_classes", type=int, default=2**31, help="labels from this number on are out of range")
+    parser.add_argument("--output_dir", type=Path, help="folder for check.json and check.png")
+    parser.add_argument("--write_clean_lists", type=Path, metavar="FOLDER", help="write lists without what is wrong")
+    parser.add_argument("--write_manifest", metavar="FILE", help="write the checksum of every file")
+    parser.add_argument("--manifest", metavar="FILE", help="compare all files with checksums that were written")
+    parser.add_argument("--num_workers", type=int, default=usable_processors())
+    flags = parser.parse_args(arguments)
+    if len(flags.lists) > len(SPLITS):
+        parser.error("--lists takes a training and a validation list")
+    try:
+        splits = examine_splits(flags.data_path, flags.lists, flags.nb_classes, flags.num_workers)
+        if flags.manifest:
+            compare_with_manifest(splits, flags.data_path, flags.manifest)
+        findings = find_all(splits)
+        print_report(splits, findings)
+        if flags.output_dir:
+            flags.output_dir.mkdir(parents=True, exist_ok=True)
+            write_json(splits, findings, flags.output_dir / "check.json")
+            draw_report(splits, flags.output_dir / "check.png")
+        if flags.write_manifest:
+            rows = [(split.images, split.facts) for split in splits]
+            print(f"{flags.write_manifest}: {write_manifest(flags.write_manifest, flags.data_path, rows)} checksums")
+        if flags.write_clean_lists:
+            write_clean_lists(splits, findings, flags.data_path, flags.write_clean_lists)
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 74)
+    return 3 if any(finding.severity == "error" for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""Holds the data doctor to finding every fault that is planted, with a fix, and to clean lists that train."""
+
+import json
+import shutil
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import encoded, picture
+from PIL import Image
+
+from datasets.check import main
+from datasets.decode import read_image
+from datasets.findings import KINDS
+from datasets.image_folder import scan_image_folder
+from datasets.image_list import read_image_list
+from datasets.splits import open_split
+
+ROOT = Path(__file__).parents[2]
+PER_CLASS = 11
+
+
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(picture(64, 48, 900), "JPEG", exif=exif)
+
+
+# kind: (split, files planted as path -> content or None for a missing one, label, how many are found)
+PLANTED = {
+    "missing": ("train", {"gone.png": None}, 0, 1),
+    "empty": ("train", {"empty.png": b""}, 1, 1),
+    "unreadable": ("val", {"cut.png": encoded(picture(64, 48, 1), "PNG")[:900], "page.jpg": b"<html></html>"}, 0, 2),
+    "two_labels": ("train", {"two_a.png": encoded(picture(64, 48, 2), "PNG")}, 0, 2),  # the second is planted below
+    "copies": ("val", {f"copy_{i}.png": encoded(picture(64, 48, 3), "PNG") for i in "ab"}, 1, 1),
+    "tiny": ("train", {"tiny.png": encoded(picture(31, 64, 4), "PNG")}, 0, 1),
+    "ribbon": ("train", {"ribbon.png": encoded(picture(300, 60, 5), "PNG")}, 0, 1),
+    "blank": ("train", {"blank.png": encoded(Image.new("RGB", (64, 48), "white"), "PNG")}, 0, 1),
+    "turned": ("train", {"turned.jpg": turned()}, 0, 1),
+    "odd_mode": ("train", {"cmyk.jpg": encoded(picture(64, 48, 6).convert("CMYK"), "JPEG")}, 0, 1),
+    "extension": ("train", {"jpeg.png": encoded(picture(64, 48, 7), "JPEG")}, 0, 1),
+    "animated": (
+        "train",
+        {"two.gif": encoded(picture(64, 48, 8), "GIF", save_all=True, append_images=[picture(64, 48, 9)])},
+        0,
+        1,
+    ),
+}
+# what is planted by the lists themselves
+IN_LISTS = {
+    "faulty_line": ("train", 2),
+    "label_range": ("train", 2),
+    "listed_twice": ("train", 1),
+    "train_in_val": ("train", 1),
+    "untrained_class": ("val", 1),
+    "unscored_class": ("train", 1),
+    "imbalance": ("train", 1),
+}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A folder with lists and all faults at once, and the report on it."""
+    root = tmp_path_factory.mktemp("planted")
+    lines = {"train": [], "val": []}
+
+    def plant(split, name, content, label):
+        (root / split).mkdir(exist_ok=True)
+        if content is not None:
+            (root / split / name).write_bytes(content)
+        lines[split].append(f"{split}/{name} {label}")
+
+    for split in lines:
+        for label in (0, 1):
+            for i in range(PER_CLASS):
+                seed = 1000 * label + 10 * i + (5 if split == "val" else 0)
+                plant(split, f"{label}_{i}.png", encoded(picture(64, 48, 10_000 + seed), "PNG"), label)
+    for split, files, label, _ in PLANTED.values():
+        for name, content in files.items():
+            plant(split, name, content, label)
+    plant("train", "two_b.png", PLANTED["two_labels"][1]["two_a.png"], 1)
+    plant("train", "only_train.png", encoded(picture(64, 48, 20), "PNG"), 2)
+    plant("val", "only_val.png", encoded(picture(64, 48, 21), "PNG"), 3)
+    plant("train", "leak.png", encoded(picture(64, 48, 22), "PNG"), 0)
+    plant("val", "leaked.bmp", encoded(picture(64, 48, 22), "BMP"), 0)  # the same pixels in another format
+    lines["train"] += [lines["train"][0], "no_label", "train/x.png one", "train/1_1.png 4", "train/1_2.png -1"]
+    for split, text in lines.items():
+        (root / f"{split}_list.txt").write_text("\n".join(text) + "\n")
+    report = root / "report"
+    lists = [str(root / f"{split}_list.txt") for split in lines]
+    flags = [
+        "--nb_classes=4",
+        "--num_workers=0",
+        "--output_dir",
+        str(report),
+        "--write_clean_lists",
+        str(root / "clean"),
+    ]
+    code = main([str(root), "--lists", *lists, *flags])
+    return root, json.loads((report / "check.json").read_text()), code
+
+
+def findings(report, kind, split):
+    return [one for one in report["findings"] if (one["kind"], one["split"]) == (kind, split)]
+
+
+@pytest.mark.parametrize("kind", PLANTED | IN_LISTS)
+def test_finds_what_is_planted(planted, kind):
+    split, count = IN_LISTS.get(kind) or (PLANTED[kind][0], PLANTED[kind][3])
+    (finding,) = findings(planted[1], kind, split)
+    assert finding["count"] == count and len(finding["examples"]) == count
+    assert finding["severity"] == KINDS[kind].severity and finding["fix"] == KINDS[kind].fix
+    for name in PLANTED.get(kind, (split, {}, 0, 0))[1]:
+        if kind not in ("copies",):
+            assert any(f"/{name} (" in example and "_list.txt:" in example for example in finding["examples"]), name
+
+
+def test_finds_nothing_else(planted):
+    kinds = {(one["kind"], one["split"]) for one in planted[1]["findings"]}
+    expected = {(kind, row[0]) for kind, row in (PLANTED | IN_LISTS).items()}
+    assert kinds - expected == {("imbalance", "val")}  # the class of one image, that train has not
+    assert expected <= kinds and planted[2] == 3
+
+
+def test_report_counts(planted):
+    train = planted[1]["splits"]["train"]
+    assert train["classes"] == 3 and train["images_per_class"]["2"] == 1
+    assert train["images"] == train["decodable"] + 2  # one missing, one empty
+    assert train["formats"]["GIF"] == 1 and train["short_side_percentiles"]["0"] == 31
+    assert read_image(planted[0] / "report" / "check.png").width > 500
+
+
+def test_clean_lists_hold_what_is_good(planted):
+    root = planted[0]
+    clean = {split: read_image_list(root / "clean" / f"{split}_list.txt", root, 4) for split in ("train", "val")}
+    names = {split: [Path(images.path(i)).name for i in range(len(images))] for split, images in clean.items()}
+    gone = {"gone.png", "empty.png", "two_a.png", "two_b.png", "leak.png"}
+    assert not gone & set(names["train"]) and len(set(names["train"])) == len(names["train"])
+    assert "leaked.bmp" in names["val"] and not {"cut.png", "page.jpg"} & set(names["val"])
+    for images in clean.values():
+        for i in range(len(images)):
+            read_image(images.path(i))
+    # and the doctor agrees
+    lists = [str(root / "clean" / f"{split}_list.txt") for split in ("train", "val")]
+    main([str(root), "--lists", *lists, "--num_workers=0", "--output_dir", str(root / "again")])
+    found = json.loads((root / "again" / "check.json").read_text())["findings"]
+    assert [one["kind"] for one in found if one["severity"] == "error"] == ["untrained_class"]
+
+
+def test_clean_lists_train(planted, tmp_path):
+    root = planted[0]
+    command = "main.py --model mobilenet_v3_small_x0_35 --input_size 32 --nb_classes 4 --epochs 1 --batch_size 8"
+    flags = ["--data_path", root, "--cls_label_path_train", root / "clean/train_list.txt"]
+    flags += ["--cls_label_path_val", root / "clean/val_list.txt", "--num_workers", "0"]
+    done = subprocess.run(
+        [sys.executable, *command.split(), *map(str, flags)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Max accuracy" in done.stdout or "Accuracy" in done.stdout
+
+
+# -------------------------------------------------------------------------------------------- folders, manifests
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed, (split, label, i) in enumerate(product(("train", "val"), "ab", range(2))):
+        path = tmp_path / split / label / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(48, 40, seed).save(path)
+    return tmp_path
+
+
+def check(folder, *flags):
+    code = main([str(folder), "--num_workers=0", "--output_dir", str(folder / "out"), *map(str, flags)])
+    return code, json.loads((folder / "out" / "check.json").read_text())
+
+
+def test_good_folder(folder):
+    code, report = check(folder)
+    assert (code, report["findings"]) == (0, [])
+
+
+def test_folders_of_classes(folder):
+    (folder / "val" / "b").rename(folder / "val" / "c")
+    (folder / "train" / "empty").mkdir()
+    code, report = check(folder)
+    found = {(one["kind"], one["split"]): one["examples"] for one in report["findings"]}
+    assert code == 3 and found == {
+        ("empty_class", "train"): [str(folder / "train" / "empty")],
+        ("untrained_class", "val"): ["class c"],
+        ("unscored_class", "train"): ["class b", "class empty"],
+    }
+
+
+def test_manifest(folder, tmp_path, capsys):
+    manifest = tmp_path / "manifest.txt"
+    assert check(folder, "--write_manifest", manifest)[0] == 0
+    if shutil.which("sha256sum"):
+        subprocess.run(["sha256sum", "--check", "--quiet", manifest], cwd=folder, check=True)
+    assert check(folder, "--manifest", manifest)[1]["findings"] == []
+    changed, new = folder / "train/a/0.png", folder / "val/b/new.png"
+    picture(48, 40, seed=77).save(changed)  # a good picture, but another
+    picture(48, 40, seed=78).save(new)
+    code, report = check(folder, "--manifest", manifest)
+    examples = [example for one in report["findings"] for example in one["examples"]]
+    assert code == 3 and {one["kind"] for one in report["findings"]} == {"changed"}
+    assert str(changed) in examples[0] and "the manifest has" in examples[0] and "not in the manifest" in examples[1]
+    manifest.write_text("abc\n")
+    assert main([str(folder), "--manifest", str(manifest), "--num_workers=0"]) == 3
+    assert "manifest.txt:1: expected '<sha256>  <path>'" in capsys.readouterr().err
+
+
+def test_parallel_is_the_same(folder):
+    (folder / "train/a/1.png").write_bytes(b"x")
+    alone, together = check(folder), check(folder, "--num_workers=2")
+    assert alone == together and alone[0] == 3
+
+
+def test_shards(folder, capsys):
+    from datasets.pack import main as pack
+
+    for split in ("train", "val"):
+        assert pack([f"--data_path={folder}", f"--split={split}", f"--output_dir={folder / 'packed'}"]) == 0
+    code, report = check(folder / "packed", "--write_clean_lists", folder / "clean")
+    assert "shards have no list" in capsys.readouterr().err and code == 3
+    assert report["findings"] == [] and report["splits"]["train"]["decodable"] == 4
+    assert len(open_split(folder / "packed", "val", None, 2)) == len(scan_image_folder(folder / "val")) == 4
+
+
+def test_nothing_there(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 3
+    assert "expected a folder train or val, got neither; or name --lists" in capsys.readouterr().err
+    assert main([str(tmp_path), "--lists", str(tmp_path / "no.txt")]) == 3
+    assert "no.txt: No such file" in capsys.readouterr().err
+
+
+def test_facts_of_strange_files(tmp_path):
+    from datasets.errors import BadImage
+    from datasets.examine import FACTS, examine
+
+    facts = np.zeros(2, FACTS)
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    (tmp_path / "a.JPG").write_bytes(encoded(picture(), "JPEG", exif=exif))
+    examine(str(tmp_path / "a.JPG"), facts[0])
+    assert facts[0]["orientation"] == 1 and facts[0]["extension"] == b"jpg" and len(facts[0]["pixels"]) == 16
+    with pytest.raises(BadImage):
+        examine(str(tmp_path), facts[1])
+    assert facts[1]["num_bytes"] == -1
