@@ -1,6 +1,7 @@
 """How the crop of a training image is decoded: exactly by Pillow, or faster by libraries that decode only enough."""
 
 import importlib.util
+import io
 import re
 import struct
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from .decode import MAX_BYTES, MAX_PIXELS, decode
 from .errors import MissingDependencyError
 from .transforms import Crop, cut
 
-# backend: the packages that it needs, the fastest first, as `auto` tries them
+# backend: the packages that it needs, the fastest first, as `auto` tries them. "cv2" decodes by Pillow, "turbo" by
+# libjpeg-turbo without a detour, and both resize by OpenCV.
 PACKAGES = {
     "turbo": {"simplejpeg": "simplejpeg", "cv2": "opencv-python-headless"},
     "cv2": {"cv2": "opencv-python-headless"},
@@ -154,15 +156,19 @@ def _decode_with_turbo(data: bytes, size: tuple[int, int], scale: int) -> np.nda
         return None
 
 
-def _decode_with_opencv(data: bytes, size: tuple[int, int], scale: int) -> np.ndarray | None:
-    cv2 = _opencv()
-    flags = {1: cv2.IMREAD_COLOR_RGB, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
-             8: cv2.IMREAD_REDUCED_COLOR_8}  # fmt: skip
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags[scale] | cv2.IMREAD_IGNORE_ORIENTATION)
-    return pixels if pixels is None or scale == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+def _decode_with_pillow(data: bytes, size: tuple[int, int], scale: int) -> np.ndarray | None:
+    """OpenCV's own decoder would be a third faster, and leaves gray what is damaged, without a word: of 1,500 files
+    damaged at random it took 169 that Pillow and simplejpeg refuse."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=("JPEG",))
+        if scale > 1:
+            image.draft("RGB", (size[0] // scale, size[1] // scale))
+        return np.asarray(image.convert("RGB"))
+    except Exception:  # as many types as in `decode`
+        return None
 
 
-DECODERS = {"turbo": _decode_with_turbo, "cv2": _decode_with_opencv}
+DECODERS = {"turbo": _decode_with_turbo, "cv2": _decode_with_pillow}
 
 
 @cache

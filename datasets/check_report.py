@@ -124,7 +124,7 @@ def draw_report(splits: Sequence[Split], path: Path) -> None:
     labels = ("classes, the largest first", "short side in pixels", "log2 of width / height", "log10 of bytes")
     for axis, label in zip(axes.flat, labels, strict=True):
         axis.set_xlabel(label)
-        axis.set_ylabel("images" if axis is classes else "share of images")
+        axis.set_ylabel("images" if axis is classes else "density")
         axis.legend()
     classes.set_ylim(bottom=0)
     figure.savefig(path, dpi=120)
