@@ -15,12 +15,22 @@ ORDER = {"seed", "cls_label_path_train", "batch_size", "accum_iter"}
 (a changed path or batch only if the images or their number a step differ); between epochs said."""
 
 NUMBERS = {
-    *("input_size", "train_interpolation", "exif_orientation", "scale", "ratio", "hflip", "aa", "color_jitter"),
+    *(
+        "input_size",
+        "train_interpolation",
+        "exif_orientation",
+        "image_backend",
+        "scale",
+        "ratio",
+        "hflip",
+        "aa",
+        "color_jitter",
+    ),
     *("reprob", "remode", "recount", "smoothing", "mixup", "cutmix", "cutmix_minmax", "mixup_prob"),
     *("mixup_switch_prob", "mixup_mode", "momentum", "weight_decay", "decay_norm_and_bias", "opt_eps", "opt_betas"),
     *("opt_alpha", "clip_grad", "use_amp", "amp_dtype", "model_ema", "model_ema_decay", "model_ema_eval", "epochs"),
     *("lr", "blr", "sched", "warmup_epochs", "warmup_lr", "min_lr", "t_in_epochs", "decay_epochs", "decay_rate"),
-    *("sync_bn", "cls_label_path_val"),
+    *("sync_bn", "cls_label_path_val", "on_bad_image", "max_bad_images"),
 }
 """Said: the run goes on, and its numbers are no longer those of one command."""
 

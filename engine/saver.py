@@ -40,6 +40,7 @@ class Saver:
         self._keep, self._attempts, self._on_saved = keep, attempts, on_saved
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._under_way: Future | None = None
+        self._has_begun = False  # the same on all ranks, of which one writes
         self._waiting: dict[str, Snapshot] = {}  # file names in the order of writing
         self._num_failures = 0
 
@@ -55,8 +56,10 @@ class Saver:
             self._begin(())
             if error := self._outcome():
                 raise error
+            self._num_failures = 0
 
     def _begin(self, names: tuple[str, ...]) -> None:
+        self._has_begun = True
         if not self._is_writer:
             return
         snapshot = self._state.snapshot() if names else None
@@ -66,11 +69,13 @@ class Saver:
         self._under_way = self._thread.submit(self._write)
 
     def _outcome(self) -> DiskError | None:
-        under_way, self._under_way = self._under_way, None
+        under_way, self._under_way, self._has_begun = self._under_way, None, False
         return wait_for_first_rank(under_way)
 
     def _settle(self) -> None:
         """Learn how the last write went."""
+        if not self._has_begun:
+            return
         error = self._outcome()
         self._num_failures = self._num_failures + 1 if error else 0
         if error and self._num_failures >= self._attempts:
