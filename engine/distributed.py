@@ -86,7 +86,7 @@ def who_is_gone(members: list[tuple[str, int]]) -> str:
     if gone:
         return " and ".join(f"rank {rank} (process {members[rank][1]})" for rank in gone) + " died"
     if all(host == socket.gethostname() for host, _ in members):
-        return "all ranks live: one of them hangs, or has just failed (its log says how)"
+        return "all ranks live: one of them hangs, cannot be reached, or has just failed (its log says how)"
     return "no rank of this machine is gone: look at the logs of the other machines, or at the network"
 
 

@@ -1,8 +1,8 @@
 """Keeps a training running on one machine: `python -m engine.supervise -- python main.py --output_dir DIR ...`.
 
 It starts the command (main.py, or Paddle's launcher with it) with `--resume auto`, and again when it ends by a fault,
-waiting longer each time. It stops when the run is finished, when the fault would only come again, when two
-restarts in a row made no progress, and when it is told to: SIGTERM, SIGINT and SIGUSR1 let the run save and leave.
+waiting longer each time. It stops when the run is finished, when the fault would only come again, when some restarts
+in a row (`--patience`) made no progress, and when it is told to: SIGTERM, SIGINT and SIGUSR1 let the run save and leave.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from .run_state import RunRecord, read_run_state
 # The same command would end in the same way: wrong flags, data, checkpoint, numbers, missing packages.
 FINAL = {2, 3, 4, 5, 6, 7}
 PREEMPTED = 75
-MAX_WITHOUT_PROGRESS = 2
 GRACE_SECONDS = 10.0  # for what a killed launcher leaves behind
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -37,6 +36,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--max_restarts", type=int, default=100, help="restarts in all (default: %(default)s)")
     parser.add_argument("--backoff", type=float, default=1.0, help="seconds before the first restart, then doubled")
     parser.add_argument("--max_backoff", type=float, default=60.0, help="most seconds before a restart")
+    parser.add_argument("--patience", type=int, default=2, help="restarts in a row without progress (%(default)s)")
     parser.add_argument("--grace", type=float, default=120.0, help="seconds the run may take to save when told to stop")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command with its --output_dir")
     options = parser.parse_args(argv)
@@ -83,8 +83,8 @@ class Supervisor:
             is_stuck = self._progress() <= before
             without_progress = without_progress + 1 if is_stuck else 0
             wait = min(2 * wait, self._options.max_backoff) if is_stuck else self._options.backoff
-            if restarts == self._options.max_restarts or without_progress > MAX_WITHOUT_PROGRESS:
-                why = f"{restarts} restarts" if without_progress <= MAX_WITHOUT_PROGRESS else "restarts bring nothing"
+            if restarts == self._options.max_restarts or without_progress > self._options.patience:
+                why = f"{restarts} restarts" if without_progress <= self._options.patience else "restarts bring nothing"
                 self._say(f"gives up after {why}: ended with {code} {message}".rstrip())
                 return code
             restarts += 1
@@ -107,10 +107,12 @@ class Supervisor:
             time.sleep(0.1)
         self._clear()
         code = self._child.wait()
-        code = 128 - code if code < 0 else code or 1  # 0 without a finished run is no success
+        code = 128 - code if code < 0 else code
         facts = read_run_state(self._output_dir)
         if facts.get("time") != before and facts.get("exit_code") is not None:
             return facts["exit_code"], facts["message"].split("\n")[0]
+        if code == 0:  # a machine without rank 0, which has the last word, or whose folder is not shared
+            return 0, ""
         message = " and ".join(self._endings.values()) or f"the command ended with {code}"
         RunRecord(self._output_dir).failed(code, message)
         return code, message

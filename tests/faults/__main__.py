@@ -31,6 +31,7 @@ PROMISES = {
     "R13": ("running", 1, 12, "ranks that die or hang end the job, without orphans"),
     "R14": ("running", 1, 2, "work of rank 0 longer than gloo's patience is safe"),
     "R15": ("supervising", 8, 8, "the supervisor restarts what may succeed, and stops without progress"),
+    "N1": ("nodes", 1, 2, "two nodes go on from the last checkpoint after one was cut off"),
     "R16": ("cost", 5, 20, "saving hardly blocks training"),
 }
 RESULTS = Path(__file__).parent / "results.jsonl"
