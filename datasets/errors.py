@@ -19,6 +19,12 @@ class BadImage(DataError):
         return f"{self.path}: {self.reason}"
 
 
+class LostWorker(DataError):
+    """A process that reads images was killed: by the system, for want of memory, or by what it read."""
+
+    exit_code = 1  # the next try may succeed
+
+
 class MissingDependencyError(DataError):
     """An optional package that a function needs is not installed; the message names the install command."""
 

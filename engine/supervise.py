@@ -2,7 +2,7 @@
 
 It starts the command (main.py, or Paddle's launcher with it) with `--resume auto`, and again when it ends by a fault,
 waiting longer each time. It stops when the run is finished, when the fault would only come again, when some restarts
-in a row (`--patience`) made no progress, and when it is told to: SIGTERM, SIGINT and SIGUSR1 let the run save and leave.
+in a row (`--patience`) made no progress, and when told to: SIGTERM, SIGINT and SIGUSR1 let the run save and leave.
 """
 
 import argparse

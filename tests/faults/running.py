@@ -202,7 +202,7 @@ def r12(cases: int, seed: int) -> dict:
         code = job.wait()
         tally.judge(
             f"{do} at image {index}, {num_workers} workers; {out}",
-            code != (1 if do == "hang" else 3) and f"exit code {code}",
+            code != (3 if do == "mistake" else 1) and f"exit code {code}",
             code != job.state.get("exit_code") and f"run_state {job.state}",
             f"/{index}.png" not in job.state.get("message", "") and f"not named: {job.state.get('message')}",
             job.seconds_until_empty(10) is None and "processes left",

@@ -1,0 +1,43 @@
+"""Write the last measurement of each promise into docs/reliability.md: `python -m tests.faults.table`."""
+
+import json
+
+from .__main__ import PROMISES, RESULTS
+from .job import ROOT
+
+FRAME = {"promise", "meaning", "cases", "broken", "seed", "date", "seconds", "machine", "versions", "details"}
+BEGIN, END = "<!-- results: python -m tests.faults.table -->\n", "<!-- end of results -->"
+FILES = {
+    "reliability.md": ("", "promise", "cases", "broken", "what else was counted", "command", "date"),
+    "reliability_ch.md": ("", "承诺", "用例", "失败", "其他计数", "命令", "日期"),
+}
+
+
+def rows(head: tuple[str, ...]) -> str:
+    last = {}
+    for line in RESULTS.read_text(encoding="utf-8").splitlines():
+        result = json.loads(line)
+        last[result["promise"]] = result
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name in PROMISES:
+        if result := last.get(name):
+            more = ", ".join(f"{key.replace('_', ' ')} {_short(v)}" for key, v in result.items() if key not in FRAME)
+            cells = [name, PROMISES[name][3], str(result["cases"]), str(result["broken"]), more]
+            cells += [f"`python -m tests.faults {name} --cases {result['cases']}`", result["date"]]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _short(value: object) -> str:
+    return ", then ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def main() -> None:
+    for file, head in FILES.items():
+        path = ROOT / "docs" / file
+        before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+        path.write_text(before + BEGIN + rows(head) + END + rest.partition(END)[2], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
