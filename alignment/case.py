@@ -76,7 +76,7 @@ class Case:
             raise CaseError(_unknown("layout", layout, ["torch", "paddle", *self.layouts]))
         rules = self.layouts[layout]
         rename, transpose = tuple(rules.get("rename", {}).items()), tuple(rules.get("transpose", ()))
-        return Rules(rename, transpose=transpose, drop=rules.get("drop", {}))
+        return Rules(rename, transpose=transpose, scale=rules.get("scale", {}), drop=rules.get("drop", {}))
 
     @property
     def reference_spec(self) -> dict:

@@ -25,6 +25,7 @@ class Rules:
         transpose: names of the port, with `*`, whose two axes change places.
         drop: {theirs: theirs beside it}: counters without a twin; on the way back an int64 0 beside each neighbour.
         prefix: removed if every name carries it (torch's DataParallel).
+        scale: {port's: factor}, powers of two, so that it can be undone exactly.
     """
 
     rename: tuple[tuple[str, str], ...] = ()
@@ -32,6 +33,7 @@ class Rules:
     transpose: tuple[str, ...] = ()
     drop: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
+    scale: Mapping[str, float] = field(default_factory=dict)
 
     def name_for_port(self, name: str) -> str:
         return _renamed(_renamed(name, self.rename), self.endings)
@@ -49,6 +51,8 @@ class Rules:
             arrays = {name.removeprefix(self.prefix): array for name, array in arrays.items()}
         kept = {name: array for name, array in arrays.items() if not any(_match(p, name) for p in self.drop)}
         port = {self.name_for_port(name): self._turned(self.name_for_port(name), kept[name]) for name in kept}
+        for name in self.scale.keys() & port.keys():
+            port[name] = port[name] * port[name].dtype.type(self.scale[name])
         for name in kept:
             back = self.name_for_them(self.name_for_port(name))
             if back != name:
@@ -57,7 +61,8 @@ class Rules:
 
     def from_port(self, arrays: Arrays) -> Arrays:
         """The way back; counters are written as 0."""
-        theirs = {self.name_for_them(name): self._turned(name, array) for name, array in arrays.items()}
+        scaled = {name: array / array.dtype.type(self.scale.get(name, 1)) for name, array in arrays.items()}
+        theirs = {self.name_for_them(name): self._turned(name, array) for name, array in scaled.items()}
         for pattern, neighbour in self.drop.items():
             beside = [_renamed(name, [(neighbour, pattern)]) for name in theirs if _match(neighbour, name)]
             theirs |= {name: np.zeros((), np.int64) for name in beside}

@@ -86,6 +86,24 @@ def test_weights_go_to_torch_and_back_bit_for_bit(name):
     assert all(back[key].dtype == state[key].dtype and back[key].tobytes() == state[key].tobytes() for key in state)
 
 
+@pytest.mark.slow
+def test_paddleclas_alexnet_becomes_ours():
+    """paddle.vision's AlexNet has PaddleClas's names and its dropouts, which halve in evaluation."""
+    import paddle
+
+    from alignment.port import build, set_state
+
+    case = read_case("alexnet")
+    theirs = paddle.vision.models.alexnet().eval()
+    state = {name: value.numpy() for name, value in theirs.state_dict().items()}
+    rules = case.rules("paddleclas")
+    ours = set_state(build(case), rules.to_port(state), "PaddleClas").eval()
+    images = paddle.to_tensor(np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype("float32"))
+    assert np.abs(ours(images).numpy() - theirs(images).numpy()).max() < 1e-6
+    back = rules.from_port(rules.to_port(state))
+    assert all(back[name].tobytes() == state[name].tobytes() for name in state)
+
+
 def test_shipped_cases_can_be_read():
     assert {"peleenet", "mobilenet_v3_small", "mobilenet_v3_large", "alexnet", "ladder", "fork"} <= set(list_cases())
     assert all(read_case(name).reference for name in list_cases())
