@@ -13,7 +13,7 @@ from multiprocessing.util import Finalize
 
 import numpy as np
 
-from .errors import DataError
+from .errors import LostWorker
 from .samples import Failure, Samples, Task, fill
 
 SLOTS_PER_WORKER = 2  # one batch being made or waiting while another is taken
@@ -39,7 +39,8 @@ class Workers:
             here, there = context.Pipe()
             arguments = (there, samples, memory[i::num_workers], self._rows_begun, i)
             process = context.Process(target=_serve, args=arguments, daemon=True)
-            process.start()
+            with _signals_blocked():  # a worker that is just being born would die of one
+                process.start()
             there.close()  # now held by the worker alone, so that its death ends the pipe
             self._pipes.append(here)
             self._processes.append(process)
@@ -74,7 +75,7 @@ class Workers:
             return self._pipes[worker].recv()
         except (EOFError, ConnectionError):
             self._processes[worker].join(timeout=5)
-            raise DataError(
+            raise LostWorker(
                 f"a worker process died (exit code {self._processes[worker].exitcode}; -9 is often lack of memory) at "
                 f"{self.awaited_image()}; fewer --num_workers need less memory"
             ) from None
@@ -107,6 +108,19 @@ def _serve(pipe: Connection, samples: Samples, memory: list, rows_begun, worker:
             number, task = pipe.recv()
             pipe.send(fill(slots[number], samples, task, begin))
             begin(0)
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """In this thread, and for ever in the processes that it starts meanwhile."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:
