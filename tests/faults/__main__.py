@@ -33,6 +33,8 @@ PROMISES = {
     "R15": ("supervising", 8, 8, "the supervisor restarts what may succeed, and stops without progress"),
     "N1": ("nodes", 1, 2, "two nodes go on from the last checkpoint after one was cut off"),
     "R16": ("cost", 5, 20, "saving hardly blocks training"),
+    "S1": ("untrusted", 60, 300, "no code runs from a file of weights"),
+    "S2": ("untrusted", 2000, 100_000, "mutants of genuine files do no harm"),
 }
 RESULTS = Path(__file__).parent / "results.jsonl"
 

@@ -93,7 +93,7 @@ def r8(cases: int, seed: int) -> dict:
         if is_disk:
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", disk], check=True)
         full_after = tally.rng.randrange(5, 15)
-        free_after = full_after + 4 if is_freed else 10**9
+        free_after = full_after + 2 if is_freed else 10**9
         fault = {
             "disk": {"full_after": full_after, "free_after": free_after, "hog": str(disk / "hog") if is_disk else ""}
         }
