@@ -1,6 +1,7 @@
 """From indices to batches on the device: worker processes decode and transform, the device normalises and mixes."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from .preprocess import Preprocess
 from .sampler import EvalSampler, TrainSampler
 from .samples import EvalSamples, Failure, Samples, Task, TrainSamples, fill
 from .transforms import TrainTransform
-from .workers import Workers
+from .workers import Workers, affordable_workers
 
 MAX_WORKERS = 8
 
@@ -45,7 +46,9 @@ class _Loader:
         self._bad_images = bad_images
         self._preprocess = preprocess
         self._batch_size = batch_size
-        self._num_workers = num_workers
+        self._num_workers, remark = affordable_workers(samples, batch_size, num_workers)
+        if remark:
+            print(f"warning: {remark}", file=sys.stderr, flush=True)
         self._idle: list[Workers] = []  # those of an epoch that was read to its end wait for the next
         self.waiting_for: Callable[[], str] = str  # which image does not come; for a message
 

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from collections import deque
@@ -16,7 +17,27 @@ import numpy as np
 from .errors import LostWorker
 from .samples import Failure, Samples, Task, fill
 
+SHARED_MEMORY = "/dev/shm"  # where multiprocessing makes it on Linux
 SLOTS_PER_WORKER = 2  # one batch being made or waiting while another is taken
+
+
+def affordable_workers(samples: Samples, batch_size: int, num_workers: int) -> tuple[int, str]:
+    """How many of `num_workers` find room for their batches in shared memory, and a sentence if that is fewer.
+
+    Containers have 64 MB of it unless told otherwise, and a process that writes beyond is killed without a word.
+    """
+    if not os.path.isdir(SHARED_MEMORY):
+        return num_workers, ""
+    need = SLOTS_PER_WORKER * batch_size * int(np.prod(samples.shape)) * np.dtype(samples.dtype).itemsize
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    affordable = min(num_workers, free // need)
+    if affordable == num_workers:
+        return num_workers, ""
+    return affordable, (
+        f"{SHARED_MEMORY} has {free / 2**20:.0f} MB free, {num_workers} workers need {num_workers * need / 2**20:.0f}: "
+        f"going on with {affordable}, to the same batches; give the container more (docker run --shm-size) or lower "
+        "--batch_size"
+    )
 
 
 class Workers:

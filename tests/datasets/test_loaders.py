@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -15,14 +16,16 @@ import pytest
 from pictures import Mistaken, write_pictures
 from PIL import Image
 
-from datasets import loaders, samples
+from datasets import loaders, samples, workers
 from datasets.decode import read_image
 from datasets.errors import BadImage, DataError
 from datasets.loaders import EvalLoader, TrainLoader, default_num_workers, normalize_on_device
 from datasets.mix import create_mixer
 from datasets.preprocess import Preprocess
 from datasets.sampler import EvalSampler, TrainSampler
+from datasets.samples import EvalSamples
 from datasets.transforms import build_train_transform, sample_rng
+from datasets.workers import affordable_workers
 
 PREPROCESS = Preprocess(16)
 BYTES = {"interpolation": "random", "aa": "rand-m9-mstd0.5-inc1"}
@@ -210,6 +213,19 @@ def test_device_normalises_to_the_same_bits():
     scale, shift = map(paddle.to_tensor, PREPROCESS.scale_and_shift())
     on_device = normalize_on_device(paddle.to_tensor(pixels), scale, shift).numpy()
     np.testing.assert_array_equal(on_device, PREPROCESS.normalize(pixels))
+
+
+@pytest.mark.parametrize(("free_mb", "expected"), [(1000, 4), (7, 4), (5, 3), (2, 1), (0, 0)])
+def test_too_little_shared_memory_means_fewer_workers_and_a_remedy(images, free_mb, expected, monkeypatch, capsys):
+    samples = EvalSamples(Preprocess(256))  # 196,608 bytes an image: 1.5 MB for two batches of 4
+    monkeypatch.setattr(workers.os.path, "isdir", lambda path: True)
+    monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_mb * 2**20))
+    number, remark = affordable_workers(samples, 4, 4)
+    assert number == expected and bool(remark) == (expected < 4)
+    if remark:
+        assert f"has {free_mb} MB free, 4 workers need 6: going on with {expected}" in remark and "--shm-size" in remark
+        loader = EvalLoader(images, Preprocess(256), EvalSampler(3, 4), num_workers=4)
+        assert loader._num_workers == expected and remark in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("usable", "ranks", "expected"), [(2, 1, 2), (2, 2, 1), (64, 4, 8), (12, 4, 3), (1, 2, 0)])

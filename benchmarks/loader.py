@@ -1,0 +1,205 @@
+"""Images a second from files to batches: every backend and shards beside the peers, taking turns in one run.
+
+python -m benchmarks.loader --images FOLDER [--quick]
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.loader_peers import PEERS, Job
+from datasets.image_folder import find_images, scan_image_folder
+from datasets.pack import main as pack
+from datasets.preprocess import Preprocess
+from datasets.sampler import TrainSampler
+from datasets.splits import open_split
+from datasets.transforms import build_train_transform
+
+SIDE = 224
+# our contenders: the source of the images, and the backend
+OURS = {
+    "ours, pil": ("files", "pil"),
+    "ours, cv2": ("files", "cv2"),
+    "ours, turbo": ("files", "turbo"),
+    "ours, turbo, shards": ("as_is", "turbo"),
+    "ours, turbo, shards of short side 320": ("jpeg", "turbo"),
+    "ours, turbo, raw shards of short side 320": ("raw", "turbo"),
+}
+SHARDS = {"as_is": [], "jpeg": ["--short_side=320"], "raw": ["--short_side=320"]}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Images a second of one contender over all rounds, and what it costs."""
+
+    contender: str
+    num_workers: int
+    images_per_second: float  # median
+    lowest: float
+    highest: float
+    bytes_per_image: int  # handed over by a worker
+    worker_mb: float  # resident memory of the workers together, without what they share; 0 in one process
+    num_rounds: int
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", required=True, help="JPEG files, repeated until there are enough")
+    parser.add_argument("--num_images", type=int, default=2048, help="images an epoch")
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--num_workers", type=int, nargs="+", default=(0, 2), help="0 is one process, on one core")
+    parser.add_argument("--num_rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="256 images, 3 rounds: under three minutes")
+    parser.add_argument("--output_dir", type=Path, default=Path("output/benchmarks"))
+    flags = parser.parse_args(argv)
+    if flags.quick:
+        flags.num_images, flags.num_rounds, flags.batch_size = 256, 3, 32
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    flags.output_dir.mkdir(parents=True, exist_ok=True)
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        job = lay_out(flags.images, Path(folder), flags.num_images, flags.batch_size)
+        for num_workers in flags.num_workers:
+            results += measure(contenders(job, num_workers), num_workers, flags)
+            print_table(results, num_workers)
+    write(results, flags.output_dir)
+
+
+def lay_out(images: str, folder: Path, count: int, batch_size: int) -> Job:
+    """`count` links to the images as class folders, and the same packed in every way."""
+    for index, path in zip(range(count), itertools.cycle(find_images(images)), strict=False):
+        link = folder / "train" / f"{index % 4}" / f"{index:06d}{Path(path).suffix}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path(path).resolve())
+    for store, more in SHARDS.items():
+        code = pack([f"--data_path={folder}", f"--output_dir={folder / store}", f"--store={store}", *more])
+        if code:
+            raise SystemExit(code)
+    paths = scan_image_folder(folder / "train")
+    return Job(folder, [paths.path(i) for i in range(len(paths))], batch_size, SIDE)
+
+
+def contenders(job: Job, num_workers: int) -> dict[str, Callable[[], Iterator]]:
+    """A function for each contender that begins an epoch of batches; peers that are not installed are left out."""
+    found = {name: our_epochs(job, *how, num_workers) for name, how in OURS.items()}
+    for name, prepare in PEERS.items():
+        try:
+            found[name] = prepare(job, num_workers)
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
+    return {name: epochs for name, epochs in found.items() if epochs is not None}
+
+
+def our_epochs(job: Job, source: str, backend: str, num_workers: int) -> Callable[[], Iterator]:
+    from datasets.loaders import TrainLoader
+
+    images = open_split(job.folder if source == "files" else job.folder / source, "train", None, 4)
+    preprocess = Preprocess(job.side)
+    transform = build_train_transform(preprocess, interpolation="bilinear")
+    sampler = TrainSampler(len(images), job.batch_size, 1, 0, 1, seed=0)
+    loader = TrainLoader(images, transform, preprocess, sampler, num_workers=num_workers, seed=0, backend=backend)
+    epoch = itertools.count()
+    return lambda: loader.batches(next(epoch))
+
+
+def measure(epochs: dict[str, Callable[[], Iterator]], num_workers: int, flags) -> list[Result]:
+    """An epoch of each contender a round, in an order that shifts, so that the machine's moods hit all alike."""
+    names = list(epochs)
+    speeds, sizes, memory = {name: [] for name in names}, {}, {}
+    if num_workers == 0 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    for turn in range(-1, flags.num_rounds):  # round -1 warms up
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            known = children()
+            speed, megabytes = run(epochs[name], known)
+            sizes[name] = 3 * SIDE**2 * (4 if name in PEERS else 1)
+            if turn < 0:  # ours keep their processes from here on
+                memory[name] = megabytes
+            else:
+                speeds[name].append(speed)
+    if num_workers == 0 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count()))
+    return [
+        Result(
+            name,
+            num_workers,
+            *(float(value) for value in (np.median(values), min(values), max(values))),
+            bytes_per_image=sizes[name],
+            worker_mb=memory[name],
+            num_rounds=flags.num_rounds,
+        )
+        for name, values in speeds.items()
+    ]
+
+
+def run(begin: Callable[[], Iterator], known: set[str]) -> tuple[float, float]:
+    """(images a second of an epoch after its first batch, MB of processes that are not `known`)."""
+    batches = begin()
+    next(batches)  # processes start
+    megabytes = private_mb(children() - known)
+    start, count = time.perf_counter(), 0
+    for batch in batches:
+        count += len(batch[1])
+    return count / (time.perf_counter() - start), megabytes
+
+
+def children() -> set[str]:
+    """The processes that this one has started (Linux; none elsewhere)."""
+    return {child for task in Path("/proc/self/task").glob("*/children") for child in task.read_text().split()}
+
+
+def private_mb(processes: set[str]) -> float:
+    """Memory of processes that they share with no other."""
+    lines = [line for one in processes for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+
+
+def print_table(results: list[Result], num_workers: int) -> None:
+    here = [result for result in results if result.num_workers == num_workers]
+    least = next(result for result in here if result.contender == "PeleeNet-paddle's").images_per_second
+    where = f"{num_workers} workers" if num_workers else "one process, one core"
+    print(f"\n{where}: images/s (lowest..highest), times PeleeNet-paddle's, kB an image, MB of workers")
+    for result in sorted(here, key=lambda result: -result.images_per_second):
+        spread = f"({result.lowest:.0f}..{result.highest:.0f})"
+        costs = f"{result.bytes_per_image / 1024:5.0f} {result.worker_mb:6.0f}"
+        ratio = result.images_per_second / least
+        print(f"  {result.contender:44s} {result.images_per_second:7.0f} {spread:14s} x{ratio:.2f} {costs}", flush=True)
+
+
+def write(results: list[Result], folder: Path) -> None:
+    """A line more in results.jsonl, and loader.png."""
+    with (folder / "results.jsonl").open("a", encoding="utf-8") as file:
+        machine = {"processor": platform.processor(), "processors": os.cpu_count(), "load": os.getloadavg()[0]}
+        line = {"benchmark": "loader", "time": time.strftime("%Y-%m-%dT%H:%M:%S"), **machine}
+        file.write(json.dumps(line | {"results": [asdict(result) for result in results]}) + "\n")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = sorted({result.num_workers for result in results})
+    figure, axes = pyplot.subplots(len(panels), squeeze=False, figsize=(9, 3.6 * len(panels)), layout="constrained")
+    for num_workers, axis in zip(panels, axes[:, 0], strict=True):
+        bars = [result for result in results if result.num_workers == num_workers]
+        bars.sort(key=lambda result: result.images_per_second)
+        medians = np.array([bar.images_per_second for bar in bars])
+        spread = [medians - [bar.lowest for bar in bars], [bar.highest for bar in bars] - medians]
+        colours = ["tab:gray" if bar.contender in PEERS else "tab:blue" for bar in bars]
+        axis.barh([bar.contender for bar in bars], medians, xerr=spread, color=colours)
+        axis.set_xlabel("images/s (median; line: lowest to highest round)")
+        axis.set_title(f"{num_workers} workers" if num_workers else "one process, one core")
+    figure.savefig(folder / "loader.png", dpi=120)
+    print(f"\n{folder / 'results.jsonl'}, {folder / 'loader.png'}")
+
+
+if __name__ == "__main__":
+    main()
