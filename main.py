@@ -112,7 +112,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     run_config, optim, data = config.run, config.optim, config.data
     preemption = Preemption().install()
     watchdog = Watchdog(run_config.stall_seconds, preemption=preemption, record=record).start()
-    choose_device(config.device.device)
+    is_on_cpu = choose_device(config.device.device) == "cpu"
     ranks = init_ranks()
     members = meet()
     output_dir = Path(run_config.output_dir) if run_config.output_dir else None
@@ -166,7 +166,9 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
         batches = watchdog.watch(eval_loader.batches(), "evaluation images", lambda: eval_loader.waiting_for())
         return evaluate(
             model,
-            preemption.interrupting(batches, eval_sampler.num_common_batches, any_rank),
+            preemption.interrupting(
+                batches, eval_sampler.num_common_batches, any_rank, every=1 if is_on_cpu else run_config.log_every
+            ),
             num_samples=len(val_images),
             batch_size=data.batch_size,
             logger=logger,

@@ -26,13 +26,16 @@ class Preemption:
                 signal.signal(getattr(signal, name), self._request)
         return self
 
-    def interrupting(self, batches: Iterable, num_common: int, any_rank: Callable[[bool], bool]) -> Iterator:
+    def interrupting(
+        self, batches: Iterable, num_common: int, any_rank: Callable[[bool], bool], *, every: int = 1
+    ) -> Iterator:
         """The same batches, until a rank is asked to stop: then Preempted, on all ranks before the same batch.
 
-        `num_common` is the number of batches that every rank has at least.
+        `num_common` is the number of batches that every rank has at least. The ranks ask each other `every` so many
+        batches; on a GPU asking means waiting for it.
         """
         for number, batch in enumerate(batches):
-            if number < num_common and any_rank(self.requested):
+            if number < num_common and number % every == 0 and any_rank(self.requested):
                 raise Preempted("stopped by a signal during evaluation; it is done again with --resume auto")
             yield batch
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -132,6 +133,12 @@ def nan_on_rank_1(ranks: distributed.Ranks) -> str:
     return outcome(lambda: train(state, ranks, loss_fn=loss_fn, path_of=lambda index: f"{index}.jpg", look_every=3))
 
 
+def long_work(ranks: distributed.Ranks) -> None:
+    """Rank 0 is at work for longer than the ranks wait for each other in one go."""
+    distributed.POLL_SECONDS = 0.1
+    distributed.on_first_rank(lambda: time.sleep(0.5))
+
+
 def outcome(work) -> str:
     try:
         work()
@@ -158,6 +165,10 @@ def main() -> None:
             "gradients stay": gradients_stay(ranks),
             "resumed": resumed_equals_whole(ranks, out.parent),
             "nan": nan_on_rank_1(ranks),
+            "same place": outcome(lambda: distributed.check_same_place((3, 7))),
+            "other place": outcome(lambda: distributed.check_same_place((3, ranks.rank))),
+            "long work": outcome(lambda: long_work(ranks)),
+            "members": distributed.who_is_gone(distributed.meet()),
             "disk": outcome(
                 lambda: distributed.on_first_rank(
                     lambda: write_checkpoint(unwritable, {}, {"next_epoch": 0, "next_step": 0})

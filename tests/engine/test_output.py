@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tiny import images_and_labels, tiny_net
 
-from engine.distributed import choose_device
+from engine.distributed import choose_device, synchronize_batch_norm
 from engine.errors import EngineError, MissingDependencyError
 from engine.export import export_program
 from engine.plots import plot_curves, plot_predictions
@@ -92,3 +92,5 @@ def test_devices_that_are_not_there(name, message):
         choose_device(name)
     assert caught.value.exit_code == 7
     assert choose_device("auto") == choose_device("cpu") == "cpu"
+    with pytest.raises(MissingDependencyError, match="--sync_bn needs GPUs"):
+        synchronize_batch_norm(tiny_net())

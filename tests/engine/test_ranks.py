@@ -94,6 +94,17 @@ def test_a_full_disk_on_rank_0_stops_both(two):
     assert two[1]["disk"].startswith("DiskError 74 rank 0 could not write")
 
 
+def test_all_ranks_go_on_from_the_same_place(two):
+    for rank in two:
+        assert rank["same place"] == "nothing"
+        assert rank["other place"].startswith("CheckpointError 4 the ranks found checkpoints of different places")
+
+
+def test_the_ranks_keep_talking_while_rank_0_works(two):
+    assert [rank["long work"] for rank in two] == ["nothing"] * 2
+    assert [rank["members"].startswith("all ranks live") for rank in two] == [True] * 2
+
+
 def test_small_messages(one, two):
     assert one["any"] == [False, False] and one["sum"] == [[2.0**52, 1], [0.1, 0]]
     for rank in two:
