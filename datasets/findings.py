@@ -50,6 +50,7 @@ KINDS = {
     "untrained_class": Kind("error", "classes of val without an image in train", "add images, or drop them from val"),
     "unscored_class": Kind("warning", "classes of train without an image in val", "move some images to val"),
     "empty_class": Kind("error", "class folders without an image", "remove the folders, or add images"),
+    "suspect": Kind("warning", "JPEGs that decode with complaints, perhaps wrong", "look at them; download again"),
     "listed_twice": Kind("warning", "lines that name a file a second time", f"remove them; {CLEAN}"),
     "copies": Kind("warning", "further copies of a picture in the same split", "keep one of each"),
     "imbalance": Kind("warning", "classes with too few images", "collect more, or mind that accuracy hides them"),
@@ -122,6 +123,7 @@ def _of_files(split: Split) -> Iterator[Finding]:
     short, long = np.minimum(facts["width"], facts["height"]), np.maximum(facts["width"], facts["height"])
     odd = ~np.isin(facts["mode"], ORDINARY_MODES)
     rules = {
+        "suspect": facts["is_suspect"],
         "tiny": short < TINY,
         "ribbon": long > RIBBON * np.maximum(short, 1),
         "blank": facts["is_blank"] & (long > 1),

@@ -29,6 +29,13 @@ def turned() -> bytes:
     return encoded(picture(64, 48, 900), "JPEG", exif=exif)
 
 
+def suspect() -> bytes:
+    """A JPEG with a byte of its data changed, which Pillow decodes all the same."""
+    data = bytearray(encoded(picture(64, 48, 10), "JPEG", quality=95))
+    data[data.index(b"\xff\xda") + 40] ^= 0xFF
+    return bytes(data)
+
+
 # kind: (split, files planted as path -> content or None for a missing one, label, how many are found)
 PLANTED = {
     "missing": ("train", {"gone.png": None}, 0, 1),
@@ -41,6 +48,7 @@ PLANTED = {
     "blank": ("train", {"blank.png": encoded(Image.new("RGB", (64, 48), "white"), "PNG")}, 0, 1),
     "turned": ("train", {"turned.jpg": turned()}, 0, 1),
     "odd_mode": ("train", {"cmyk.jpg": encoded(picture(64, 48, 6).convert("CMYK"), "JPEG")}, 0, 1),
+    "suspect": ("train", {"suspect.jpg": suspect()}, 0, 1),
     "extension": ("train", {"jpeg.png": encoded(picture(64, 48, 7), "JPEG")}, 0, 1),
     "animated": (
         "train",
@@ -64,6 +72,7 @@ IN_LISTS = {
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
     """A folder with lists and all faults at once, and the report on it."""
+    pytest.importorskip("simplejpeg")
     root = tmp_path_factory.mktemp("planted")
     lines = {"train": [], "val": []}
 
