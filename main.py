@@ -85,17 +85,8 @@ def build_mixer(config: TrainConfig):
 def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_images, val_images, record: RunRecord):
     """Bring the rooms together and train to the last epoch; from here on Paddle is needed."""
     from datasets.loaders import EvalLoader, TrainLoader, default_num_workers
+    from engine import distributed
     from engine.amp import choose_precision
-    from engine.distributed import (
-        any_rank,
-        check_same_place,
-        choose_device,
-        init_ranks,
-        meet,
-        naming_lost_ranks,
-        synchronize_batch_norm,
-        wrap_model,
-    )
     from engine.ema import Ema
     from engine.evaluate import evaluate
     from engine.fit import fit, log_to_wandb
@@ -112,9 +103,9 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     run_config, optim, data = config.run, config.optim, config.data
     preemption = Preemption().install()
     watchdog = Watchdog(run_config.stall_seconds, preemption=preemption, record=record).start()
-    is_on_cpu = choose_device(config.device.device) == "cpu"
-    ranks = init_ranks()
-    members = meet()
+    is_on_cpu = distributed.choose_device(config.device.device) == "cpu"
+    ranks = distributed.init_ranks()
+    members = distributed.meet()
     output_dir = Path(run_config.output_dir) if run_config.output_dir else None
     logger = Logger(output_dir, ranks.rank)
     say_hello(config, logger, mixer)
@@ -148,7 +139,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
 
     model = create_seeded_model(config)
     if optim.sync_bn:
-        model = synchronize_batch_norm(model)
+        model = distributed.synchronize_batch_norm(model)
     num_parameters = count_parameters(model)
     logger.line(f"number of params: {num_parameters / 1e6} M")
     precision, remark = choose_precision(optim.use_amp, optim.amp_dtype)
@@ -167,7 +158,10 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
         return evaluate(
             model,
             preemption.interrupting(
-                batches, eval_sampler.num_common_batches, any_rank, every=1 if is_on_cpu else run_config.log_every
+                batches,
+                eval_sampler.num_common_batches,
+                distributed.any_rank,
+                every=1 if is_on_cpu else run_config.log_every,
             ),
             num_samples=len(val_images),
             batch_size=data.batch_size,
@@ -184,7 +178,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
         knows_best = resume(
             state, run_config.resume, output_dir=output_dir, model_name=config.model.model, logger=logger
         )
-        check_same_place((state.next_epoch, state.next_step))
+        distributed.check_same_place((state.next_epoch, state.next_step))
     if run_config.resume_ema and state.ema:
         restart_ema(state, Path(run_config.resume_ema), logger)
     if run_config.eval or not knows_best:
@@ -194,7 +188,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     if run_config.eval:
         return
 
-    network = wrap_model(model, ranks)
+    network = distributed.wrap_model(model, ranks)
     loss_fn = cross_entropy(config.mix.smoothing)
     saver = None
     if output_dir:
@@ -238,7 +232,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
             logger.record(numbers)
             send(numbers)
 
-    with naming_lost_ranks(members):
+    with distributed.naming_lost_ranks(members):
         fit(
             state,
             epochs=config.schedule.epochs,
