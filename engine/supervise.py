@@ -13,15 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from .processes import (
-    adopt_orphans,
-    bury_orphans,
-    children,
-    descendants,
-    end_with_parent,
-    environment_of,
-    send,
-)
+from .processes import adopt_orphans, bury_orphans, children, descendants, end_with_parent, environment_of, send
 from .run_state import RunRecord, read_run_state
 
 # The same command would end in the same way: wrong flags, data, checkpoint, numbers, missing packages.
