@@ -10,7 +10,7 @@ REQUIREMENTS ?= requirements.txt
 
 CPP_PACKAGES := cmake g++ libjpeg-dev libpng-dev libyaml-cpp-dev
 
-.PHONY: help demo test test-all test-cpp align deploy lint format clean
+.PHONY: help demo test test-all test-cpp faults faults-long align deploy lint format clean
 
 help:
 	@echo "make demo       train, evaluate, predict, export and infer on real images; pictures in output/demo"
@@ -18,6 +18,7 @@ help:
 	@echo "make align      install PyTorch, the reference of the alignment tool (docs/alignment.md)"
 	@echo "make deploy     install ONNX Runtime and OpenVINO (docs/deployment.md)"
 	@echo "make test-cpp   build the C++ program and test it (deploy/cpp/README.md)"
+	@echo "make faults     kill, cut, flip and fill up what a training must survive (docs/reliability.md)"
 	@echo "make lint       ruff: rules and format"
 	@echo "make clean      remove .venv, output, build and caches"
 
@@ -41,6 +42,12 @@ test-cpp: $(VENV)/.dev
 	cmake -S deploy/cpp -B build/cpp -DOpenVINO_DIR=$$($(PY) -c "from openvino.utils import get_cmake_path as p; print(p())")
 	cmake --build build/cpp --parallel 2
 	$(PY) -m pytest -m cpp tests/deploy/cpp
+
+faults: $(VENV)/.dev
+	$(PY) -m tests.faults all --no_record
+
+faults-long: $(VENV)/.dev
+	$(PY) -m tests.faults all --long
 
 lint: $(VENV)/.lint
 	$(PY) -m ruff check .
