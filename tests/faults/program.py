@@ -103,6 +103,22 @@ def fault_numbers(where: str, value: str, rank: int, steps: list[int]) -> None:
     train.step_seed, TrainState.__init__ = step_seed, init
 
 
+def fault_none_but_record(file: str) -> None:
+    """No fault: note which images each rank has in each step."""
+    import engine.train as train
+
+    real = train.look
+
+    def look(state, unseen, *arguments):
+        with open(file, "a", encoding="utf-8") as notes:
+            for step in unseen:
+                images = [index for micro in step.indices for index in micro.tolist()]
+                notes.write(json.dumps([state.next_epoch, step.step, images]) + "\n")
+        return real(state, unseen, *arguments)
+
+    train.look = look
+
+
 def fault_pause(phase: str, seconds: float, marker: str, nth: int = 1, rank: int = 0) -> None:
     """Entering a phase for the nth time rank `rank` makes the file `marker` and waits: time for a signal."""
     count = [0]
@@ -144,6 +160,7 @@ KINDS = {
     "disk": fault_disk,
     "numbers": fault_numbers,
     "pause": fault_pause,
+    "record": fault_none_but_record,
 }
 
 

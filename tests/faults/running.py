@@ -1,5 +1,6 @@
 """R5, R8, R9, R11-R14: whole trainings with something going wrong, on one process and under Paddle's launcher."""
 
+import json
 import os
 import random
 import re
@@ -56,6 +57,43 @@ def wait_for_step(job: Job, step: int) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+def e1(cases: int, seed: int) -> dict:
+    """Stopped in the middle of epochs and continued on 1 and again on 2 processes: the images of every step."""
+    tally = Tally("e1", seed)
+    one = {"ranks": 1, "batch_size": 2, "accum_iter": 2}  # as many images a step
+    for case in range(cases):
+        out, notes = tally.folder / f"case-{case}", tally.folder / f"case-{case}.notes"
+        stops = [tally.rng.randrange(3, 14), tally.rng.randrange(3, 14), None]
+        codes = []
+        for stop, processes in zip(stops, ({"ranks": 2}, one, {"ranks": 2}), strict=True):
+            fault = {"record": {"file": str(notes)}} | ({"signal": {"step": stop, "name": "SIGTERM"}} if stop else {})
+            job = Job(out, fault=fault, **processes)
+            job.wait()
+            codes.append(job.state["exit_code"])
+        found = images_of_steps(notes)
+        expected = images_of_steps(_undisturbed(tally.folder))
+        tally.judge(
+            f"stops {stops}; {out}", codes != [75, 75, 0] and f"exit codes {codes}", found != expected and "order"
+        )
+    return tally.line(processes=[2, 1, 2])
+
+
+def _undisturbed(folder: Path) -> Path:
+    notes = folder / "whole.notes"
+    if not notes.exists():
+        assert Job(folder / "whole", fault={"record": {"file": str(notes)}}).wait() == 0
+    return notes
+
+
+def images_of_steps(notes: Path) -> dict[tuple[int, int], list[int]]:
+    """The images of each step, sorted: the ranks note theirs in any order. One that is seen twice is there twice."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for line in notes.read_text().splitlines():
+        epoch, step, images = json.loads(line)
+        found[epoch, step] = sorted(found.get((epoch, step), []) + images)
+    return found
 
 
 def r5(cases: int, seed: int) -> dict:
