@@ -38,6 +38,12 @@ def images(tmp_path_factory):
     return write_pictures(tmp_path_factory.mktemp("pictures"), 33)
 
 
+@pytest.fixture(params=["cpu", "device"])
+def way(request, monkeypatch):
+    """Both ways to the model: the memory of this process, and Paddle's thread that copies to a device."""
+    monkeypatch.setattr(loaders, "is_on_cpu", lambda: request.param == "cpu")
+
+
 def train_loader(images, *, num_workers=0, batch_size=4, rank=0, world=1, settings=FLOATS, mixer=None, accum_iter=2):
     transform = build_train_transform(PREPROCESS, **settings)
     sampler = TrainSampler(len(images), batch_size, accum_iter, rank, world, seed=5)
@@ -51,7 +57,7 @@ def as_bytes(batches):
 
 
 @pytest.mark.parametrize("settings", [BYTES, FLOATS], ids=["bytes", "floats"])
-def test_same_bytes_with_any_number_of_workers_and_from_any_step(images, settings):
+def test_same_bytes_with_any_number_of_workers_and_from_any_step(images, settings, way):
     here = train_loader(images, settings=settings, mixer=MIXER)
     assert here.steps_per_epoch == 4
     expected = as_bytes(here.batches(3))
@@ -101,7 +107,7 @@ def test_odd_batch_is_refused_before_anything_is_read(images):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_evaluation_of_33_images_on_2_ranks_is_exact(images, num_workers):
+def test_evaluation_of_33_images_on_2_ranks_is_exact(images, num_workers, way):
     seen = []
     for rank in (0, 1):
         loader = EvalLoader(images, PREPROCESS, EvalSampler(33, 8, rank, 2), num_workers=num_workers)
@@ -121,7 +127,7 @@ def test_rank_without_samples_has_no_batches(images, num_workers):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_bad_image_names_path_reason_and_line(tmp_path, num_workers, capfd):
+def test_bad_image_names_path_reason_and_line(tmp_path, num_workers, capfd, way):
     images = write_pictures(tmp_path, 9)
     (tmp_path / "6.png").unlink()
     loader = EvalLoader(images, PREPROCESS, EvalSampler(9, 2), num_workers=num_workers)
@@ -142,7 +148,7 @@ def test_mistake_in_an_operation_names_the_image_and_the_line_of_code(images, nu
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_leaving_early_is_quiet_and_ends_thread_and_workers(images, num_workers, capfd):
+def test_leaving_early_is_quiet_and_ends_thread_and_workers(images, num_workers, capfd, way):
     threads = threading.active_count()
     batches = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), num_workers=num_workers).batches()
     assert len(next(batches).indices) == 2
