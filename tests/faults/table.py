@@ -29,7 +29,9 @@ def rows(head: tuple[str, ...]) -> str:
 
 
 def _short(value: object) -> str:
-    return ", then ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    return (", then " if isinstance(value[0], str) else "/").join(map(str, value))
 
 
 def main() -> None:
