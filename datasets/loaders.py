@@ -59,7 +59,7 @@ class _Loader:
         return self._on_cpu(source) if is_on_cpu() else self._on_device(source)
 
     def _on_cpu(self, source: Iterator[tuple]) -> Iterator[tuple[Batch, np.ndarray]]:
-        """On a CPU numpy normalises eight times as fast as Paddle, to the same bits; the tensor is its memory, not a copy."""
+        """On a CPU numpy normalises eight times as fast as Paddle, to the same bits; the tensor is its memory."""
         with contextlib.closing(source):
             for error, rows, labels, indices, kept in source:
                 if error is not None:

@@ -41,7 +41,9 @@ def loader_of(tmp_path_factory):
         images = sources[source]
         return TrainLoader(images, transform, PREPROCESS, sampler, num_workers=num_workers, seed=3, backend=backend)
 
-    return loader_of
+    yield loader_of
+    loader_of.cache_clear()  # and with the loaders their processes go
+    reference.cache_clear()
 
 
 @cache
