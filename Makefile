@@ -47,7 +47,8 @@ faults: $(VENV)/.dev
 	$(PY) -m tests.faults all --no_record
 
 faults-long: $(VENV)/.dev
-	$(PY) -m tests.faults all --long
+	$(PY) -W ignore -m tests.faults all --long
+	$(PY) -m tests.faults.table
 
 lint: $(VENV)/.lint
 	$(PY) -m ruff check .
