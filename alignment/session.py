@@ -39,9 +39,13 @@ class Session:
     def their_weights(self) -> Arrays:
         if self._given_weights is not None:
             return self._given_weights
-        images = self.reference.put({"images": self.images((CALIBRATION_BATCH, *self.case.shape[1:]), "calibration")})
+        checked, shape = self.images(self.case.shape), self.case.shape[1:]
+        others = self.images((max(CALIBRATION_BATCH - len(checked), 0), *shape), "calibration")
+        images = self.reference.put({"images": np.concatenate([checked, others])})
         spec, seed = self.case.reference_spec, self.case.seed
-        return self.reference.ask_arrays("initialise", reference=spec, seed=seed, images=images)[1]
+        return self.reference.ask_arrays(
+            "initialise", reference=spec, seed=seed, images=images, num_checked=len(checked)
+        )[1]
 
     @cached_property
     def weights_file(self) -> ArrayFile:

@@ -10,10 +10,11 @@ from alignment.exchange import DropoutMasks, read_arrays, sketch, write_arrays
 
 from . import formulas
 from .recorder import short_path, trace
-from .references import DTYPES, build, load_callable, set_lively_weights, set_state
+from .references import DTYPES, build, constant_layers, load_callable, set_lively_weights, set_state
 from .stored import constants_as_stored
 from .training import cross_entropy, train
 
+MAX_DRAWS = 20  # a ReLU over four channels is dead in one of some twenty draws; what stays dead is inconclusive
 WHOLE_GRADIENTS = 1 << 20  # elements; a bigger gradient is sent as a sketch
 
 
@@ -42,13 +43,17 @@ def class_place(kind: type) -> str:
         return ""
 
 
-def initialise(reference: dict, seed: int, images: str, output: str) -> dict:
-    """Write lively weights (see references.py) as float32."""
+def initialise(reference: dict, seed: int, images: str, num_checked: int, output: str) -> dict:
+    """Write lively weights (see references.py) as float32; draw again while a layer is dead on the checked images."""
     model = build(reference, "float64")
-    set_lively_weights(model, seed, torch.from_numpy(read_arrays(Path(images))["images"]).double())
+    batch = torch.from_numpy(read_arrays(Path(images))["images"]).double()
+    for draw in range(MAX_DRAWS):
+        set_lively_weights(model, [seed, draw], batch)
+        if not constant_layers(model, batch[:num_checked]):
+            break
     state = {name: value.numpy() for name, value in model.float().state_dict().items()}
     write_arrays(Path(output), state)
-    return {"num_entries": len(state)}
+    return {"num_entries": len(state), "num_draws": draw + 1}
 
 
 def record_trace(

@@ -43,7 +43,7 @@ def set_state(model: nn.Module, arrays: dict[str, np.ndarray]) -> nn.Module:
     return model
 
 
-def set_lively_weights(model: nn.Module, seed: int, images: torch.Tensor) -> None:
+def set_lively_weights(model: nn.Module, seed: int | list[int], images: torch.Tensor) -> None:
     """Weights under which every layer matters: activations near 1, biases and batch norms away from 0 and 1.
 
     A fresh MobileNetV3 answers 1e-10 for every image, so that any two of them agree; with these weights they cannot.
@@ -73,3 +73,21 @@ def set_lively_weights(model: nn.Module, seed: int, images: torch.Tensor) -> Non
     for norm, share in zip(norms, shares, strict=True):
         norm.momentum = share
         norm.num_batches_tracked.zero_()
+
+
+def constant_layers(model: nn.Module, images: torch.Tensor) -> list[str]:
+    """Leaves that answer one number everywhere in evaluation."""
+    constant, handles = [], []
+    for path, module in model.named_modules():
+        if not list(module.children()):
+
+            def look(module, args, output, path=path):
+                if isinstance(output, torch.Tensor) and output.numel() > 1 and output.max() == output.min():
+                    constant.append(path)
+
+            handles.append(module.register_forward_hook(look))
+    with torch.no_grad():
+        model.eval()(images)
+    for handle in handles:
+        handle.remove()
+    return constant
