@@ -94,7 +94,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     from engine.losses import cross_entropy
     from engine.preemption import Preemption
     from engine.saver import LATEST, Saver
-    from engine.start import finetune, restart_ema, resume
+    from engine.start import finetune, resume, take_ema
     from engine.state import TrainState
     from engine.train import train_epoch
     from engine.watchdog import Watchdog
@@ -180,7 +180,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
         )
         distributed.check_same_place((state.next_epoch, state.next_step))
     if run_config.resume_ema and state.ema:
-        restart_ema(state, Path(run_config.resume_ema), logger)
+        take_ema(state, run_config.resume_ema)
     if run_config.eval or not knows_best:
         found = scores()
         logger.line(f"Accuracy of the network on the {len(val_images)} test images: {found.top1_percent:.1f}%")

@@ -30,15 +30,20 @@ def resume(state: TrainState, path: str, *, output_dir: Path | None, model_name:
     last_epoch = weights.meta.get("epoch")
     state.begin_epoch(last_epoch + 1 if isinstance(last_epoch, int) else state.next_epoch)
     if state.ema:
-        restart_ema(state, found, logger)
+        _restart_ema(state, found, logger)
     logger.line(f"{found} holds no state of training of this project: the optimizer starts anew")
     return False
 
 
-def restart_ema(state: TrainState, path: Path, logger: Logger) -> None:
-    """The averaged weights of `path`, or where it has none, the model's own: never random ones."""
+def take_ema(state: TrainState, path: str | Path) -> None:
+    """Go on with the averaged weights of `path`; CheckpointError if it cannot be read or has none."""
+    state.ema.load(load_weights(path, ema=True).arrays, source=path)
+
+
+def _restart_ema(state: TrainState, path: Path, logger: Logger) -> None:
+    """The averaged weights of `path`, which is loaded, or where it has none, those of its model: never random ones."""
     try:
-        state.ema.load(load_weights(path, ema=True).arrays, source=path)
+        take_ema(state, path)
     except CheckpointError:
         logger.line(f"{path} has no moving average: it starts from the weights of the model")
         state.ema.restart()

@@ -71,6 +71,8 @@ WRONG = [
     ("main", "{lists} --batch_size 3 --mixup_mode pair", 3, "--mixup_mode pair needs an even batch size, got 3"),
     ("main", "{lists} --batch_size 8 --finetune {folder}/none.pd", 4, "none.pd: No such file"),
     ("main", "{lists} --batch_size 8 --finetune {best} --model alexnet --input_size 64", 4, "does not fit the model"),
+    ("main", "{lists} --batch_size 8 --model_ema --resume_ema {folder}/none.pd", 4, "none.pd: No such file"),
+    ("main", "{lists} --batch_size 8 --model_ema --resume_ema {best}", 4, "holds no moving average (model_ema)"),
     ("main", "{lists} --batch_size 8 --device gpu", 7, "--device gpu needs a GPU build of Paddle"),
     ("eval", "{val}/no_label.txt --resume {best}", 3, "no_label.txt:1: expected '<relative path> <label>'"),
     ("eval", "{val}/word_label.txt --resume {best}", 3, "word_label.txt:3: expected"),
