@@ -24,7 +24,7 @@ def main(argv):
 
     from datasets.loaders import EvalLoader, default_num_workers
     from engine.checkpoint import load_weights, set_weights
-    from engine.distributed import choose_device, init_ranks
+    from engine.distributed import choose_device, init_ranks, ranks_on_this_machine
     from engine.evaluate import evaluate
     from engine.log import Logger
     from models.complexity import count_parameters
@@ -40,7 +40,7 @@ def main(argv):
     logger.line(f"number of params: {count_parameters(model) / 1e6} M")
     logger.line(f"Resume checkpoint {weights.path}")
 
-    num_workers = default_num_workers(ranks.world) if data.num_workers is None else data.num_workers
+    num_workers = default_num_workers(ranks_on_this_machine()) if data.num_workers is None else data.num_workers
     sampler = EvalSampler(len(images), data.batch_size, ranks.rank, ranks.world)
     scores = evaluate(
         model,

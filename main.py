@@ -112,7 +112,9 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     if output_dir and ranks.rank == 0:
         open_output_dir(output_dir, config)
 
-    num_workers = default_num_workers(ranks.world) if data.num_workers is None else data.num_workers
+    num_workers = (
+        default_num_workers(distributed.ranks_on_this_machine()) if data.num_workers is None else data.num_workers
+    )
     sampler = TrainSampler(len(train_images), data.batch_size, optim.accum_iter, *ranks, seed=run_config.seed)
     train_loader = TrainLoader(
         train_images,

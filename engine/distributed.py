@@ -118,6 +118,11 @@ def synchronize_batch_norm(model: nn.Layer) -> nn.Layer:
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
+def ranks_on_this_machine() -> int:
+    """How many ranks share its processors, by the launcher; all of them where it does not say."""
+    return int(os.environ.get("PADDLE_LOCAL_SIZE", world_size()))
+
+
 def wrap_model(model: nn.Layer, ranks: Ranks) -> nn.Layer:
     """The same model, with gradients averaged over the ranks in every backward pass."""
     return model if ranks.world == 1 else paddle.DataParallel(model)

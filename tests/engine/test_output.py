@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tiny import images_and_labels, tiny_net
 
-from engine.distributed import choose_device, synchronize_batch_norm
+from engine.distributed import choose_device, ranks_on_this_machine, synchronize_batch_norm
 from engine.errors import EngineError, MissingDependencyError
 from engine.export import export_program
 from engine.plots import plot_curves, plot_predictions
@@ -94,3 +94,9 @@ def test_devices_that_are_not_there(name, message):
     assert choose_device("auto") == choose_device("cpu") == "cpu"
     with pytest.raises(MissingDependencyError, match="--sync_bn needs GPUs"):
         synchronize_batch_norm(tiny_net())
+
+
+def test_ranks_of_a_machine_share_its_processors(monkeypatch):
+    assert ranks_on_this_machine() == 1
+    monkeypatch.setenv("PADDLE_LOCAL_SIZE", "2")  # of, say, 8 on four machines
+    assert ranks_on_this_machine() == 2
