@@ -104,7 +104,7 @@ def fault_numbers(where: str, value: str, rank: int, steps: list[int]) -> None:
 
 
 def fault_none_but_record(file: str) -> None:
-    """No fault: note which images each rank has in each step."""
+    """No fault: note which images each rank has in each micro-batch of each step."""
     import engine.train as train
 
     real = train.look
@@ -112,8 +112,8 @@ def fault_none_but_record(file: str) -> None:
     def look(state, unseen, *arguments):
         with open(file, "a", encoding="utf-8") as notes:
             for step in unseen:
-                images = [index for micro in step.indices for index in micro.tolist()]
-                notes.write(json.dumps([state.next_epoch, step.step, images]) + "\n")
+                images = [micro.tolist() for micro in step.indices]
+                notes.write(json.dumps([state.next_epoch, step.step, RANK, images]) + "\n")
         return real(state, unseen, *arguments)
 
     train.look = look

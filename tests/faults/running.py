@@ -1,4 +1,4 @@
-"""R5, R8, R9, R11-R14: whole trainings with something going wrong, on one process and under Paddle's launcher."""
+"""E1, R5, R8, R9, R11-R14: whole trainings with something going wrong, on one process and under Paddle's launcher."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import numpy as np
 from engine.checkpoint import find_latest, read_checkpoint
 from engine.run_state import read_run_state
 
-from .job import STEPS, Job, num_different, result, run_forked
+from .job import EPOCHS, STEPS, Job, num_different, result, run_forked
 
 FIRST_STEPS = 60.0  # seconds a run may take to begin on a busy machine
 
@@ -59,40 +59,44 @@ def wait_for_step(job: Job, step: int) -> bool:
     return False
 
 
+# 8 images a step, in the same micro-batches of 2 for each process: on 4 processes, on 2, on 4 again
+WORLDS = ({"ranks": 4, "batch_size": 2}, {"ranks": 2, "batch_size": 2, "accum_iter": 2}, {"ranks": 4, "batch_size": 2})
+
+
 def e1(cases: int, seed: int) -> dict:
-    """Stopped in the middle of epochs and continued on 1 and again on 2 processes: the images of every step."""
+    """Stopped in the middle of epochs and continued on 2 and again on 4 processes: the images of every step in order."""
     tally = Tally("e1", seed)
-    one = {"ranks": 1, "batch_size": 2, "accum_iter": 2}  # as many images a step
+    notes = tally.folder / "whole.notes"
+    assert Job(tally.folder / "whole", fault={"record": {"file": str(notes)}}, batch_size=8).wait() == 0
+    expected = images_of_steps(notes)
+    inside = [step for step in range(1, STEPS * EPOCHS // 2) if step % (STEPS // 2)]
     for case in range(cases):
         out, notes = tally.folder / f"case-{case}", tally.folder / f"case-{case}.notes"
-        stops = [tally.rng.randrange(3, 14), tally.rng.randrange(3, 14), None]
-        codes = []
-        for stop, processes in zip(stops, ({"ranks": 2}, one, {"ranks": 2}), strict=True):
+        places = sorted(tally.rng.sample(inside, 2))
+        stops, codes = [places[0], places[1] - places[0], None], []
+        for stop, world in zip(stops, WORLDS, strict=True):
             fault = {"record": {"file": str(notes)}} | ({"signal": {"step": stop, "name": "SIGTERM"}} if stop else {})
-            job = Job(out, fault=fault, **processes)
+            job = Job(out, fault=fault, **world)
             job.wait()
             codes.append(job.state["exit_code"])
-        found = images_of_steps(notes)
-        expected = images_of_steps(_undisturbed(tally.folder))
         tally.judge(
-            f"stops {stops}; {out}", codes != [75, 75, 0] and f"exit codes {codes}", found != expected and "order"
+            f"stopped after steps {places}; {out}",
+            codes != [75, 75, 0] and f"exit codes {codes}",
+            images_of_steps(notes) != expected and "other images, or in another order",
         )
-    return tally.line(processes=[2, 1, 2])
-
-
-def _undisturbed(folder: Path) -> Path:
-    notes = folder / "whole.notes"
-    if not notes.exists():
-        assert Job(folder / "whole", fault={"record": {"file": str(notes)}}).wait() == 0
-    return notes
+    return tally.line(processes=[world["ranks"] for world in WORLDS], steps_compared=len(expected))
 
 
 def images_of_steps(notes: Path) -> dict[tuple[int, int], list[int]]:
-    """The images of each step, sorted: the ranks note theirs in any order. One that is seen twice is there twice."""
-    found: dict[tuple[int, int], list[int]] = {}
+    """The images of each step in their order over all ranks, which take turns; a step that is done twice is longer."""
+    ranks: dict[tuple[int, int], list] = {}
     for line in notes.read_text().splitlines():
-        epoch, step, images = json.loads(line)
-        found[epoch, step] = sorted(found.get((epoch, step), []) + images)
+        epoch, step, rank, micro_batches = json.loads(line)
+        ranks.setdefault((epoch, step), []).append((rank, micro_batches))
+    found = {}
+    for place, parts in ranks.items():
+        micro_batches = zip(*(micro for _, micro in sorted(parts)), strict=True)
+        found[place] = [image for micro in micro_batches for turn in zip(*micro, strict=True) for image in turn]
     return found
 
 
@@ -276,13 +280,13 @@ def r13(cases: int, seed: int) -> dict:
 
 
 def r14(cases: int, seed: int) -> dict:
-    """Two ranks, and a write of 45 s on rank 0, beside training and at its end; gloo's patience is 30 s."""
+    """Two ranks, and a write of 60 s on rank 0, beside training and at its end; gloo's patience is 30 s."""
     tally, expected = Tally("r14", seed), None
     for case in range(cases):
         expected = expected or whole(tally.folder, 2)
         out = tally.folder / f"case-{case}"
-        pause = {"phase": "save", "seconds": 45, "marker": str(out) + ".marker", "nth": tally.rng.randrange(1, 8)}
+        pause = {"phase": "save", "seconds": 60, "marker": str(out) + ".marker", "nth": tally.rng.randrange(1, 8)}
         code = Job(out, ranks=2, fault={"pause": pause}, save_steps=5).wait()
         different = num_different(result(out), expected) if code == 0 else -1
         tally.judge(f"{out}", code and f"exit code {code}", different and f"{different} differ")
-    return tally.line(seconds_of_the_write=45)
+    return tally.line(seconds_of_the_write=60)
