@@ -64,7 +64,7 @@ WORLDS = ({"ranks": 4, "batch_size": 2}, {"ranks": 2, "batch_size": 2, "accum_it
 
 
 def e1(cases: int, seed: int) -> dict:
-    """Stopped in the middle of epochs and continued on 2 and again on 4 processes: the images of every step in order."""
+    """Stopped inside epochs and continued on 2 and again on 4 processes: the images of every step, in their order."""
     tally = Tally("e1", seed)
     notes = tally.folder / "whole.notes"
     assert Job(tally.folder / "whole", fault={"record": {"file": str(notes)}}, batch_size=8).wait() == 0
