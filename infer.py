@@ -87,7 +87,12 @@ def load_predictor(config: InferConfig, engine: str, options):
     flags, images = config.engine, config.images
     default_card = predecessor_card(choose_class_names(1000), images.train_interpolation)
     predictor = Predictor(
-        flags.model_file, flags.params_file, engine=engine, options=options, default_card=default_card
+        flags.model_file,
+        flags.params_file,
+        engine=engine,
+        options=options,
+        default_card=default_card,
+        trust_program=flags.trust_program,
     )
     print(f"engine: {predictor.engine.description}", file=sys.stderr)
     if not predictor.has_card:

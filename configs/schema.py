@@ -372,6 +372,9 @@ class InferEngineConfig:
     )
     model_file: str | None = knob(None, "exported folder, or a program in it: model.json, model.pdmodel, model.onnx")
     params_file: str | None = knob(None, "weights of a Paddle program: model.pdiparams; the card knows them")
+    trust_program: bool = knob(
+        False, "run a program that export_model.py did not write: its operators can read and write files", style="text"
+    )
     use_gpu: bool = knob(True, "run on a GPU; on a machine without one it runs on the CPU and says so", style="text")
     gpu_id: int = knob(0, "which GPU", low=0)
     gpu_mem: int = knob(8000, "first size of the GPU memory pool in MB", low=1)

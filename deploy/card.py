@@ -17,6 +17,7 @@ from .errors import ExportedModelError
 CARD_NAME = "card.yaml"
 CARD_FORMAT = 1
 EXPORT_AGAIN = "export the model again with export_model.py"
+SEAL = "# sha256 of the lines above: "  # the last line of a card
 
 
 @dataclass(frozen=True)
@@ -64,26 +65,37 @@ def write_card(folder: str | Path, card: Card) -> Path:
     """Write `card` as `folder`/card.yaml; the file is either the old one or the whole new one, never a part."""
     path = Path(folder) / CARD_NAME
     temporary = path.with_name(f".{CARD_NAME}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        yaml.safe_dump(_to_dict(card), file, sort_keys=False, allow_unicode=True, width=float("inf"))
+    text = yaml.safe_dump(_to_dict(card), sort_keys=False, allow_unicode=True, width=float("inf"))
+    with temporary.open("wb") as file:
+        file.write(sealed(text.encode()))
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
     return path
 
 
+def sealed(text: bytes) -> bytes:
+    """The lines of a card, and the line that shows whether they are still as they were written."""
+    return text + f"{SEAL}{hashlib.sha256(text).hexdigest()}\n".encode()
+
+
 def read_card(folder: str | Path, *, verify: bool = True) -> Card:
     """Read `folder`/card.yaml and, with `verify`, compare every file it lists with its checksum.
 
     Raises:
-        ExportedModelError: no card, a field missing or of a wrong type, a file missing or changed.
+        ExportedModelError: no card, a card or file that was changed, a file or field missing, a field of a wrong type.
     """
     path = Path(folder) / CARD_NAME
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        if sealed(content.rpartition(SEAL.encode())[0]) != content:
+            raise ExportedModelError(
+                f"{path}: damaged, or changed since it was written; copy the whole folder again or {EXPORT_AGAIN}"
+            )
+        fields = yaml.safe_load(content)
     except FileNotFoundError:
         raise ExportedModelError(f"{path}: no such card; {EXPORT_AGAIN}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ExportedModelError(f"{path}: cannot be read: {' '.join(str(error).split())}; {EXPORT_AGAIN}") from None
     card = _from_dict(fields, path)
     if verify:
@@ -165,6 +177,10 @@ def _from_dict(fields, path: Path) -> Card:
         _check(program, _PROGRAM_TYPES, path, f"programs.{name}.")
     for name, record in fields["files"].items():
         _check(record, _FILE_TYPES, path, f"files.{name}.")
+        if name == ".." or Path(str(name)).name != name:
+            raise ExportedModelError(
+                f"{path}: files.{name}: expected the name of a file in this folder; {EXPORT_AGAIN}"
+            )
     try:
         return Card(
             model=fields["model"],

@@ -15,6 +15,7 @@ from datasets.preprocess import Preprocess
 from .card import CARD_NAME, EXPORT_AGAIN, Card, read_card, verify_files
 from .engines import EngineOptions, all_programs, create_engine, engine_programs
 from .errors import ExportedModelError
+from .programs import check_program
 from .self_check import ANSWER_NAME, PICTURE_NAME, check_answer, read_self_check
 from .topk import topk_records
 
@@ -57,19 +58,40 @@ def choose_engine(model_path: str | Path, options: EngineOptions) -> tuple[str, 
 
 
 def find_exported(
-    model_path: str | Path, params_path: str | Path | None, engine: str, options: EngineOptions, default_card: Card
+    model_path: str | Path,
+    params_path: str | Path | None,
+    engine: str,
+    options: EngineOptions,
+    default_card: Card,
+    *,
+    trust_program: bool = False,
 ) -> Exported:
     """The program that `engine` runs: of the folder `model_path`, or the file `model_path` with weights `params_path`.
 
-    Files beside a card.yaml are verified. Without one, `default_card` says how to feed the program.
+    Files beside a card.yaml are verified. Without one, `default_card` says how to feed the program. Unless
+    `trust_program`, the program may hold only what our exporter writes, and a .pdmodel needs a card.
 
     Raises:
-        ExportedModelError: nothing there that the engine runs, or something that the card contradicts.
+        ExportedModelError: nothing there that the engine runs, or something that may not be there.
     """
     model_path = Path(model_path)
     folder = model_path if model_path.is_dir() else model_path.parent
-    if not (folder / CARD_NAME).exists():
-        return _without_card(model_path, params_path, default_card)
+    if (folder / CARD_NAME).exists():
+        exported = _with_card(model_path, params_path, engine, options)
+    else:
+        exported = _without_card(model_path, params_path, default_card)
+        if model_path.suffix == ".pdmodel" and not trust_program:
+            raise ExportedModelError(
+                f"{model_path}: no {CARD_NAME} beside it, so nobody says where it is from, and a .pdmodel can write "
+                f"files. If you know who made it: --trust_program True; or {EXPORT_AGAIN}"
+            )
+    if not trust_program:
+        check_program(exported.files[0])
+    return exported
+
+
+def _with_card(model_path: Path, params_path: str | Path | None, engine: str, options: EngineOptions) -> Exported:
+    folder = model_path if model_path.is_dir() else model_path.parent
     card = read_card(folder, verify=False)
     known = ", ".join(f"{name} ({program.files[0]})" for name, program in card.programs.items())
     if model_path.is_dir():
@@ -135,15 +157,19 @@ class Predictor:
         engine: str = "paddle",
         options: EngineOptions | None = None,
         default_card: Card | None = None,
+        trust_program: bool = False,
     ):
         """Load the exported folder or program file at `model_path`, and try it on the picture that was kept at export.
+
+        With `trust_program`, also one that our exporter did not write, whatever its operators do.
 
         Raises:
             ExportedModelError: the program is damaged, does not fit its card, or answers otherwise than at export.
             MissingDependencyError: the engine is not installed, or the machine lacks what a switch asks for.
         """
         options = options or EngineOptions()
-        exported = find_exported(model_path, params_path, engine, options, default_card or predecessor_card([]))
+        default_card = default_card or predecessor_card([])
+        exported = find_exported(model_path, params_path, engine, options, default_card, trust_program=trust_program)
         self.card, self.has_card = exported.card, bool(exported.program)
         self.engine = create_engine(engine, exported.files, options)
         # a GPU may multiply in TF32, with three digits

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from datasets.preprocess import Preprocess
-from deploy.card import Card, read_card, write_card
+from deploy.card import Card, read_card, sealed, write_card
 from deploy.errors import ExportedModelError
 
 
@@ -20,7 +20,7 @@ def edit(folder, change):
     path = folder / "card.yaml"
     fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     change(fields)
-    path.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_bytes(sealed(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).encode()))
 
 
 def test_round_trip(folder, source):
@@ -73,7 +73,7 @@ def test_a_wrong_field_is_named(folder, change, message):
 
 @pytest.mark.parametrize("text", ["", "- a\n- b", "a: [", "\x00"])
 def test_what_is_no_card_is_refused(folder, text):
-    (folder / "card.yaml").write_text(text)
+    (folder / "card.yaml").write_bytes(sealed(text.encode()))
     with pytest.raises(ExportedModelError, match=r"card.yaml: .*; export the model again"):
         read_card(folder)
 

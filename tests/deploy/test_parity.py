@@ -10,7 +10,7 @@ import yaml
 from configs.schema import EXPORT_FORMATS
 from datasets.preprocess import Preprocess
 from deploy import export
-from deploy.card import read_card, write_card
+from deploy.card import read_card, sealed, write_card
 from deploy.errors import ExportedModelError, ParityError
 from deploy.export import check_images, check_parity
 from deploy.predictor import Predictor
@@ -118,7 +118,7 @@ def test_weights_of_another_model_are_refused(folder, tmp_path):
 def test_a_card_of_another_model_is_refused(folder, change, message):
     card = yaml.safe_load((folder / "card.yaml").read_text(encoding="utf-8"))
     change(card)
-    (folder / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+    (folder / "card.yaml").write_bytes(sealed(yaml.safe_dump(card).encode()))
     with pytest.raises(ExportedModelError, match=message):
         Predictor(folder)
 

@@ -1,0 +1,178 @@
+"""Programs of others: what a file holds is known before a runtime opens it, and what we never write is refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from paddle.base.proto import framework_pb2
+from paddle.pir_utils import DygraphOldIrGuard
+
+from deploy import programs
+from deploy.card import Card, file_record, read_card, write_card
+from deploy.errors import ExportedModelError
+from deploy.predictor import Predictor
+from deploy.programs import KNOWN
+from export_model import program_writer
+from models import create_model
+
+
+@pytest.fixture(scope="module")
+def written(exported_onnx, source, tmp_path_factory) -> list[Path]:
+    """What our exporter writes of PeleeNet and MobileNetV3; AlexNet's operators are among theirs."""
+    from deploy.onnx_export import write_onnx
+    from deploy.quantize import Calibration, write_int8
+
+    folder = tmp_path_factory.mktemp("mobilenet")
+    model = create_model("mobilenet_v3_small_x0_35", num_classes=4)
+    write = program_writer(model, source.card.preprocess.input_size)
+    write(folder)
+    write(folder, with_softmax=True)
+    with DygraphOldIrGuard():
+        write(folder / "old")
+    write_onnx(folder / "model.json", folder / "model.onnx", source.card)
+    source.images[0].save(folder / "picture.png")
+    write_int8(folder / "model.onnx", folder / "int8.onnx", source.card, Calibration([str(folder / "picture.png")]))
+    return [path for place in (exported_onnx, folder) for path in place.rglob("*") if path.suffix in KNOWN]
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("suffix", KNOWN)
+def test_the_known_names_are_those_that_are_written(written, suffix):
+    paths = [path for path in written if path.suffix == suffix and path.name != "check.json"]
+    assert len(paths) >= 2
+    assert set().union(*map(programs._names, paths)) | {""} == KNOWN[suffix] | {""}
+
+
+def replace(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+
+
+def change_pdmodel(path: Path, change) -> None:
+    program = framework_pb2.ProgramDesc.FromString(path.read_bytes())
+    change(program)
+    path.write_bytes(program.SerializeToString())
+
+
+def in_a_second_block(program) -> None:
+    program.blocks.add(idx=1, parent_idx=0).ops.add(type="py_func")
+
+
+def with_a_block_in_front(program) -> None:
+    program.blocks[0].forward_block_idx = 3
+
+
+def change_onnx(path: Path, change) -> None:
+    import onnx
+
+    model = onnx.load(path)
+    change(onnx, model)
+    path.write_bytes(model.SerializeToString())
+
+
+def of_another_domain(onnx, model) -> None:
+    model.graph.node[-1].domain = "com.example"
+
+
+def of_another_name(onnx, model) -> None:
+    model.graph.node[-1].op_type = "If"
+
+
+def with_its_own_operators(onnx, model) -> None:
+    model.functions.add(name="Conv", domain="")
+
+
+def with_a_graph_inside(onnx, model) -> None:
+    model.graph.node[-1].attribute.add(name="body", type=onnx.AttributeProto.GRAPH).g.name = "body"
+
+
+def _external(onnx, tensor) -> None:
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+
+
+def with_weights_elsewhere(onnx, model) -> None:
+    _external(onnx, model.graph.initializer.add(name="w", data_type=1, dims=[1]))
+
+
+def with_a_constant_elsewhere(onnx, model) -> None:
+    _external(onnx, next(node for node in model.graph.node if node.op_type == "Constant").attribute[0].t)
+
+
+PLANTED = {
+    "model.json": [
+        (lambda path: replace(path, b'"1.relu"', b'"1.save_combine"'), "'1.save_combine'"),
+        (lambda path: replace(path, b'"1.relu"', b'"2.print"'), "'2.print'"),
+        (lambda path: replace(path, b'"1.relu"', b'"1.\\u0070rint"'), "'1.print'"),
+        (lambda path: replace(path, b'"#":"1.relu"', b'"#":"1.print","#":"1.relu"'), "'1.print'"),
+        (lambda path: replace(path, b'"#":"1.relu"', b'"\\u0023":["1.relu"]'), "['1.relu']"),
+        (lambda path: replace(path, b'"0.a_str"', b'"0.a_pointer"'), "'0.a_pointer'"),
+        (lambda path: path.write_bytes(b"[" * 100_000), "damaged, or no program: maximum recursion"),
+        (lambda path: path.write_bytes(b" " * (1 << 24) + b"{}"), "more than 16777216 bytes"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "damaged, or no program: Expecting"),
+        (lambda path: replace(path, b"1.relu", b"1.\xff"), "damaged, or no program: 'utf-8'"),
+    ],
+    "model.pdmodel": [
+        (lambda path: change_pdmodel(path, in_a_second_block), "'py_func'"),
+        (lambda path: change_pdmodel(path, with_a_block_in_front), "'field 5'"),
+        (lambda path: path.write_bytes(b""), "damaged, or no program: cannot mmap an empty file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "ends 1 bytes after its message"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"\x0b\x0c"), "damaged, or no program"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"\x08" + b"\xff" * 11), "more than ten bytes"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"\x08\xff"), "damaged, or no program"),
+    ],
+    "model.onnx": [
+        (lambda path: change_onnx(path, of_another_domain), "'com.example'"),
+        (lambda path: change_onnx(path, of_another_name), "'If'"),
+        (lambda path: change_onnx(path, with_its_own_operators), "'operators defined by the file'"),
+        (lambda path: change_onnx(path, with_a_graph_inside), "'a graph in a graph'"),
+        (lambda path: change_onnx(path, with_weights_elsewhere), "'weights in another file'"),
+        (lambda path: change_onnx(path, with_a_constant_elsewhere), "'weights in another file'"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "bytes after its message"),
+    ],
+}
+ENGINES = {"model.json": "paddle", "model.pdmodel": "paddle", "model.onnx": "onnxruntime"}
+
+
+def true_checksums(folder: Path) -> None:
+    """What anybody can do who changes a file."""
+    card = read_card(folder, verify=False)
+    write_card(folder, Card(**{**vars(card), "files": {name: file_record(folder / name) for name in card.files}}))
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize(
+    ("name", "plant", "message"),
+    [(name, plant, message) for name, cases in PLANTED.items() for plant, message in cases],
+    ids=[f"{name}-{message}" for name, cases in PLANTED.items() for _, message in cases],
+)
+def test_what_is_never_written_is_refused_whatever_the_checksum_says(exported_onnx, tmp_path, name, plant, message):
+    folder = shutil.copytree(exported_onnx, tmp_path / "exported")
+    plant(folder / name)
+    true_checksums(folder)
+    with pytest.raises(ExportedModelError) as error:
+        Predictor(folder / name, engine=ENGINES[name])
+    assert message in str(error.value) and str(folder / name) in str(error.value)
+    assert error.value.exit_code == 4
+
+
+def test_an_operator_that_writes_a_file_runs_only_if_the_program_is_trusted(exported, tmp_path):
+    """The file appears when the program runs: the check is all that stands between."""
+    folder, victim = shutil.copytree(exported, tmp_path / "exported"), tmp_path / "victim"
+
+    def plant(program):
+        block = program.blocks[0]
+        weight = next(var.name for var in block.vars if var.name.endswith(".b_0"))
+        saving = framework_pb2.OpDesc(type="save_combine")
+        saving.inputs.add(parameter="X", arguments=[weight])
+        saving.attrs.add(name="file_path", type=framework_pb2.AttrType.STRING, s=str(victim))
+        block.ops.insert(1, saving)
+
+    change_pdmodel(folder / "model.pdmodel", plant)
+    true_checksums(folder)
+    with pytest.raises(ExportedModelError, match=r"holds 'save_combine', which our exporter never .* --trust_program"):
+        Predictor(folder / "model.pdmodel")
+    assert not victim.exists()
+    Predictor(folder / "model.pdmodel", trust_program=True)
+    assert victim.exists()
