@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import math
 import re
 import struct
 from collections.abc import Callable
@@ -11,9 +12,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from .crop import MAX_RESIZED_PIXELS, Crop, Middle, cut, cut_middle
 from .decode import MAX_BYTES, MAX_PIXELS, decode
 from .errors import MissingDependencyError
-from .transforms import Crop, cut
 
 # backend: the packages that it needs, the fastest first, as `auto` tries them. "cv2" decodes by Pillow, "turbo" by
 # libjpeg-turbo without a detour, and both resize by OpenCV.
@@ -32,6 +33,8 @@ class Picture(Protocol):
 
     def cut(self, crop: Crop, side: int) -> Image.Image | np.ndarray: ...
 
+    def cut_middle(self, middle: Middle) -> Image.Image | np.ndarray: ...
+
 
 def choose_backend(name: str) -> str:
     """`name`, or for "auto" the fastest that is installed. Raises MissingDependencyError, naming what to install."""
@@ -39,7 +42,9 @@ def choose_backend(name: str) -> str:
     if name == "auto":
         return next(backend for backend, packages in missing.items() if not packages)
     if missing[name]:
-        raise MissingDependencyError(f"--image_backend {name}: python -m pip install {' '.join(missing[name])}")
+        raise MissingDependencyError(
+            f"the image backend {name} is not installed: python -m pip install {' '.join(missing[name])}; or choose pil"
+        )
     return name
 
 
@@ -92,6 +97,9 @@ class _Decoded:
     def cut(self, crop: Crop, side: int) -> Image.Image:
         return cut(self._image, crop, side)
 
+    def cut_middle(self, middle: Middle) -> Image.Image:
+        return cut_middle(self._image, middle)
+
 
 class _Jpeg:
     """Decoded at 1/8, 1/4 or 1/2 where the crop stays as large as it has to become, and resized by OpenCV.
@@ -114,6 +122,16 @@ class _Jpeg:
         top, left = round(crop.top / scale), round(crop.left / scale)
         bottom, right = round((crop.top + crop.height) / scale), round((crop.left + crop.width) / scale)
         return _resize(pixels[top:bottom, left:right], side, crop.interpolation)
+
+    def cut_middle(self, middle: Middle) -> Image.Image | np.ndarray:
+        # Exact size would do, as in training, but is twice as far from Pillow's pixels.
+        scale = next((scale for scale in SCALES if min(self.size) >= 1.5 * scale * min(middle[:2])), 1)
+        pixels = None
+        if middle.width * middle.height <= MAX_RESIZED_PIXELS / 4:  # a ribbon; `_resize_middle` makes it twice as large
+            pixels = self._decode_scaled(self._data, self.size, scale)
+        if pixels is None:
+            return cut_middle(decode(self._data, self._name), middle)
+        return _resize_middle(pixels, middle)
 
 
 def raw_pixels(data: bytes | memoryview) -> np.ndarray | None:
@@ -138,12 +156,30 @@ class _Raw:
         inside = self._pixels[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
         return _resize(inside, side, crop.interpolation, smooth=min(crop.width, crop.height) >= 2 * side)
 
+    def cut_middle(self, middle: Middle) -> np.ndarray:
+        return _resize_middle(self._pixels, middle)
+
 
 def _resize(pixels: np.ndarray, side: int, interpolation: str, *, smooth: bool = False) -> np.ndarray:
     """`smooth` averages what is shrunk, as Pillow always does; it takes four times the time."""
     cv2 = _opencv()
     method = cv2.INTER_CUBIC if interpolation == "bicubic" else cv2.INTER_LINEAR
     return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA if smooth else method)
+
+
+def _resize_middle(pixels: np.ndarray, middle: Middle) -> np.ndarray:
+    """What is shrunk is made a whole number of times too large, and averaged.
+
+    On photographs that is 0.7 of 255 from Pillow's antialiasing, INTER_AREA at once 1.0 and in three times the time.
+    """
+    cv2 = _opencv()
+    method = cv2.INTER_CUBIC if middle.interpolation == "bicubic" else cv2.INTER_LINEAR
+    shrinks_by = min(pixels.shape[:2]) / min(middle.width, middle.height)
+    times = 2 * math.ceil(shrinks_by / 2) if shrinks_by > 1 else 1
+    large = cv2.resize(pixels, (times * middle.width, times * middle.height), interpolation=method)
+    top, left, side = times * middle.top, times * middle.left, times * middle.side
+    square = large[top : top + side, left : left + side]
+    return cv2.resize(square, (middle.side, middle.side), interpolation=cv2.INTER_AREA) if times > 1 else square
 
 
 def _decode_with_turbo(data: bytes, size: tuple[int, int], scale: int) -> np.ndarray | None:

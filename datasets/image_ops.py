@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from .preprocess import IMAGENET_MEAN, RESAMPLING
+from .crop import RESAMPLING
+from .preprocess import IMAGENET_MEAN
 
 MAX_LEVEL = 10
 FILL = tuple(round(255 * mean) for mean in IMAGENET_MEAN)  # of the corners that a moved image leaves free

@@ -7,23 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from .backends import PACKAGES, choose_backend, open_picture
+from .crop import RESAMPLING, Middle, cut_middle
+from .decode import read_bytes
 from .errors import DataError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CROP_PCT = 0.875
-
-RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "box": Image.Resampling.BOX,
-    "hamming": Image.Resampling.HAMMING,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-
-# A picture 1 pixel wide and 4,000 high becomes 256 x 1,024,000: beyond this size only the crop is computed.
-MAX_RESIZED_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -32,7 +23,8 @@ class Preprocess:
 
     `resize_size` None means int(input_size / 0.875). It is never smaller than `input_size`, so the crop always lies
     inside the resized image. Interpolation "random" is a setting of training and means bicubic here, as in the
-    references. `exif_orientation` is for `datasets.decode`: "ignore" leaves photographs as stored, "apply" turns them.
+    references. With `exif_orientation` "ignore" photographs stay as they are stored, "apply" turns them. Files are read
+    by `image_backend` of `datasets.backends`: "pil" as in the references, the others faster, to nearly the same pixels.
 
     Raises:
         DataError: a value that cannot be used; the message names the field.
@@ -60,31 +52,36 @@ class Preprocess:
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         _require(min(self.std) > 0, "std", "three numbers above 0", self)
         _require(self.exif_orientation in ("ignore", "apply"), "exif_orientation", "ignore or apply", self)
-        _require(self.image_backend == "pil", "image_backend", "pil", self)
+        _require(self.image_backend in tuple(PACKAGES), "image_backend", f"one of {', '.join(PACKAGES)}", self)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """The input of a model: an RGB image -> [3, S, S] float32."""
         return self.normalize(self.pixels(image))
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """Resize and crop: an RGB image -> [S, S, 3] uint8."""
-        width, height = resized = self._resized(image.size)
-        left, top = round((width - self.input_size) / 2), round((height - self.input_size) / 2)
-        box = (left, top, left + self.input_size, top + self.input_size)
-        resampling = RESAMPLING[self.interpolation]
-        if width * height > MAX_RESIZED_PIXELS:
-            across, down = image.width / width, image.height / height
-            source = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-            image = image.resize((self.input_size, self.input_size), resampling, box=source)
-        else:
-            image = image.resize(resized, resampling).crop(box)
-        return np.asarray(image)
+        """Resize and crop, by Pillow: an RGB image -> [S, S, 3] uint8."""
+        return np.asarray(cut_middle(image, self._middle(image.size)))
 
-    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
+    def check_backend(self) -> None:
+        """Raise MissingDependencyError, naming what to install, where `image_backend` cannot read."""
+        choose_backend(self.image_backend)
+
+    def read(self, path: str) -> np.ndarray:
+        """The file at `path`, decoded, resized and cropped by `image_backend`: [S, S, 3] uint8.
+
+        Raises:
+            BadImage: as `datasets.decode.read_image`.
+        """
+        picture = open_picture(read_bytes(path), path, self.exif_orientation, self.image_backend)
+        return np.asarray(picture.cut_middle(self._middle(picture.size)))
+
+    def _middle(self, size: tuple[int, int]) -> Middle:
         width, height = size
         if width < height:
-            return self.resize_size, int(self.resize_size * height / width)
-        return int(self.resize_size * width / height), self.resize_size
+            resized = self.resize_size, int(self.resize_size * height / width)
+        else:
+            resized = int(self.resize_size * width / height), self.resize_size
+        return Middle(*resized, self.input_size, self.interpolation)
 
     def scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
         """(x / 255 - mean) / std is x * scale + shift; both [3, 1, 1] float32, computed in float64."""

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from .backends import open_picture
-from .decode import read_bytes, read_image
+from .decode import read_bytes
 from .errors import BadImage, DataError
 from .preprocess import Preprocess
 from .transforms import TrainTransform, sample_rng
@@ -69,7 +69,7 @@ class EvalSamples:
         return (self.preprocess.input_size, self.preprocess.input_size, 3)
 
     def make(self, path: str, epoch: int, index: int) -> np.ndarray:
-        return self.preprocess.pixels(read_image(path, self.preprocess.exif_orientation))
+        return self.preprocess.read(path)
 
 
 class Failure(NamedTuple):

@@ -9,8 +9,9 @@ from PIL import Image
 
 from .auto_augment import parse_policy
 from .chance import stream
+from .crop import Crop, cut
 from .image_ops import Op, apply_op, draw_interpolation
-from .preprocess import RESAMPLING, Preprocess
+from .preprocess import Preprocess
 
 TRIES = 10
 
@@ -26,16 +27,6 @@ class Operation(Protocol):
     def draw(self, rng: np.random.Generator, size: tuple[int, int]): ...
 
     def apply(self, image: Image.Image, choice) -> Image.Image: ...
-
-
-class Crop(NamedTuple):
-    """A rectangle of an image, and how it is resized."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-    interpolation: str
 
 
 @dataclass(frozen=True)
@@ -65,12 +56,6 @@ class RandomResizedCrop:
 
     def apply(self, image: Image.Image, choice: Crop) -> Image.Image:
         return cut(image, choice, self.side)
-
-
-def cut(image: Image.Image, crop: Crop, side: int) -> Image.Image:
-    """The rectangle resized to a square; cropped first, so that nothing outside it is blended in."""
-    inside = image.crop((crop.left, crop.top, crop.left + crop.width, crop.top + crop.height))
-    return inside.resize((side, side), RESAMPLING[crop.interpolation])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from datasets.decode import read_image
 from datasets.errors import BadImage
 
 from .engines import EngineOptions
@@ -119,11 +118,11 @@ def answer_batch(
     """The records of `paths`, run as one batch; `clocks` are stamped after each stage of report.STAGES."""
     for clock in clocks:
         clock.start()
-    exif_orientation = predictor.card.preprocess.exif_orientation
+    preprocess = predictor.card.preprocess
     arrays, reasons = {}, {}
     for path in paths:
         try:
-            arrays[path] = predictor.card.preprocess(read_image(path, exif_orientation=exif_orientation))
+            arrays[path] = preprocess.normalize(preprocess.read(path))
         except BadImage as error:
             reasons[path] = error.reason
     batch = np.stack(list(arrays.values())) if arrays else None

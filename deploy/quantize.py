@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.decode import read_image
 
 from .card import Card, Program
 from .engines import EngineOptions
@@ -80,7 +79,7 @@ class _Reader:
 
 def _arrays(card: Card, paths: Sequence[str]) -> Iterator[np.ndarray]:
     for path in paths:
-        yield card.preprocess(read_image(path, card.preprocess.exif_orientation))
+        yield card.preprocess.normalize(card.preprocess.read(path))
 
 
 def compare_int8(folder: Path, calibration: Calibration, validation: Validation | None) -> tuple[list[str], dict]:

@@ -36,5 +36,5 @@ def write_pictures(folder, count: int) -> ImageList:
 class Mistaken(Preprocess):
     """A mistake in code, here where a worker process can import it."""
 
-    def pixels(self, image):
+    def read(self, path):
         return 1 // 0

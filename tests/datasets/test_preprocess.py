@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pictures import picture
 
-from datasets import preprocess as module
+from datasets import crop as module
 from datasets.errors import DataError
 from datasets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
@@ -89,7 +89,8 @@ def test_dict_round_trip():
         ("std", [1, 1, 0]),
         ("std", None),
         ("exif_orientation", "yes"),
-        ("image_backend", "cv2"),
+        ("image_backend", "opencv"),
+        ("image_backend", ["pil"]),
     ],
 )
 def test_wrong_field_is_named(field, value):
