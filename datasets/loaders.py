@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import paddle
 
 from .bad_images import BadImages
 from .chance import stream
+from .crew import Crew, start_crew
 from .errors import DataError
 from .image_list import ImageList
 from .mix import Mix, Mixer
@@ -19,7 +19,6 @@ from .preprocess import Preprocess
 from .sampler import EvalSampler, TrainSampler
 from .samples import EvalSamples, Failure, Samples, Task, TrainSamples, fill
 from .transforms import TrainTransform
-from .workers import Workers, affordable_workers
 
 MAX_WORKERS = 8
 
@@ -40,6 +39,7 @@ class _Loader:
         preprocess: Preprocess,
         batch_size: int,
         num_workers: int,
+        worker_type: str,
         bad_images: BadImages,
     ):
         self._images = images
@@ -47,10 +47,9 @@ class _Loader:
         self._bad_images = bad_images
         self._preprocess = preprocess
         self._batch_size = batch_size
-        self._num_workers, remark = affordable_workers(samples, batch_size, num_workers)
-        if remark:
-            print(f"warning: {remark}", file=sys.stderr, flush=True)
-        self._idle: list[Workers] = []  # those of an epoch that was read to its end wait for the next
+        self._num_workers = num_workers
+        self._start_crew = partial(start_crew, samples, batch_size, num_workers, worker_type)
+        self._idle: list[Crew] = []  # those of an epoch that was read to its end wait for the next
         self.waiting_for: Callable[[], str] = str  # which image does not come; for a message
 
     def _load(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[tuple[Batch, np.ndarray]]:
@@ -108,13 +107,16 @@ class _Loader:
                 self.waiting_for = lambda task=task, row=row: task.paths[row[0]]
                 yield task, rows[: len(task.indices)], fill(rows, self._samples, task, partial(row.__setitem__, 0))
             return
-        workers = self._idle.pop() if self._idle else Workers(self._samples, self._batch_size, self._num_workers)
-        self.waiting_for = workers.awaited_image
+        crew = self._idle.pop() if self._idle else self._start_crew()
+        self.waiting_for = crew.awaited_image
         try:
-            yield from workers.fill(tasks)
+            yield from crew.fill(tasks)
+        except BaseException:  # also the caller's leaving early
+            crew.close()
+            raise
         finally:
             self.waiting_for = str
-        self._idle.append(workers)
+        self._idle.append(crew)
 
 
 class TrainLoader(_Loader):
@@ -135,13 +137,14 @@ class TrainLoader(_Loader):
         seed: int,
         mixer: Mixer | None = None,
         backend: str = "pil",
+        worker_type: str = "auto",
         bad_images: BadImages | None = None,
     ):
         if mixer:
             mixer.check_batch_size(sampler.batch_size)
         samples = TrainSamples(transform, preprocess.exif_orientation, seed, backend)
         bad_images = bad_images or BadImages(images)
-        super().__init__(images, samples, preprocess, sampler.batch_size, num_workers, bad_images)
+        super().__init__(images, samples, preprocess, sampler.batch_size, num_workers, worker_type, bad_images)
         self.steps_per_epoch = sampler.steps_per_epoch
         self._sampler = sampler
         self._seed = seed
@@ -166,9 +169,18 @@ class TrainLoader(_Loader):
 class EvalLoader(_Loader):
     """Batches of images as `preprocess` defines them, in order; `num_samples` counts those of all ranks."""
 
-    def __init__(self, images: ImageList, preprocess: Preprocess, sampler: EvalSampler, *, num_workers: int):
+    def __init__(
+        self,
+        images: ImageList,
+        preprocess: Preprocess,
+        sampler: EvalSampler,
+        *,
+        num_workers: int,
+        worker_type: str = "auto",
+    ):
+        preprocess.check_backend()
         samples, bad_images = EvalSamples(preprocess), BadImages(images)
-        super().__init__(images, samples, preprocess, sampler.batch_size, num_workers, bad_images)
+        super().__init__(images, samples, preprocess, sampler.batch_size, num_workers, worker_type, bad_images)
         self.num_samples = sampler.num_samples
         self._sampler = sampler
 

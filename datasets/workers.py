@@ -3,12 +3,9 @@
 import contextlib
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
 
@@ -16,28 +13,7 @@ import numpy as np
 
 from .errors import LostWorker
 from .samples import Failure, Samples, Task, fill
-
-SHARED_MEMORY = "/dev/shm"  # where multiprocessing makes it on Linux
-SLOTS_PER_WORKER = 2  # one batch being made or waiting while another is taken
-
-
-def affordable_workers(samples: Samples, batch_size: int, num_workers: int) -> tuple[int, str]:
-    """How many of `num_workers` find room for their batches in shared memory, and a sentence if that is fewer.
-
-    Containers have 64 MB of it unless told otherwise, and a process that writes beyond is killed without a word.
-    """
-    if not os.path.isdir(SHARED_MEMORY):
-        return num_workers, ""
-    need = SLOTS_PER_WORKER * batch_size * int(np.prod(samples.shape)) * np.dtype(samples.dtype).itemsize
-    free = shutil.disk_usage(SHARED_MEMORY).free
-    affordable = min(num_workers, free // need)
-    if affordable == num_workers:
-        return num_workers, ""
-    return affordable, (
-        f"{SHARED_MEMORY} has {free / 2**20:.0f} MB free, {num_workers} workers need {num_workers * need / 2**20:.0f}: "
-        f"going on with {affordable}, to the same batches; give the container more (docker run --shm-size) or lower "
-        "--batch_size"
-    )
+from .turns import SLOTS_PER_WORKER, in_turns
 
 
 class Workers:
@@ -46,6 +22,10 @@ class Workers:
     They are spawned and know nothing of Paddle. A forked worker, as of paddle.io.DataLoader, inherits Paddle's locks in
     the state that some other thread left them in, and now and then waits for ever (3.3.1: in memory::Stat::Update).
     When this process ends, in whatever way, their pipes close and they end too.
+
+    Raises:
+        OSError: a process cannot be started, or ends before its first task, as where a program has no file that the
+            process could import, or no `if __name__ == "__main__"`.
     """
 
     def __init__(self, samples: Samples, batch_size: int, num_workers: int):
@@ -53,6 +33,8 @@ class Workers:
         size = batch_size * int(np.prod(samples.shape)) * np.dtype(samples.dtype).itemsize
         self._pipes: list[Connection] = []
         self._processes = []
+        # With a priority, so that it runs before multiprocessing waits for its children.
+        self.close = Finalize(self, _close, args=(self._pipes, self._processes), exitpriority=1)
         self._rows_begun = context.RawArray("i", num_workers)  # by each worker, of its task: where it hangs or dies
         self._awaited: tuple[int, Task] | None = None  # (worker, task)
         memory = [context.RawArray("B", size) for _ in range(num_workers * SLOTS_PER_WORKER)]
@@ -66,23 +48,20 @@ class Workers:
             self._pipes.append(here)
             self._processes.append(process)
         self._rows = [_as_rows(block, samples) for block in memory]  # row s belongs to worker s % num_workers
-        # With a priority, so that it runs before multiprocessing waits for its children.
-        Finalize(self, _close, args=(self._pipes, self._processes), exitpriority=1)
+        self._greet()
+
+    def _greet(self) -> None:
+        for pipe, process in zip(self._pipes, self._processes, strict=True):
+            try:
+                pipe.recv()
+            except (EOFError, ConnectionError):
+                process.join(timeout=5)
+                self.close()
+                raise ChildProcessError(f"a worker process ended at its start, exit code {process.exitcode}") from None
 
     def fill(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, np.ndarray, list[Failure]]]:
-        """(task, rows, failures) in the order of `tasks`. The rows are reused: copy them before taking the next."""
-        tasks = iter(tasks)
-        waiting = deque()
-        for slot, task in enumerate(islice(tasks, len(self._rows))):
-            self._send(slot, task)
-            waiting.append((slot, task))
-        while waiting:
-            slot, task = waiting.popleft()
-            failures = self._receive(slot, task)
-            yield task, self._rows[slot][: len(task.indices)], failures
-            for task in islice(tasks, 1):
-                self._send(slot, task)
-                waiting.append((slot, task))
+        """As `in_turns`."""
+        return in_turns(tasks, self._rows, self._send, self._receive)
 
     def _send(self, slot: int, task: Task) -> None:
         number, worker = divmod(slot, len(self._pipes))
@@ -125,6 +104,7 @@ def _serve(pipe: Connection, samples: Samples, memory: list, rows_begun, worker:
 
     slots = [_as_rows(block, samples) for block in memory]
     with contextlib.suppress(EOFError, ConnectionError):
+        pipe.send("ready")
         while True:
             number, task = pipe.recv()
             pipe.send(fill(slots[number], samples, task, begin))

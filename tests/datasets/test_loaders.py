@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -16,16 +15,14 @@ import pytest
 from pictures import Mistaken, write_pictures
 from PIL import Image
 
-from datasets import loaders, samples, workers
+from datasets import loaders, preprocess
 from datasets.decode import read_image
 from datasets.errors import BadImage, DataError
 from datasets.loaders import EvalLoader, TrainLoader, default_num_workers, normalize_on_device
 from datasets.mix import create_mixer
 from datasets.preprocess import Preprocess
 from datasets.sampler import EvalSampler, TrainSampler
-from datasets.samples import EvalSamples
 from datasets.transforms import build_train_transform, sample_rng
-from datasets.workers import affordable_workers
 
 PREPROCESS = Preprocess(16)
 BYTES = {"interpolation": "random", "aa": "rand-m9-mstd0.5-inc1"}
@@ -159,7 +156,8 @@ def test_leaving_early_is_quiet_and_ends_thread_and_workers(images, num_workers,
 
 def test_leaving_early_reads_no_more_than_was_ahead(images, monkeypatch):
     read = []
-    monkeypatch.setattr(samples, "read_image", lambda path, exif: read.append(path) or read_image(path))
+    read_bytes = preprocess.read_bytes
+    monkeypatch.setattr(preprocess, "read_bytes", lambda path: read.append(path) or read_bytes(path))
     batches = EvalLoader(images, PREPROCESS, EvalSampler(33, 1), num_workers=0).batches()
     next(batches)
     batches.close()
@@ -205,13 +203,13 @@ def test_exif_orientation_is_the_same_in_training_and_evaluation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3
     upright.transpose(Image.Transpose.ROTATE_180).save(images.path(0), exif=exif)
-    preprocess = Preprocess(16, exif_orientation="apply")
-    batch = next(EvalLoader(images, preprocess, EvalSampler(1, 1), num_workers=0).batches())
-    np.testing.assert_array_equal(batch.images[0].numpy(), preprocess(upright))
-    transform = build_train_transform(preprocess, interpolation="bilinear")
-    loader = TrainLoader(images, transform, preprocess, TrainSampler(1, 1, 1, 0, 1, 0), num_workers=0, seed=0)
+    turning = Preprocess(16, exif_orientation="apply")
+    batch = next(EvalLoader(images, turning, EvalSampler(1, 1), num_workers=0).batches())
+    np.testing.assert_array_equal(batch.images[0].numpy(), turning(upright))
+    transform = build_train_transform(turning, interpolation="bilinear")
+    loader = TrainLoader(images, transform, turning, TrainSampler(1, 1, 1, 0, 1, 0), num_workers=0, seed=0)
     pixels = transform.apply(upright, transform.draw(sample_rng(0, 0, 0), upright.size))
-    np.testing.assert_array_equal(next(loader.batches(0)).images[0].numpy(), preprocess.normalize(pixels))
+    np.testing.assert_array_equal(next(loader.batches(0)).images[0].numpy(), turning.normalize(pixels))
 
 
 def test_device_normalises_to_the_same_bits():
@@ -219,19 +217,6 @@ def test_device_normalises_to_the_same_bits():
     scale, shift = map(paddle.to_tensor, PREPROCESS.scale_and_shift())
     on_device = normalize_on_device(paddle.to_tensor(pixels), scale, shift).numpy()
     np.testing.assert_array_equal(on_device, PREPROCESS.normalize(pixels))
-
-
-@pytest.mark.parametrize(("free_mb", "expected"), [(1000, 4), (7, 4), (5, 3), (2, 1), (0, 0)])
-def test_too_little_shared_memory_means_fewer_workers_and_a_remedy(images, free_mb, expected, monkeypatch, capsys):
-    samples = EvalSamples(Preprocess(256))  # 196,608 bytes an image: 1.5 MB for two batches of 4
-    monkeypatch.setattr(workers.os.path, "isdir", lambda path: True)
-    monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_mb * 2**20))
-    number, remark = affordable_workers(samples, 4, 4)
-    assert number == expected and bool(remark) == (expected < 4)
-    if remark:
-        assert f"has {free_mb} MB free, 4 workers need 6: going on with {expected}" in remark and "--shm-size" in remark
-        loader = EvalLoader(images, Preprocess(256), EvalSampler(3, 4), num_workers=4)
-        assert loader._num_workers == expected and remark in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("usable", "ranks", "expected"), [(2, 1, 2), (2, 2, 1), (64, 4, 8), (12, 4, 3), (1, 2, 0)])

@@ -1,0 +1,71 @@
+"""Who makes batches ahead of their use: processes, or threads where a program can have none."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Protocol
+
+import numpy as np
+
+from .errors import MissingDependencyError
+from .samples import Failure, Samples, Task
+from .threads import Threads
+from .turns import SLOTS_PER_WORKER
+from .workers import Workers
+
+SHARED_MEMORY = "/dev/shm"  # where multiprocessing makes it on Linux
+
+
+class Crew(Protocol):
+    """What `Workers` and `Threads` have in common."""
+
+    def fill(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, np.ndarray, list[Failure]]]: ...
+
+    def awaited_image(self) -> str: ...
+
+    def close(self) -> None: ...
+
+
+def start_crew(samples: Samples, batch_size: int, num_workers: int, worker_type: str) -> Crew:
+    """`num_workers` processes or threads; "auto" means processes, and threads where those cannot be had, which is said.
+
+    Raises:
+        MissingDependencyError: `worker_type` is "process", and there can be none.
+    """
+    if worker_type == "thread":
+        return Threads(samples, batch_size, num_workers)
+    obstacle = lack_of_memory(samples, batch_size, num_workers)
+    if not obstacle:
+        try:
+            return Workers(samples, batch_size, num_workers)
+        except OSError as error:
+            obstacle = f"no process can be started to read images ({error})"
+    if worker_type == "process":
+        raise MissingDependencyError(f"{obstacle}; --worker_type auto goes on with threads")
+    _say(f"{obstacle}: going on with {num_workers} threads, to the same batches")
+    return Threads(samples, batch_size, num_workers)
+
+
+def lack_of_memory(samples: Samples, batch_size: int, num_workers: int) -> str:
+    """A sentence if the batches of `num_workers` do not fit into shared memory.
+
+    Containers have 64 MB of it unless told otherwise, and a process that writes beyond is killed without a word.
+    """
+    if not os.path.isdir(SHARED_MEMORY):
+        return ""
+    batch = batch_size * int(np.prod(samples.shape)) * np.dtype(samples.dtype).itemsize
+    need, free = num_workers * SLOTS_PER_WORKER * batch, shutil.disk_usage(SHARED_MEMORY).free
+    if need <= free:
+        return ""
+    return (
+        f"{SHARED_MEMORY} has {free / 2**20:.0f} MB free, {num_workers} processes need {need / 2**20:.0f} (give the "
+        "container more, docker run --shm-size, or lower --batch_size)"
+    )
+
+
+@cache
+def _say(remark: str) -> None:
+    """Once, though training and evaluation may each start a crew."""
+    print(f"warning: {remark}", file=sys.stderr, flush=True)

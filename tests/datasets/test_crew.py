@@ -1,0 +1,176 @@
+"""Holds threads to what processes do, and the choice between them to what a machine can."""
+
+import contextlib
+import multiprocessing
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import CancelledError
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pictures import Mistaken, write_pictures
+
+from datasets import crew, workers
+from datasets.crew import lack_of_memory, start_crew
+from datasets.errors import BadImage, DataError, MissingDependencyError
+from datasets.loaders import EvalLoader, TrainLoader
+from datasets.preprocess import Preprocess
+from datasets.sampler import EvalSampler, TrainSampler
+from datasets.samples import EvalSamples, Task
+from datasets.threads import Threads
+from datasets.transforms import build_train_transform
+from datasets.workers import Workers
+
+PREPROCESS = Preprocess(16)
+SAMPLES = EvalSamples(PREPROCESS)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("pictures"), 33)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    crew._say.cache_clear()
+    threads = set(threading.enumerate())
+    yield
+    wait_until(lambda: not multiprocessing.active_children())
+    wait_until(lambda: not {thread for thread in threading.enumerate() if "images" in thread.name} - threads)
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def train_batches(images, num_workers, worker_type="thread"):
+    transform = build_train_transform(PREPROCESS, interpolation="random", aa="rand-m9-mstd0.5-inc1", reprob=0.5)
+    sampler = TrainSampler(len(images), 4, 1, 0, 1, seed=5)
+    loader = TrainLoader(
+        images, transform, PREPROCESS, sampler, num_workers=num_workers, worker_type=worker_type, seed=5
+    )
+    for epoch in (0, 1):
+        yield from ((batch.images.numpy().tobytes(), batch.labels.numpy().tobytes()) for batch in loader.batches(epoch))
+
+
+def test_threads_make_the_same_bytes(images):
+    expected = list(train_batches(images, 0))
+    assert len(expected) == 16
+    for num_workers in (1, 2, 5):
+        assert list(train_batches(images, num_workers)) == expected
+
+
+def test_a_bad_image_and_a_mistake_reach_the_caller_from_a_thread(tmp_path):
+    images = write_pictures(tmp_path, 9)
+    (tmp_path / "6.png").unlink()
+    with pytest.raises(BadImage, match=r"6\.png: No such file or directory \(named by l\.txt:7\)"):
+        list(EvalLoader(images, PREPROCESS, EvalSampler(9, 2), num_workers=2, worker_type="thread").batches())
+    with pytest.raises(DataError, match=r"(?s)0\.png: no sample could be made of it.*ZeroDivisionError"):
+        list(EvalLoader(images, Mistaken(16), EvalSampler(9, 4), num_workers=2, worker_type="thread").batches())
+
+
+def test_an_image_that_does_not_come_is_named_and_a_crew_that_is_left_ends_with_it(images, monkeypatch):
+    stuck, go_on, read = threading.Event(), threading.Event(), []
+
+    def wait_at_third(self, path):
+        read.append(path)
+        if path.endswith("/2.png"):
+            stuck.set()
+            assert go_on.wait(20)
+        return np.zeros((16, 16, 3), np.uint8)
+
+    monkeypatch.setattr(Preprocess, "read", wait_at_third)
+    threads = Threads(SAMPLES, 8, 1)
+    paths = [images.path(i) for i in range(8)]
+    found = threads.fill(Task(0, np.arange(8), paths) for _ in range(4))
+    assert threads.awaited_image() == ""
+    reader = threading.Thread(target=_read_until_closed, args=(found,))
+    reader.start()
+    assert stuck.wait(20)
+    wait_until(lambda: threads.awaited_image() == f"{images.path(2)} (image 2)")
+    threads.close()
+    go_on.set()
+    reader.join(20)
+    assert [Path(path).stem for path in read] == ["0", "1", "2"]
+
+
+def _read_until_closed(batches):
+    with contextlib.suppress(CancelledError):
+        next(batches)
+
+
+def test_leaving_early_ends_the_threads(images):
+    batches = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), num_workers=2, worker_type="thread").batches()
+    next(batches)
+    assert any("images" in thread.name for thread in threading.enumerate())
+    batches.close()  # the fixture looks
+
+
+@pytest.mark.parametrize(("free_mb", "is_enough"), [(1000, True), (7, True), (5, False), (0, False)])
+def test_too_little_shared_memory_means_threads_and_a_remedy(images, free_mb, is_enough, monkeypatch, capsys):
+    large = EvalSamples(Preprocess(256))  # 196,608 bytes an image: 1.5 MB for two batches of 4
+    monkeypatch.setattr(crew.os.path, "isdir", lambda path: True)
+    monkeypatch.setattr(crew.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_mb * 2**20))
+    remark = lack_of_memory(large, 4, 4)
+    assert (remark == "") == is_enough
+    if not is_enough:
+        assert f"has {free_mb} MB free, 4 processes need 6" in remark and "--shm-size" in remark
+        for _ in range(2):
+            started = start_crew(large, 4, 4, "auto")
+            assert isinstance(started, Threads)
+            started.close()
+        assert capsys.readouterr().err.count("going on with 4 threads, to the same batches") == 1
+        with pytest.raises(MissingDependencyError, match="--worker_type auto goes on with threads") as caught:
+            start_crew(large, 4, 4, "process")
+        assert caught.value.exit_code == 7
+
+
+def test_a_machine_that_starts_no_process_gets_threads(images, monkeypatch, capsys):
+    def refuse(process):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", refuse)
+    assert list(train_batches(images, 2, "auto")) == list(train_batches(images, 0))
+    assert capsys.readouterr().err == (
+        "warning: no process can be started to read images ([Errno 1] Operation not permitted): going on with 2 "
+        "threads, to the same batches\n"
+    )
+
+
+def _end_at_once(*arguments):
+    raise SystemExit(3)
+
+
+def test_a_process_that_ends_at_its_start_is_noticed(monkeypatch, capsys):
+    monkeypatch.setattr(workers, "_serve", _end_at_once)
+    with pytest.raises(ChildProcessError, match="ended at its start, exit code 3"):
+        Workers(SAMPLES, 2, 2)
+
+
+def test_processes_are_the_rule():
+    started = start_crew(SAMPLES, 2, 1, "auto")
+    assert isinstance(started, Workers)
+    started.close()
+
+
+def test_a_program_without_a_file_gets_threads(images):
+    """As in a pipe or in some notebooks: a spawned process could not import `__main__`."""
+    program = f"""
+from datasets.loaders import EvalLoader
+from datasets.sampler import EvalSampler
+from datasets.preprocess import Preprocess
+from datasets.image_list import ImageList
+images = ImageList({str(images.root)!r}, [b"0.png", b"1.png"], [0, 1])
+loader = EvalLoader(images, Preprocess(16), EvalSampler(2, 1), num_workers=1)
+print(sum(len(batch.indices) for batch in loader.batches()))
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable], input=program, cwd=root, capture_output=True, text=True)
+    assert done.stdout == "2\n" and "going on with 1 threads" in done.stderr, done.stderr
