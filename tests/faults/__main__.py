@@ -34,8 +34,14 @@ PROMISES = {
     "R15": ("supervising", 8, 8, "the supervisor restarts what may succeed, and stops without progress"),
     "N1": ("nodes", 1, 2, "two nodes go on from the last checkpoint after one was cut off"),
     "R16": ("cost", 5, 20, "saving hardly blocks training"),
+    "D1": ("data", 60, 700, "every strange file, list and folder has its stated outcome, whoever reads it"),
+    "D2": ("data", 8, 84, "evaluation, predict and infer see the same pixels, and training the same picture"),
+    "D3": ("damage", 100, 1000, "a bit flipped in a JPEG is found by the manifest, whatever a decoder makes of it"),
+    "D4": ("damage", 1, 12, "bad images that are skipped change nothing about the others"),
+    "D5": ("data", 20, 90, "lists and folders give the samples that are stated, or an error with the place"),
     "S1": ("untrusted", 60, 300, "no code runs from a file of weights"),
     "S2": ("untrusted", 2000, 100_000, "mutants of genuine files do no harm"),
+    "S4": ("exported", 100, 2039, "every damaged, exchanged or foreign exported program is refused"),
 }
 RESULTS = Path(__file__).parent / "results.jsonl"
 

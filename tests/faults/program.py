@@ -1,5 +1,6 @@
 """main.py with a fault in it, which the variable FAULT describes as JSON; one name below for each kind."""
 
+import hashlib
 import json
 import os
 import signal
@@ -119,6 +120,21 @@ def fault_none_but_record(file: str) -> None:
     train.look = look
 
 
+def fault_none_but_record_samples(file: str) -> None:
+    """No fault: note a checksum of each training sample, as it is after its augmentations. Without workers."""
+    import datasets.samples as samples
+
+    real = samples.TrainSamples.make
+
+    def make(self, path, epoch, index):
+        row = real(self, path, epoch, index)
+        with open(file, "a", encoding="utf-8") as notes:
+            notes.write(json.dumps([epoch, index, hashlib.sha256(row.tobytes()).hexdigest()]) + "\n")
+        return row
+
+    samples.TrainSamples.make = make
+
+
 def fault_pause(phase: str, seconds: float, marker: str, nth: int = 1, rank: int = 0) -> None:
     """Entering a phase for the nth time rank `rank` makes the file `marker` and waits: time for a signal."""
     count = [0]
@@ -161,6 +177,7 @@ KINDS = {
     "numbers": fault_numbers,
     "pause": fault_pause,
     "record": fault_none_but_record,
+    "record_samples": fault_none_but_record_samples,
 }
 
 

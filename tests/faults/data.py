@@ -1,0 +1,195 @@
+"""D1, D2, D5: the corpus of strange files, lists and folders by every way that leads into a model."""
+
+import os
+import random
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datasets.decode import IMAGE_EXTENSIONS
+from datasets.preprocess import Preprocess
+from tests.datasets.corpus import CORPUS, Case
+
+from .listings import LISTINGS, Listing, build
+from .ways import (
+    DOCTOR,
+    MAX_MEGABYTES,
+    MAX_SECONDS,
+    SIDE,
+    WAYS,
+    Outcome,
+    Sample,
+    Source,
+    Way,
+    follow,
+    training_sample,
+)
+
+MAX_DIFFERENCE = 12  # of 255, on average, between the backends: libraries that shrink differently
+SCALE = Preprocess(SIDE).scale_and_shift()[0]
+
+
+def d1(cases: int, seed: int) -> dict:
+    """`cases` pairs of a file, list or folder and a way, at random."""
+    pairs = [(way, name) for way in (*WAYS, DOCTOR) for name in CORPUS] + _pairs_of_listings()
+    return _go(pairs, cases, seed)
+
+
+def d5(cases: int, seed: int) -> dict:
+    """Lists and folders alone; those that only training and evaluation read, and those that all do."""
+    return _go(_pairs_of_listings(), cases, seed)
+
+
+def _pairs_of_listings() -> list[tuple[Way, str]]:
+    is_read_by = {
+        "train": lambda listing: True,
+        "eval": lambda listing: listing.is_evaluated,
+        "predict": lambda listing: listing.answers is not None,
+        "infer": lambda listing: listing.answers is not None,
+    }
+    exact = [way for way in WAYS if way.backend == "pil"]
+    return [(way, name) for way in exact for name, listing in LISTINGS.items() if is_read_by[way.name](listing)]
+
+
+def _go(pairs: list[tuple[Way, str]], cases: int, seed: int) -> dict:
+    random.Random(seed).shuffle(pairs)
+    pairs, broken, slowest, largest = pairs[:cases], [], 0.0, 0.0
+    for way in (*WAYS, DOCTOR):
+        names = [name for other, name in pairs if other == way]
+        for name, outcome in zip(names, follow(way, [_source(name) for name in names]), strict=True):
+            wrong = [*_judge(name, way, outcome), *_beyond(outcome)]
+            broken += [f"{name}, {way}: {'; '.join(wrong)}"] if wrong else []
+            slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.megabytes)
+    numbers = {(CORPUS.get(name) or LISTINGS[name]).number for _, name in pairs}
+    return {
+        "cases": len(pairs),
+        "broken": len(broken),
+        "of_the_corpus": len(numbers - {0}),
+        "ways": sorted({str(way) for way, _ in pairs}),
+        "slowest_seconds": round(slowest, 3),
+        "largest_megabytes": round(largest),
+        "details": broken[:5],
+    }
+
+
+def _source(name: str) -> Source:
+    folder = Path(tempfile.mkdtemp(prefix="faults-d-"))
+    return build(LISTINGS[name], folder) if name in LISTINGS else lay_out(CORPUS[name], folder)
+
+
+def lay_out(case: Case, folder: Path) -> Source:
+    """The one picture of a class, named by its folder; a file whose name says nothing is named by a list."""
+    file = folder / "train" / "a" / case.file
+    file.parent.mkdir(parents=True)
+    (folder / "val").symlink_to("train")
+    file.write_bytes(case.data)
+    list_file = None
+    if not file.name.lower().endswith(IMAGE_EXTENSIONS):
+        list_file = folder / "l.txt"
+        list_file.write_text(f"train/a/{case.file} 0\n")
+    return Source(folder, list_file, file)
+
+
+def _beyond(outcome: Outcome) -> Iterator[str]:
+    if outcome.seconds > MAX_SECONDS:
+        yield f"{outcome.seconds:.1f} s"
+    if outcome.megabytes > MAX_MEGABYTES:
+        yield f"{outcome.megabytes:.0f} MB"
+    if outcome.forbidden:
+        yield f"events {outcome.forbidden}"
+
+
+def _judge(name: str, way: Way, outcome: Outcome) -> Iterator[str]:
+    """In which respects it is not as stated."""
+    if name in LISTINGS:
+        stated = LISTINGS[name].answers if way.name in ("predict", "infer") else None
+        yield from _judge_reading(LISTINGS[name], outcome) if stated is None else _judge_answers(stated, outcome)
+        return
+    case = CORPUS[name]
+    reasons = [sample.found for sample in outcome.samples if isinstance(sample.found, str)]
+    if not case.is_good:
+        reason = outcome.error.removeprefix("BadImage ") if way.name in ("train", "eval") else "".join(reasons)
+        if not re.search(case.expected, reason) or (outcome.error and case.file not in outcome.error):
+            yield f"expected a bad image, {case.expected!r}; got {outcome.error or reason or 'pixels'}"
+    elif outcome.error or reasons or len(outcome.samples) != 1:
+        yield outcome.error or f"{len(outcome.samples)} samples {reasons}"
+    else:
+        yield from _judge_pixels(case.expected, way, outcome.samples[0].found)
+
+
+def _judge_pixels(pixels: np.ndarray, way: Way, found: np.ndarray) -> Iterator[str]:
+    if way == DOCTOR:
+        if (found != pixels.shape[:2]).any():
+            yield f"size {found}"
+        return
+    preprocess = Preprocess(SIDE)
+    expected = training_sample(pixels, preprocess) if way.name == "train" else preprocess(Image.fromarray(pixels))
+    difference = np.abs((found - expected) / SCALE).mean()
+    if difference > (0 if way.backend == "pil" else MAX_DIFFERENCE):
+        yield f"other pixels, by {difference:.1f} on average"
+
+
+def _judge_reading(listing: Listing, outcome: Outcome) -> Iterator[str]:
+    if listing.error:
+        if not re.search(listing.error, outcome.error, re.DOTALL):
+            yield f"expected {listing.error!r}, got {outcome.error or f'{len(outcome.samples)} samples'}"
+        return
+    found = sorted((_below_split(sample.path), sample.label) for sample in outcome.samples)
+    if outcome.error or found != sorted(listing.entries):
+        yield f"expected {listing.entries}, got {outcome.error or found}"
+
+
+def _judge_answers(stated: dict[str, str], outcome: Outcome) -> Iterator[str]:
+    found = {_below_split(sample.path): sample.found for sample in outcome.samples}
+    if outcome.error or sorted(found) != sorted(stated) or len(outcome.samples) != len(stated):
+        yield f"expected answers to {sorted(stated)}, got {outcome.error or sorted(found)}"
+        return
+    for path, reason in stated.items():
+        if isinstance(found[path], str) != bool(reason) or (reason and reason not in found[path]):
+            yield f"{path}: expected {reason or 'pixels'}, got {found[path]}"
+
+
+def _below_split(path: str) -> str:
+    """The path from train or val on."""
+    parts = Path(path).parts
+    at = max(i for i, part in enumerate(parts) if part in ("data", "train", "val"))
+    return os.path.join(*parts[at + 1 :])
+
+
+def d2(cases: int, seed: int) -> dict:
+    """Good files by evaluation, predict and infer, byte for byte; and by training, whose crop is of the same pixels."""
+    good = [name for name, case in CORPUS.items() if case.is_good]
+    jobs = [(name, exif) for exif in ("ignore", "apply") for name in good]
+    random.Random(seed).shuffle(jobs)
+    jobs, broken, turned = jobs[:cases], [], 0
+    ways = [way for way in WAYS if way.backend == "pil"]
+    for exif in ("ignore", "apply"):
+        names = [name for name, other in jobs if other == exif]
+        sources = [_source(name) for name in names]
+        outcomes = [list(follow(way, sources, exif)) for way in ways]
+        for name, *found in zip(names, *outcomes, strict=True):
+            samples = {way.name: _only(outcome) for way, outcome in zip(ways, found, strict=True)}
+            pixels = CORPUS[name].pixels(exif)
+            turned += pixels is not CORPUS[name].expected
+            expected = {"train": training_sample(pixels, Preprocess(SIDE)).tobytes()}
+            digests = {way: sample.tobytes() for way, sample in samples.items()}
+            same = digests["eval"] == digests["predict"] == digests["infer"] != b""
+            if not same or digests["train"] != expected["train"]:
+                broken.append(f"{name}, {exif}")
+    return {
+        "cases": len(jobs),
+        "broken": len(broken),
+        "ways": [w.name for w in ways],
+        "turned": turned,
+        "details": broken,
+    }
+
+
+def _only(outcome: Outcome) -> np.ndarray:
+    """The pixels of the one sample; none if there is none."""
+    samples: list[Sample] = outcome.samples
+    return samples[0].found if len(samples) == 1 and isinstance(samples[0].found, np.ndarray) else np.zeros(0)

@@ -1,0 +1,288 @@
+"""The ways of pictures into a model, each in a process that may die of them: training, evaluation, predict, infer."""
+
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from datasets.errors import DataError
+from datasets.preprocess import Preprocess
+from datasets.transforms import build_train_transform, sample_rng
+
+SIDE, NUM_CLASSES, SEED = 224, 4, 0
+MAX_SECONDS, ALARM_SECONDS, MAX_MEGABYTES = 1.0, 5, 200  # of a data set of one or a few pictures
+ADDRESS_SPACE = 600 << 20  # more than a way has when it begins: what asks for more gets a MemoryError
+FORBIDDEN = ("subprocess.Popen", "os.exec", "os.fork", "os.posix_spawn", "os.system", "socket.connect")
+
+
+class Source(NamedTuple):
+    """What a way is pointed to: a data set, with a list or folders of classes, and what predict.py is given of it."""
+
+    root: Path
+    list_file: Path | None
+    named: Path
+
+
+class Sample(NamedTuple):
+    path: str
+    label: int | None
+    found: np.ndarray | str  # what the model is fed, [3, S, S] float32, or why it is not; of the doctor [2]: H, W
+
+
+class Outcome(NamedTuple):
+    """What became of a source."""
+
+    samples: list[Sample]
+    error: str = ""  # of what ended the way, behind the name of its type
+    seconds: float = 0.0  # of the processor
+    megabytes: float = 0.0  # more at most than before
+    forbidden: tuple[str, ...] = ()  # events of the interpreter that no picture should cause
+
+
+class Way(NamedTuple):
+    name: str
+    backend: str = "pil"
+
+    def __str__(self) -> str:
+        return self.name if self.backend == "pil" else f"{self.name} with {self.backend}"
+
+
+WAYS = [Way("train"), Way("train", "cv2"), Way("train", "turbo"), Way("eval"), Way("predict"), Way("infer")]
+DOCTOR = Way("doctor")
+
+
+def follow(way: Way, sources: Sequence[Source], exif_orientation: str = "ignore") -> Iterator[Outcome]:
+    """What becomes of each source, in order. A process that died is an outcome too, and another goes on after it."""
+    sources = deque(sources)
+    while sources:
+        here, there = Pipe(duplex=False)
+        pid = os.fork()
+        if pid == 0:
+            here.close()
+            code = 1
+            try:
+                _work(way, list(sources), exif_orientation, there)
+                code = 0
+            finally:
+                os._exit(code)
+        there.close()
+        try:
+            while sources:
+                yield here.recv()
+                sources.popleft()
+        except EOFError:
+            yield Outcome([], f"the process died: {_ending(pid)}")
+            sources.popleft()
+        else:
+            os.waitpid(pid, 0)
+
+
+def _ending(pid: int) -> str:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _work(way: Way, sources: Sequence[Source], exif_orientation: str, report_to) -> None:
+    warnings.simplefilter("ignore")
+    preprocess = Preprocess(SIDE, exif_orientation=exif_orientation, image_backend=_backend_of_card(way))
+    read, events = READERS[way.name](way, preprocess), []
+    list(read(_warm_up()))
+    sys.addaudithook(lambda event, arguments: events.append(event) if event in FORBIDDEN else None)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + ADDRESS_SPACE, resource.RLIM_INFINITY))
+    for source in sources:
+        events.clear()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew at what is used now
+        before, start = _memory("VmRSS"), time.process_time()
+        signal.alarm(ALARM_SECONDS)
+        samples, error = [], ""
+        try:
+            for sample in read(source):
+                samples.append(sample)
+        except DataError as ending:
+            error = f"{type(ending).__name__} {ending}"
+        except Exception as mistake:
+            error = f"mistake: {mistake!r}"
+        signal.alarm(0)
+        more = _memory("VmHWM") - before
+        report_to.send(Outcome(samples, error, time.process_time() - start, more, tuple(events)))
+
+
+def _memory(which: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{which}:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _warm_up() -> Source:
+    """A good picture: what is imported and set up for the first one is no matter of a later one."""
+    from tests.datasets.pictures import picture
+
+    root = Path(tempfile.mkdtemp(prefix="faults-warm-up-"))
+    (root / "train" / "a").mkdir(parents=True)
+    (root / "val").symlink_to("train")
+    picture(300, 200).save(root / "train" / "a" / "1.jpg")
+    return Source(root, None, root / "train")
+
+
+# ----------------------------------------------------------------------------------------------- each way by its name
+
+Reader = Callable[[Source], Iterator[Sample]]
+
+
+def transform_of(preprocess: Preprocess):
+    """Crops and flips alone: on these the backends can be compared."""
+    return build_train_transform(preprocess, interpolation="bicubic")
+
+
+def training(way: Way, preprocess: Preprocess) -> Reader:
+    from configs.loader import parse
+    from configs.schema import TrainConfig
+    from datasets.loaders import TrainLoader
+    from datasets.sampler import TrainSampler
+    from main import open_images
+
+    def read(source: Source) -> Iterator[Sample]:
+        lists = {"cls_label_path_train": source.list_file, "cls_label_path_val": source.list_file}
+        flags = {"data_path": source.root, "nb_classes": NUM_CLASSES} | (lists if source.list_file else {})
+        argv = [f"--{name}={value}" for name, value in flags.items()]
+        images, _ = open_images(parse(TrainConfig, argv, prog="main.py"))
+        loader = TrainLoader(
+            images,
+            transform_of(preprocess),
+            preprocess,
+            TrainSampler(len(images), 1, 1, 0, 1, SEED),
+            num_workers=0,
+            seed=SEED,
+            backend=way.backend,
+        )
+        yield from _of_batches(images, loader.batches(0))
+
+    return read
+
+
+def evaluation(way: Way, preprocess: Preprocess) -> Reader:
+    from datasets.loaders import EvalLoader
+    from datasets.sampler import EvalSampler
+    from datasets.splits import open_split
+
+    def read(source: Source) -> Iterator[Sample]:
+        images = open_split(source.root, "val", source.list_file, NUM_CLASSES)
+        loader = EvalLoader(images, preprocess, EvalSampler(len(images), 1), num_workers=0)
+        yield from _of_batches(images, loader.batches())
+
+    return read
+
+
+def _of_batches(images, batches) -> Iterator[Sample]:
+    for batch in batches:
+        index = int(batch.indices[0])
+        yield Sample(images.path(index), images.label(index), batch.images.numpy()[0])
+
+
+class Watched:
+    """An engine that remembers what it was fed."""
+
+    def __init__(self, engine):
+        self._engine, self.fed = engine, deque()
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        self.fed.append(images[0].copy())
+        return self._engine.run(images)
+
+
+def prediction(way: Way, preprocess: Preprocess) -> Reader:
+    from deploy.eager import EagerPredictor
+
+    return _answers_of(EagerPredictor(*_model_and_card(preprocess)))
+
+
+def inference(way: Way, preprocess: Preprocess) -> Reader:
+    from deploy.eager import EagerPredictor
+    from deploy.export import check_images, export_folder
+    from deploy.predictor import Predictor
+    from export_model import program_writer
+
+    folder = tempfile.mkdtemp(prefix="faults-exported-")
+    model, card = _model_and_card(preprocess)
+    images, eager = check_images(), EagerPredictor(model, card)
+    writer = program_writer(model, SIDE)
+    export_folder(folder, ("paddle",), card, writer, images, eager.logits(eager.arrays(images)))
+    return _answers_of(Predictor(folder, engine="paddle"))
+
+
+def _model_and_card(preprocess: Preprocess):
+    from deploy.card import Card
+    from models import create_model
+
+    model = create_model("mobilenet_v3_small_x0_35", num_classes=NUM_CLASSES)
+    return model, Card(
+        model="mobilenet_v3_small_x0_35",
+        architecture=type(model).__name__,
+        num_classes=NUM_CLASSES,
+        preprocess=preprocess,
+        class_names=None,
+    )
+
+
+def _answers_of(predictor) -> Reader:
+    from datasets.image_folder import find_images
+    from deploy.pipeline import answer_files
+
+    predictor.engine = engine = Watched(predictor.engine)
+
+    def read(source: Source) -> Iterator[Sample]:
+        engine.fed.clear()
+        for records in answer_files(predictor, find_images(source.named), batch_size=1):
+            for record in records:
+                yield Sample(record["file_name"], None, record.get("error") or engine.fed.popleft())
+
+    return read
+
+
+def examination(way: Way, preprocess: Preprocess) -> Reader:
+    from datasets.check import open_leniently
+    from datasets.examine import examine_all
+
+    def read(source: Source) -> Iterator[Sample]:
+        list_file = str(source.list_file) if source.list_file else None
+        images, _ = open_leniently(str(source.root), "train", list_file, NUM_CLASSES)
+        facts, reasons = examine_all(images, num_workers=0, title="")
+        for index in range(len(images)):
+            size = np.array([facts["height"][index], facts["width"][index]])
+            yield Sample(images.path(index), images.label(index), reasons.get(index, size))
+
+    return read
+
+
+READERS = {
+    "train": training,
+    "eval": evaluation,
+    "predict": prediction,
+    "infer": inference,
+    "doctor": examination,
+}
+
+
+def _backend_of_card(way: Way) -> str:
+    return "pil" if way.name == "train" else way.backend
+
+
+def training_sample(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """What training makes of the first picture of a data set in its first epoch, given its decoded `pixels`."""
+    from PIL import Image
+
+    transform = transform_of(preprocess)
+    choice = transform.draw(sample_rng(SEED, 0, 0), pixels.shape[1::-1])
+    return preprocess.normalize(transform.apply(Image.fromarray(pixels), choice))
