@@ -31,17 +31,19 @@ def main(argv):
     from models import create_model
 
     weights = load_weights(config.weights.resume, ema=config.weights.use_ema, model_name=config.model.model)
-    info = weights.meta.get("info", {})
+    info, flags = weights.meta.get("info", {}), config.preprocess
     model = create_model(config.model.model, num_classes=config.model.nb_classes)
     set_weights(model, weights.arrays, source=weights.path)
     card = Card(
         model=config.model.model,
         architecture=type(model).__name__,
         num_classes=config.model.nb_classes,
-        preprocess=Preprocess(
-            input_size=config.model.input_size,
-            interpolation=config.preprocess.train_interpolation,
-            exif_orientation=config.preprocess.exif_orientation,
+        preprocess=Preprocess.from_flags(
+            config.model.input_size,
+            flags.train_interpolation,
+            flags.exif_orientation,
+            flags.eval_image_backend,
+            trained=info.get("preprocess"),
         ),
         class_names=choose_class_names(config.model.nb_classes, config.export.label_list, info.get("class_names")),
         metrics={name: weights.meta[name] for name in METRICS if weights.meta.get(name) is not None},
@@ -66,10 +68,10 @@ def program_writer(model, input_size: int):
 
     from engine.export import export_program
 
-    def save_program(folder, *, with_softmax: bool = False):
+    def save_program(folder, *, with_softmax: bool = False, batch_size: int | None = None):
         if with_softmax:
             return export_program(nn.Sequential(model, nn.Softmax(axis=-1)), input_size, folder, name="inference")
-        return export_program(model, input_size, folder)
+        return export_program(model, input_size, folder, batch_size=batch_size)
 
     return save_program
 

@@ -1,32 +1,36 @@
-"""Milliseconds of one batch: every engine on every model, taking turns in one run.
+"""Milliseconds of one batch: every engine on every model, each in a process of its own, taking turns in one run.
 
 python -m benchmarks.latency --output_dir output/benchmarks
 """
 
 import argparse
-import json
-import platform
+import contextlib
+import multiprocessing
+import os
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from deploy.engines import EngineOptions
-from deploy.predictor import Predictor, choose_engine
+from benchmarks.record import RESULTS, processor, record
 
 MODELS = ("peleenet", "mobilenet_v3_small", "alexnet")
 SIDE = 224
+WARM_BATCHES, TIMED_BATCHES = 2, 3  # of a turn
 
 
 class Contender(NamedTuple):
-    """An engine, its program in the exported folder, and its switches."""
+    """An engine, its program in the exported folder, its switches, and the largest batch it takes."""
 
     engine: str
     program: str
     switches: dict
+    max_batch_size: float = float("inf")
 
 
 CONTENDERS = {
@@ -34,15 +38,16 @@ CONTENDERS = {
     "paddle oneDNN": Contender("paddle", "model.json", {"onednn": True}),
     "paddle pdmodel oneDNN": Contender("paddle", "model.pdmodel", {"onednn": True}),
     "paddle pdmodel OpenVINO": Contender("paddle", "model.pdmodel", {"openvino": True}),
+    "paddle pdmodel-b1 OpenVINO": Contender("paddle", "model_b1.pdmodel", {"openvino": True}, 1),
     "onnxruntime": Contender("onnxruntime", "model.onnx", {}),
     "openvino": Contender("openvino", "model.onnx", {}),
+    "auto": Contender("auto", "", {}),
 }
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class Result:
-    """Milliseconds an image of one contender: median, and the quarter and three-quarter points of all rounds."""
+    """Milliseconds an image of one contender: median, and the quarter and three-quarter points of all batches."""
 
     model: str
     contender: str
@@ -51,7 +56,7 @@ class Result:
     median_ms: float
     quarter_ms: float
     three_quarter_ms: float
-    num_rounds: int
+    num_batches: int
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,24 +64,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=(1, 8))
     parser.add_argument("--num_threads", type=int, nargs="+", default=(1, 2))
-    parser.add_argument("--num_rounds", type=int, default=50)
+    parser.add_argument("--num_rounds", type=int, default=20, help=f"turns of each, of {TIMED_BATCHES} timed batches")
     parser.add_argument("--output_dir", type=Path, default=Path("output/benchmarks"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file that gets a line of this run")
     flags = parser.parse_args(argv)
     flags.output_dir.mkdir(parents=True, exist_ok=True)
-    print(f"{platform.processor() or platform.machine()}, {platform.platform()}")
-    results = []
+    print(f"{processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    results, floors = [], {}
     for model in flags.models:
         folder = flags.output_dir / "exported" / model
         num_macs = export_random(model, folder)
         for num_threads in flags.num_threads:
-            print(
-                f"{model}, floor {floor_ms(num_macs, num_threads):.2f} ms an image on {num_threads} threads", flush=True
-            )
-            predictors = load(folder, num_threads)
-            for batch_size in flags.batch_sizes:
-                results += measure(model, predictors, batch_size, num_threads, flags.num_rounds)
-                print_table(results[-len(predictors) :])
-    write(results, flags.output_dir)
+            floors[f"{model}, {num_threads} threads"] = floor = floor_ms(num_macs, num_threads)
+            print(f"{model}, floor {floor:.2f} ms an image on {num_threads} threads", flush=True)
+            with contextlib.ExitStack() as stack:
+                contestants = {name: stack.enter_context(contestant(name, folder, num_threads)) for name in CONTENDERS}
+                for batch_size in flags.batch_sizes:
+                    here = measure(model, contestants, batch_size, num_threads, flags.num_rounds)
+                    print_table(here)
+                    results += here
+    record("latency", flags.results, floors_ms=floors, results=[asdict(result) for result in results])
+    plot(results, flags.output_dir / "latency.png")
 
 
 def export_random(name: str, folder: Path) -> int:
@@ -96,42 +104,79 @@ def export_random(name: str, folder: Path) -> int:
     card = Card(name, type(model).__name__, 1000, Preprocess(input_size=SIDE), class_names=None)
     eager = EagerPredictor(model, card)
     images = check_images()
-    formats = ("paddle", "pdmodel", "onnx")
+    formats = ("paddle", "pdmodel", "pdmodel-b1", "onnx")
     logits = eager.logits(eager.arrays(images))
-    export_folder(folder, formats, card, lambda place: export_program(model, SIDE, place), images, logits)
+    export_folder(folder, formats, card, lambda place, **how: export_program(model, SIDE, place, **how), images, logits)
     return count_macs(model, SIDE)
 
 
-def load(folder: Path, num_threads: int) -> dict[str, Predictor]:
-    """A predictor for each contender, and one for what --engine auto chooses."""
-    predictors = {}
-    for name, (engine, program, switches) in CONTENDERS.items():
-        options = EngineOptions(num_threads=num_threads, **switches)
-        predictors[name] = Predictor(folder / program, engine=engine, options=options)
-    engine, options = choose_engine(folder, EngineOptions(num_threads=num_threads))
-    predictors[AUTO] = Predictor(folder, engine=engine, options=options)
-    return predictors
+@contextlib.contextmanager
+def contestant(name: str, folder: Path, num_threads: int) -> Iterator["Contestant"]:
+    """A process with the engine of the contender `name`, which stands still but in its turns."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(there, name, folder, num_threads), daemon=True)
+    process.start()
+    there.close()
+    try:
+        here.recv()  # loaded
+        yield Contestant(process, here)
+    finally:
+        process.kill()
+        process.join()
+
+
+class Contestant(NamedTuple):
+    """Between its turns the process is stopped: threads that spin for more work would take the others' time."""
+
+    process: multiprocessing.Process
+    pipe: Connection
+
+    def turn(self, batch_size: int) -> list[float]:
+        """Milliseconds of some batches, one after the other."""
+        os.kill(self.process.pid, signal.SIGCONT)
+        self.pipe.send(batch_size)
+        milliseconds = self.pipe.recv()
+        os.kill(self.process.pid, signal.SIGSTOP)
+        return milliseconds
+
+
+def serve(pipe: Connection, name: str, folder: Path, num_threads: int) -> None:
+    """The work of a contestant."""
+    from deploy.engines import EngineOptions
+    from deploy.predictor import Predictor, choose_engine
+
+    contender = CONTENDERS[name]
+    engine, options = contender.engine, EngineOptions(num_threads=num_threads, **contender.switches)
+    if engine == "auto":
+        engine, options = choose_engine(folder, options)
+    run = Predictor(folder / contender.program, engine=engine, options=options).engine.run
+    pipe.send("loaded")
+    while True:
+        arrays = np.random.default_rng(0).standard_normal((pipe.recv(), 3, SIDE, SIDE), np.float32)
+        milliseconds = []
+        for _ in range(WARM_BATCHES + TIMED_BATCHES):
+            start = time.perf_counter()
+            run(arrays)
+            milliseconds.append(1000 * (time.perf_counter() - start))
+        pipe.send(milliseconds[WARM_BATCHES:])
 
 
 def measure(
-    model: str, predictors: dict[str, Predictor], batch_size: int, num_threads: int, num_rounds: int
+    model: str, contestants: dict[str, Contestant], batch_size: int, num_threads: int, num_rounds: int
 ) -> list[Result]:
-    """One batch of each contender a round, in an order that shifts, so that the machine's moods hit all alike."""
-    arrays = np.random.default_rng(0).standard_normal((batch_size, 3, SIDE, SIDE), np.float32)
-    names = list(predictors)
-    for name in names:
-        for _ in range(3):
-            predictors[name].engine.run(arrays)
+    """A turn of each contender a round, in an order that shifts, so that the machine's moods hit all alike."""
+    names = [name for name in contestants if batch_size <= CONTENDERS[name].max_batch_size]
     milliseconds = {name: [] for name in names}
-    for turn in range(num_rounds):
+    for turn in range(-1, num_rounds):  # round -1 warms up
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = time.perf_counter()
-            predictors[name].engine.run(arrays)
-            milliseconds[name].append(1000 * (time.perf_counter() - start) / batch_size)
+            found = contestants[name].turn(batch_size)
+            milliseconds[name] += found if turn >= 0 else []
     results = []
     for name in names:
-        quarter, median, three_quarter = np.percentile(milliseconds[name], (25, 50, 75)).tolist()
-        results.append(Result(model, name, batch_size, num_threads, median, quarter, three_quarter, num_rounds))
+        each = np.array(milliseconds[name]) / batch_size
+        quarter, median, three_quarter = np.percentile(each, (25, 50, 75)).tolist()
+        results.append(Result(model, name, batch_size, num_threads, median, quarter, three_quarter, len(each)))
     return results
 
 
@@ -160,10 +205,8 @@ def print_table(results: list[Result]) -> None:
         )
 
 
-def write(results: list[Result], folder: Path) -> None:
-    """latency.jsonl, and latency.png: a panel for each model and number of threads."""
-    with (folder / "latency.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(result)) + "\n" for result in results)
+def plot(results: list[Result], path: Path) -> None:
+    """A panel for each model and number of threads."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -173,18 +216,19 @@ def write(results: list[Result], folder: Path) -> None:
     figure, axes = pyplot.subplots(len(panels), squeeze=False, figsize=(9, 3 * len(panels)), layout="constrained")
     for (model, num_threads), axis in zip(panels, axes[:, 0], strict=True):
         here = [result for result in results if (result.model, result.num_threads) == (model, num_threads)]
+        names = list(dict.fromkeys(result.contender for result in here))
         for offset, batch_size in enumerate(sorted({result.batch_size for result in here})):
             bars = [result for result in here if result.batch_size == batch_size]
-            places = np.arange(len(bars)) + 0.4 * offset
+            places = np.array([names.index(bar.contender) for bar in bars]) + 0.4 * offset
             medians = np.array([bar.median_ms for bar in bars])
             spread = [medians - [bar.quarter_ms for bar in bars], [bar.three_quarter_ms for bar in bars] - medians]
             axis.barh(places, medians, height=0.38, xerr=spread, label=f"batch {batch_size}")
-        axis.set_yticks(np.arange(len(bars)) + 0.2, [bar.contender for bar in bars])
+        axis.set_yticks(np.arange(len(names)) + 0.2, names)
         axis.set_title(f"{model}, {num_threads} threads")
-        axis.set_xlabel("ms an image (median; line: middle half of the rounds)")
+        axis.set_xlabel("ms an image (median; line: middle half of the batches)")
         axis.legend()
-    figure.savefig(folder / "latency.png", dpi=120)
-    print(f"\n{folder / 'latency.jsonl'}, {folder / 'latency.png'}")
+    figure.savefig(path, dpi=120)
+    print(f"\n{path}")
 
 
 if __name__ == "__main__":

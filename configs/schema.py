@@ -306,7 +306,7 @@ class PredictConfig:
     images: PredictImagesConfig
 
 
-EXPORT_FORMATS = ("paddle", "pdmodel", "onnx", "onnx-int8", "paddlex")
+EXPORT_FORMATS = ("paddle", "pdmodel", "pdmodel-b1", "onnx", "onnx-int8", "paddlex")
 
 
 @dataclass(frozen=True)
@@ -316,8 +316,9 @@ class ExportOutputConfig:
     output_dir: str = knob("", "folder to write", aliases=("output",))
     format: str = knob(
         "paddle,pdmodel",
-        "programs to write, separated by commas: paddle (model.json), pdmodel (Paddle 2's form), onnx, onnx-int8, "
-        "paddlex (inference.json, with a softmax)",
+        "programs to write, separated by commas: paddle (model.json), pdmodel (Paddle 2's form), "
+        "pdmodel-b1 (the same for one image at a time, faster with OpenVINO), onnx, onnx-int8, paddlex "
+        "(inference.json, with a softmax)",
     )
     label_list: str = knob(
         "",

@@ -45,19 +45,20 @@ class PaddleEngine:
 
     def __init__(self, files: Sequence[Path], options: EngineOptions):
         inference = _import("paddle.inference", "paddle")
-        config = inference.Config(*map(str, files))
-        config.disable_glog_info()
-        config.switch_ir_optim(options.ir_optim)
-        if files[0].suffix == ".pdmodel":  # for model.json create_predictor raises: memory_optimize_pass is not found
-            config.enable_memory_optim()
+        is_pdmodel = files[0].suffix == ".pdmodel"
         self.description, self.device = f"Paddle Inference of {files[0].name}", "cpu"
-        if options.use_gpu and _has_gpu(options.gpu_id):
-            self._use_gpu(config, options, inference.PrecisionType)
-        else:
-            self._use_cpu(config, options, inference.PrecisionType, is_pdmodel=files[0].suffix == ".pdmodel")
-        self.onednn_is_on = config.mkldnn_enabled()
-        with tempfile.TemporaryDirectory() as cache:  # OpenVINO would leave its blobs in ./__cache__
-            config.set_optim_cache_dir(cache)
+        with tempfile.TemporaryDirectory() as aside:  # OpenVINO would leave its blobs in ./__cache__
+            config = inference.Config(*map(str, _side_by_side(files, Path(aside)) if options.openvino else files))
+            config.set_optim_cache_dir(aside)
+            config.disable_glog_info()
+            config.switch_ir_optim(options.ir_optim)
+            if is_pdmodel:  # for model.json create_predictor raises: memory_optimize_pass is not found
+                config.enable_memory_optim()
+            if options.use_gpu and _has_gpu(options.gpu_id):
+                self._use_gpu(config, options, inference.PrecisionType)
+            else:
+                self._use_cpu(config, options, inference.PrecisionType, is_pdmodel=is_pdmodel)
+            self.onednn_is_on = config.mkldnn_enabled()
             try:
                 predictor = inference.create_predictor(config)
             except Exception as error:  # Paddle raises RuntimeError, ValueError and OSError for a damaged program
@@ -123,6 +124,14 @@ class PaddleEngine:
         twin = copy.copy(self)
         twin._take(self._predictor.clone())
         return twin
+
+
+def _side_by_side(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Links in `folder` of one name, as Paddle's OpenVINO looks for the weights by the name of the program."""
+    links = [folder / f"model{file.suffix}" for file in files]
+    for link, file in zip(links, files, strict=True):
+        link.symlink_to(file.resolve())
+    return links
 
 
 def _has_gpu(gpu_id: int) -> bool:
@@ -219,8 +228,9 @@ class OpenVinoEngine:
 
 ENGINES = {"paddle": PaddleEngine, "onnxruntime": OnnxRuntimeEngine, "openvino": OpenVinoEngine}
 
+SINGLE = "pdmodel-b1"  # for one image at a time
 # programs of the card that an engine runs, the best first
-PROGRAMS = {"paddle": ("paddle", "pdmodel"), "onnxruntime": ("onnx",), "openvino": ("onnx", "pdmodel")}
+PROGRAMS = {"paddle": ("paddle", "pdmodel", SINGLE), "onnxruntime": ("onnx",), "openvino": ("onnx", "pdmodel")}
 INT8_PROGRAMS = {"paddle": (), "onnxruntime": ("onnx-int8",), "openvino": ("onnx-int8",)}
 
 REQUIREMENTS = {
@@ -232,9 +242,10 @@ REQUIREMENTS = {
 
 def engine_programs(name: str, options: EngineOptions) -> tuple[str, ...]:
     """Names of the card's programs that the engine called `name` takes with `options`, the best first."""
-    if name == "paddle":  # its int8 is TensorRT's, which starts from the fp32 program
-        return ("pdmodel",) if options.openvino else PROGRAMS[name]
-    return (INT8_PROGRAMS if options.precision == "int8" else PROGRAMS)[name]
+    if name == "paddle" and options.openvino:
+        return (SINGLE, "pdmodel") if options.max_batch_size == 1 else ("pdmodel",)
+    is_int8 = options.precision == "int8" and name != "paddle"  # whose int8 is TensorRT's, from the fp32 program
+    return (INT8_PROGRAMS if is_int8 else PROGRAMS)[name]
 
 
 def all_programs(name: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from PIL import Image
 from datasets.preprocess import Preprocess
 
 from .card import CARD_NAME, EXPORT_AGAIN, Card, read_card, verify_files
-from .engines import EngineOptions, all_programs, create_engine, engine_programs
+from .engines import SINGLE, EngineOptions, all_programs, create_engine, engine_programs
 from .errors import ExportedModelError
 from .programs import check_program
 from .self_check import ANSWER_NAME, PICTURE_NAME, check_answer, read_self_check
@@ -54,7 +54,8 @@ def choose_engine(model_path: str | Path, options: EngineOptions) -> tuple[str, 
         )
     if engine != "paddle" or order != AUTO_ORDER:
         return engine, options
-    return engine, replace(options, openvino="pdmodel" in programs, onednn="pdmodel" not in programs)
+    has_old_form = "pdmodel" in programs or SINGLE in programs
+    return engine, replace(options, openvino=has_old_form, onednn=not has_old_form)
 
 
 def find_exported(
@@ -111,6 +112,10 @@ def _with_card(model_path: Path, params_path: str | Path | None, engine: str, op
                 f"{model_path}: the {engine} engine runs {' or '.join(all_programs(engine))}, not {name}"
             )
     files = card.programs[name].files
+    if name == SINGLE and options.max_batch_size > 1:
+        raise ExportedModelError(
+            f"{folder / files[0]}: takes one image at a time; --batch_size 1, or export --format pdmodel and name that"
+        )
     if params_path is not None and [Path(params_path).resolve()] != [(folder / file).resolve() for file in files[1:]]:
         raise ExportedModelError(
             f"--params_file {params_path}: {folder / CARD_NAME} says that {files[0]} takes "
@@ -165,12 +170,14 @@ class Predictor:
 
         Raises:
             ExportedModelError: the program is damaged, does not fit its card, or answers otherwise than at export.
-            MissingDependencyError: the engine is not installed, or the machine lacks what a switch asks for.
+            MissingDependencyError: the engine or the card's image backend is not installed, or the machine lacks what
+                a switch asks for.
         """
         options = options or EngineOptions()
         default_card = default_card or predecessor_card([])
         exported = find_exported(model_path, params_path, engine, options, default_card, trust_program=trust_program)
         self.card, self.has_card = exported.card, bool(exported.program)
+        self.card.preprocess.check_backend()
         self.engine = create_engine(engine, exported.files, options)
         # a GPU may multiply in TF32, with three digits
         is_exact = options.precision == "fp32" and exported.program != "onnx-int8" and self.engine.device == "cpu"

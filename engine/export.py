@@ -9,8 +9,12 @@ from paddle.static import InputSpec
 SUFFIXES = (".json", ".pdmodel", ".pdiparams", ".pdiparams.info")
 
 
-def export_program(model: nn.Layer, input_size: int, folder: str | Path, name: str = "model") -> list[Path]:
-    """Write the model in evaluation mode, images x [any, 3, S, S] float32 -> logits, and return the files.
+def export_program(
+    model: nn.Layer, input_size: int, folder: str | Path, name: str = "model", *, batch_size: int | None = None
+) -> list[Path]:
+    """Write the model in evaluation mode, images x [B, 3, S, S] float32 -> logits, and return the files.
+
+    B is `batch_size`, or any.
 
     These are `name.json` and `name.pdiparams`; or, if the environment had FLAGS_enable_pir_api=0 before Paddle was
     imported, `name.pdmodel`, `name.pdiparams` and `name.pdiparams.info`. Older ones of that name go: half of them
@@ -23,9 +27,8 @@ def export_program(model: nn.Layer, input_size: int, folder: str | Path, name: s
         file.unlink(missing_ok=True)
     was_training = model.training
     model.eval()
-    paddle.jit.save(
-        model, str(folder / name), input_spec=[InputSpec([None, 3, input_size, input_size], "float32", "x")]
-    )
+    images = InputSpec([batch_size, 3, input_size, input_size], "float32", "x")
+    paddle.jit.save(model, str(folder / name), input_spec=[images])
     if was_training:
         model.train()
     return [file for file in files if file.exists()]

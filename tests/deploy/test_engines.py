@@ -137,3 +137,16 @@ def test_openvino_runs_clones_side_by_side(exported_onnx):
     engine = create_engine("openvino", [exported_onnx / "model.onnx"], EngineOptions(num_threads=1, num_clones=2))
     assert engine._compiled.get_property("NUM_STREAMS") == min(2, os.cpu_count())
     assert engine._compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+
+
+def test_a_program_for_one_image_at_a_time(source, tmp_path):
+    source.export(tmp_path, ("paddle", "pdmodel", "pdmodel-b1"))
+    assert (tmp_path / "model_b1.pdmodel").read_bytes() != (tmp_path / "model.pdmodel").read_bytes()
+    for batch_size, program in ((1, "model_b1.pdmodel"), (2, "model.pdmodel")):
+        options = EngineOptions(openvino=True, max_batch_size=batch_size, num_threads=1)
+        predictor = Predictor(tmp_path, engine="paddle", options=options)
+        assert program in predictor.engine.description
+        arrays = predictor.arrays(source.images[:batch_size])
+        np.testing.assert_allclose(predictor.logits(arrays), source.logits[:batch_size], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ExportedModelError, match=r"model_b1\.pdmodel: takes one image at a time; --batch_size 1"):
+        Predictor(tmp_path / "model_b1.pdmodel", options=EngineOptions(max_batch_size=2))
