@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from .backends import ordinary_jpeg_size
+from .backends import ordinary_jpeg
 from .decode import FORMATS, decode, read_bytes
 from .errors import BadImage
 from .image_list import ImageList
@@ -76,7 +76,7 @@ def examine(path: str, facts: np.void) -> None:
     facts["format"], facts["mode"] = (header.format or "").encode(), header.mode.encode()
     facts["is_animated"] = getattr(header, "is_animated", False) and header.format != "MPO"
     facts["orientation"] = _orientation(header)
-    facts["is_suspect"] = ordinary_jpeg_size(data) is not None and not _decodes_without_complaint(data)
+    facts["is_suspect"] = ordinary_jpeg(data) is not None and not _decodes_without_complaint(data)
 
 
 def _decodes_without_complaint(data: bytes) -> bool:

@@ -13,7 +13,7 @@ from PIL import Image
 from test_decode import BAD, GOOD, UPRIGHT, with_orientation
 
 from datasets import backends
-from datasets.backends import choose_backend, open_picture, ordinary_jpeg_size
+from datasets.backends import choose_backend, open_picture, ordinary_jpeg
 from datasets.errors import BadImage, MissingDependencyError
 from datasets.transforms import Crop, RandomResizedCrop, sample_rng
 
@@ -67,10 +67,28 @@ def test_backends_agree_on_any_size(width, height, side, seed, mode):
 def test_decodes_at_the_scale_of_the_crop(scale, monkeypatch):
     asked = []
     original = backends.DECODERS["turbo"]
-    monkeypatch.setitem(backends.DECODERS, "turbo", lambda *a: asked.append((a[2], original(*a))) or asked[-1][1])
+    monkeypatch.setitem(backends.DECODERS, "turbo", lambda *a: asked.append((a[3], original(*a))) or asked[-1][1])
     cut(LARGE, "turbo", Crop(0, 0, 500, 375, "bilinear"), side=375 // scale - 1)
     (was_asked, pixels), width = asked[0], -(-500 // scale)
     assert was_asked == scale and pixels.shape == (-(-375 // scale), width, 3)
+
+
+@given(st.integers(0, 2), st.sampled_from([1, 2, 4, 8]), st.integers(1, 375), st.sampled_from(["L", "RGB"]))
+@settings(max_examples=60, deadline=None)
+def test_rows_below_the_crop_are_not_decoded_and_those_above_have_the_same_pixels(subsampling, scale, bottom, mode):
+    data = encoded(picture(500, 375).convert(mode), "JPEG", subsampling=subsampling)
+    whole, some = (backends.DECODERS["turbo"](data, ordinary_jpeg(data), rows, scale) for rows in (375, bottom))
+    assert len(some) == -(-min(375, bottom + 32) // scale)
+    kept = bottom // scale
+    np.testing.assert_array_equal(some[:kept], whole[:kept])
+
+
+@pytest.mark.parametrize("kind", [{"progressive": True}, {"restart_marker_rows": 1}, {"optimize": True}], ids=str)
+def test_rows_of_other_jpegs_have_the_same_pixels_too(kind):
+    data = encoded(picture(500, 375), "JPEG", **kind)
+    whole, some = (backends.DECODERS["turbo"](data, ordinary_jpeg(data), rows, 1) for rows in (375, 100))
+    assert len(some) == (132 if "optimize" in kind else 375)
+    np.testing.assert_array_equal(some[:100], whole[:100])
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -105,21 +123,21 @@ def test_turned_photographs_are_turned_in_every_backend(orientation):
 
 
 def test_size_by_header():
-    assert ordinary_jpeg_size(LARGE) == (500, 375)
+    assert ordinary_jpeg(LARGE).size == (500, 375)
     exif = Image.Exif()
     exif[0x0112] = 6
     photograph = encoded(picture(), "JPEG", exif=exif)
-    assert ordinary_jpeg_size(photograph) == (48, 36) and ordinary_jpeg_size(photograph, may_turn=True) is None
+    assert ordinary_jpeg(photograph).size == (48, 36) and ordinary_jpeg(photograph, may_turn=True) is None
     at = LARGE.index(b"\xff\xc0") + 5
     for height, width in ((65_000, 65_000), (0, 10)):
-        assert ordinary_jpeg_size(LARGE[:at] + struct.pack(">HH", height, width) + LARGE[at + 4 :]) is None
+        assert ordinary_jpeg(LARGE[:at] + struct.pack(">HH", height, width) + LARGE[at + 4 :]) is None
     for data in (b"", b"\xff\xd8\xff", LARGE[:100], encoded(picture(), "PNG"), b"\xff\xd8" + b"\xff\xe0\0\0" * 9):
-        assert ordinary_jpeg_size(data) is None
+        assert ordinary_jpeg(data) is None
 
 
 @given(st.binary(max_size=200))
 def test_size_of_anything_is_no_crash(data):
-    ordinary_jpeg_size(b"\xff\xd8\xff" + data)
+    ordinary_jpeg(b"\xff\xd8\xff" + data)
 
 
 def test_choice_of_backend(monkeypatch):
