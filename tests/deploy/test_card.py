@@ -61,6 +61,7 @@ def test_a_missing_field_is_named(folder, field):
         (lambda f: f["preprocess"].update(std=[1, 0, 1]), "preprocess.std"),
         (lambda f: f["programs"]["paddle"].pop("files"), "field programs.paddle.files is missing"),
         (lambda f: f["files"]["model.json"].pop("sha256"), "field files.model.json.sha256 is missing"),
+        (lambda f: f["files"].update({"../a": f["files"]["model.json"]}), "files.../a: expected the name of a file in"),
     ],
 )
 def test_a_wrong_field_is_named(folder, change, message):
@@ -71,7 +72,19 @@ def test_a_wrong_field_is_named(folder, change, message):
     assert error.value.exit_code == 4
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b", "a: [", "\x00"])
+def test_a_card_that_was_changed_anywhere_is_refused(folder):
+    path = folder / "card.yaml"
+    card = path.read_bytes()
+    flipped = (card[:i] + bytes([card[i] ^ 1 << i % 8]) + card[i + 1 :] for i in range(0, len(card), 7))
+    cut = (card[:i] for i in range(0, len(card), 50))
+    edited = (card + b"\n", card.replace(b"zero", b"none"), card[: card.index(b"# sha256")])
+    for changed in (*flipped, *cut, *edited):
+        path.write_bytes(changed)
+        with pytest.raises(ExportedModelError, match=r"card.yaml: damaged, or changed since it was written; copy"):
+            read_card(folder)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b", "a: [", "\x00", "[" * 2_000, "a: 2026-13-41", "a: " + "9" * 5_000])
 def test_what_is_no_card_is_refused(folder, text):
     (folder / "card.yaml").write_bytes(sealed(text.encode()))
     with pytest.raises(ExportedModelError, match=r"card.yaml: .*; export the model again"):

@@ -122,6 +122,29 @@ def test_a_folder_from_elsewhere_is_fed_as_the_predecessor_did(capfd, exported, 
     assert "'class 0'" in out, "four classes are not ImageNet's"
 
 
+def test_a_pdmodel_from_elsewhere_runs_only_if_it_is_trusted(capfd, exported, photographs, tmp_path):
+    for name in ("model.pdmodel", "model.pdiparams"):
+        shutil.copy(exported / name, tmp_path)
+    flags = [f"--model_file={tmp_path}/model.pdmodel", f"--params_file={tmp_path}/model.pdiparams"]
+    flags.append(f"--input_file={photographs}/b.jpg")
+    with pytest.raises(ExportedModelError, match=r"model.pdmodel: no card.yaml beside it.* --trust_program True; or"):
+        infer.main(flags)
+    [[[record]], _] = run(capfd, *flags, "--trust_program=True")
+    assert len(record["class_ids"]) == 4
+
+
+def test_foreign_operators_run_only_if_they_are_trusted(capfd, exported, photographs, tmp_path):
+    shutil.copy(exported / "model.pdiparams", tmp_path)
+    program = (exported / "model.json").read_text(encoding="utf-8")
+    (tmp_path / "model.json").write_text(program.replace("1.relu", "1.sigmoid"), encoding="utf-8")
+    flags = [f"--model_file={tmp_path}/model.json", f"--params_file={tmp_path}/model.pdiparams"]
+    flags.append(f"--input_file={photographs}/b.jpg")
+    with pytest.raises(ExportedModelError, match=r"holds '1.sigmoid', which our exporter never writes") as error:
+        infer.main(flags)
+    assert error.value.exit_code == 4
+    assert len(run(capfd, *flags, "--trust_program=True")[0]) == 1
+
+
 @pytest.mark.parametrize(
     ("flags", "error", "message"),
     [

@@ -41,7 +41,7 @@ PROMISES = {
     "D5": ("data", 20, 90, "lists and folders give the samples that are stated, or an error with the place"),
     "S1": ("untrusted", 60, 300, "no code runs from a file of weights"),
     "S2": ("untrusted", 2000, 100_000, "mutants of genuine files do no harm"),
-    "S4": ("exported", 100, 2039, "every damaged, exchanged or foreign exported program is refused"),
+    "S4": ("exported", 100, 2041, "every damaged, exchanged or foreign exported program is refused"),
 }
 RESULTS = Path(__file__).parent / "results.jsonl"
 

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.__main__ import PROMISES
 
 ROOT = Path(__file__).parents[2]
-QUICK = {"R3": 10, "R4": 10, "R6": 100, "R7": 2, "R10": 5, "R12": 1, "R15": 8}
+QUICK = {"R3": 10, "R4": 10, "R6": 100, "R7": 2, "R10": 5, "R12": 1, "R15": 8, "S4": 60}
 LENGTHY = [name for name in PROMISES if name not in QUICK]
 
 

@@ -1,0 +1,200 @@
+"""S4: exported folders that were damaged, mixed up, or given foreign operators, in processes that may die of them."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from deploy.card import CARD_NAME, Card, read_card
+from deploy.engines import EngineOptions
+from deploy.errors import ExportedModelError
+from deploy.predictor import Predictor
+from deploy.self_check import ANSWER_NAME, PICTURE_NAME
+
+from .job import ROOT
+
+LONG = 1000  # from here on PeleeNet as it is, 224 pixels and 1000 classes; before it a small relative
+CASES_A_PROCESS = 100
+ENGINES = {
+    "paddle": "paddle",
+    "pdmodel": "paddle",
+    "pdmodel-b1": "paddle",
+    "onnx": "onnxruntime",
+    "onnx-int8": "onnxruntime",
+}
+OPTIONS = EngineOptions(num_threads=1)
+
+# two folders of one network with different weights; in a process of its own, because what computed cannot fork well
+EXPORTS = """
+import sys
+from pathlib import Path
+import paddle
+from configs.schema import EXPORT_FORMATS
+from datasets.preprocess import Preprocess
+from deploy.card import Card
+from deploy.eager import EagerPredictor
+from deploy.export import check_images, export_folder
+from deploy.quantize import Calibration
+from export_model import program_writer
+from models import create_model
+
+folder, is_small = Path(sys.argv[1]), sys.argv[2] == "small"
+side, num_classes = (32, 4) if is_small else (224, 1000)
+images = check_images()
+images[0].save(folder / "picture.png")
+for seed, name in enumerate(("exported", "other")):
+    paddle.seed(seed)
+    model = create_model("peleenet", num_classes=num_classes, **({"block_config": [1, 1, 1, 1]} if is_small else {}))
+    names = tuple(f"{name} {label}" for label in range(num_classes))
+    card = Card("peleenet", "PeleeNet", num_classes, Preprocess(input_size=side), names)
+    eager = EagerPredictor(model, card)
+    export_folder(
+        folder / name, EXPORT_FORMATS, card, program_writer(model, side), images,
+        eager.logits(eager.arrays(images)), Calibration([str(folder / "picture.png")]),
+    )
+"""
+
+# what a message says, and who refuses so
+REFUSED_BY = {
+    "card.yaml: damaged": "card",
+    "card.yaml says": "size_or_checksum",
+    "never writes": "operators",
+    "no program": "form",
+    "answers check.png": "answer",
+}
+
+
+class Case(NamedTuple):
+    """A file of a folder, and what is done to it. With `true_checksums` the card is then made to agree."""
+
+    kind: str
+    name: str
+    damage: Callable[[Path], None]
+    true_checksums: bool = False
+
+
+def s4(cases: int, seed: int) -> dict:
+    """Foreign and exchanged programs, then as many flipped bits and cuts as make `cases`, of any file of a folder."""
+    place, rng = Path(tempfile.mkdtemp(prefix="faults-s4-")), random.Random(seed)
+    size = "full" if cases >= LONG else "small"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "ignore", "-c", EXPORTS, str(place), size]
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    card = read_card(place / "exported")
+    todo = [*foreign(), *exchanged(place, card)]
+    todo += [accident(rng, place / "exported", [*card.files, CARD_NAME]) for _ in range(cases - len(todo))]
+    counts, crashes = Counter(), 0
+    for start in range(0, len(todo), CASES_A_PROCESS):
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try_all(todo[start : start + CASES_A_PROCESS], place / "exported", card, writer)
+        os.close(writer)
+        with os.fdopen(reader) as file:
+            counts.update(file.read().splitlines())
+        crashes += os.waitpid(pid, 0)[1] != 0
+    shutil.rmtree(place)
+    refused = {key: number for key, number in sorted(counts.items()) if key.startswith("refused_by")}
+    wrong = [key for key in counts if key.startswith("wrong")]
+    return {
+        "cases": len(todo),
+        "broken": crashes + sum(counts[key] for key in wrong) + (counts["tried"] != len(todo)),
+        **Counter(case.kind for case in todo),
+        "crashes": crashes,
+        **refused,
+        "details": wrong[:10],
+    }
+
+
+def foreign() -> Iterator[Case]:
+    """What tests/deploy/test_programs.py plants, of which some only have to be noticed by the form of the file."""
+    sys.path[:0] = [str(ROOT / "tests" / "deploy")]
+    from test_programs import PLANTED
+
+    for name, plants in PLANTED.items():
+        for plant, _ in plants:
+            yield Case("foreign", name, plant, true_checksums=True)
+
+
+def exchanged(place: Path, card: Card) -> Iterator[Case]:
+    """Each file of the other folder; and each program with its weights, and true checksums."""
+    for name in (*card.files, CARD_NAME):
+        if (place / "other" / name).read_bytes() != (place / "exported" / name).read_bytes():
+            yield Case("exchanged", name, lambda path: shutil.copy(place / "other" / path.name, path))
+    for program in (
+        "paddle",
+        "pdmodel",
+        "pdmodel-b1",
+        "onnx",
+    ):  # INT8's answer differs by processor and is not compared
+        files = card.programs[program].files
+        yield Case(
+            "exchanged", files[0], lambda path, files=files: _copy_all(place / "other", path.parent, files), True
+        )
+
+
+def _copy_all(source: Path, folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        shutil.copy(source / name, folder)
+
+
+def accident(rng: random.Random, folder: Path, names: list[str]) -> Case:
+    name = rng.choice(names)
+    size = (folder / name).stat().st_size
+    if rng.random() < 0.3:
+        length = rng.randrange(size)
+        return Case("cut", name, lambda path: os.truncate(path, length))
+    place, bit = rng.randrange(size), rng.randrange(8)
+
+    def flip(path: Path) -> None:
+        with path.open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ 1 << bit]))
+
+    return Case("flipped", name, flip)
+
+
+def try_all(cases: list[Case], folder: Path, card: Card, report_to: int) -> None:
+    """Write a line for each case that was tried and for each loader that refused it, or did not."""
+    from test_programs import true_checksums
+
+    work = Path(tempfile.mkdtemp(prefix="faults-s4-work-")) / "exported"
+    shutil.copytree(folder, work)
+    for case in cases:
+        case.damage(work / case.name)
+        if case.true_checksums:
+            true_checksums(work)
+        lines = ["tried"] + [outcome(load, case) for load in loads(work, card, case)]
+        os.write(report_to, ("\n".join(lines) + "\n").encode())
+        for name in (case.name, CARD_NAME, "model.pdiparams") if case.true_checksums else (case.name,):
+            shutil.copy(folder / name, work)
+    shutil.rmtree(work.parent)
+    os._exit(0)
+
+
+def loads(folder: Path, card: Card, case: Case) -> Iterator[Callable[[], object]]:
+    """All that reads the file."""
+    if not case.true_checksums:
+        yield lambda: read_card(folder)
+    for name, engine in ENGINES.items():
+        files = card.programs[name].files
+        if case.name in (*files, CARD_NAME, PICTURE_NAME, ANSWER_NAME):
+            yield lambda file=files[0], engine=engine: Predictor(folder / file, engine=engine, options=OPTIONS)
+
+
+def outcome(load: Callable[[], object], case: Case) -> str:
+    try:
+        load()
+    except ExportedModelError as error:
+        return "refused_by_" + next((by for text, by in REFUSED_BY.items() if text in str(error)), "the_engine")
+    except Exception as mistake:
+        return f"wrong: {case.kind} {case.name}: {mistake!r}"
+    return f"wrong: {case.kind} {case.name} was taken"
