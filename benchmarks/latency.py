@@ -138,6 +138,7 @@ class Contestant(NamedTuple):
         self.pipe.send(batch_size)
         milliseconds = self.pipe.recv()
         os.kill(self.process.pid, signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)  # until it does stand still
         return milliseconds
 
 

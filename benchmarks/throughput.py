@@ -5,7 +5,6 @@ python -m benchmarks.throughput --model_dir exported --images FOLDER
 
 import argparse
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.record import RESULTS, record
 from datasets.image_folder import find_images
 from deploy.engines import EngineOptions
 from deploy.pipeline import answer_files, share_threads
@@ -31,9 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--num_images", type=int, default=2000)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--num_rounds", type=int, default=5, help="both sides take turns this often")
-    parser.add_argument("--output_dir", type=Path, default=Path("output/benchmarks"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file that gets a line of this run")
     flags = parser.parse_args(argv)
-    flags.output_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as links:
         paths = link_images(flags.images, Path(links), flags.num_images)
         # memory first: the peak of a child counts from that of this process, which is small before anything is loaded
@@ -45,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"infer.py is {ratio:.2f} times as fast")
     for count, peak in megabytes.items():
         print(f"infer.py on {count} images: peak memory {peak:.0f} MB")
-    result = {"images_per_second": speeds, "ratio": ratio, "peak_mb": megabytes}
-    (flags.output_dir / "throughput.jsonl").write_text(json.dumps(result) + "\n", encoding="utf-8")
+    record("throughput", flags.results, images_per_second=speeds, ratio=ratio, peak_mb=megabytes)
 
 
 def link_images(images: str, folder: Path, count: int) -> list[str]:

@@ -1,0 +1,70 @@
+"""Holds the latency benchmark to its words: turns are fair, results are kept, the table and the plot show them."""
+
+import json
+
+import pytest
+
+from benchmarks.latency import CONTENDERS, SIDE, contestant, measure, plot, print_table
+from benchmarks.record import record
+from datasets.preprocess import Preprocess
+from deploy.card import Card
+from deploy.eager import EagerPredictor
+from deploy.export import check_images, export_folder
+
+
+class Fake:
+    """Answers at once; remembers when it was its turn."""
+
+    def __init__(self, name, turns, milliseconds):
+        self.name, self.turns, self.milliseconds = name, turns, milliseconds
+
+    def turn(self, batch_size):
+        self.turns.append(self.name)
+        return [batch_size * one for one in self.milliseconds]
+
+
+def test_turns_and_numbers():
+    turns = []
+    engines = {name: Fake(name, turns, (1.0, 2.0, 6.0)) for name in ("paddle", "onnxruntime", "openvino")}
+    paddle, *_ = measure("m", engines, batch_size=4, num_threads=1, num_rounds=3)
+    assert turns[3:] == "paddle onnxruntime openvino onnxruntime openvino paddle openvino paddle onnxruntime".split()
+    assert (paddle.median_ms, paddle.num_batches) == (2.0, 9)
+    assert paddle.quarter_ms <= paddle.median_ms <= paddle.three_quarter_ms
+
+
+def test_a_program_for_single_images_is_not_asked_for_more():
+    engines = {name: Fake(name, [], (1.0,)) for name in CONTENDERS}
+    assert len(measure("m", engines, 1, 1, 1)) == len(measure("m", engines, 8, 1, 1)) + 1 == len(CONTENDERS)
+
+
+def test_table_plot_and_record(tmp_path, capsys):
+    engines = {"paddle": Fake("paddle", [], (3.0,)), "onnxruntime": Fake("onnxruntime", [], (2.0,))}
+    results = measure("m", engines, 1, 1, 2)
+    print_table(results)
+    table = capsys.readouterr().out
+    assert table.index("onnxruntime") < table.index("paddle") and "x1.50" in table
+    plot(results, tmp_path / "latency.png")
+    assert (tmp_path / "latency.png").stat().st_size > 1000
+    for number in (1, 2):
+        record("latency", tmp_path / "results.jsonl", number=number)
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [line["number"] for line in lines] == [1, 2] and lines[0]["processor"]
+
+
+@pytest.mark.deploy
+def test_a_contestant_is_a_real_engine(tmp_path):
+    """In a process that stands still but in its turns."""
+    from export_model import program_writer
+    from models import create_model
+
+    model = create_model("peleenet", block_config=[1, 1, 1, 1], num_classes=4)
+    model.eval()
+    card = Card("peleenet", "PeleeNet", 4, Preprocess(input_size=SIDE), class_names=None)
+    eager, images = EagerPredictor(model, card), check_images()
+    writer = program_writer(model, SIDE)
+    export_folder(tmp_path, ("paddle", "onnx"), card, writer, images, eager.logits(eager.arrays(images)))
+    with contestant("onnxruntime", tmp_path, 1) as found:
+        assert len(found.turn(2)) == 3 and all(milliseconds > 0 for milliseconds in found.turn(1))
+        with open(f"/proc/{found.process.pid}/stat") as file:
+            assert file.read().split()[2] == "T"
+    assert not found.process.is_alive()
