@@ -10,19 +10,14 @@ from datasets.splits import open_split
 
 def main(argv):
     config = parse(EvalConfig, argv, prog="eval.py")
-    model_config, data = config.model, config.data
+    model_config, flags, data = config.model, config.preprocess, config.data
     if model_config.list_models:
         print(*models.list_models(), sep="\n")
         return
     models.check_input_size(model_config.model, model_config.input_size)
-    preprocess = Preprocess(
-        input_size=model_config.input_size,
-        interpolation=config.preprocess.train_interpolation,
-        exif_orientation=config.preprocess.exif_orientation,
-    )
     images = open_split(data.data_path, "val", data.cls_label_path_val, model_config.nb_classes)
 
-    from datasets.loaders import EvalLoader, default_num_workers
+    from datasets.loaders import EvalLoader, choose_num_workers
     from engine.checkpoint import load_weights, set_weights
     from engine.distributed import choose_device, init_ranks, ranks_on_this_machine
     from engine.evaluate import evaluate
@@ -35,16 +30,25 @@ def main(argv):
     for name, value in as_dict(config).items():
         logger.line(f"{name}={value!r}")
     weights = load_weights(config.weights.resume, ema=config.weights.use_ema, model_name=model_config.model)
+    preprocess = Preprocess.from_flags(
+        model_config.input_size,
+        flags.train_interpolation,
+        flags.exif_orientation,
+        flags.eval_image_backend,
+        trained=weights.meta.get("info", {}).get("preprocess"),
+    )
     model = models.create_model(model_config.model, num_classes=model_config.nb_classes)
     set_weights(model, weights.arrays, source=weights.path)
     logger.line(f"number of params: {count_parameters(model) / 1e6} M")
     logger.line(f"Resume checkpoint {weights.path}")
+    logger.line(f"images are fed as {preprocess}")
 
-    num_workers = default_num_workers(ranks_on_this_machine()) if data.num_workers is None else data.num_workers
+    num_workers = choose_num_workers(data.num_workers, ranks_on_this_machine())
     sampler = EvalSampler(len(images), data.batch_size, ranks.rank, ranks.world)
+    loader = EvalLoader(images, preprocess, sampler, num_workers=num_workers, worker_type=data.worker_type)
     scores = evaluate(
         model,
-        EvalLoader(images, preprocess, sampler, num_workers=num_workers).batches(),
+        loader.batches(),
         num_samples=len(images),
         batch_size=data.batch_size,
         logger=logger,

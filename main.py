@@ -28,10 +28,9 @@ def main(argv):
         raise UsageError("--resume auto looks for checkpoints in --output_dir, which is not given")
     if config.run.debug:
         os.environ["FLAGS_cudnn_deterministic"] = "1"  # noqa: SIM112 (read when Paddle is imported)
-    preprocess = Preprocess(
-        input_size=config.model.input_size,
-        interpolation=config.preprocess.train_interpolation,
-        exif_orientation=config.preprocess.exif_orientation,
+    flags = config.preprocess
+    preprocess = Preprocess.from_flags(
+        config.model.input_size, flags.train_interpolation, flags.exif_orientation, flags.eval_image_backend
     )
     is_recorded = config.run.output_dir and not config.run.eval
     with RunRecord(
@@ -84,7 +83,7 @@ def build_mixer(config: TrainConfig):
 
 def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_images, val_images, record: RunRecord):
     """Bring the rooms together and train to the last epoch; from here on Paddle is needed."""
-    from datasets.loaders import EvalLoader, TrainLoader, default_num_workers
+    from datasets.loaders import EvalLoader, TrainLoader, choose_num_workers
     from engine import distributed
     from engine.amp import choose_precision
     from engine.ema import Ema
@@ -112,9 +111,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     if output_dir and ranks.rank == 0:
         open_output_dir(output_dir, config)
 
-    num_workers = (
-        default_num_workers(distributed.ranks_on_this_machine()) if data.num_workers is None else data.num_workers
-    )
+    num_workers = choose_num_workers(data.num_workers, distributed.ranks_on_this_machine())
     sampler = TrainSampler(len(train_images), data.batch_size, optim.accum_iter, *ranks, seed=run_config.seed)
     train_loader = TrainLoader(
         train_images,
@@ -125,12 +122,15 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
         seed=run_config.seed,
         mixer=mixer,
         backend=choose_backend(config.augment.image_backend),
+        worker_type=data.worker_type,
         bad_images=BadImages(
             train_images, config.augment.on_bad_image, config.augment.max_bad_images, report=print_on_any_rank
         ),
     )
     eval_sampler = EvalSampler(len(val_images), data.batch_size, *ranks)
-    eval_loader = EvalLoader(val_images, preprocess, eval_sampler, num_workers=num_workers)
+    eval_loader = EvalLoader(
+        val_images, preprocess, eval_sampler, num_workers=num_workers, worker_type=data.worker_type
+    )
 
     effective_batch = data.batch_size * optim.accum_iter * ranks.world
     lr, learning_rate = choose_learning_rate(config, effective_batch, logger)

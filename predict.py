@@ -13,7 +13,7 @@ from datasets.splits import choose_class_names
 
 def main(argv):
     config = parse(PredictConfig, argv, prog="predict.py")
-    model_config, images = config.model, config.images
+    model_config, flags, images = config.model, config.preprocess, config.images
     if model_config.list_models:
         print(*models.list_models(), sep="\n")
         return
@@ -30,6 +30,7 @@ def main(argv):
 
     choose_device(config.device.device)
     weights = load_weights(config.weights.resume, ema=config.weights.use_ema, model_name=model_config.model)
+    info = weights.meta.get("info", {})
     model = models.create_model(model_config.model, num_classes=model_config.nb_classes)
     set_weights(model, weights.arrays, source=weights.path)
     precision, _ = choose_precision(images.use_amp)
@@ -37,14 +38,14 @@ def main(argv):
         model=model_config.model,
         architecture=type(model).__name__,
         num_classes=model_config.nb_classes,
-        preprocess=Preprocess(
-            input_size=model_config.input_size,
-            interpolation=config.preprocess.train_interpolation,
-            exif_orientation=config.preprocess.exif_orientation,
+        preprocess=Preprocess.from_flags(
+            model_config.input_size,
+            flags.train_interpolation,
+            flags.exif_orientation,
+            flags.eval_image_backend,
+            trained=info.get("preprocess"),
         ),
-        class_names=choose_class_names(
-            model_config.nb_classes, images.label_list, weights.meta.get("info", {}).get("class_names")
-        ),
+        class_names=choose_class_names(model_config.nb_classes, images.label_list, info.get("class_names")),
     )
     predictor = EagerPredictor(model, card, precision.autocast)
     num_failures = 0

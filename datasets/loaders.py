@@ -190,8 +190,10 @@ class EvalLoader(_Loader):
             yield batch
 
 
-def default_num_workers(ranks_on_this_machine: int = 1) -> int:
-    """Worker processes for each rank: the processors this process may use, shared out, at most MAX_WORKERS."""
+def choose_num_workers(asked: int | None, ranks_on_this_machine: int) -> int:
+    """For each rank: what was asked for, or the processors this process may use, shared out, at most MAX_WORKERS."""
+    if asked is not None:
+        return asked
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MAX_WORKERS, usable // ranks_on_this_machine)
 

@@ -101,6 +101,23 @@ class Preprocess:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     @classmethod
+    def from_flags(
+        cls,
+        input_size: int,
+        train_interpolation: str,
+        exif_orientation: str,
+        eval_image_backend: str | None,
+        trained: dict | None = None,
+    ) -> "Preprocess":
+        """By the flags of a script; a backend of None is that of `trained`, by which the weights were evaluated."""
+        return cls(
+            input_size=input_size,
+            interpolation=train_interpolation,
+            exif_orientation=exif_orientation,
+            image_backend=eval_image_backend or (trained or {}).get("image_backend", "pil"),
+        )
+
+    @classmethod
     def from_dict(cls, fields: dict) -> "Preprocess":
         """The reverse of `to_dict`. Raises DataError for a field that is missing, unknown or wrong."""
         if not isinstance(fields, dict):

@@ -32,4 +32,5 @@ class EagerPredictor(Predictor):
 
     def __init__(self, model, card: Card, autocast: Callable[[], AbstractContextManager] = nullcontext):
         self.card, self.has_card = card, True
+        self.card.preprocess.check_backend()
         self.engine = EagerEngine(model, autocast)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-
 from .card import Card, Program
 from .engines import EngineOptions
 from .errors import MissingDependencyError, ParityError

@@ -19,6 +19,7 @@ NUMBERS = {
         "input_size",
         "train_interpolation",
         "exif_orientation",
+        "eval_image_backend",
         "image_backend",
         "scale",
         "ratio",
@@ -35,8 +36,8 @@ NUMBERS = {
 """Said: the run goes on, and its numbers are no longer those of one command."""
 
 FREE = {
-    *("list_models", "device", "data_path", "num_workers", "dist_eval", "resplit", "output_dir", "resume"),
-    *("resume_ema", "finetune", "remove_head_from_pretained", "start_epoch", "eval", "debug", "log_every"),
+    *("list_models", "device", "data_path", "num_workers", "worker_type", "dist_eval", "resplit", "output_dir"),
+    *("resume", "resume_ema", "finetune", "remove_head_from_pretained", "start_epoch", "eval", "debug", "log_every"),
     *("save_freq", "save_steps", "keep_last", "save_attempts", "stall_seconds", "skip_nonfinite", "label_list"),
     *("log_wandb", "wandb_entity", "wandb_project"),
 }

@@ -18,7 +18,7 @@ from PIL import Image
 from datasets import loaders, preprocess
 from datasets.decode import read_image
 from datasets.errors import BadImage, DataError
-from datasets.loaders import EvalLoader, TrainLoader, default_num_workers, normalize_on_device
+from datasets.loaders import EvalLoader, TrainLoader, choose_num_workers, normalize_on_device
 from datasets.mix import create_mixer
 from datasets.preprocess import Preprocess
 from datasets.sampler import EvalSampler, TrainSampler
@@ -220,6 +220,7 @@ def test_device_normalises_to_the_same_bits():
 
 
 @pytest.mark.parametrize(("usable", "ranks", "expected"), [(2, 1, 2), (2, 2, 1), (64, 4, 8), (12, 4, 3), (1, 2, 0)])
-def test_default_num_workers(usable, ranks, expected, monkeypatch):
+def test_number_of_workers(usable, ranks, expected, monkeypatch):
     monkeypatch.setattr(loaders.os, "sched_getaffinity", lambda pid: set(range(usable)))
-    assert default_num_workers(ranks) == expected
+    assert choose_num_workers(None, ranks) == expected
+    assert choose_num_workers(11, ranks) == 11 and choose_num_workers(0, ranks) == 0
