@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -63,12 +64,21 @@ def arguments(output_dir: Path, *, ranks: int = 1, **changes: object) -> list[st
 class Job:
     """A run that was started; every process of it carries a tag in its environment, by which orphans are found."""
 
-    def __init__(self, folder: Path, *, ranks: int = 1, supervised: bool = False, fault: dict | None = None, **changes):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        ranks: int = 1,
+        supervised: bool = False,
+        launcher_flags: Sequence[str] = (),
+        fault: dict | None = None,
+        **changes,
+    ):
         self.folder, self.log = folder, folder.with_name(f"{folder.name}.log")
         self.tag = f"{folder.name}-{time.monotonic_ns()}"
         command = [sys.executable, str(PROGRAM)]
         if ranks > 1:
-            launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(ranks)]
+            launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(ranks), *launcher_flags]
             command = [sys.executable, *launch, "--log_dir", f"{folder}-launch", str(PROGRAM)]
         command += arguments(folder, ranks=ranks, **changes)
         if supervised:

@@ -17,7 +17,8 @@ def rows(head: tuple[str, ...]) -> str:
     last = {}
     for line in RESULTS.read_text(encoding="utf-8").splitlines():
         result = json.loads(line)
-        last[result["promise"]] = result
+        if not result.get("skipped"):
+            last[result["promise"]] = result
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in PROMISES:
         if result := last.get(name):

@@ -10,7 +10,21 @@ import pytest
 from tests.faults.__main__ import PROMISES
 
 ROOT = Path(__file__).parents[2]
-QUICK = {"R3": 10, "R4": 10, "R6": 100, "R7": 2, "R10": 5, "R12": 1, "R15": 8, "S4": 60}
+QUICK = {
+    "R3": 10,
+    "R4": 10,
+    "R6": 100,
+    "R7": 2,
+    "R10": 5,
+    "R12": 1,
+    "R15": 8,
+    "S4": 60,
+    "D1": 60,
+    "D2": 8,
+    "D3": 20,
+    "D4": 1,
+    "D5": 20,
+}
 LENGTHY = [name for name in PROMISES if name not in QUICK]
 
 

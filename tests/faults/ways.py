@@ -1,5 +1,6 @@
 """The ways of pictures into a model, each in a process that may die of them: training, evaluation, predict, infer."""
 
+import importlib.util
 import os
 import resource
 import signal
@@ -9,12 +10,15 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from datasets.backends import PACKAGES
 from datasets.errors import DataError
 from datasets.preprocess import Preprocess
 from datasets.transforms import build_train_transform, sample_rng
@@ -57,13 +61,19 @@ class Way(NamedTuple):
         return self.name if self.backend == "pil" else f"{self.name} with {self.backend}"
 
 
-WAYS = [Way("train"), Way("train", "cv2"), Way("train", "turbo"), Way("eval"), Way("predict"), Way("infer")]
+BACKENDS = [name for name, packages in PACKAGES.items() if all(map(importlib.util.find_spec, packages))]
+WAYS = [Way(name, backend) for backend in BACKENDS for name in ("train", "eval", "predict", "infer")]
 DOCTOR = Way("doctor")
 
 
 def follow(way: Way, sources: Sequence[Source], exif_orientation: str = "ignore") -> Iterator[Outcome]:
     """What becomes of each source, in order. A process that died is an outcome too, and another goes on after it."""
+    import datasets.loaders  # noqa: F401 (with Paddle, which computes nothing before the forks)
+    import deploy.predictor  # noqa: F401
+
     sources = deque(sources)
+    if sources and way.name == "infer":
+        exported()
     while sources:
         here, there = Pipe(duplex=False)
         pid = os.fork()
@@ -94,7 +104,8 @@ def _ending(pid: int) -> str:
 
 def _work(way: Way, sources: Sequence[Source], exif_orientation: str, report_to) -> None:
     warnings.simplefilter("ignore")
-    preprocess = Preprocess(SIDE, exif_orientation=exif_orientation, image_backend=_backend_of_card(way))
+    backend = "pil" if way.name in ("train", "doctor") else way.backend
+    preprocess = Preprocess(SIDE, exif_orientation=exif_orientation, image_backend=backend)
     read, events = READERS[way.name](way, preprocess), []
     list(read(_warm_up()))
     sys.addaudithook(lambda event, arguments: events.append(event) if event in FORBIDDEN else None)
@@ -209,17 +220,37 @@ def prediction(way: Way, preprocess: Preprocess) -> Reader:
 
 
 def inference(way: Way, preprocess: Preprocess) -> Reader:
+    from deploy.predictor import Predictor
+
+    predictor = Predictor(exported(), engine="paddle")
+    predictor.card = replace(predictor.card, preprocess=preprocess)
+    return _answers_of(predictor)
+
+
+@cache
+def exported() -> Path:
+    """A folder of export_model.py, made once, in a process of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-exported-"))
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            _export(folder)
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0, "no model could be exported"
+    return folder
+
+
+def _export(folder: Path) -> None:
     from deploy.eager import EagerPredictor
     from deploy.export import check_images, export_folder
-    from deploy.predictor import Predictor
     from export_model import program_writer
 
-    folder = tempfile.mkdtemp(prefix="faults-exported-")
-    model, card = _model_and_card(preprocess)
+    model, card = _model_and_card(Preprocess(SIDE))
     images, eager = check_images(), EagerPredictor(model, card)
-    writer = program_writer(model, SIDE)
-    export_folder(folder, ("paddle",), card, writer, images, eager.logits(eager.arrays(images)))
-    return _answers_of(Predictor(folder, engine="paddle"))
+    export_folder(folder, ("paddle",), card, program_writer(model, SIDE), images, eager.logits(eager.arrays(images)))
 
 
 def _model_and_card(preprocess: Preprocess):
@@ -273,10 +304,6 @@ READERS = {
     "infer": inference,
     "doctor": examination,
 }
-
-
-def _backend_of_card(way: Way) -> str:
-    return "pil" if way.name == "train" else way.backend
 
 
 def training_sample(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
