@@ -3,6 +3,7 @@
 import models
 from configs.loader import as_dict, parse, run
 from configs.schema import EvalConfig
+from datasets.image_folder import check_trained_classes
 from datasets.preprocess import Preprocess
 from datasets.sampler import EvalSampler
 from datasets.splits import open_split
@@ -30,6 +31,7 @@ def main(argv):
     for name, value in as_dict(config).items():
         logger.line(f"{name}={value!r}")
     weights = load_weights(config.weights.resume, ema=config.weights.use_ema, model_name=model_config.model)
+    check_trained_classes(images, weights.meta.get("info", {}).get("class_names"))
     preprocess = Preprocess.from_flags(
         model_config.input_size,
         flags.train_interpolation,

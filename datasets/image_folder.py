@@ -1,7 +1,7 @@
 """Images found in folders: one folder a class for training, any files and folders for prediction."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from .decode import IMAGE_EXTENSIONS
 from .errors import DataError
@@ -48,6 +48,19 @@ def check_same_classes(train: ImageList, val: ImageList) -> None:
         alone = sorted(set(here.class_names) - set(there.class_names))
         if alone:
             raise DataError(f"class {_some(alone)} is in {here.root} but not in {there.root}; labels would not agree")
+
+
+def check_trained_classes(images: ImageList, trained: Sequence[str] | None) -> None:
+    """Raise DataError if the class folders of `images` are only some of those that were `trained`.
+
+    Their labels would be counted without the others. Names that come from a label list tell nothing.
+    """
+    if images.class_names and trained and set(images.class_names) < set(trained):
+        alone = sorted(set(trained) - set(images.class_names))
+        raise DataError(
+            f"{images.root}: no folder for class {_some(alone)} of the weights; labels would not agree. "
+            "Add the folder with an image, or name the images by a list file"
+        )
 
 
 def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from pictures import picture, write_pictures
 
 from datasets.errors import DataError
-from datasets.image_folder import check_same_classes, find_images, scan_image_folder
+from datasets.image_folder import check_same_classes, check_trained_classes, find_images, scan_image_folder
 from datasets.image_list import JoinedPaths, check_files, read_image_list, write_image_list
 
 
@@ -164,6 +164,14 @@ def test_same_classes(tmp_path):
     for pair in ((train, val), (val, train)):
         with pytest.raises(DataError, match=r"class b is in .*train but not in .*val"):
             check_same_classes(*pair)
+
+
+def test_evaluation_with_a_class_less_than_was_trained(tmp_path):
+    images = scan_image_folder(make_tree(tmp_path / "val", "a/1.jpg", "c/1.jpg"))
+    for trained in (None, ("a", "c"), ("first", "second", "third"), ("a",)):
+        check_trained_classes(images, trained)
+    with pytest.raises(DataError, match=r"val: no folder for class b of the weights; labels would not agree"):
+        check_trained_classes(images, ("a", "b", "c"))
 
 
 def test_find_images(tmp_path):
