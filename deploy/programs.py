@@ -64,7 +64,7 @@ def check_program(path: Path) -> None:
         raise ExportedModelError(f"{path}: expected a program called {', '.join('*' + suffix for suffix in KNOWN)}")
     try:
         foreign = sorted(set(_names(path)) - KNOWN[path.suffix])
-    except (ValueError, IndexError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ExportedModelError(f"{path}: damaged, or no program: {error}; {EXPORT_AGAIN}") from None
     if foreign:
         raise ExportedModelError(
@@ -120,11 +120,11 @@ def _protobuf_names(message: memoryview, fields: dict) -> Iterator[str]:
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
     """The number at `place`, seven bits a byte, and the place after it."""
     value = shift = 0
-    while shift < 64:
+    while place < len(message) and shift < 64:
         byte = message[place]
         place += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, place
         shift += 7
-    raise ValueError("a number of more than ten bytes")
+    raise ValueError(f"a number that does not end, before byte {place} of its message")

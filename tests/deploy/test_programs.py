@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import paddle
 import pytest
 from paddle.base.proto import framework_pb2
 from paddle.pir_utils import DygraphOldIrGuard
@@ -22,11 +23,11 @@ def written(exported_onnx, source, tmp_path_factory) -> list[Path]:
     from deploy.onnx_export import write_onnx
     from deploy.quantize import Calibration, write_int8
 
-    folder = tmp_path_factory.mktemp("mobilenet")
-    model = create_model("mobilenet_v3_small_x0_35", num_classes=4)
-    write = program_writer(model, source.card.preprocess.input_size)
+    folder, side = tmp_path_factory.mktemp("mobilenet"), source.card.preprocess.input_size
+    write = program_writer(create_model("mobilenet_v3_small_x0_35", num_classes=4), side)
     write(folder)
-    write(folder, with_softmax=True)
+    layers = paddle.nn.Sequential(paddle.nn.Flatten(), paddle.nn.Linear(3 * side * side, 4))
+    program_writer(layers, side)(folder, with_softmax=True)
     with DygraphOldIrGuard():
         write(folder / "old")
     write_onnx(folder / "model.json", folder / "model.onnx", source.card)
@@ -119,8 +120,8 @@ PLANTED = {
         (lambda path: path.write_bytes(b""), "damaged, or no program: cannot mmap an empty file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "ends 1 bytes after its message"),
         (lambda path: path.write_bytes(path.read_bytes() + b"\x0b\x0c"), "damaged, or no program"),
-        (lambda path: path.write_bytes(path.read_bytes() + b"\x08" + b"\xff" * 11), "more than ten bytes"),
-        (lambda path: path.write_bytes(path.read_bytes() + b"\x08\xff"), "damaged, or no program"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"\x08" + b"\xff" * 11), "a number that does not end"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"\x08\xff"), "does not end"),
     ],
     "model.onnx": [
         (lambda path: change_onnx(path, of_another_domain), "'com.example'"),
@@ -176,3 +177,16 @@ def test_an_operator_that_writes_a_file_runs_only_if_the_program_is_trusted(expo
     assert not victim.exists()
     Predictor(folder / "model.pdmodel", trust_program=True)
     assert victim.exists()
+
+
+def test_an_export_of_new_operators_names_them_and_keeps_nothing(source, tmp_path):
+    layers = paddle.nn.Sequential(source.model, paddle.nn.GELU())
+    with pytest.raises(ExportedModelError, match=r"holds '1.gelu'.*your own: add its operators to deploy/programs.py"):
+        source.export(tmp_path, save_program=program_writer(layers, source.card.preprocess.input_size))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_of_an_unknown_form_is_refused(tmp_path):
+    (tmp_path / "model.xml").touch()
+    with pytest.raises(ExportedModelError, match=r"model.xml: expected a program called \*.json, \*.pdmodel, \*.onnx"):
+        Predictor(tmp_path / "model.xml", engine="openvino")
