@@ -62,7 +62,7 @@ class PaddleEngine:
             try:
                 predictor = inference.create_predictor(config)
             except Exception as error:  # Paddle raises RuntimeError, ValueError and OSError for a damaged program
-                raise ExportedModelError(f"{files[0]}: Paddle Inference cannot load it: {_last_line(error)}") from None
+                raise ExportedModelError(f"{files[0]}: Paddle Inference cannot load it: {last_line(error)}") from None
         self._take(predictor)
 
     def _use_gpu(self, config, options: EngineOptions, precisions) -> None:
@@ -176,7 +176,7 @@ class OnnxRuntimeEngine:
         try:
             self._session = ort.InferenceSession(files[0], settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common base
-            raise ExportedModelError(f"{files[0]}: ONNX Runtime cannot load it: {_last_line(error)}") from None
+            raise ExportedModelError(f"{files[0]}: ONNX Runtime cannot load it: {last_line(error)}") from None
         [self._input_name] = [value.name for value in self._session.get_inputs()]
         self.description = f"ONNX Runtime {ort.__version__} on CPU, {files[0].name}, {options.threads} threads"
 
@@ -208,7 +208,7 @@ class OpenVinoEngine:
             }
             self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
-            raise ExportedModelError(f"{files[0]}: OpenVINO cannot load it: {_last_line(error)}") from None
+            raise ExportedModelError(f"{files[0]}: OpenVINO cannot load it: {last_line(error)}") from None
         self._request = self._compiled.create_infer_request()
         self.description = (
             f"OpenVINO {openvino.__version__.split('-')[0]} on CPU, {files[0].name}, {options.threads} threads"
@@ -278,5 +278,6 @@ def _refuse_paddle_switches(engine: str, options: EngineOptions) -> None:
             raise EngineOptionError(f"--engine {engine} has no {flag}: that is a switch of --engine paddle")
 
 
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+def last_line(error: Exception) -> str:
+    """What the exception of a runtime comes to, without its stack trace."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -13,7 +13,7 @@ from PIL import Image
 from datasets.preprocess import Preprocess
 
 from .card import CARD_NAME, EXPORT_AGAIN, Card, read_card, verify_files
-from .engines import SINGLE, EngineOptions, all_programs, create_engine, engine_programs
+from .engines import SINGLE, EngineOptions, all_programs, create_engine, engine_programs, last_line
 from .errors import ExportedModelError
 from .programs import check_program
 from .self_check import ANSWER_NAME, PICTURE_NAME, check_answer, read_self_check
@@ -191,8 +191,7 @@ class Predictor:
         try:
             [logits] = self.engine.run(self.arrays([picture]))
         except Exception as error:  # each runtime has its own types for a wrong shape
-            reason = str(error).strip().splitlines()[-1]
-            raise ExportedModelError(f"{program}: does not run on a {side}x{side} image: {reason}") from None
+            raise ExportedModelError(f"{program}: does not run on a {side}x{side} image: {last_line(error)}") from None
         if not self.has_card and len(logits) != self.card.num_classes:
             self.card = replace(self.card, num_classes=len(logits), class_names=None)
         if len(logits) != self.card.num_classes:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from datasets.decode import read_image
 
+from .card import EXPORT_AGAIN
 from .errors import ExportedModelError
 
 PICTURE_NAME, ANSWER_NAME = "check.png", "check.json"
@@ -22,15 +23,23 @@ def write_self_check(folder: Path, picture: Image.Image, logits: np.ndarray) -> 
 
 def read_self_check(folder: Path) -> tuple[Image.Image, np.ndarray]:
     """The picture and its logits [C]; their files are verified by the card's checksums before."""
-    answer = json.loads((folder / ANSWER_NAME).read_text(encoding="utf-8"))
-    return read_image(folder / PICTURE_NAME), np.array(answer["logits"], np.float32)
+    path = folder / ANSWER_NAME
+    try:
+        logits = np.array(json.loads(path.read_text(encoding="utf-8"))["logits"], np.float32)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ExportedModelError(f"{path}: is no answer: {error!r}; {EXPORT_AGAIN}") from None
+    return read_image(folder / PICTURE_NAME), logits
 
 
 def check_answer(program: Path, logits: np.ndarray, expected: np.ndarray) -> None:
     """Raise ExportedModelError if `logits` [C] are not those of the export."""
-    difference = np.abs(logits - expected).max() / np.abs(expected).max()
-    if not difference <= TOLERANCE:
+    if logits.shape != expected.shape:
         raise ExportedModelError(
-            f"{program}: answers {PICTURE_NAME} otherwise than at its export (logits differ by {difference:.1e} of the "
-            "largest): the card or the runtime has changed; copy the whole folder again"
+            f"{program}: gives {len(logits)} classes, {ANSWER_NAME} holds {expected.size}; {EXPORT_AGAIN}"
+        )
+    difference, largest = np.abs(logits - expected).max(), np.abs(expected).max()
+    if not difference <= TOLERANCE * largest:
+        raise ExportedModelError(
+            f"{program}: answers {PICTURE_NAME} otherwise than at its export (logits differ by {difference:.1e}, the "
+            f"largest is {largest:.1e}): the card or the runtime has changed; copy the whole folder again"
         )

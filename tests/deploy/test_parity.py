@@ -58,12 +58,12 @@ def test_a_constant_changed_after_the_export_is_caught_when_the_folder_is_loaded
 def test_a_perturbed_program_is_removed_and_an_older_export_stays(folder, source, format):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def save_perturbed(place):
+    def save_perturbed(place, **asked):
         bias = source.model.classifier.bias
         kept = bias.numpy()
         bias.set_value(kept + np.array([0, 1e-3, 0, 0], np.float32))
         try:
-            source.save_program(place)
+            source.save_program(place, **asked)
         finally:
             bias.set_value(kept)
 

@@ -142,6 +142,24 @@ def true_checksums(folder: Path) -> None:
     write_card(folder, Card(**{**vars(card), "files": {name: file_record(folder / name) for name in card.files}}))
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("", "check.json: is no answer: JSONDecodeError"),
+        ("[]", "check.json: is no answer: TypeError"),
+        ('{"logits": [1, [2]]}', "check.json: is no answer: ValueError"),
+        ('{"logits": [1, 2, 3]}', "gives 4 classes, check.json holds 3"),
+        ('{"logits": [0, 0, 0, 0]}', "answers check.png otherwise than at its export"),
+    ],
+)
+def test_a_kept_answer_that_is_none_is_refused(exported, tmp_path, answer, message):
+    folder = shutil.copytree(exported, tmp_path / "exported")
+    (folder / "check.json").write_text(answer)
+    true_checksums(folder)
+    with pytest.raises(ExportedModelError, match=message):
+        Predictor(folder)
+
+
 @pytest.mark.deploy
 @pytest.mark.parametrize(
     ("name", "plant", "message"),
