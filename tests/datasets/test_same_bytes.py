@@ -9,20 +9,21 @@ from hypothesis import strategies as st
 from pictures import picture
 
 from datasets.image_folder import scan_image_folder
-from datasets.loaders import TrainLoader
+from datasets.loaders import EvalLoader, TrainLoader
 from datasets.pack import main as pack
 from datasets.preprocess import Preprocess
-from datasets.sampler import TrainSampler
+from datasets.sampler import EvalSampler, TrainSampler
 from datasets.shards import ShardedImages
 from datasets.transforms import build_train_transform
 
 COUNT, GLOBAL_BATCH, STEPS = 26, 4, 6
 PREPROCESS = Preprocess(24)
+WORKERS = [(0, "auto"), *((number, kind) for number in (1, 2, 3) for kind in ("process", "thread"))]
 
 
 @pytest.fixture(scope="module")
-def loader_of(tmp_path_factory):
-    """A function that gives the loader of a way to read; one of each, because worker processes take time to start."""
+def images_of(tmp_path_factory):
+    """The images of a source; what is stored raw is decoded already, to other pixels than backends of files make."""
     pytest.importorskip("cv2")
     pytest.importorskip("simplejpeg")
     root = tmp_path_factory.mktemp("data")
@@ -30,16 +31,27 @@ def loader_of(tmp_path_factory):
         path = root / "train" / f"{i % 2}" / f"{i}.{('jpg', 'jpg', 'png')[i % 3]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(50 + 3 * i, 130 - 3 * i, seed=i).save(path)
-    command = [f"--data_path={root}", f"--output_dir={root / 'shards'}", "--per_shard=7", "--num_workers=0"]
-    assert pack(command) == 0
-    sources = {"files": scan_image_folder(root / "train"), "shards": ShardedImages(root / "shards" / "train")}
+    sources = {"files": scan_image_folder(root / "train")}
+    for store in ("as_is", "raw"):
+        command = [f"--data_path={root}", f"--output_dir={root / store}", f"--store={store}"]
+        assert pack([*command, "--per_shard=7", "--num_workers=0"]) == 0
+        sources[store] = ShardedImages(root / store / "train")
+    return sources
+
+
+@pytest.fixture(scope="module")
+def loader_of(images_of):
+    """A function that gives the loader of a way to read; one of each, because worker processes take time to start."""
     transform = build_train_transform(PREPROCESS, interpolation="random", aa="rand-m9-mstd0.5-inc1", reprob=0.25)
 
     @cache
-    def loader_of(source, backend, num_workers, rank, world):
-        sampler = TrainSampler(COUNT, GLOBAL_BATCH // world, 1, rank, world, seed=3)
-        images = sources[source]
-        return TrainLoader(images, transform, PREPROCESS, sampler, num_workers=num_workers, seed=3, backend=backend)
+    def loader_of(source, backend, workers=WORKERS[0], rank=0, world=1, *, split="train"):
+        batch_size, how = GLOBAL_BATCH // world, dict(zip(("num_workers", "worker_type"), workers, strict=True))
+        if split == "val":
+            preprocess = Preprocess(24, image_backend=backend)
+            return EvalLoader(images_of[source], preprocess, EvalSampler(COUNT, batch_size, rank, world), **how)
+        sampler = TrainSampler(COUNT, batch_size, 1, rank, world, seed=3)
+        return TrainLoader(images_of[source], transform, PREPROCESS, sampler, seed=3, backend=backend, **how)
 
     yield loader_of
     loader_of.cache_clear()  # and with the loaders their processes go
@@ -47,34 +59,53 @@ def loader_of(tmp_path_factory):
 
 
 @cache
-def reference(loader_of, backend, epoch):
-    """The epoch as one process reads it from files, from its first step on."""
-    batches = list(loader_of("files", backend, 0, 0, 1).batches(epoch))
+def reference(loader_of, source, backend, epoch=None):
+    """What one process reads: the epoch from its first step on, or without one the evaluation. Shards are as files."""
+    source = {"as_is": "files"}.get(source, source)
+    loader = loader_of(source, backend, split="train" if epoch is not None else "val")
+    batches = list(loader.batches(epoch) if epoch is not None else loader.batches())
     return [(batch.indices, batch.images.numpy(), batch.labels.numpy()) for batch in batches]
 
 
+ways = {
+    "source": st.sampled_from(["files", "as_is", "raw"]),
+    "backend": st.sampled_from(["pil", "cv2", "turbo"]),
+    "workers": st.sampled_from(WORKERS),
+    "world_and_rank": st.sampled_from([(1, 0), (2, 0), (2, 1)]),
+}
+
+
 @settings(max_examples=30, deadline=None)
-@given(
-    source=st.sampled_from(["files", "shards"]),
-    backend=st.sampled_from(["pil", "cv2", "turbo"]),
-    num_workers=st.sampled_from([0, 1, 3]),
-    world=st.sampled_from([1, 2]),
-    epoch=st.integers(0, 2),
-    first_step=st.integers(0, STEPS),
-    leave_after=st.integers(1, STEPS),
-    data=st.data(),
-)
-def test_same_bytes(loader_of, source, backend, num_workers, world, epoch, first_step, leave_after, data):
-    rank = data.draw(st.integers(0, world - 1), label="rank")
+@given(**ways, epoch=st.integers(0, 2), first_step=st.integers(0, STEPS), leave_after=st.integers(1, STEPS))
+def test_same_bytes(loader_of, source, backend, workers, world_and_rank, epoch, first_step, leave_after):
+    world, rank = world_and_rank
     # the restart: an epoch that is left in the middle, by a loader that then begins another one there
-    for found in _first(leave_after, loader_of(source, backend, num_workers, rank, world).batches(epoch, first_step)):
+    for found in _first(leave_after, loader_of(source, backend, workers, rank, world).batches(epoch, first_step)):
         assert found
-    batches = loader_of(source, backend, num_workers, rank, world).batches(epoch, first_step)
-    expected = reference(loader_of, backend, epoch)[first_step:]
+    batches = loader_of(source, backend, workers, rank, world).batches(epoch, first_step)
+    expected = reference(loader_of, source, backend, epoch)[first_step:]
     for (indices, images, labels), batch in zip(expected, batches, strict=True):
         np.testing.assert_array_equal(batch.indices, indices[rank::world])
         np.testing.assert_array_equal(batch.images.numpy(), images[rank::world])
         np.testing.assert_array_equal(batch.labels.numpy(), labels[rank::world])
+
+
+@settings(max_examples=15, deadline=None)
+@given(**ways, leave_after=st.integers(1, STEPS))
+def test_same_bytes_in_evaluation(loader_of, source, backend, workers, world_and_rank, leave_after):
+    world, rank = world_and_rank
+    loader = loader_of(source, backend, workers, rank, world, split="val")
+    for found in _first(leave_after, loader.batches()):
+        assert found
+    expected = [np.concatenate(parts) for parts in zip(*reference(loader_of, source, backend), strict=True)]
+    num_images = 0
+    for batch in loader.batches():
+        for part, whole in zip((batch.indices, batch.images.numpy(), batch.labels.numpy()), expected, strict=True):
+            np.testing.assert_array_equal(part, whole[batch.indices])
+        num_images += len(batch.indices)
+    assert num_images == sum(
+        len(indices) for indices in EvalSampler(COUNT, GLOBAL_BATCH // world, rank, world).batches()
+    )
 
 
 def _first(count, batches):
