@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import models
 from configs.loader import as_dict, parse, run, write_config
@@ -16,6 +17,12 @@ from datasets.sampler import EvalSampler, TrainSampler
 from datasets.splits import choose_class_names, open_split
 from datasets.transforms import build_train_transform
 from engine.run_state import RunRecord
+
+if TYPE_CHECKING:
+    from engine.distributed import Ranks
+    from engine.log import Logger
+    from engine.preemption import Preemption
+    from engine.watchdog import Watchdog
 
 
 def main(argv):
@@ -81,69 +88,121 @@ def build_mixer(config: TrainConfig):
     )
 
 
+class Job(NamedTuple):
+    """This process among the ranks, and whom it listens and talks to."""
+
+    ranks: "Ranks"
+    is_on_cpu: bool
+    output_dir: Path | None
+    logger: "Logger"
+    preemption: "Preemption"
+    watchdog: "Watchdog"
+    record: RunRecord
+
+
 def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_images, val_images, record: RunRecord):
     """Bring the rooms together and train to the last epoch; from here on Paddle is needed."""
-    from datasets.loaders import EvalLoader, TrainLoader, choose_num_workers
     from engine import distributed
-    from engine.amp import choose_precision
-    from engine.ema import Ema
-    from engine.evaluate import evaluate
-    from engine.fit import fit, log_to_wandb
-    from engine.log import Logger
-    from engine.losses import cross_entropy
-    from engine.preemption import Preemption
-    from engine.saver import LATEST, Saver
-    from engine.start import finetune, resume, take_ema
-    from engine.state import TrainState
-    from engine.train import train_epoch
-    from engine.watchdog import Watchdog
+    from engine.fit import fit
     from models.complexity import count_parameters
 
-    run_config, optim, data = config.run, config.optim, config.data
-    preemption = Preemption().install()
-    watchdog = Watchdog(run_config.stall_seconds, preemption=preemption, record=record).start()
-    is_on_cpu = distributed.choose_device(config.device.device) == "cpu"
-    ranks = distributed.init_ranks()
+    job = start(config, record)
     members = distributed.meet()
-    output_dir = Path(run_config.output_dir) if run_config.output_dir else None
-    logger = Logger(output_dir, ranks.rank)
+    logger = job.logger
     say_hello(config, logger, mixer)
-    if output_dir and ranks.rank == 0:
-        open_output_dir(output_dir, config)
+    if job.output_dir and job.ranks.rank == 0:
+        open_output_dir(job.output_dir, config)
+    train_loader = open_train_loader(config, preprocess, transform, mixer, train_images, job.ranks)
 
-    num_workers = choose_num_workers(data.num_workers, distributed.ranks_on_this_machine())
-    sampler = TrainSampler(len(train_images), data.batch_size, optim.accum_iter, *ranks, seed=run_config.seed)
-    train_loader = TrainLoader(
-        train_images,
-        transform,
-        preprocess,
-        sampler,
-        num_workers=num_workers,
-        seed=run_config.seed,
-        mixer=mixer,
-        backend=choose_backend(config.augment.image_backend),
-        worker_type=data.worker_type,
-        bad_images=BadImages(
-            train_images, config.augment.on_bad_image, config.augment.max_bad_images, report=print_on_any_rank
-        ),
-    )
-    eval_sampler = EvalSampler(len(val_images), data.batch_size, *ranks)
-    eval_loader = EvalLoader(
-        val_images, preprocess, eval_sampler, num_workers=num_workers, worker_type=data.worker_type
-    )
-
-    effective_batch = data.batch_size * optim.accum_iter * ranks.world
+    effective_batch = config.data.batch_size * config.optim.accum_iter * job.ranks.world
     lr, learning_rate = choose_learning_rate(config, effective_batch, logger)
-    logger.line(f"accumulate grad iterations: {optim.accum_iter}")
+    logger.line(f"accumulate grad iterations: {config.optim.accum_iter}")
     logger.line(f"effective batch size: {effective_batch}")
     logger.line(f"Number of training examples = {len(train_images)}")
-    logger.line(f"Number of training training per epoch = {sampler.steps_per_epoch}")
+    logger.line(f"Number of training training per epoch = {train_loader.steps_per_epoch}")
+    info = describe(config, preprocess, train_images, effective_batch)
+    state, precision = create_state(config, lr, info, logger)
 
+    scores = scorer(config, state, precision, preprocess, val_images, job)
+    knows_best = restore(config, state, job)
+    if config.run.eval or not knows_best:
+        found = scores()
+        logger.line(f"Accuracy of the network on the {len(val_images)} test images: {found.top1_percent:.1f}%")
+        state.best_top1_percent = found.top1_percent
+    if config.run.eval:
+        return
+
+    saver = open_saver(config, state, job)
+    train_one = trainer(config, state, precision, train_loader, learning_rate, train_images, saver, job)
+    with distributed.naming_lost_ranks(members):
+        fit(
+            state,
+            epochs=config.schedule.epochs,
+            train_one=train_one,
+            scores=scores,
+            ema_eval=config.optim.model_ema_eval,
+            saver=saver,
+            save_freq=config.run.save_freq,
+            logger=logger,
+            record=recorder(config, job),
+            constants={"n_parameters": count_parameters(state.model)},
+        )
+    job.watchdog.stop()
+
+
+def start(config: TrainConfig, record: RunRecord) -> Job:
+    """Listen to signals, take the device, join the other ranks."""
+    from engine.distributed import choose_device, init_ranks
+    from engine.log import Logger
+    from engine.preemption import Preemption
+    from engine.watchdog import Watchdog
+
+    preemption = Preemption().install()
+    watchdog = Watchdog(config.run.stall_seconds, preemption=preemption, record=record).start()
+    is_on_cpu = choose_device(config.device.device) == "cpu"
+    ranks = init_ranks()
+    output_dir = Path(config.run.output_dir) if config.run.output_dir else None
+    return Job(ranks, is_on_cpu, output_dir, Logger(output_dir, ranks.rank), preemption, watchdog, record)
+
+
+def open_train_loader(config: TrainConfig, preprocess: Preprocess, transform, mixer, images, ranks):
+    from datasets.loaders import TrainLoader
+
+    augment, data, seed = config.augment, config.data, config.run.seed
+    return TrainLoader(
+        images,
+        transform,
+        preprocess,
+        TrainSampler(len(images), data.batch_size, config.optim.accum_iter, *ranks, seed=seed),
+        num_workers=num_workers(config),
+        seed=seed,
+        mixer=mixer,
+        backend=choose_backend(augment.image_backend),
+        worker_type=data.worker_type,
+        bad_images=BadImages(images, augment.on_bad_image, augment.max_bad_images, report=print_on_any_rank),
+    )
+
+
+def num_workers(config: TrainConfig) -> int:
+    from datasets.loaders import choose_num_workers
+    from engine.distributed import ranks_on_this_machine
+
+    return choose_num_workers(config.data.num_workers, ranks_on_this_machine())
+
+
+def create_state(config: TrainConfig, lr: float, info: dict, logger):
+    """All that survives a restart, as it is before the first step; and the precision of the arithmetic."""
+    from engine.amp import choose_precision
+    from engine.distributed import synchronize_batch_norm
+    from engine.ema import Ema
+    from engine.state import TrainState
+    from models.complexity import count_parameters
+
+    optim = config.optim
     model = create_seeded_model(config)
     if optim.sync_bn:
-        model = distributed.synchronize_batch_norm(model)
-    num_parameters = count_parameters(model)
-    logger.line(f"number of params: {num_parameters / 1e6} M")
+        model = synchronize_batch_norm(model)
+    logger.line(f"number of params: {count_parameters(model) / 1e6} M")
     precision, remark = choose_precision(optim.use_amp, optim.amp_dtype)
     if remark:
         logger.line(remark)
@@ -152,102 +211,118 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
         build_optimizer(config, model, lr),
         ema=Ema(model, optim.model_ema_decay) if optim.model_ema else None,
         scaler=precision.scaler(),
-        info=describe(config, preprocess, train_images, effective_batch),
+        info=info,
     )
+    state.begin_epoch(config.run.start_epoch)
+    return state, precision
+
+
+def restore(config: TrainConfig, state, job: Job) -> bool:
+    """Take what --finetune, --resume and --resume_ema name; False if that leaves the best accuracy unknown."""
+    from engine.distributed import check_same_place
+    from engine.start import finetune, resume, take_ema
+
+    flags, model_name, knows_best = config.run, config.model.model, True
+    if flags.finetune:
+        remove = flags.remove_head_from_pretained
+        finetune(state, flags.finetune, remove_head=remove, model_name=model_name, logger=job.logger)
+    if flags.resume:
+        knows_best = resume(state, flags.resume, output_dir=job.output_dir, model_name=model_name, logger=job.logger)
+        check_same_place((state.next_epoch, state.next_step))
+    if flags.resume_ema and state.ema:
+        take_ema(state, flags.resume_ema)
+    return knows_best
+
+
+def scorer(config: TrainConfig, state, precision, preprocess: Preprocess, images, job: Job):
+    """A function that evaluates the model as it is, unless a signal comes."""
+    from datasets.loaders import EvalLoader
+    from engine.distributed import any_rank
+    from engine.evaluate import evaluate
+
+    data = config.data
+    sampler = EvalSampler(len(images), data.batch_size, *job.ranks)
+    loader = EvalLoader(images, preprocess, sampler, num_workers=num_workers(config), worker_type=data.worker_type)
+    ask_every = 1 if job.is_on_cpu else config.run.log_every
 
     def scores():
-        batches = watchdog.watch(eval_loader.batches(), "evaluation images", lambda: eval_loader.waiting_for())
+        batches = job.watchdog.watch(loader.batches(), "evaluation images", lambda: loader.waiting_for())
         return evaluate(
-            model,
-            preemption.interrupting(
-                batches,
-                eval_sampler.num_common_batches,
-                distributed.any_rank,
-                every=1 if is_on_cpu else run_config.log_every,
-            ),
-            num_samples=len(val_images),
+            state.model,
+            job.preemption.interrupting(batches, sampler.num_common_batches, any_rank, every=ask_every),
+            num_samples=len(images),
             batch_size=data.batch_size,
-            logger=logger,
+            logger=job.logger,
             precision=precision,
         )
 
-    state.begin_epoch(run_config.start_epoch)
-    knows_best = True
-    if run_config.finetune:
-        remove = run_config.remove_head_from_pretained
-        finetune(state, run_config.finetune, remove_head=remove, model_name=config.model.model, logger=logger)
-    if run_config.resume:
-        knows_best = resume(
-            state, run_config.resume, output_dir=output_dir, model_name=config.model.model, logger=logger
-        )
-        distributed.check_same_place((state.next_epoch, state.next_step))
-    if run_config.resume_ema and state.ema:
-        take_ema(state, run_config.resume_ema)
-    if run_config.eval or not knows_best:
-        found = scores()
-        logger.line(f"Accuracy of the network on the {len(val_images)} test images: {found.top1_percent:.1f}%")
-        state.best_top1_percent = found.top1_percent
-    if run_config.eval:
-        return
+    return scores
 
-    network = distributed.wrap_model(model, ranks)
+
+def open_saver(config: TrainConfig, state, job: Job):
+    from engine.saver import Saver
+
+    if not job.output_dir:
+        return None
+    return Saver(
+        state,
+        job.output_dir,
+        rank=job.ranks.rank,
+        logger=job.logger,
+        keep=config.run.keep_last,
+        attempts=config.run.save_attempts,
+        on_saved=job.record.saved,
+    )
+
+
+def trainer(config: TrainConfig, state, precision, loader, learning_rate, images, saver, job: Job):
+    """A function that trains an epoch, from the step on that the state is at."""
+    from engine.distributed import wrap_model
+    from engine.losses import cross_entropy
+    from engine.saver import LATEST
+    from engine.train import train_epoch
+
+    network = wrap_model(state.model, job.ranks)
     loss_fn = cross_entropy(config.mix.smoothing)
-    saver = None
-    if output_dir:
-        saver = Saver(
-            state,
-            output_dir,
-            rank=ranks.rank,
-            logger=logger,
-            keep=run_config.keep_last,
-            attempts=run_config.save_attempts,
-            on_saved=record.saved,
-        )
 
     def train_one(epoch: int):
-        batches = train_loader.batches(epoch, state.next_step)
+        batches = loader.batches(epoch, state.next_step)
         train_epoch(
             state,
             network,
-            watchdog.watch(batches, "training images", lambda: train_loader.waiting_for()),
+            job.watchdog.watch(batches, "training images", lambda: loader.waiting_for()),
             loss_fn=loss_fn,
             learning_rate=learning_rate,
-            steps_per_epoch=sampler.steps_per_epoch,
-            accum_iter=optim.accum_iter,
-            seed=run_config.seed,
-            ranks=ranks,
+            steps_per_epoch=loader.steps_per_epoch,
+            accum_iter=config.optim.accum_iter,
+            seed=config.run.seed,
+            ranks=job.ranks,
             precision=precision,
-            logger=logger,
-            path_of=train_images.path,
-            log_every=run_config.log_every,
+            logger=job.logger,
+            path_of=images.path,
+            log_every=config.run.log_every,
             save=(lambda: saver.save(LATEST)) if saver else None,
-            save_steps=run_config.save_steps,
-            skip_nonfinite=run_config.skip_nonfinite,
-            preemption=preemption,
+            save_steps=config.run.save_steps,
+            skip_nonfinite=config.run.skip_nonfinite,
+            preemption=job.preemption,
         )
 
-    keep_numbers = logger.record
-    if run_config.log_wandb and ranks.rank == 0:
-        send = log_to_wandb(run_config.wandb_entity, run_config.wandb_project, as_dict(config))
+    return train_one
 
-        def keep_numbers(numbers):
-            logger.record(numbers)
-            send(numbers)
 
-    with distributed.naming_lost_ranks(members):
-        fit(
-            state,
-            epochs=config.schedule.epochs,
-            train_one=train_one,
-            scores=scores,
-            ema_eval=optim.model_ema_eval,
-            saver=saver,
-            save_freq=run_config.save_freq,
-            logger=logger,
-            record=keep_numbers,
-            constants={"n_parameters": num_parameters},
-        )
-    watchdog.stop()
+def recorder(config: TrainConfig, job: Job):
+    """A function that keeps the numbers of an epoch: in log.txt, and at Weights & Biases if asked for."""
+    from engine.fit import log_to_wandb
+
+    if not config.run.log_wandb or job.ranks.rank != 0:
+        return job.logger.record
+    send = log_to_wandb(config.run.wandb_entity, config.run.wandb_project, as_dict(config))
+
+    def record(numbers: dict) -> None:
+        job.logger.record(numbers)
+        send(numbers)
+
+    return record
 
 
 def describe(config: TrainConfig, preprocess: Preprocess, train_images, effective_batch: int) -> dict:
