@@ -102,7 +102,7 @@ def test_a_failing_gate_leaves_nothing(checkpoint, tmp_path, monkeypatch):
         (["--resume="], CheckpointError, "--resume is missing: random weights are not exported"),
         (["--resume=missing.pd"], CheckpointError, "missing.pd"),
         (["--output="], UsageError, "--output_dir is missing"),
-        (["--format=paddle,tflite"], UsageError, "unknown program 'tflite'; known: paddle, pdmodel, onnx, onnx-int8"),
+        (["--format=paddle,tflite"], UsageError, "unknown program 'tflite'; known: paddle, pdmodel, pdmodel-b1, onnx"),
         (["--format=onnx-int8"], UsageError, "needs --calibration_images"),
         (["--nb_classes=4"], CheckpointError, "checkpoint-best.pd"),
         (["--input_size=33"], ModelError, "33"),
