@@ -1,15 +1,20 @@
 """Holds the evaluation transform to paddle.vision's, and its record in a card to what can be read back."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pictures import picture
+from PIL import Image
 
 from datasets import crop as module
-from datasets.errors import DataError
+from datasets.decode import read_image
+from datasets.errors import BadImage, DataError
+from datasets.image_folder import find_images
 from datasets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
+PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "imagenet_lite"
 SIZES = [(48, 36), (36, 48), (40, 40), (301, 97), (97, 301), (17, 64), (9, 9)]
 
 
@@ -107,3 +112,83 @@ def test_missing_and_unknown_fields_are_named():
         Preprocess.from_dict(fields)
     with pytest.raises(DataError, match="expected fields and values"):
         Preprocess.from_dict([224])
+
+
+@pytest.fixture
+def fast():
+    pytest.importorskip("cv2")
+    pytest.importorskip("simplejpeg")
+
+
+def difference(path, **how):
+    """Mean over the pixels of what cv2, and turbo, make otherwise than Pillow."""
+    exact, opencv, turbo = (
+        Preprocess(image_backend=one, **how).read(path).astype(int) for one in ("pil", "cv2", "turbo")
+    )
+    np.testing.assert_array_equal(opencv, turbo)
+    assert turbo.shape == exact.shape and turbo.dtype == exact.dtype
+    return np.abs(turbo - exact).mean()
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.ppm", "a.webp"])
+@pytest.mark.parametrize("exif_orientation", ["ignore", "apply"])
+def test_pillow_reads_to_the_pixels_of_a_decoded_image(tmp_path, name, exif_orientation):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(90, 70).save(tmp_path / name, exif=exif)
+    preprocess = Preprocess(32, exif_orientation=exif_orientation)
+    image = read_image(tmp_path / name, exif_orientation)
+    np.testing.assert_array_equal(preprocess.read(str(tmp_path / name)), preprocess.pixels(image))
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (257, 300), (60, 45), (1700, 1500), (31, 900)], ids=str)
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_fast_backends_are_nearly_pillow(tmp_path, fast, size, interpolation):
+    noise = np.random.default_rng(0).normal(0, 20, (size[1], size[0], 3))  # what is not smoothed when shrunk shows here
+    pixels = np.clip(np.asarray(picture(*size)) + noise, 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=90)
+    assert difference(str(tmp_path / "a.jpg"), interpolation=interpolation) < 2.5
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.bmp"])
+def test_what_is_no_jpeg_is_pillows_in_every_backend(tmp_path, fast, name):
+    picture(90, 70).save(tmp_path / name)
+    assert difference(str(tmp_path / name), input_size=32) == 0
+
+
+def test_raw_pixels_are_resized_without_decoding(tmp_path, fast):
+    picture(400, 320).save(tmp_path / "a.ppm")
+    assert 0 < difference(str(tmp_path / "a.ppm")) < 1
+
+
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (3, 60_000)], ids=str)
+def test_a_ribbon_is_pillows(tmp_path, fast, size):
+    picture(*size).save(tmp_path / "a.jpg")
+    start = time.process_time()
+    assert difference(str(tmp_path / "a.jpg")) == 0
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="needs the photographs beside the project")
+@pytest.mark.parametrize(("interpolation", "most"), [("bilinear", 0.7), ("bicubic", 0.8)])
+def test_photographs_differ_by_what_the_documentation_says(fast, interpolation, most):
+    found = [difference(path, interpolation=interpolation) for path in find_images(PHOTOGRAPHS)]
+    assert np.mean(found) < most and max(found) < 2
+
+
+@pytest.mark.parametrize("backend", ["cv2", "turbo"])
+def test_a_damaged_jpeg_is_bad_in_every_backend(tmp_path, fast, backend):
+    path = tmp_path / "a.jpg"
+    picture(300, 300).save(path, quality=95)
+    path.write_bytes(path.read_bytes()[:-500])
+    for name in ("pil", backend):
+        with pytest.raises(BadImage, match=r"a\.jpg: damaged"):
+            Preprocess(image_backend=name).read(str(path))
+
+
+def test_a_backend_of_the_weights_is_kept_unless_another_is_asked_for():
+    trained = Preprocess(32, image_backend="cv2").to_dict()
+    assert Preprocess.from_flags(32, "random", "apply", None) == Preprocess(32, exif_orientation="apply")
+    assert Preprocess.from_flags(32, "bicubic", "ignore", None, trained).image_backend == "cv2"
+    assert Preprocess.from_flags(32, "bicubic", "ignore", "pil", trained).image_backend == "pil"
+    assert Preprocess.from_flags(32, "bicubic", "ignore", None, {}).image_backend == "pil"
