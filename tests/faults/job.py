@@ -77,9 +77,16 @@ class Job:
         self.folder, self.log = folder, folder.with_name(f"{folder.name}.log")
         self.tag = f"{folder.name}-{time.monotonic_ns()}"
         command = [sys.executable, str(PROGRAM)]
-        if ranks > 1:
-            launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(ranks), *launcher_flags]
-            command = [sys.executable, *launch, "--log_dir", f"{folder}-launch", str(PROGRAM)]
+        if ranks > 1 or launcher_flags:
+            launch = [
+                "-m",
+                "paddle.distributed.launch",
+                "--nproc_per_node",
+                str(ranks),
+                "--log_dir",
+                f"{folder}-launch",
+            ]
+            command = [sys.executable, *launch, *launcher_flags, str(PROGRAM)]
         command += arguments(folder, ranks=ranks, **changes)
         if supervised:
             command = [sys.executable, "-m", "engine.supervise", "--backoff", "0.2", "--", *command]

@@ -58,7 +58,7 @@ class Way(NamedTuple):
     backend: str = "pil"
 
     def __str__(self) -> str:
-        return self.name if self.backend == "pil" else f"{self.name} with {self.backend}"
+        return f"{self.name} by {self.backend}"
 
 
 BACKENDS = [name for name, packages in PACKAGES.items() if all(map(importlib.util.find_spec, packages))]
