@@ -5,6 +5,7 @@ import random
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
@@ -62,10 +63,11 @@ def _go(pairs: list[tuple[Way, str]], cases: int, seed: int) -> dict:
     pairs, broken, slowest, largest = pairs[:cases], [], 0.0, 0.0
     for way in (*WAYS, DOCTOR):
         names = [name for other, name in pairs if other == way]
-        for name, outcome in zip(names, follow(way, [_source(name) for name in names]), strict=True):
-            wrong = [*_judge(name, way, outcome), *_beyond(outcome)]
-            broken += [f"{name}, {way}: {'; '.join(wrong)}"] if wrong else []
-            slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.megabytes)
+        with _laid_out(names) as sources:
+            for name, outcome in zip(names, follow(way, sources), strict=True):
+                wrong = [*_judge(name, way, outcome), *_beyond(outcome)]
+                broken += [f"{name}, {way}: {'; '.join(wrong)}"] if wrong else []
+                slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.megabytes)
     numbers = {(CORPUS.get(name) or LISTINGS[name]).number for _, name in pairs}
     return {
         "cases": len(pairs),
@@ -78,9 +80,14 @@ def _go(pairs: list[tuple[Way, str]], cases: int, seed: int) -> dict:
     }
 
 
-def _source(name: str) -> Source:
-    folder = Path(tempfile.mkdtemp(prefix="faults-d-"))
-    return build(LISTINGS[name], folder) if name in LISTINGS else lay_out(CORPUS[name], folder)
+@contextmanager
+def _laid_out(names: list[str]) -> Iterator[list[Source]]:
+    """Files, lists and folders by name, each in a folder of its own, for a while."""
+    with tempfile.TemporaryDirectory(prefix="faults-d-") as folder:
+        places = [(name, Path(folder) / str(i)) for i, name in enumerate(names)]
+        yield [
+            build(LISTINGS[name], place) if name in LISTINGS else lay_out(CORPUS[name], place) for name, place in places
+        ]
 
 
 def lay_out(case: Case, folder: Path) -> Source:
@@ -171,9 +178,10 @@ def d2(cases: int, seed: int) -> dict:
     jobs, broken, turned = jobs[:cases], [], 0
     for backend, exif in settings:
         names = [name for *setting, name in jobs if setting == [backend, exif]]
-        sources = [_source(name) for name in names]
         ways = [way for way in WAYS if way.backend == backend]
-        for name, *found in zip(names, *(list(follow(way, sources, exif)) for way in ways), strict=True):
+        with _laid_out(names) as sources:
+            outcomes = [list(follow(way, sources, exif)) for way in ways]
+        for name, *found in zip(names, *outcomes, strict=True):
             pixels = CORPUS[name].pixels(exif)
             turned += pixels is not CORPUS[name].expected
             seen = {way.name: _only(outcome).tobytes() for way, outcome in zip(ways, found, strict=True)}

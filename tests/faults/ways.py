@@ -72,6 +72,8 @@ def follow(way: Way, sources: Sequence[Source], exif_orientation: str = "ignore"
     import deploy.predictor  # noqa: F401
 
     sources = deque(sources)
+    if sources:  # what all processes of a way need is made before them
+        warm_up()
     if sources and way.name == "infer":
         exported()
     while sources:
@@ -104,10 +106,11 @@ def _ending(pid: int) -> str:
 
 def _work(way: Way, sources: Sequence[Source], exif_orientation: str, report_to) -> None:
     warnings.simplefilter("ignore")
+    signal.alarm(60)
     backend = "pil" if way.name in ("train", "doctor") else way.backend
     preprocess = Preprocess(SIDE, exif_orientation=exif_orientation, image_backend=backend)
     read, events = READERS[way.name](way, preprocess), []
-    list(read(_warm_up()))
+    list(read(warm_up()))
     sys.addaudithook(lambda event, arguments: events.append(event) if event in FORBIDDEN else None)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + ADDRESS_SPACE, resource.RLIM_INFINITY))
@@ -136,15 +139,22 @@ def _memory(which: str) -> float:
     return 0.0
 
 
-def _warm_up() -> Source:
+@cache
+def warm_up() -> Source:
     """A good picture: what is imported and set up for the first one is no matter of a later one."""
     from tests.datasets.pictures import picture
 
-    root = Path(tempfile.mkdtemp(prefix="faults-warm-up-"))
+    root = Path(_scratch().name) / "warm-up"
     (root / "train" / "a").mkdir(parents=True)
     (root / "val").symlink_to("train")
     picture(300, 200).save(root / "train" / "a" / "1.jpg")
     return Source(root, None, root / "train")
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory:
+    """Goes with this process, and not with those that are forked from it."""
+    return tempfile.TemporaryDirectory(prefix="faults-ways-")
 
 
 # ----------------------------------------------------------------------------------------------- each way by its name
@@ -230,7 +240,7 @@ def inference(way: Way, preprocess: Preprocess) -> Reader:
 @cache
 def exported() -> Path:
     """A folder of export_model.py, made once, in a process of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="faults-exported-"))
+    folder = Path(_scratch().name) / "exported"
     pid = os.fork()
     if pid == 0:
         code = 1
