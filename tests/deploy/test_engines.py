@@ -121,6 +121,11 @@ def test_auto_is_the_best_engine_that_is_installed_and_has_a_program(exported, e
 
 
 @pytest.mark.deploy
+def test_auto_needs_a_card(tmp_path):
+    with pytest.raises(ExportedModelError, match=r"no card\.yaml there .* name an engine instead of --engine auto"):
+        choose_engine(tmp_path / "model.onnx", EngineOptions())
+
+
 def test_int8_is_taken_only_when_asked_for_and_where_it_is(exported_onnx):
     with pytest.raises(ExportedModelError, match=r"runs onnx-int8, the folder holds .* --format onnx-int8"):
         Predictor(exported_onnx, engine="onnxruntime", options=EngineOptions(precision="int8"))
