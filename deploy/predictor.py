@@ -41,7 +41,7 @@ def choose_engine(model_path: str | Path, options: EngineOptions) -> tuple[str, 
     folder = model_path if model_path.is_dir() else model_path.parent
     if not (folder / CARD_NAME).exists():
         raise ExportedModelError(
-            f"{model_path}: no {CARD_NAME} there to say which programs there are; name an engine instead of --engine auto"
+            f"{model_path}: no {CARD_NAME} there, which lists the programs; name an engine instead of --engine auto"
         )
     programs = read_card(folder, verify=False).programs
     if not model_path.is_dir():
