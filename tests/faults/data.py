@@ -48,14 +48,14 @@ def d5(cases: int, seed: int) -> dict:
 
 
 def _pairs_of_listings() -> list[tuple[Way, str]]:
-    is_read_by = {
-        "train": lambda listing: True,
-        "eval": lambda listing: listing.is_evaluated,
-        "predict": lambda listing: listing.answers is not None,
-        "infer": lambda listing: listing.answers is not None,
-    }
     exact = [way for way in WAYS if way.backend == "pil"]
-    return [(way, name) for way in exact for name, listing in LISTINGS.items() if is_read_by[way.name](listing)]
+    return [(way, name) for way in exact for name, listing in LISTINGS.items() if _is_read_by(way, listing)]
+
+
+def _is_read_by(way: Way, listing: Listing) -> bool:
+    if way.name in ("predict", "infer"):
+        return listing.answers is not None
+    return way.name == "train" or listing.is_evaluated
 
 
 def _go(pairs: list[tuple[Way, str]], cases: int, seed: int) -> dict:
