@@ -1,6 +1,7 @@
 """Holds threads to what processes do, and the choice between them to what a machine can."""
 
 import contextlib
+import io
 import multiprocessing
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pictures import Mistaken, write_pictures
+from pictures import Mistaken, encoded, picture, write_pictures
+from PIL import Image
 
 from datasets import crew, workers
 from datasets.crew import lack_of_memory, start_crew
@@ -144,13 +146,9 @@ def test_a_machine_that_starts_no_process_gets_threads(images, monkeypatch, caps
     )
 
 
-def _end_at_once(*arguments):
-    raise SystemExit(3)
-
-
-def test_a_process_that_ends_at_its_start_is_noticed(monkeypatch, capsys):
-    monkeypatch.setattr(workers, "_serve", _end_at_once)
-    with pytest.raises(ChildProcessError, match="ended at its start, exit code 3"):
+def test_a_process_that_ends_at_its_start_is_noticed(monkeypatch, capfd):
+    monkeypatch.setattr(workers, "_serve", print)
+    with pytest.raises(ChildProcessError, match="ended at its start, exit code 0"):
         Workers(SAMPLES, 2, 2)
 
 
@@ -174,3 +172,36 @@ print(sum(len(batch.indices) for batch in loader.batches()))
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable], input=program, cwd=root, capture_output=True, text=True)
     assert done.stdout == "2\n" and "going on with 1 threads" in done.stderr, done.stderr
+
+
+def _calls_that_take_long():
+    cv2, simplejpeg = pytest.importorskip("cv2"), pytest.importorskip("simplejpeg")
+    large = picture(5000, 4500)
+    data, pixels = encoded(large, "JPEG", quality=90), np.asarray(large)
+    yield "Pillow decodes", lambda: Image.open(io.BytesIO(data)).load()
+    yield "Pillow resizes", lambda: large.resize((4900, 4400), Image.Resampling.BICUBIC)
+    yield "OpenCV resizes", lambda: cv2.resize(pixels, (7900, 7400), interpolation=cv2.INTER_CUBIC)
+    yield "simplejpeg decodes", lambda: simplejpeg.decode_jpeg(data)
+
+
+def _counted_meanwhile(call):
+    """How far this thread counts while another one is in `call`."""
+    begun, ended, count = threading.Event(), threading.Event(), 0
+    thread = threading.Thread(target=lambda: (begun.set(), call(), ended.set()))
+    thread.start()
+    begun.wait()
+    while not ended.is_set():
+        count += 1
+    thread.join()
+    return count
+
+
+def test_threads_have_little_need_of_pythons_lock():
+    """Else one would be as good as many, and the training would wait for each image."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for name, call in _calls_that_take_long():
+            assert _counted_meanwhile(call) > 200_000, f"{name} with the lock in its hands"
+    finally:
+        sys.setswitchinterval(interval)
