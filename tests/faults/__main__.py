@@ -20,7 +20,12 @@ PROMISES = {
     "R2": ("resuming", 1, 10, "the same on two processes"),
     "R3": ("order", 50, 50, "the order of samples depends on neither workers nor processes"),
     "E1": ("running", 1, 4, "4 -> 2 -> 4 processes inside epochs: every step has its images, in their order"),
-    "E2": ("elastic", 1, 10, "with etcd the launcher restarts killed ranks, to the same result"),
+    "E2": (
+        "elastic",
+        1,
+        10,
+        "with etcd the launcher, or the supervisor around it, restarts killed ranks, to the same result",
+    ),
     "R4": ("files", 30, 1000, "SIGKILL during saves loses nothing that was reported"),
     "R5": ("running", 1, 20, "runs with two kills each end as the run without"),
     "R6": ("files", 200, 2064, "every damaged checkpoint is found, the newest good one is taken"),
