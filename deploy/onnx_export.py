@@ -1,12 +1,22 @@
 """A Paddle program as ONNX: dynamic batch, names that say what they are, and the card's facts in its metadata."""
 
+import importlib.util
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from .card import Card, Program
-from .errors import MissingDependencyError
+from .errors import ExportedModelError, MissingDependencyError
 
 OPSET = 17
+# its default optimize_tool, polygraphy, installs packages while it runs
+CONVERT = f"""
+import sys, onnx, paddle2onnx
+paddle2onnx.export(*sys.argv[1:], opset_version={OPSET}, optimize_tool="None")
+onnx.checker.check_model(sys.argv[3], full_check=True)
+"""
 INPUT_NAME, OUTPUT_NAME, BATCH_NAME = "images", "logits", "batch"
 
 
@@ -15,20 +25,15 @@ def write_onnx(paddle_program: Path, path: Path, card: Card) -> Program:
 
     Raises:
         MissingDependencyError: paddle2onnx or onnx is not installed.
+        ExportedModelError: the program cannot be written as ONNX.
     """
-    try:
-        import onnx
-        import paddle2onnx
-    except ImportError as error:
-        raise MissingDependencyError(f"--format onnx: {error}; pip install -r requirements-deploy.txt") from None
+    missing = [package for package in ("onnx", "paddle2onnx") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise MissingDependencyError(f"--format onnx: no {missing[0]}; pip install -r requirements-deploy.txt")
+    import onnx
+
     converted = path.with_name("." + path.name)
-    paddle2onnx.export(
-        str(paddle_program),
-        str(paddle_program.with_suffix(".pdiparams")),
-        str(converted),
-        opset_version=OPSET,
-        optimize_tool="None",  # its default, polygraphy, installs packages while it runs
-    )
+    _convert(paddle_program, converted)
     model = onnx.load(converted)
     converted.unlink()
     _rename(model.graph)
@@ -42,6 +47,18 @@ def write_onnx(paddle_program: Path, path: Path, card: Card) -> Program:
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return Program((path.name,), INPUT_NAME, OUTPUT_NAME)
+
+
+def _convert(program: Path, path: Path) -> None:
+    """By paddle2onnx, in a process of its own: pooling to more than there is, for one, divides by 0 and ends it."""
+    files = (program, program.with_suffix(".pdiparams"), path)
+    done = subprocess.run([sys.executable, "-c", CONVERT, *files], capture_output=True, text=True)
+    if done.returncode == 0 and path.exists():
+        return
+    reason = (done.stderr.strip() or "it wrote nothing").splitlines()[-1]
+    if done.returncode < 0:
+        reason = f"its process ended by {signal.Signals(-done.returncode).name}"
+    raise ExportedModelError(f"paddle2onnx cannot convert this model: {reason}; export without onnx in --format")
 
 
 def _rename(graph) -> None:

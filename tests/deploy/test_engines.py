@@ -122,7 +122,7 @@ def test_auto_is_the_best_engine_that_is_installed_and_has_a_program(exported, e
 
 @pytest.mark.deploy
 def test_auto_needs_a_card(tmp_path):
-    with pytest.raises(ExportedModelError, match=r"no card\.yaml there .* name an engine instead of --engine auto"):
+    with pytest.raises(ExportedModelError, match=r"no card\.yaml there, .* name an engine instead of --engine auto"):
         choose_engine(tmp_path / "model.onnx", EngineOptions())
 
 

@@ -11,8 +11,9 @@ import export_model
 from configs.schema import UsageError
 from datasets.errors import DataError
 from datasets.preprocess import Preprocess
-from deploy.card import read_card
-from deploy.errors import ParityError
+from deploy.card import Card, read_card
+from deploy.errors import ExportedModelError, ParityError
+from deploy.onnx_export import write_onnx
 from deploy.predictor import Predictor
 from engine.checkpoint import write_checkpoint
 from engine.errors import CheckpointError
@@ -133,3 +134,14 @@ def test_other_tools_find_labels_and_preprocessing_in_the_onnx_file(exported_onn
     card = yaml.safe_load((exported_onnx / "card.yaml").read_text(encoding="utf-8"))
     assert json.loads(metadata["preprocess"]) == card["preprocess"]
     assert json.loads(metadata["class_names"]) == card["class_names"]
+
+
+@pytest.mark.deploy
+def test_a_program_that_ends_the_converter_is_an_error_and_not_the_end(tmp_path):
+    """As AlexNet below 224 pixels, whose pooling asks for more than the features have."""
+    pytest.importorskip("paddle2onnx")
+    model = paddle.nn.Sequential(paddle.nn.AdaptiveAvgPool2D(6), paddle.nn.Flatten(), paddle.nn.Linear(108, 4))
+    card = Card("tiny", "Sequential", 4, Preprocess(input_size=4), class_names=None)
+    export_model.program_writer(model, 4)(tmp_path)
+    with pytest.raises(ExportedModelError, match="paddle2onnx cannot convert this model: its process ended by SIGFPE"):
+        write_onnx(tmp_path / "model.json", tmp_path / "model.onnx", card)
