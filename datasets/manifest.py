@@ -1,12 +1,15 @@
 """Checksums of all files of a data set, in the form of `sha256sum`, against damage that no decoder notices."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from .errors import DataError
 from .image_list import ImageList
+
+ESCAPES = {"n": "\n", "r": "\r"}  # all others stand for themselves
 
 
 def write_manifest(
@@ -16,10 +19,19 @@ def write_manifest(
 
     `rows` are images and their facts (`datasets.examine`). `sha256sum -c`, run in `root`, understands the file.
     """
-    lines = [f"{checksum}  {name}\n" for images, facts in rows for name, checksum in _checksums(root, images, facts)]
+    found = (row for images, facts in rows for row in _checksums(root, images, facts))
+    lines = [_line(name, checksum) for name, checksum in found if checksum]
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         file.writelines(lines)
     return len(lines)
+
+
+def _line(name: str, checksum: str) -> str:
+    """As `sha256sum` writes it: a backslash before the checksum says that line breaks in the name are escaped."""
+    if "\n" not in name:
+        return f"{checksum}  {name}\n"
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"\\{checksum}  {escaped}\n"
 
 
 def read_manifest(path: str | os.PathLike) -> dict[str, str]:
@@ -29,12 +41,18 @@ def read_manifest(path: str | os.PathLike) -> dict[str, str]:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 checksum, separator, name = line.rstrip("\n").partition("  ")
+                if checksum.startswith("\\"):
+                    checksum, name = checksum[1:], _unescaped(name)
                 if len(checksum) != 64 or not separator or not name:
                     raise DataError(f"{path}:{number}: expected '<sha256>  <path>', got {line.strip()[:80]!r}")
                 checksums[name] = checksum
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     return checksums
+
+
+def _unescaped(name: str) -> str:
+    return re.sub(r"\\(.)", lambda escape: ESCAPES.get(escape[1], escape[1]), name)
 
 
 def changed_files(

@@ -17,7 +17,9 @@ from datasets.decode import read_image
 from datasets.findings import KINDS
 from datasets.image_folder import scan_image_folder
 from datasets.image_list import read_image_list
+from datasets.manifest import read_manifest
 from datasets.splits import open_split
+from tests.datasets.corpus import CORPUS
 
 ROOT = Path(__file__).parents[2]
 PER_CLASS = 11
@@ -221,6 +223,37 @@ def test_manifest(folder, tmp_path, capsys):
     manifest.write_text("abc\n")
     assert main([str(folder), "--manifest", str(manifest), "--num_workers=0"]) == 3
     assert "manifest.txt:1: expected '<sha256>  <path>'" in capsys.readouterr().err
+
+
+def test_manifest_leaves_out_what_cannot_be_read(folder, tmp_path):
+    (folder / "train" / "a" / "gone.png").symlink_to("nowhere")
+    (folder / "train" / "a" / "empty.png").touch()  # which can be read, and has a checksum
+    manifest = tmp_path / "manifest.txt"
+    check(folder, "--write_manifest", manifest)
+    assert "gone.png" not in manifest.read_text() and len(read_manifest(manifest)) == 9
+    found = {one["kind"]: one["examples"] for one in check(folder, "--manifest", manifest)[1]["findings"]}
+    assert "gone.png" in found["missing"][0] and "gone.png" in found["changed"][0] and len(found["changed"]) == 1
+
+
+def test_manifest_of_any_name(folder, tmp_path):
+    """In the form of sha256sum, read and written, also where a name has a line break."""
+    names = [case.file for case in CORPUS.values() if case.number >= 60] + ["back\\slash.jpg", "back\\n\nboth.jpg"]
+    for seed, name in enumerate(names):
+        (folder / "train" / "a" / name).write_bytes(encoded(picture(48, 40, 100 + seed), "JPEG"))
+    manifest = tmp_path / "manifest.txt"
+    check(folder, "--write_manifest", manifest)
+    if shutil.which("sha256sum"):
+        subprocess.run(["sha256sum", "--check", "--quiet", manifest], cwd=folder, check=True)
+        files = [path for split in ("train", "val") for path in (folder / split).rglob("*.*")]
+        command = ["sha256sum", *(path.relative_to(folder) for path in files)]
+        theirs = subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout
+        (tmp_path / "theirs.txt").write_bytes(theirs)
+        assert read_manifest(tmp_path / "theirs.txt") == read_manifest(manifest)
+    assert check(folder, "--manifest", manifest)[0] == 0
+    for name in names:
+        (folder / "train" / "a" / name).write_bytes(encoded(picture(48, 40, 99), "JPEG"))
+    changed = [one for one in check(folder, "--manifest", manifest)[1]["findings"] if one["kind"] == "changed"]
+    assert [one["count"] for one in changed] == [len(names)]
 
 
 def test_parallel_is_the_same(folder):
