@@ -115,6 +115,7 @@ def test_every_mistake_has_its_message_and_exit_code(script, flags, code, messag
     model_flags = [] if script == "infer" else [*NET, "--num_workers", "0"] if script in ("main", "eval") else NET
     argv = [*model_flags, *shlex.split(flags.format(**places))]
     monkeypatch.setattr(sys, "argv", [f"{script}.py", *argv])
+    monkeypatch.setattr("engine.watchdog.Watchdog.start", lambda watchdog: watchdog)  # it would outlive this test
     with pytest.raises(SystemExit) as end:
         run(importlib.import_module(script).main)
     stderr = capfd.readouterr().err
