@@ -33,7 +33,7 @@ class RecordWriter:
     """Writes records to `path`, after the records `kept` from an earlier run.
 
     A .jsonl or .csv file grows as records come, so that what a killed run has written can be read. A .json file appears
-    when it is complete.
+    when it is complete. File names that are not UTF-8 are escaped in JSON, and kept byte for byte in a .csv.
     """
 
     def __init__(self, path: str | Path, kept: Iterable[dict] = ()):
@@ -42,7 +42,8 @@ class RecordWriter:
             raise RecordsError(f"{path}: records are written to {', '.join(SUFFIXES)} files, not {self._path.suffix!r}")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        self._file = self._temporary.open("w", encoding="utf-8", newline="")
+        errors = "surrogateescape" if self._path.suffix == ".csv" else "backslashreplace"  # which JSON reads back
+        self._file = self._temporary.open("w", encoding="utf-8", errors=errors, newline="")
         self._num_written = 0
         if self._path.suffix == ".csv":
             self._rows = csv.writer(self._file, lineterminator="\n")
@@ -89,7 +90,8 @@ def read_records(path: str | Path) -> Iterator[dict]:
     if reader is None:
         raise RecordsError(f"{path}: records are read from {', '.join(SUFFIXES)} files, not {path.suffix!r}")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        errors = "surrogateescape" if path.suffix == ".csv" else "strict"
+        with path.open(encoding="utf-8", errors=errors, newline="") as file:
             yield from reader(file)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordsError(f"{path}: cannot be read as records: {error}") from None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import pytest
 
@@ -13,11 +14,15 @@ RECORDS = [
     failure_record("broken.jpg", "damaged: cut short"),
     {"class_ids": [], "scores": [], "file_name": "below threshold.jpg", "label_names": []},
 ]
+ODD_NAMES = [
+    {"class_ids": [0], "scores": [1.0], "file_name": name, "label_names": ["x"]}
+    for name in ("new\nline.jpg", os.fsdecode(b"not utf-8 \xe9.jpg"), "back\\slash.jpg")
+]
 SUFFIXES = [".json", ".jsonl", ".csv"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("records", [RECORDS, []], ids=["some", "none"])
+@pytest.mark.parametrize("records", [RECORDS, ODD_NAMES, []], ids=["some", "odd names", "none"])
 def test_round_trip(tmp_path, suffix, records):
     path = tmp_path / "new folder" / f"out{suffix}"
     with RecordWriter(path) as writer:

@@ -124,8 +124,8 @@ def _judge(name: str, way: Way, outcome: Outcome) -> Iterator[str]:
         reason = outcome.error.removeprefix("BadImage ") if way.name in ("train", "eval") else "".join(reasons)
         if not re.search(case.expected, reason) or (outcome.error and case.file not in outcome.error):
             yield f"expected a bad image, {case.expected!r}; got {outcome.error or reason or 'pixels'}"
-    elif outcome.error or reasons or len(outcome.samples) != 1:
-        yield outcome.error or f"{len(outcome.samples)} samples {reasons}"
+    elif outcome.error or reasons or [Path(sample.path).name for sample in outcome.samples] != [case.file]:
+        yield outcome.error or f"{[sample.path for sample in outcome.samples]} {reasons}"
     else:
         yield from _judge_pixels(case.expected, way, outcome.samples[0].found)
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import NamedTuple
@@ -280,14 +281,22 @@ def _model_and_card(preprocess: Preprocess):
 def _answers_of(predictor) -> Reader:
     from datasets.image_folder import find_images
     from deploy.pipeline import answer_files
+    from deploy.records import RecordWriter, read_records
 
     predictor.engine = engine = Watched(predictor.engine)
 
     def read(source: Source) -> Iterator[Sample]:
+        """What --save_path keeps and gives back, in each of its forms, beside what the engine was fed."""
         engine.fed.clear()
-        for records in answer_files(predictor, find_images(source.named), batch_size=1):
-            for record in records:
-                yield Sample(record["file_name"], None, record.get("error") or engine.fed.popleft())
+        found, paths = list(chain(*answer_files(predictor, find_images(source.named), batch_size=1))), []
+        for suffix in (".json", ".jsonl", ".csv"):
+            file = source.root / f"records{suffix}"
+            with RecordWriter(file) as writer:
+                writer.write(found)
+            paths.append([record["file_name"] for record in read_records(file)])
+        assert paths[0] == paths[1] == paths[2], "the forms of the records differ"
+        for record, path in zip(found, paths[0], strict=True):
+            yield Sample(path, None, record.get("error") or engine.fed.popleft())
 
     return read
 
