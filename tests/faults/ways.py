@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -86,6 +87,8 @@ def follow(way: Way, sources: Sequence[Source], exif_orientation: str = "ignore"
             try:
                 _work(way, list(sources), exif_orientation, there)
                 code = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         there.close()
@@ -248,6 +251,8 @@ def exported() -> Path:
         try:
             _export(folder)
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     assert os.waitpid(pid, 0)[1] == 0, "no model could be exported"
