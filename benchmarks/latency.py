@@ -151,7 +151,7 @@ def serve(pipe: Connection, name: str, folder: Path, num_threads: int) -> None:
     engine, options = contender.engine, EngineOptions(num_threads=num_threads, **contender.switches)
     if engine == "auto":
         engine, options = choose_engine(folder, options)
-    run = Predictor(folder / contender.program, engine=engine, options=options).engine.run
+    run = Predictor(folder / contender.program, engine=engine, options=options).logits
     pipe.send("loaded")
     while True:
         arrays = np.random.default_rng(0).standard_normal((pipe.recv(), 3, SIDE, SIDE), np.float32)

@@ -88,6 +88,8 @@ def read_card(folder: str | Path, *, verify: bool = True) -> Card:
     path = Path(folder) / CARD_NAME
     try:
         content = path.read_bytes()
+        if SEAL.encode() not in content:
+            raise ExportedModelError(f"{path}: its last line, a checksum, is missing; {EXPORT_AGAIN}")
         if sealed(content.rpartition(SEAL.encode())[0]) != content:
             raise ExportedModelError(
                 f"{path}: damaged, or changed since it was written; copy the whole folder again or {EXPORT_AGAIN}"

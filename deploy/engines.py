@@ -23,7 +23,7 @@ class EngineOptions:
     num_threads: int | None = None  # None: every core this process may use
     precision: str = "fp32"  # fp32, fp16 or int8
     num_clones: int = 1  # engines on the same weights that will run at the same time, each with num_threads
-    max_batch_size: int = 1  # TensorRT builds for it
+    max_batch_size: int = 1  # TensorRT builds for it; 1 prefers the program for single images
     ir_optim: bool = True
     onednn: bool = False
     openvino: bool = False  # Paddle Inference hands model.pdmodel to the OpenVINO runtime in its wheel
@@ -228,7 +228,7 @@ class OpenVinoEngine:
 
 ENGINES = {"paddle": PaddleEngine, "onnxruntime": OnnxRuntimeEngine, "openvino": OpenVinoEngine}
 
-SINGLE = "pdmodel-b1"  # for one image at a time
+SINGLE = "pdmodel-b1"  # for one image at a time; `Predictor` runs a batch in as many steps
 # programs of the card that an engine runs, the best first
 PROGRAMS = {"paddle": ("paddle", "pdmodel", SINGLE), "onnxruntime": ("onnx",), "openvino": ("onnx", "pdmodel")}
 INT8_PROGRAMS = {"paddle": (), "onnxruntime": ("onnx-int8",), "openvino": ("onnx-int8",)}
@@ -243,7 +243,7 @@ REQUIREMENTS = {
 def engine_programs(name: str, options: EngineOptions) -> tuple[str, ...]:
     """Names of the card's programs that the engine called `name` takes with `options`, the best first."""
     if name == "paddle" and options.openvino:
-        return (SINGLE, "pdmodel") if options.max_batch_size == 1 else ("pdmodel",)
+        return (SINGLE, "pdmodel") if options.max_batch_size == 1 else ("pdmodel", SINGLE)
     is_int8 = options.precision == "int8" and name != "paddle"  # whose int8 is TensorRT's, from the fp32 program
     return (INT8_PROGRAMS if is_int8 else PROGRAMS)[name]
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from .card import CARD_NAME, Card, FileRecord, Program, file_record, read_card, write_card
-from .engines import EngineOptions, create_engine
+from .engines import SINGLE, EngineOptions, create_engine
 from .errors import DeployError, ParityError
 from .onnx_export import write_onnx
 from .paddlex import write_paddlex_config
@@ -29,7 +29,6 @@ SANE_LOGIT = 10  # beyond it the tolerance of probabilities grows with the logit
 # writes model.* of the network into a folder; asked with_softmax, inference.* of the network followed by a softmax;
 # for batches of any size, or only of batch_size
 SaveProgram = Callable[..., object]
-SINGLE_NAME = "model_b1.pdmodel"
 
 
 class Source(NamedTuple):
@@ -95,9 +94,7 @@ def check_parity(
         ParityError: beyond TOLERANCE in a probability, or in a logit relative to the largest.
     """
     predictor = Predictor(model_path, engine=engine)
-    arrays = predictor.arrays(images)
-    batches = np.split(arrays, len(arrays)) if model_path.name == SINGLE_NAME else [arrays]
-    logits = np.concatenate([predictor.logits(batch) for batch in batches])
+    logits = predictor.logits(predictor.arrays(images))
     by_probability = np.abs(softmax(logits) - softmax(expected_logits)).max()
     by_logit = np.abs(logits - expected_logits).max() / np.abs(expected_logits).max()
     if not (by_probability <= _allowed(expected_logits) and by_logit <= TOLERANCE):
@@ -137,7 +134,7 @@ def _write_pdmodel(work: Path, source: Source) -> Program:
 
 def _write_single(work: Path, source: Source) -> Program:
     """For one image at a time, which OpenVINO, knowing all shapes, answers 8 % faster."""
-    return _write_old_form(work, source, SINGLE_NAME, batch_size=1)
+    return _write_old_form(work, source, "model_b1.pdmodel", batch_size=1)
 
 
 def _write_old_form(work: Path, source: Source, name: str, *, batch_size: int | None = None) -> Program:
@@ -186,11 +183,11 @@ def _paddle_program(work: Path, program: str) -> Program:
 WRITERS = {
     "paddle": _write_paddle,
     "pdmodel": _write_pdmodel,
-    "pdmodel-b1": _write_single,
+    SINGLE: _write_single,
     "onnx": _write_onnx,
     "onnx-int8": _write_int8,
 }
-CHECKED_BY = {"paddle": "paddle", "pdmodel": "paddle", "pdmodel-b1": "paddle", "onnx": "onnxruntime"}
+CHECKED_BY = {"paddle": "paddle", "pdmodel": "paddle", SINGLE: "paddle", "onnx": "onnxruntime"}
 
 
 def _records(work: Path) -> dict[str, FileRecord]:

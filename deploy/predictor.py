@@ -58,7 +58,7 @@ def choose_engine(model_path: str | Path, options: EngineOptions) -> tuple[str, 
         )
     if engine != "paddle" or order != AUTO_ORDER:
         return engine, options
-    has_old_form = "pdmodel" in programs or SINGLE in programs
+    has_old_form = any(name in programs for name in engine_programs("paddle", replace(options, openvino=True)))
     return engine, replace(options, openvino=has_old_form, onednn=not has_old_form)
 
 
@@ -116,10 +116,6 @@ def _with_card(model_path: Path, params_path: str | Path | None, engine: str, op
                 f"{model_path}: the {engine} engine runs {' or '.join(all_programs(engine))}, not {name}"
             )
     files = card.programs[name].files
-    if name == SINGLE and options.max_batch_size > 1:
-        raise ExportedModelError(
-            f"{folder / files[0]}: takes one image at a time; --batch_size 1, or export --format pdmodel and name that"
-        )
     if params_path is not None and [Path(params_path).resolve()] != [(folder / file).resolve() for file in files[1:]]:
         raise ExportedModelError(
             f"--params_file {params_path}: {folder / CARD_NAME} says that {files[0]} takes "
@@ -158,6 +154,8 @@ def predecessor_card(class_names: Sequence[str], interpolation: str = "bicubic")
 class Predictor:
     """Images in, records out. One predictor serves one thread; `clone()` makes another on the same weights."""
 
+    _is_one_by_one = False  # whether the program takes one image at a time
+
     def __init__(
         self,
         model_path: str | Path,
@@ -183,6 +181,7 @@ class Predictor:
         self.card, self.has_card = exported.card, bool(exported.program)
         self.card.preprocess.check_backend()
         self.engine = create_engine(engine, exported.files, options)
+        self._is_one_by_one = exported.program == SINGLE
         # a GPU may multiply in TF32, with three digits
         is_exact = options.precision == "fp32" and exported.program != "onnx-int8" and self.engine.device == "cpu"
         self._try(exported.files[0], is_exact=is_exact)
@@ -217,7 +216,8 @@ class Predictor:
 
     def logits(self, arrays: np.ndarray) -> np.ndarray:
         """Logits [B, C] of preprocessed `arrays` [B, 3, S, S]."""
-        logits = self.engine.run(arrays)
+        batches = np.split(arrays, len(arrays)) if self._is_one_by_one else [arrays]
+        logits = np.concatenate([self.engine.run(batch) for batch in batches])
         if not np.isfinite(logits).all():
             raise ExportedModelError(f"{self.card.model}: the program gives nan or inf; {EXPORT_AGAIN}")
         return logits

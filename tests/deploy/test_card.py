@@ -80,7 +80,7 @@ def test_a_card_that_was_changed_anywhere_is_refused(folder):
     edited = (card + b"\n", card.replace(b"zero", b"none"), card[: card.index(b"# sha256")])
     for changed in (*flipped, *cut, *edited):
         path.write_bytes(changed)
-        with pytest.raises(ExportedModelError, match=r"card.yaml: damaged, or changed since it was written; copy"):
+        with pytest.raises(ExportedModelError, match=r"card.yaml: (damaged, or changed|its last line)"):
             read_card(folder)
 
 

@@ -153,5 +153,12 @@ def test_a_program_for_one_image_at_a_time(source, tmp_path):
         assert program in predictor.engine.description
         arrays = predictor.arrays(source.images[:batch_size])
         np.testing.assert_allclose(predictor.logits(arrays), source.logits[:batch_size], rtol=1e-4, atol=1e-5)
-    with pytest.raises(ExportedModelError, match=r"model_b1\.pdmodel: takes one image at a time; --batch_size 1"):
-        Predictor(tmp_path / "model_b1.pdmodel", options=EngineOptions(max_batch_size=2))
+    assert_agrees(Predictor(tmp_path / "model_b1.pdmodel"), source)  # four images, one after the other
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_auto_without_other_runtimes_takes_what_the_folder_has(source, tmp_path, monkeypatch, batch_size):
+    source.export(tmp_path, ("paddle", "pdmodel-b1"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "paddle")
+    engine, options = choose_engine(tmp_path, EngineOptions(max_batch_size=batch_size, num_threads=1))
+    assert_agrees(Predictor(tmp_path, engine=engine, options=options), source)
