@@ -14,6 +14,7 @@ from test_decode import BAD, GOOD, UPRIGHT, with_orientation
 
 from datasets import backends
 from datasets.backends import choose_backend, open_picture, ordinary_jpeg
+from datasets.crop import Middle
 from datasets.errors import BadImage, MissingDependencyError
 from datasets.transforms import Crop, RandomResizedCrop, sample_rng
 
@@ -160,3 +161,22 @@ def test_pillow_needs_neither(monkeypatch):
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
     expected = RandomResizedCrop(32).apply(Image.open(io.BytesIO(LARGE)), middle((500, 375)))
     np.testing.assert_array_equal(cut(LARGE, "pil", middle((500, 375))), np.asarray(expected))
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("kind", ["PPM", "JPEG"])
+def test_the_middle_of_a_ribbon_is_all_that_is_computed(backend, kind):
+    """At once it would be 256 x 1,024,000 pixels."""
+    ribbon = encoded(picture(1, 4000), kind)
+    wanted = Middle(256, 1_024_000, 224, "bicubic")
+    exact, fast = (
+        np.asarray(open_picture(ribbon, "x", "ignore", which).cut_middle(wanted)) for which in ("pil", backend)
+    )
+    np.testing.assert_array_equal(exact, fast)
+
+
+def test_filters_that_opencv_has_not_are_pillows():
+    wanted = Middle(80, 60, 48, "lanczos")
+    ppm = encoded(picture(120, 90), "PPM")
+    exact, fast = (np.asarray(open_picture(ppm, "x", "ignore", which).cut_middle(wanted)) for which in ("pil", "turbo"))
+    np.testing.assert_array_equal(exact, fast)
