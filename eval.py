@@ -31,13 +31,14 @@ def main(argv):
     for name, value in as_dict(config).items():
         logger.line(f"{name}={value!r}")
     weights = load_weights(config.weights.resume, ema=config.weights.use_ema, model_name=model_config.model)
-    check_trained_classes(images, weights.meta.get("info", {}).get("class_names"))
+    info = weights.meta.get("info", {})
+    check_trained_classes(images, info.get("class_names"))
     preprocess = Preprocess.from_flags(
         model_config.input_size,
         flags.train_interpolation,
         flags.exif_orientation,
         flags.eval_image_backend,
-        trained=weights.meta.get("info", {}).get("preprocess"),
+        trained=info.get("preprocess"),
     )
     model = models.create_model(model_config.model, num_classes=model_config.nb_classes)
     set_weights(model, weights.arrays, source=weights.path)

@@ -130,6 +130,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
         logger.line(f"Accuracy of the network on the {len(val_images)} test images: {found.top1_percent:.1f}%")
         state.best_top1_percent = found.top1_percent
     if config.run.eval:
+        job.watchdog.stop()
         return
 
     saver = open_saver(config, state, job)
@@ -331,7 +332,7 @@ def describe(config: TrainConfig, preprocess: Preprocess, train_images, effectiv
 
     root = Path(__file__).parent
     return {
-        "args": as_dict(config),
+        "args": as_dict(config) | {"eval_image_backend": preprocess.image_backend},
         "class_names": choose_class_names(config.model.nb_classes, config.run.label_list, train_images.class_names),
         "preprocess": preprocess.to_dict(),
         "effective_batch": effective_batch,

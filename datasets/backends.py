@@ -45,7 +45,8 @@ def choose_backend(name: str) -> str:
         return next(backend for backend, packages in missing.items() if not packages)
     if missing[name]:
         raise MissingDependencyError(
-            f"the image backend {name} is not installed: python -m pip install {' '.join(missing[name])}; or choose pil"
+            f"the image backend {name}, of the flags, the checkpoint or the card, needs python -m pip install "
+            f"{' '.join(missing[name])}; or take pil: --image_backend for training, --eval_image_backend for all else"
         )
     return name
 

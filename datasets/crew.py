@@ -40,7 +40,7 @@ def start_crew(samples: Samples, batch_size: int, num_workers: int, worker_type:
     if not obstacle:
         try:
             return Workers(samples, batch_size, num_workers)
-        except OSError as error:
+        except (OSError, AssertionError) as error:  # the latter in a process that may have no children
             obstacle = f"no process can be started to read images ({error})"
     if worker_type == "process":
         raise MissingDependencyError(f"{obstacle}; --worker_type auto goes on with threads")
@@ -67,5 +67,5 @@ def lack_of_memory(samples: Samples, batch_size: int, num_workers: int) -> str:
 
 @cache
 def _say(remark: str) -> None:
-    """Once, though training and evaluation may each start a crew."""
+    """Once where training and evaluation meet the same obstacle."""
     print(f"warning: {remark}", file=sys.stderr, flush=True)

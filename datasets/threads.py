@@ -13,7 +13,7 @@ class Threads:
     """`num_workers` threads that do what `Workers` do, to the same batches.
 
     Pillow, OpenCV and simplejpeg let go of Python's lock while they work; draws, and whatever else of this process is
-    Python, take turns with them.
+    Python, take turns with them. A thread cannot be stopped: one that hangs in a read outlives `close`.
     """
 
     def __init__(self, samples: Samples, batch_size: int, num_workers: int):

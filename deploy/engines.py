@@ -3,6 +3,7 @@
 import copy
 import importlib
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,11 +128,16 @@ class PaddleEngine:
 
 
 def _side_by_side(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Links in `folder` of one name, as Paddle's OpenVINO looks for the weights by the name of the program."""
-    links = [folder / f"model{file.suffix}" for file in files]
-    for link, file in zip(links, files, strict=True):
-        link.symlink_to(file.resolve())
-    return links
+    """`files` of one name, in `folder` if need be: Paddle's OpenVINO finds the weights by the name of the program."""
+    if len({file.stem for file in files}) == 1:
+        return list(files)
+    twins = [folder / f"model{file.suffix}" for file in files]
+    for twin, file in zip(twins, files, strict=True):
+        try:
+            twin.symlink_to(file.resolve())
+        except OSError:  # Windows asks for a privilege
+            shutil.copy(file, twin)
+    return twins
 
 
 def _has_gpu(gpu_id: int) -> bool:

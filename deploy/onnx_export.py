@@ -51,11 +51,14 @@ def write_onnx(paddle_program: Path, path: Path, card: Card) -> Program:
 
 def _convert(program: Path, path: Path) -> None:
     """By paddle2onnx, in a process of its own: pooling to more than there is, for one, divides by 0 and ends it."""
-    files = (program, program.with_suffix(".pdiparams"), path)
-    done = subprocess.run([sys.executable, "-c", CONVERT, *files], capture_output=True, text=True)
+    files = [file.resolve() for file in (program, program.with_suffix(".pdiparams"), path)]
+    # Python would import what happens to be called onnx.py in the current folder.
+    done = subprocess.run([sys.executable, "-c", CONVERT, *files], cwd=path.parent, capture_output=True, text=True)
     if done.returncode == 0 and path.exists():
         return
     reason = (done.stderr.strip() or "it wrote nothing").splitlines()[-1]
+    if reason.startswith(("ImportError", "ModuleNotFoundError")):
+        raise MissingDependencyError(f"--format onnx: {reason}; pip install -r requirements-deploy.txt")
     if done.returncode < 0:
         reason = f"its process ended by {signal.Signals(-done.returncode).name}"
     raise ExportedModelError(f"paddle2onnx cannot convert this model: {reason}; export without onnx in --format")

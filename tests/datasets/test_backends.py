@@ -146,7 +146,7 @@ def test_choice_of_backend(monkeypatch):
     absent = {"simplejpeg"}
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda module: None if module in absent else module)
     assert choose_backend("auto") == "cv2"
-    remedy = r"backend turbo .*: python -m pip install simplejpeg; or choose pil$"
+    remedy = r"backend turbo, .* needs python -m pip install simplejpeg; or take pil: "
     with pytest.raises(MissingDependencyError, match=remedy) as no:
         choose_backend("turbo")
     assert no.value.exit_code == 7
