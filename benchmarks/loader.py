@@ -5,9 +5,7 @@ python -m benchmarks.loader --images FOLDER [--quick]
 
 import argparse
 import itertools
-import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.loader_peers import PEERS, Job
+from benchmarks.record import RESULTS, processor, record
 from datasets.image_folder import find_images, scan_image_folder
 from datasets.pack import main as pack
 from datasets.preprocess import Preprocess
@@ -60,10 +59,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--num_rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="256 images, 3 rounds: under three minutes")
     parser.add_argument("--output_dir", type=Path, default=Path("output/benchmarks"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file that gets a line of this run")
     flags = parser.parse_args(argv)
     if flags.quick:
         flags.num_images, flags.num_rounds, flags.batch_size = 256, 3, 32
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    print(f"{processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     flags.output_dir.mkdir(parents=True, exist_ok=True)
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for num_workers in flags.num_workers:
             results += measure(contenders(job, num_workers), num_workers, flags)
             print_table(results, num_workers)
-    write(results, flags.output_dir)
+    record("loader", flags.results, results=[asdict(result) for result in results])
+    plot(results, flags.output_dir / "loader.png")
 
 
 def lay_out(images: str, folder: Path, count: int, batch_size: int) -> Job:
@@ -175,12 +176,8 @@ def print_table(results: list[Result], num_workers: int) -> None:
         print(f"  {result.contender:44s} {result.images_per_second:7.0f} {spread:14s} x{ratio:.2f} {costs}", flush=True)
 
 
-def write(results: list[Result], folder: Path) -> None:
-    """A line more in results.jsonl, and loader.png."""
-    with (folder / "results.jsonl").open("a", encoding="utf-8") as file:
-        machine = {"processor": platform.processor(), "processors": os.cpu_count(), "load": os.getloadavg()[0]}
-        line = {"benchmark": "loader", "time": time.strftime("%Y-%m-%dT%H:%M:%S"), **machine}
-        file.write(json.dumps(line | {"results": [asdict(result) for result in results]}) + "\n")
+def plot(results: list[Result], path: Path) -> None:
+    """A panel for each number of workers."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -197,8 +194,8 @@ def write(results: list[Result], folder: Path) -> None:
         axis.barh([bar.contender for bar in bars], medians, xerr=spread, color=colours)
         axis.set_xlabel("images/s (median; line: lowest to highest round)")
         axis.set_title(f"{num_workers} workers" if num_workers else "one process, one core")
-    figure.savefig(folder / "loader.png", dpi=120)
-    print(f"\n{folder / 'results.jsonl'}, {folder / 'loader.png'}")
+    figure.savefig(path, dpi=120)
+    print(f"\n{path}")
 
 
 if __name__ == "__main__":
