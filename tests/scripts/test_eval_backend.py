@@ -83,6 +83,6 @@ def test_a_machine_without_the_package_says_what_to_install(folder, monkeypatch)
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "simplejpeg" else found(name))
     for script in (evaluation, predict, infer):
-        with pytest.raises(MissingDependencyError, match=r"turbo, .* needs python -m pip install simplejpeg; or ") as caught:
+        with pytest.raises(MissingDependencyError, match=r"needs python -m pip install simplejpeg; or ") as caught:
             run(script, folder)
         assert caught.value.exit_code == 7
