@@ -1,4 +1,4 @@
-"""What a worker does: image files to the rows of a batch, in numpy and Pillow alone."""
+"""What a worker does: image files to the rows of a batch, without Paddle."""
 
 import traceback
 from collections.abc import Callable, Sequence

@@ -38,7 +38,7 @@ def write_paddlex_config(folder: Path, card: Card) -> None:
                     "ResizeImage": {
                         "resize_short": preprocess.resize_size,
                         "interpolation": preprocess.interpolation,
-                        "backend": "pil",  # whoever reads for us: its "cv2" does not smooth what it shrinks
+                        "backend": "pil",  # whatever our card says: PaddleX's "cv2" does not smooth what it shrinks
                     }
                 },
                 {"CropImage": {"size": preprocess.input_size}},

@@ -40,7 +40,8 @@ def e2(cases: int, seed: int) -> dict:
             for step in sorted(tally.rng.sample(range(3, EPOCHS * STEPS - 8), num_kills)):
                 if wait_for_step(nodes[0], step):
                     ranks = [pid for node in nodes for pid in node.ranks().values()]
-                    kills += _kill_and_wait(nodes[0], tally.rng.choice(ranks), tally.seconds)
+                    _kill_and_wait(nodes[0], tally.rng.choice(ranks), tally.seconds)
+                    kills += 1
             codes = [node.wait() for node in nodes]
             different = num_different(result(out), expected) if not any(codes) else -1
             text = nodes[0].log.read_text(errors="replace")
@@ -71,14 +72,13 @@ def _start(out: Path, address: str, num_nodes: int, node: int) -> Job:
     )
 
 
-def _kill_and_wait(job: Job, pid: int, seconds: list[float]) -> int:
+def _kill_and_wait(job: Job, pid: int, seconds: list[float]) -> None:
     """Until there is a further checkpoint."""
     start, before = time.monotonic(), _place(job)
     os.kill(pid, signal.SIGKILL)
     while _place(job) == before and job.process.poll() is None:
         time.sleep(0.05)
     seconds.append(time.monotonic() - start)
-    return 1
 
 
 def _place(job: Job) -> tuple[int, int]:
