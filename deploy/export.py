@@ -133,7 +133,7 @@ def _write_pdmodel(work: Path, source: Source) -> Program:
 
 
 def _write_single(work: Path, source: Source) -> Program:
-    """For one image at a time, which OpenVINO, knowing all shapes, answers 8 % faster."""
+    """For one image at a time, which OpenVINO, knowing all shapes, answers faster."""
     return _write_old_form(work, source, "model_b1.pdmodel", batch_size=1)
 
 

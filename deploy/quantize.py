@@ -15,7 +15,7 @@ from .predictor import Predictor
 
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 BATCH_SIZE = 32  # of the accuracy measurement
-NUM_TIMED, NUM_WARMUP = 30, 5
+NUM_TURNS, BATCHES_A_TURN = 20, 5  # of which the first, with the weights of the other model in the caches, is not timed
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,18 @@ def compare_int8(folder: Path, calibration: Calibration, validation: Validation 
 
 
 def _median_ms(*predictors: Predictor) -> list[float]:
-    """Median milliseconds of a batch of one, the predictors taking turns so that the machine's moods hit all alike."""
+    """Median milliseconds of one image, the predictors taking turns so that the machine's moods hit all alike."""
     side = predictors[0].card.preprocess.input_size
     array = np.zeros((1, 3, side, side), np.float32)
     times = [[] for _ in predictors]
-    for _ in range(NUM_WARMUP + NUM_TIMED):
+    for _ in range(NUM_TURNS):
         for predictor, seconds in zip(predictors, times, strict=True):
-            start = time.perf_counter()
-            predictor.logits(array)
-            seconds.append(time.perf_counter() - start)
-    return [1000 * float(np.median(seconds[NUM_WARMUP:])) for seconds in times]
+            for number in range(BATCHES_A_TURN):
+                start = time.perf_counter()
+                predictor.logits(array)
+                if number > 0:
+                    seconds.append(time.perf_counter() - start)
+    return [1000 * float(np.median(seconds)) for seconds in times]
 
 
 def _top1(predictor: Predictor, paths: Sequence[str]) -> np.ndarray:
