@@ -332,7 +332,7 @@ def describe(config: TrainConfig, preprocess: Preprocess, train_images, effectiv
 
     root = Path(__file__).parent
     return {
-        "args": as_dict(config) | {"eval_image_backend": preprocess.image_backend},
+        "args": as_dict(config) | {"eval_image_backend": preprocess.image_backend},  # which None stands for
         "class_names": choose_class_names(config.model.nb_classes, config.run.label_list, train_images.class_names),
         "preprocess": preprocess.to_dict(),
         "effective_batch": effective_batch,

@@ -216,8 +216,10 @@ class Predictor:
 
     def logits(self, arrays: np.ndarray) -> np.ndarray:
         """Logits [B, C] of preprocessed `arrays` [B, 3, S, S]."""
-        batches = np.split(arrays, len(arrays)) if self._is_one_by_one else [arrays]
-        logits = np.concatenate([self.engine.run(batch) for batch in batches])
+        if self._is_one_by_one:
+            logits = np.concatenate([self.engine.run(array[None]) for array in arrays])
+        else:
+            logits = self.engine.run(arrays)
         if not np.isfinite(logits).all():
             raise ExportedModelError(f"{self.card.model}: the program gives nan or inf; {EXPORT_AGAIN}")
         return logits
