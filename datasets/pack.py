@@ -24,6 +24,7 @@ from .image_list import ImageList
 from .parallel import usable_processors, work
 from .shards import ENTRY, INDEX_FILE, LIST_FILE, SHARDS_FILE
 from .splits import open_split
+from .tiles import encode_tiled
 
 SETTINGS_FILE = "settings.json"  # written first: a second run goes on only with the same
 BLOCK = tarfile.BLOCKSIZE
@@ -46,9 +47,7 @@ class Encoding:
         image = self._shrunk(decode(data, path, self.exif_orientation))
         if self.store == "raw":
             return ".ppm", b"P6\n%d %d\n255\n" % image.size + image.tobytes()
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=self.quality, optimize=True)  # fewer bytes, decoded sooner
-        return ".jpg", file.getvalue()
+        return ".jpg", encode_tiled(image, self.quality)
 
     def _shrunk(self, image: Image.Image) -> Image.Image:
         short = min(image.size)

@@ -13,9 +13,10 @@ from PIL import Image
 from test_decode import BAD, GOOD, UPRIGHT, with_orientation
 
 from datasets import backends
-from datasets.backends import choose_backend, open_picture, ordinary_jpeg
+from datasets.backends import choose_backend, open_picture
 from datasets.crop import Middle
 from datasets.errors import BadImage, MissingDependencyError
+from datasets.jpeg_header import ordinary_jpeg
 from datasets.transforms import Crop, RandomResizedCrop, sample_rng
 
 FAST = ("cv2", "turbo")

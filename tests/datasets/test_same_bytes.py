@@ -23,7 +23,7 @@ WORKERS = [(0, "auto"), *((number, kind) for number in (1, 2, 3) for kind in ("p
 
 @pytest.fixture(scope="module")
 def images_of(tmp_path_factory):
-    """The images of a source; what is stored raw is decoded already, to other pixels than backends of files make."""
+    """The images of a source; what is stored raw or as tiles has other pixels than the files."""
     pytest.importorskip("cv2")
     pytest.importorskip("simplejpeg")
     root = tmp_path_factory.mktemp("data")
@@ -32,7 +32,7 @@ def images_of(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(50 + 3 * i, 130 - 3 * i, seed=i).save(path)
     sources = {"files": scan_image_folder(root / "train")}
-    for store in ("as_is", "raw"):
+    for store in ("as_is", "jpeg", "raw"):
         command = [f"--data_path={root}", f"--output_dir={root / store}", f"--store={store}"]
         assert pack([*command, "--per_shard=7", "--num_workers=0"]) == 0
         sources[store] = ShardedImages(root / store / "train")
@@ -68,7 +68,7 @@ def reference(loader_of, source, backend, epoch=None):
 
 
 ways = {
-    "source": st.sampled_from(["files", "as_is", "raw"]),
+    "source": st.sampled_from(["files", "as_is", "jpeg", "raw"]),
     "backend": st.sampled_from(["pil", "cv2", "turbo"]),
     "workers": st.sampled_from(WORKERS),
     "world_and_rank": st.sampled_from([(1, 0), (2, 0), (2, 1)]),

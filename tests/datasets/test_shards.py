@@ -18,6 +18,7 @@ from datasets.pack import main
 from datasets.preprocess import Preprocess
 from datasets.sampler import TrainSampler
 from datasets.splits import open_split
+from datasets.tiles import find_tiles
 from datasets.transforms import build_train_transform
 
 COUNT = 23
@@ -99,6 +100,7 @@ def test_shrunk(root, tmp_path, store, extension):
         expected = large.resize(small.size, Image.Resampling.BICUBIC)
         error = np.abs(np.asarray(small).astype(int) - np.asarray(expected)).mean()
         assert error == 0 if store == "raw" else error < 4
+        assert (find_tiles(read_bytes(shards.path(i))) is not None) == (store == "jpeg")
     pytest.importorskip("cv2")
     assert batches(shards, "cv2") == batches(shards, "cv2", num_workers=2)
 

@@ -1,0 +1,107 @@
+"""JPEGs of independent tiles: any decoder reads them whole, and ours only the tiles that a crop needs.
+
+A restart marker behind every tile makes its bits independent of those before it. Where the tiles are is said in a
+segment of the file's header that other readers skip. Some tiles, with a header of their size, are a JPEG again.
+"""
+
+import io
+import re
+import struct
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from .crop import Crop
+from .jpeg_header import ordinary_jpeg
+
+HEIGHT = 16  # pixels of a tile, whose width is a multiple: the least block of a JPEG with colours at half resolution
+BLOCKS = (2, 3, 4, 5, 1)  # in a tile, the first that leaves no remainder: fewer cost bytes, more are decoded in vain
+BLENDED = 2  # pixels over which the colours of a tile reach into the next
+
+SEGMENT = struct.Struct(">2sH6sI")  # marker, bytes behind it, name, checksum of the index
+INDEX = struct.Struct(">HHHI")  # width and height of the picture, width of a tile, bytes before the first; then lengths
+MARKER, NAME = b"\xff\xe9", b"tiles\0"  # APP9, which no standard makes use of
+END = b"\xff\xd9"
+MAX_SEGMENT = 65_535  # bytes
+
+
+def encode_tiled(image: Image.Image, quality: int) -> bytes:
+    """The RGB `image` as a JPEG of tiles; as an ordinary one if there would be more than 32,000 of them."""
+    blocks_across = -(-image.width // HEIGHT)
+    blocks = next(blocks for blocks in BLOCKS if blocks_across % blocks == 0)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality, subsampling="4:2:0", optimize=True, restart_marker_blocks=blocks)
+    data = file.getvalue()
+    scan = data.rindex(b"\xff\xda")
+    first = scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
+    ends = [marker.end() for marker in re.finditer(rb"\xff[\xd0-\xd7]", data[first:])] + [len(data) - first]
+    lengths = np.diff(ends, prepend=0)
+    segment_size = SEGMENT.size + INDEX.size + 2 * len(lengths)
+    if max(segment_size, *lengths) > MAX_SEGMENT:
+        return data
+    index = INDEX.pack(*image.size, blocks * HEIGHT, first + segment_size) + lengths.astype(">u2").tobytes()
+    at = _behind_first_segment(data)
+    return data[:at] + SEGMENT.pack(MARKER, segment_size - 2, NAME, zlib.crc32(index)) + index + data[at:]
+
+
+class Tiles(NamedTuple):
+    """A JPEG, and where in the file its tiles are."""
+
+    data: bytes | memoryview
+    size: tuple[int, int]  # (width, height) of the picture
+    height_at: int  # where the height is written, and behind it the width
+    width: int  # of a tile, in pixels
+    begins: np.ndarray  # int64 [rows, columns]
+    ends: np.ndarray  # int64 [rows, columns], behind the marker
+
+    def around(self, crop: Crop) -> tuple[bytearray, int, int]:
+        """A JPEG of the tiles that `crop` needs, and where in the picture its left and its top are."""
+        num_rows, num_columns = self.begins.shape
+        columns = _needed(crop.left, crop.width, self.width, num_columns)
+        rows = _needed(crop.top, crop.height, HEIGHT, num_rows)
+        left, top = columns.start * self.width, rows.start * HEIGHT
+        right, bottom = min(self.size[0], columns.stop * self.width), min(self.size[1], rows.stop * HEIGHT)
+        begins, ends = self.begins[rows, columns], self.ends[rows, columns]
+
+        first = int(self.begins[0, 0])
+        part = bytearray(self.data[:first])
+        struct.pack_into(">HH", part, self.height_at, bottom - top, right - left)
+        for begin, end in zip(begins[:, 0].tolist(), ends[:, -1].tolist(), strict=True):
+            part += self.data[begin:end]
+        markers = first - 1 + np.cumsum(ends - begins)
+        np.frombuffer(part, np.uint8)[markers] = 0xD0 + np.arange(len(markers)) % 8  # decoders count them
+        part[-2:] = END
+        return part, left, top
+
+
+def _needed(start: int, length: int, tile: int, count: int) -> slice:
+    return slice(max(0, (start - BLENDED) // tile), min(count, -(-(start + length + BLENDED) // tile)))
+
+
+def find_tiles(data: bytes | memoryview) -> Tiles | None:
+    """The tiles of a JPEG by `encode_tiled`; None for all other data, and where the index does not fit the rest."""
+    at = _behind_first_segment(data)
+    if data[at : at + 2] != MARKER or len(data) < at + SEGMENT.size + INDEX.size:
+        return None
+    _, size, name, checksum = SEGMENT.unpack_from(data, at)
+    index, header = data[at + SEGMENT.size : at + 2 + size], ordinary_jpeg(data, may_turn=True)
+    if name != NAME or zlib.crc32(index) != checksum or header is None:
+        return None
+    width, height, tile_width, first = INDEX.unpack_from(data, at + SEGMENT.size)
+    if (width, height) != header.size or not tile_width or first < header.height_at + 4:
+        return None
+    num_rows, num_columns = -(-height // HEIGHT), -(-width // tile_width)
+    if len(index) != INDEX.size + 2 * num_rows * num_columns:
+        return None
+    lengths = np.frombuffer(index, ">u2", offset=INDEX.size)
+    ends = first + lengths.cumsum(dtype=np.int64)
+    if ends[-1] != len(data):
+        return None
+    begins, ends = (places.reshape(num_rows, num_columns) for places in (ends - lengths, ends))
+    return Tiles(data, header.size, header.height_at, tile_width, begins, ends)
+
+
+def _behind_first_segment(data: bytes | memoryview) -> int:
+    return 4 + int.from_bytes(data[4:6], "big")

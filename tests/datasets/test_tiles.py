@@ -1,0 +1,168 @@
+"""Holds JPEGs of tiles to the pixels of the whole picture, and a damaged index to being no index."""
+
+import io
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures import encoded, picture
+from PIL import Image
+
+from datasets import tiles
+from datasets.backends import DECODERS, open_picture
+from datasets.crop import Crop, Middle
+from datasets.errors import BadImage
+from datasets.jpeg_header import ordinary_jpeg
+from datasets.tiles import INDEX, SEGMENT, encode_tiled, find_tiles
+from datasets.transforms import RandomResizedCrop, sample_rng
+
+
+def grainy(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Colours that differ from pixel to pixel, as much as in a photograph."""
+    noise = np.random.default_rng(seed).normal(0, 9, (height, width, 3))
+    return Image.fromarray((np.asarray(picture(width, height, seed)) + noise).clip(0, 255).astype(np.uint8))
+
+
+TILED = encode_tiled(grainy(427, 320), 90)
+INDEX_AT = 20 + SEGMENT.size
+
+
+def without_index(data: bytes) -> bytes:
+    size = int.from_bytes(data[22:24], "big")
+    return data[:20] + data[22 + size :]
+
+
+def with_index(index: bytes) -> bytes:
+    """TILED with another index, whose checksum is right."""
+    segment = SEGMENT.pack(tiles.MARKER, SEGMENT.size - 2 + len(index), tiles.NAME, zlib.crc32(index))
+    return TILED[:20] + segment + index + without_index(TILED)[20:]
+
+
+INDEX_OF_TILED = TILED[INDEX_AT : 22 + int.from_bytes(TILED[22:24], "big")]
+FIRST = INDEX.unpack_from(INDEX_OF_TILED)[3]
+LENGTHS = np.frombuffer(INDEX_OF_TILED, ">u2", offset=INDEX.size)
+
+
+@pytest.mark.parametrize("backend", ["pil", "cv2", "turbo"])
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 500), st.integers(1, 300), st.integers(8, 240), st.integers(0, 2**32), st.integers(30, 95))
+def test_a_crop_has_the_pixels_of_the_whole(backend, width, height, side, seed, quality):
+    if backend != "pil":
+        pytest.importorskip("cv2")
+    data = encode_tiled(grainy(width, height, seed), quality)
+    crop = RandomResizedCrop(side, "bilinear").draw(sample_rng(seed, 0, 0), (width, height))
+    tiled, whole = (open_picture(each, "x", "apply", backend) for each in (data, without_index(data)))
+    assert find_tiles(data) and not find_tiles(without_index(data))
+    assert tiled.size == whole.size == (width, height)
+    np.testing.assert_array_equal(tiled.cut(crop, side), whole.cut(crop, side))
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+def test_at_every_scale_of_decoding(scale):
+    pytest.importorskip("simplejpeg")
+    data = encode_tiled(grainy(900, 700), 90)
+    for index in range(10):
+        crop = RandomResizedCrop(32, "bicubic").draw(sample_rng(1, 0, index), (900, 700))
+        part, left, top = find_tiles(data).around(crop)
+        whole = DECODERS["turbo"](data, ordinary_jpeg(data), 700, scale)
+        found = DECODERS["turbo"](part, ordinary_jpeg(part), ordinary_jpeg(part).size[1], scale)
+        inside = slice(-(-crop.top // scale), (crop.top + crop.height) // scale)
+        across = slice(-(-crop.left // scale), (crop.left + crop.width) // scale)
+        down, over = top // scale, left // scale
+        np.testing.assert_array_equal(
+            found[inside.start - down : inside.stop - down, across.start - over : across.stop - over],
+            whole[inside, across],
+        )
+
+
+def test_only_the_tiles_of_the_crop_are_kept():
+    columns, rows = 9, 20
+    assert find_tiles(TILED).begins.shape == (rows, columns)
+    part, left, top = find_tiles(TILED).around(Crop(100, 100, 92, 60, "bilinear"))
+    assert (left, top) == (96, 96) and ordinary_jpeg(part).size == (144, 80)
+    part, left, top = find_tiles(TILED).around(Crop(97, 100, 92, 60, "bilinear"))  # its colours reach one further
+    assert (left, top) == (48, 96) and ordinary_jpeg(part).size == (144, 80)
+    assert find_tiles(TILED).around(Crop(0, 0, 427, 320, "bilinear")) == (bytearray(TILED), 0, 0)
+
+
+def test_others_read_the_whole():
+    image = Image.open(io.BytesIO(TILED))
+    assert image.size == (427, 320) and image.getexif() == {}
+    pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert np.abs(pixels - np.asarray(grainy(427, 320))).mean() < 8
+    assert len(TILED) < 1.06 * len(encoded(grainy(427, 320), "JPEG", quality=90, optimize=True))
+
+
+def test_the_middle_is_that_of_the_whole():
+    wanted = Middle(342, 256, 224, "bicubic")
+    whole, tiled = (open_picture(data, "x", "ignore", "pil") for data in (without_index(TILED), TILED))
+    np.testing.assert_array_equal(tiled.cut_middle(wanted), whole.cut_middle(wanted))
+
+
+def test_a_damaged_index_is_none():
+    for at in range(20, INDEX_AT + len(INDEX_OF_TILED)):
+        for bit in (1, 128):
+            assert find_tiles(TILED[:at] + bytes([TILED[at] ^ bit]) + TILED[at + 1 :]) is None, at
+    for end in (0, 5, 21, 30, 40, 100, len(TILED) - 1):
+        assert find_tiles(TILED[:end]) is None
+    assert find_tiles(TILED[:-40] + TILED[-2:]) is None
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("backend", ["pil", "turbo"])
+def test_a_damaged_tile_is_as_damage_anywhere(place, backend):
+    """Bytes that no tile can hold: the decoder complains where the crop has them, and not elsewhere."""
+    if backend != "pil":
+        pytest.importorskip("cv2")
+    at = int(place * len(TILED))
+    data = TILED[:at] + b"\xff\xda" * 20 + TILED[at + 40 :]
+    found = []
+    for bottom in (40, 320):
+        try:
+            found.append(open_picture(data, "x", "ignore", backend).cut(Crop(0, 0, 427, bottom, "bilinear"), 64))
+        except BadImage:
+            found.append(None)
+    good = open_picture(TILED, "x", "ignore", backend).cut(Crop(0, 0, 427, 40, "bilinear"), 64)
+    np.testing.assert_array_equal(found[0], good)
+    assert found[1] is None
+
+
+def crafted(width=427, height=320, tile_width=48, first=FIRST) -> bytes:
+    """An index whose tiles end where TILED does, wherever the first begins."""
+    lengths = LENGTHS.copy()
+    lengths[0] += FIRST - first
+    return INDEX.pack(width, height, tile_width, first) + lengths.tobytes()
+
+
+@pytest.mark.parametrize(
+    "index",
+    {
+        "empty": b"",
+        "no tiles": crafted()[: INDEX.size],
+        "one tile less": crafted()[:-2],
+        "one tile more": crafted() + b"\0\0",
+        "half a length": crafted()[:-1],
+        "tiles of no width": crafted(tile_width=0),
+        "tiles of another width": crafted(tile_width=16),
+        "tiles in the header": crafted(first=9),
+        "tiles behind the end": INDEX.pack(427, 320, 48, 2**32 - 1) + LENGTHS.tobytes(),
+        "another size": crafted(height=319),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_a_crafted_index_is_none(index):
+    assert find_tiles(with_index(crafted())) and find_tiles(with_index(index[1])) is None
+
+
+@given(st.binary(max_size=60))
+def test_anything_is_no_crash(data):
+    assert find_tiles(data) is None and find_tiles(TILED[:20] + tiles.MARKER + data + b"\xff\xd9") is None
+
+
+def test_what_the_index_cannot_hold_is_an_ordinary_jpeg(monkeypatch):
+    monkeypatch.setattr(tiles, "MAX_SEGMENT", 250)
+    assert find_tiles(encode_tiled(grainy(100, 100), 90))
+    large = encode_tiled(grainy(400, 400), 90)
+    assert find_tiles(large) is None and Image.open(io.BytesIO(large)).size == (400, 400)
