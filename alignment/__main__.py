@@ -17,7 +17,8 @@ EPILOG = f"""
 RUNG is all, or one of {", ".join(RUNGS)}; shipped cases: {", ".join(list_cases())}; or give a YAML file.
 Other commands: `python -m alignment.weights convert --help`, `python -m alignment compare A.npy B.npy`,
 `python -m alignment selftest`.
-Exit codes: 0 match, 2 usage, 4 weights cannot be used, 6 no match or inconclusive, 7 PyTorch is missing.
+Exit codes: 0 match, 2 usage, 3 images cannot be read, 4 weights cannot be used, 6 no match or inconclusive,
+7 PyTorch is missing.
 """
 
 
@@ -60,7 +61,8 @@ def run(case, names, reference: Reference, *, port=None, weights=None, images=No
         except Exception as error:
             if isinstance(error, WeightsError) and verdict.rungs and verdict.rungs[0].status == FAIL:
                 break  # the weights rung has said it
-            if getattr(error, "exit_code", 0) in (2, 4, 7) and port is None:
+            exit_code = getattr(error, "exit_code", 0)
+            if exit_code == 7 or (exit_code in (2, 3, 4) and port is None):
                 raise  # the question itself is wrong, or cannot be asked on this machine
             text = f"{type(error).__name__}: {str(error)[:400]}"
             result = RungResult(name, [Check("the rung runs", FAIL, detail=text)])
@@ -80,7 +82,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("rung", choices=("all", *RUNGS))
     parser.add_argument("case", help="a shipped case, or the path of a YAML file")
     parser.add_argument("--weights", type=Path, help="a file of the reference's weights, instead of drawn ones")
-    parser.add_argument("--images", type=Path, help="a folder of images for the data rung, instead of generated ones")
+    parser.add_argument("--images", type=Path, help="a folder for the data rung, of which 64 images are taken")
     parser.add_argument("--python", default=sys.executable, help="the interpreter of the reference")
     parser.add_argument("--recordings", type=Path, help="keep the reference's answers here, and use those that are")
     parser.add_argument("--report", type=Path, help="write the HTML report here")
@@ -101,13 +103,15 @@ def print_rung(result: RungResult, write) -> None:
     write(f"{result.rung:<9} {result.status:<12} {result.seconds:6.1f} s")
     for check in result.checks:
         number = "" if check.value is None else f"{check.value:.2e}"
-        limit = "" if check.tolerance is None else f" <= {check.tolerance:.0e}"
-        if check.status == FAIL and limit:
-            limit = f" > {check.tolerance:.0e}"
+        limit = "" if check.tolerance is None else f" {'>' if _is_beyond(check) else '<='} {check.tolerance:.0e}"
         mark = " " if check.status == PASS else "!"
         write(f"  {mark} {check.name:<44} {number + limit:<20} {check.detail}")
         for hint in check.hints:
             write(f"      hint: {hint}")
+
+
+def _is_beyond(check: Check) -> bool:
+    return check.status == FAIL or (check.value or 0) > check.tolerance
 
 
 def _conclusion(verdict: Verdict) -> str:

@@ -1,7 +1,9 @@
 """A case: the YAML file that says which port is held against which reference, and how."""
 
 import difflib
-from dataclasses import MISSING, dataclass, field, fields
+import typing
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 import yaml
@@ -45,6 +47,16 @@ class Tolerances:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Of another publisher's weights, as `Rules` has it."""
+
+    rename: dict[str, str] = field(default_factory=dict)
+    transpose: tuple[str, ...] = ()
+    scale: dict[str, float] = field(default_factory=dict)
+    drop: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Case:
     """Everything about one pair of models; the defaults serve an ImageNet classifier."""
 
@@ -60,7 +72,7 @@ class Case:
     rename: dict[str, str] = field(default_factory=dict)
     transpose: tuple[str, ...] = ()
     drop: dict[str, str] = field(default_factory=dict)
-    layouts: dict[str, dict] = field(default_factory=dict)
+    layouts: dict[str, Layout] = field(default_factory=dict)
     layers: dict[str, str] = field(default_factory=dict)
     train: Training = field(default_factory=Training)
     tolerances: Tolerances = field(default_factory=Tolerances)
@@ -75,8 +87,7 @@ class Case:
         if layout not in self.layouts:
             raise CaseError(_unknown("layout", layout, ["torch", "paddle", *self.layouts]))
         rules = self.layouts[layout]
-        rename, transpose = tuple(rules.get("rename", {}).items()), tuple(rules.get("transpose", ()))
-        return Rules(rename, transpose=transpose, scale=rules.get("scale", {}), drop=rules.get("drop", {}))
+        return Rules(tuple(rules.rename.items()), transpose=rules.transpose, scale=rules.scale, drop=rules.drop)
 
     @property
     def reference_spec(self) -> dict:
@@ -94,11 +105,9 @@ def read_case(name_or_path: str) -> Case:
         raise CaseError(_unknown("case", name_or_path, list_cases()) + "; or give the path of a YAML file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CaseError(f"{path} is not YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise CaseError(f"{path} must be a table of keys, such as `port: peleenet`")
-    return _filled(Case, {"name": path.stem, "folder": path.parent.resolve(), **content}, str(path))
+    return _filled(Case, content, str(path), name=path.stem, folder=path.parent.resolve())
 
 
 def located(spec: str, folder: Path) -> str:
@@ -107,31 +116,52 @@ def located(spec: str, folder: Path) -> str:
     return f"{(folder / place).resolve()}:{name}" if place.endswith(".py") else spec
 
 
-def _filled(kind: type, values: dict, where: str):
-    """A dataclass from a table: unknown, missing and wrongly typed keys are errors."""
-    known = {entry.name: entry for entry in fields(kind)}
-    for key, value in values.items():
+def _filled(kind: type, values: object, where: str, **given: object):
+    """A dataclass from a table, beside what is `given`: unknown, missing and wrongly typed keys are errors."""
+    known = {entry.name: entry for entry in fields(kind) if entry.name not in given}
+    filled = dict(given)
+    for key, value in _checked(dict, values, where).items():
         if key not in known:
-            raise CaseError(f"{where}: {_unknown('key', key, known)}")
-        expected = known[key].type
-        if expected in (Training, Tolerances):
-            values = {**values, key: _filled(expected, value, f"{where}: {key}")}
-        elif expected is float and isinstance(value, int | str):
-            values = {**values, key: _number(value, f"{where}: {key}")}  # YAML 1.1 reads 1e-5 as a text
-        elif isinstance(value, list):
-            values = {**values, key: tuple(value)}
-    required = [name for name, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
-    for name in required:
-        if name not in values:
+            raise CaseError(f"{where}: {_unknown('key', str(key), known)}")
+        filled[key] = _typed(known[key].type, value, f"{where}: {key}")
+    for name, entry in known.items():
+        if name not in filled and entry.default is MISSING and entry.default_factory is MISSING:
             raise CaseError(f"{where}: the key '{name}' is missing")
-    return kind(**values)
+    return kind(**filled)
 
 
-def _number(value: int | str, where: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise CaseError(f"{where}: expected a number, got {value!r}") from None
+def _typed(kind: type, value: object, where: str):
+    """`value` of a YAML file as a dataclass, a number, a text, a tuple or a table of these."""
+    parts = typing.get_args(kind)
+    if is_dataclass(kind):
+        return _filled(kind, value, where)
+    if kind is float:
+        return _number(value, where)
+    if typing.get_origin(kind) is tuple:
+        items = _checked(list, value, where)
+        if parts[-1] is not ... and len(items) != len(parts):
+            raise CaseError(f"{where}: expected {len(parts)} values, got {value!r}")
+        return tuple(_typed(parts[0], one, where) for one in items)
+    if typing.get_origin(kind) is dict:
+        return {_typed(parts[0], key, where): _typed(parts[1], one, f"{where}: {key}")
+                for key, one in _checked(dict, value, where).items()}  # fmt: skip
+    return _checked(kind, value, where)
+
+
+WORDS = {dict: "a table, `key: value` lines", list: "a list", str: "a text", int: "a whole number"}
+
+
+def _checked(kind: type, value: object, where: str):
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise CaseError(f"{where}: expected {WORDS[kind]}, got {value!r}")
+    return value
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, int | float | str) and not isinstance(value, bool):  # YAML 1.1 reads 1e-5 as a text
+        with suppress(ValueError):
+            return float(value)
+    raise CaseError(f"{where}: expected a number, got {value!r}")
 
 
 def _unknown(kind: str, given: str, known) -> str:

@@ -24,15 +24,13 @@ def compare(ours: np.ndarray, theirs: np.ndarray, *, least_scale: float = 0.0, a
         return Difference(np.inf, note=f"shape {list(ours.shape)} against {list(theirs.shape)}")
     if ours.size == 0:
         return Difference(0.0, proves_nothing="empty")
-    ours_finite, theirs_finite = np.isfinite(ours).all(), np.isfinite(theirs).all()
-    if not (ours_finite and theirs_finite):
-        if ours_finite or theirs_finite:
-            return Difference(np.inf, note="NaN or infinity " + ("in the reference" if ours_finite else "in the port"))
-        return Difference(np.inf, note="NaN or infinity on both sides", proves_nothing="not finite")
-    apart = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
+    if unusable := not_finite(ours, theirs):
+        return unusable
+    ours, theirs = ours.astype(np.float64, copy=False), theirs.astype(np.float64, copy=False)
+    apart = np.abs(ours - theirs)
     place = np.unravel_index(int(apart.argmax()), apart.shape)
     max_abs, scale = float(apart[place]), float(np.abs(theirs).max())
-    relative = (max_abs - absolute) / max(scale, least_scale) if max_abs > absolute else 0.0
+    relative = _ratio(max(max_abs - absolute, 0.0), max(scale, least_scale))
     constant = "constant" if theirs.size > 1 and float(np.ptp(theirs)) <= 1e-12 * scale else ""
     return Difference(relative, max_abs, scale, tuple(map(int, place)), proves_nothing=constant)
 
@@ -50,7 +48,24 @@ def compare_sketches(ours: np.ndarray, theirs: np.ndarray, *, least_scale: float
     """Root mean square of the difference over that of the reference: what a sketch estimates without bias."""
     if ours.shape != theirs.shape:
         return Difference(np.inf, note=f"sketch {list(ours.shape)} against {list(theirs.shape)}")
-    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
-        return Difference(np.inf, note="NaN or infinity", proves_nothing="not finite")
+    if unusable := not_finite(ours, theirs):
+        return unusable
     apart, scale = float(np.linalg.norm(ours - theirs)), float(np.linalg.norm(theirs))
-    return Difference(apart / max(scale, least_scale) if apart else 0.0, apart, scale)
+    return Difference(_ratio(apart, max(scale, least_scale)), apart, scale)
+
+
+def not_finite(ours: np.ndarray, theirs: np.ndarray) -> Difference | None:
+    """What NaN and infinity come to: on one side a difference, on both sides nothing that could be judged."""
+    ours_finite, theirs_finite = np.isfinite(ours).all(), np.isfinite(theirs).all()
+    if ours_finite and theirs_finite:
+        return None
+    if ours_finite or theirs_finite:
+        return Difference(np.inf, note="NaN or infinity " + ("in the reference" if ours_finite else "in the port"))
+    return Difference(np.inf, note="NaN or infinity on both sides", proves_nothing="not finite")
+
+
+def _ratio(apart: float, scale: float) -> float:
+    """0 for equal tensors, inf for any difference from a reference that is all zeros."""
+    if apart == 0:
+        return 0.0
+    return apart / scale if scale else np.inf

@@ -15,7 +15,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         if array.dtype.hasobject:
             raise TypeError(f"{name} is an array of Python objects")
     with open(path, "wb") as file:
-        np.savez(file, **{f"{name}": array for name, array in arrays.items()})
+        np.savez(file, **arrays)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -115,10 +115,10 @@ def update_hints(ours: dict, theirs: dict, rates: list[float]) -> list[str]:
         )
         move = weight[1] - weight[0], weight[2] - weight[1]
         basis = np.stack([-gradient[2], -weight[1], move[0]], 1)
+        if not (np.isfinite(basis).all() and np.isfinite(move[1]).all()):
+            return []
         fits[side] = np.linalg.lstsq(basis, move[1], rcond=None)[0]
         fits[side] *= 1 / rates[2], 1 / rates[2], rates[1] / rates[2]  # the last move was made at another rate
-    if not all(np.isfinite(fit).all() for fit in fits.values()):
-        return []
     words = ("learning rate, times", "weight decay", "momentum")
     return [f"fitted {word}: {a:.6g} in the port, {b:.6g} in the reference"
             for word, a, b in zip(words, fits["port"], fits["reference"], strict=True)

@@ -80,7 +80,7 @@ class LayerTable:
         return allowed
 
     def _compare(self, ours: np.ndarray, theirs: np.ndarray) -> Difference:
-        return compare(ours, theirs, absolute=self.session.case.tolerances.absolute)
+        return _unless_undecided(compare(ours, theirs, absolute=self.session.case.tolerances.absolute))
 
     def _differences(self, ours: list[str], theirs: list[str]) -> list[Difference]:
         if len(ours) != len(theirs):
@@ -121,7 +121,7 @@ class LayerTable:
         missing = [Difference(np.inf, note=f"no gradient of {name}") for name in wanted if name not in found]
         absolute = self.session.case.tolerances.absolute
         return missing + [
-            compare_packed(found[name], array, least_scale=least, absolute=absolute)
+            _unless_undecided(compare_packed(found[name], array, least_scale=least, absolute=absolute))
             for name, array in wanted.items()
             if name in found
         ]
@@ -179,14 +179,20 @@ class LayerTable:
         return exactly("every layer with weights has a twin", not (ours or theirs), detail)
 
     def dead_layers(self) -> list[str]:
-        """Layers whose twin answers one number everywhere: agreement there proves nothing."""
+        """Layers whose twin answers one number everywhere, or what is no number: agreement there proves nothing."""
         dead = []
         for _, twin, _ in self.pairing.pairs:
             for name in self.nodes[twin].get("outputs", []):
                 array = self.theirs[name]
-                if array.size > 1 and np.ptp(array) <= 1e-12 * max(np.abs(array).max(), 1e-300):
+                is_constant = array.size > 1 and np.ptp(array) <= 1e-12 * max(np.abs(array).max(), 1e-300)
+                if is_constant or not np.isfinite(array).all():
                     dead.append(self.nodes[twin]["path"])
         return dead
+
+
+def _unless_undecided(difference: Difference) -> Difference:
+    """NaN on both sides is no difference; that it proves nothing either is said by `dead_layers`, and by the logits."""
+    return difference._replace(relative=0.0) if difference.proves_nothing and difference.note else difference
 
 
 def _worst(differences: list[Difference]) -> float | None:

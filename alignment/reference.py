@@ -19,11 +19,15 @@ RUN = Path(__file__).parent / "torch_side" / "run.py"
 INSTALL = "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu (or `make align`)"
 
 
-class ArrayFile(NamedTuple):
-    """Arrays on disk, and what is in them."""
+class File(NamedTuple):
+    """A file that a question names. Recordings know it by its content, wherever it lies."""
 
     path: Path
     digest: str
+
+    @classmethod
+    def at(cls, path: str | Path) -> "File":
+        return cls(Path(path).resolve(), hashlib.sha256(Path(path).read_bytes()).hexdigest())
 
 
 class Reference:
@@ -37,7 +41,7 @@ class Reference:
         self._python, self._recordings = python, recordings
         self._process = None
         self._folder = tempfile.TemporaryDirectory(prefix="alignment-")
-        self._count = 0
+        self._num_files = self._num_asked = self._num_answered = 0
         self._stderr = None
         if recordings:
             recordings.mkdir(parents=True, exist_ok=True)
@@ -47,14 +51,15 @@ class Reference:
 
     def __exit__(self, *_) -> None:
         if self._process:
-            with suppress(BrokenPipeError):  # it may be dead already
+            self._process.kill()  # nobody waits any more for what it may still be doing
+            self._process.wait()
+            with suppress(BrokenPipeError):
                 self._process.stdin.close()
-            self._process.wait(timeout=30)
             self._process.stdout.close()
             self._stderr.close()
         self._folder.cleanup()
 
-    def put(self, arrays: Mapping[str, np.ndarray]) -> ArrayFile:
+    def put(self, arrays: Mapping[str, np.ndarray]) -> File:
         """Arrays for a later question."""
         path = self._new_path()
         write_arrays(path, arrays)
@@ -62,7 +67,7 @@ class Reference:
         for name, array in arrays.items():
             digest.update(f"{name} {array.shape} {array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).data)
-        return ArrayFile(path, digest.hexdigest())
+        return File(path, digest.hexdigest())
 
     def ask(self, operation: str, **arguments: object) -> dict:
         """The plain answer to a question that returns no arrays."""
@@ -96,38 +101,44 @@ class Reference:
     def _begin(
         self, operation: str, arguments: dict, output: Path | None, *, is_recorded: bool = True
     ) -> Callable[[], dict]:
-        identity = {key: value.digest if isinstance(value, ArrayFile) else value for key, value in arguments.items()}
-        key = hashlib.sha256(json.dumps([operation, identity], sort_keys=True).encode()).hexdigest()[:20]
+        question = json.dumps([operation, _each(_identity, arguments)], sort_keys=True)
+        key = hashlib.sha256(question.encode()).hexdigest()[:20]
         record = self._recordings / f"{operation}-{key}.json" if self._recordings and is_recorded else None
         if record and record.is_file():
             recorded = json.loads(record.read_text()) | {"arrays": str(record.with_suffix(".npz"))}
             return lambda: recorded
-        plain = {key: str(value.path) if isinstance(value, ArrayFile) else value for key, value in arguments.items()}
+        plain = _each(_path, arguments)
         if output:
             output = record.with_suffix(".npz") if record else output
             plain["output"] = str(output)
-        self._send({"operation": operation, "arguments": plain})
+        number = self._send({"operation": operation, "arguments": plain})
 
         def finish() -> dict:
-            answer = self._receive(operation)
+            answer = self._receive(operation, number)
             if record:
                 record.write_text(json.dumps(answer))
             return answer | {"arrays": str(output)}
 
         return finish
 
-    def _send(self, request: dict) -> None:
+    def _send(self, request: dict) -> int:
+        """The number of the question: answers come in the order of questions."""
         process = self._process or self._start()
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
         except BrokenPipeError:
             raise self._why_it_died(process.wait()) from None
+        self._num_asked += 1
+        return self._num_asked
 
-    def _receive(self, operation: str) -> dict:
-        line = self._process.stdout.readline()
-        if not line:
-            raise self._why_it_died(self._process.wait())
+    def _receive(self, operation: str, number: int) -> dict:
+        line = ""
+        while self._num_answered < number:  # those before were to questions of a port that stopped with an error
+            line = self._process.stdout.readline()
+            if not line:
+                raise self._why_it_died(self._process.wait())
+            self._num_answered += 1
         answer = json.loads(line)
         if "error" in answer:
             missing = answer["kind"] == "ModuleNotFoundError"
@@ -155,5 +166,28 @@ class Reference:
         return ReferenceFailedError(f"the reference's process ended with code {code}:\n" + "\n".join(lines[-5:]))
 
     def _new_path(self) -> Path:
-        self._count += 1
-        return Path(self._folder.name) / f"{self._count}.npz"
+        self._num_files += 1
+        return Path(self._folder.name) / f"{self._num_files}.npz"
+
+
+def _identity(value: object) -> object:
+    """What tells a question from another: of a file, and of the source of a model, the content and not the place."""
+    if isinstance(value, File):
+        return value.digest
+    if isinstance(value, str) and ".py:" in value and Path(value.rpartition(":")[0]).is_file():
+        path, _, name = value.rpartition(":")
+        return f"{File.at(path).digest}:{name}"
+    return value
+
+
+def _path(value: object) -> object:
+    return str(value.path) if isinstance(value, File) else value
+
+
+def _each(change: Callable[[object], object], value: object) -> object:
+    """`value` with everything in its tables and lists changed."""
+    if isinstance(value, dict):
+        return {key: _each(change, one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_each(change, one) for one in value]
+    return change(value)

@@ -119,7 +119,7 @@ def _plot(lines: dict[str, list[float | None]], axis: str, *, is_log: bool = Fal
     def level(value: float) -> float:
         return math.log10(min(max(value, 1e-18), 1e3)) if is_log else value
 
-    levels = [level(v) for values in lines.values() for v in values if v is not None and not math.isnan(v)]
+    levels = [level(v) for values in lines.values() for v in values if v is not None and not math.isnan(v)] or [0.0]
     low, high = min(levels), max(levels)
     low, high = (math.floor(low), math.ceil(high + 1e-9)) if is_log else (min(low, 0.0), high * 1.05)
     longest = max(len(values) for values in lines.values())

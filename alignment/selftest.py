@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from .__main__ import run
 from .case import read_case
+from .errors import CaseError
 from .mutations import MUTATIONS, Mutation
 from .port import Port
 from .reference import Reference
@@ -42,6 +43,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", type=Path, help="write the scores here")
     options = parser.parse_args(argv)
     mutations = [mutation for mutation in MUTATIONS if (options.only or "") in mutation.name]
+    if not mutations:
+        raise CaseError(f"--only {options.only}: no mutation has this in its name; alignment/mutations.py lists them")
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, Reference(recordings=Path(folder)) as reference:
         outcomes = [judge(mutation, net, reference) for net in NETS for mutation in mutations]

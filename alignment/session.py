@@ -10,7 +10,7 @@ from .errors import WeightsError
 from .exchange import DropoutMasks
 from .port import Port, default_dtype, set_state
 from .port_trace import Trace, record_trace
-from .reference import ArrayFile, Reference
+from .reference import File, Reference
 from .rules import Arrays, unaccounted
 
 # Images of the forward rung's size that the batch norms see first. With statistics of smaller images the activations of
@@ -48,7 +48,7 @@ class Session:
         )[1]
 
     @cached_property
-    def weights_file(self) -> ArrayFile:
+    def weights_file(self) -> File:
         return self.reference.put(self.their_weights)
 
     @cached_property
@@ -82,8 +82,8 @@ class Session:
 
     @cached_property
     def num_classes(self) -> int:
-        matrices = [entry["shape"][0] for entry in self.inventory["entries"] if entry["is_parameter"]]
-        return matrices[-1]  # the last parameter is the head's, whose outputs are the classes
+        answer = self.reference.ask("logits_shape", reference=self.case.reference_spec, shape=list(self.case.shape))
+        return answer["shape"][-1]
 
     def traces(
         self, images: np.ndarray, labels: np.ndarray, dtype: str, *, is_training: bool, smoothing: float | None

@@ -1,7 +1,6 @@
 """`python -m alignment.weights convert IN OUT --case NAME`: weights of any publisher, in either direction, safely."""
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 
 from .case import Case, read_case
 from .errors import ReferenceFailedError, WeightsError
-from .reference import ArrayFile, Reference
+from .reference import File, Reference
 from .rules import Arrays, unaccounted
 
 # The first bytes of a file of torch: a zip archive since 1.6, before it a pickle of this number (protocol 2).
@@ -82,8 +81,7 @@ def read_arrays_of(path: Path, reference: Reference) -> tuple[Arrays, bool]:
 
         return load_weights(path).arrays, False
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()  # a recording is of the content, not of the name
-        return reference.ask_arrays("load_file", path=ArrayFile(path.resolve(), digest))[1], True
+        return reference.ask_arrays("load_file", path=File.at(path))[1], True
     except ReferenceFailedError as error:
         if "UnpicklingError" in str(error):
             text = "it asks for objects that no weights need and that could run code; nothing in it was run"

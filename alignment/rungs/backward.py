@@ -24,7 +24,7 @@ def climb(session: Session) -> RungResult:
     if ours.error:
         checks = [table.first_difference(), *alone_checks(table.rows, table.wrong_alone(), "forward and backward")]
         return RungResult("backward", checks, layers=[row.as_dict() for row in table.rows])
-    loss = compare(np.array([ours.loss]), np.array([answer["loss"]]))._replace(proves_nothing="")
+    loss = _even_if_constant(compare(np.array([ours.loss]), np.array([answer["loss"]])))
     loss_check = within("loss", loss, max(case.tolerances.float64, table.chain_tolerance))
     if loss_check.status == FAIL and np.ptp(theirs[answer["logits"]], axis=-1).max() > SOFTMAX_DEPTH:
         loss_check.hints.append("some logits are more than 64 below the highest, where Paddle's softmax on a CPU stops")
@@ -61,7 +61,12 @@ def _parameter_checks(session: Session, ours: dict[str, np.ndarray], theirs: dic
     wrong = [name for name, difference in found.items() if difference.relative > tolerance]
     name, worst = max(found.items(), key=lambda item: item[1].relative, default=("none", Difference(0.0)))
     detail = f"{len(found)} parameters; the farthest: {name}" + (f"; {len(wrong)} differ" if wrong else "")
-    return [*checks, within("gradients of the parameters", worst._replace(proves_nothing=""), tolerance, detail=detail)]
+    return [*checks, within("gradients of the parameters", _even_if_constant(worst), tolerance, detail=detail)]
+
+
+def _even_if_constant(difference: Difference) -> Difference:
+    """One number is as good as many here; NaN on both sides (which has a note) still proves nothing."""
+    return difference if difference.note else difference._replace(proves_nothing="")
 
 
 def _layer_of(parameter: str) -> str:

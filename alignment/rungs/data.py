@@ -7,11 +7,13 @@ import numpy as np
 from PIL import Image
 
 from ..compare import compare
+from ..reference import File
 from ..session import Session
 from ..verdict import FAIL, Check, RungResult, exactly, within
 
 # (input size, size of the short side, interpolation): PeleeNet-paddle's, torchvision's, and one that is not 0.875.
 EVAL_SETTINGS = ((224, 256, "bicubic"), (224, 256, "bilinear"), (176, 232, "bilinear"))
+MOST_IMAGES = 64  # of a folder
 SIDE = 64  # of replayed training crops
 ONE_LEVEL = 1 / 255  # of a pixel; both sides round the same uint8 pixels, so nothing may differ by one
 # Our operation -> torchvision's (torch_side/formulas.py), the name of its argument, and values within the range that
@@ -43,7 +45,7 @@ def climb(session: Session, images: Path | None = None) -> RungResult:
 def _find(folder: Path) -> list[str]:
     from datasets.image_folder import find_images
 
-    return [str(path) for path in find_images(str(folder))][:64]
+    return [str(path) for path in find_images(str(folder))][:MOST_IMAGES]
 
 
 def write_jpegs(folder: Path, seed: int) -> list[str]:
@@ -68,7 +70,7 @@ def _eval_pixels(session: Session, paths: list[str], size: int, resize: int, int
     from datasets.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
     _, theirs = session.reference.ask_arrays(
-        "eval_pixels", paths=paths, resize=resize, crop=size, interpolation=interpolation,
+        "eval_pixels", paths=[File.at(path) for path in paths], resize=resize, crop=size, interpolation=interpolation,
         mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD),
     )  # fmt: skip
     ours = np.stack([session.port.preprocess(_open(path), size, resize, interpolation) for path in paths])
@@ -134,7 +136,7 @@ def _operations(session: Session, paths: list[str]) -> list[Check]:
 
 
 def _replayed(session: Session, name: str, paths: list[str], choices: list, ours: list[np.ndarray]) -> Check:
-    _, theirs = session.reference.ask_arrays("replay", paths=paths, choices=choices)
+    _, theirs = session.reference.ask_arrays("replay", paths=[File.at(path) for path in paths], choices=choices)
     wrong = [Path(path).name for index, path in enumerate(paths) if not np.array_equal(ours[index], theirs[str(index)])]
     detail = f"{len(wrong)} of {len(paths)} images differ: {wrong[:3]}" if wrong else f"{len(paths)} images, exactly"
     return exactly(name, not wrong, detail)

@@ -54,10 +54,11 @@ def conclusive(logits: np.ndarray, dead: list[str]) -> Check:
     spread = float(np.ptp(logits)) / max(float(np.abs(logits).max()), 1e-300)
     tiny = float(np.abs(logits).max()) < 1e-8
     name = "the comparison can prove something"
-    if spread < FEWEST_DISTINCT or tiny:
-        return Check(name, INCONCLUSIVE, spread, detail="the logits are constant or tiny; draw other weights or inputs")
+    if not spread >= FEWEST_DISTINCT or tiny:
+        detail = "the logits are constant, tiny or no numbers; draw other weights or inputs"
+        return Check(name, INCONCLUSIVE, spread, detail=detail)
     if dead:
-        return Check(name, INCONCLUSIVE, detail=f"constant outputs in {len(dead)} layers: {', '.join(dead[:5])}")
+        return Check(name, INCONCLUSIVE, detail=f"constant or no numbers in {len(dead)} layers: {', '.join(dead[:5])}")
     return exactly(name, True, f"logits vary by {spread:.2g} of their size; no layer is constant")
 
 

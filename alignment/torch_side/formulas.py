@@ -35,9 +35,6 @@ def replay(paths: list[str], choices: list[list], output: str) -> dict:
     modes = {mode.value: mode for mode in F.InterpolationMode}
     fill = [124, 116, 104]
 
-    def affine(image, angle=0.0, translate=(0, 0), shear=(0.0, 0.0), resample="bicubic"):
-        return F.affine(image, angle, list(translate), 1.0, list(shear), modes[resample], fill)
-
     table = {
         "resized_crop": lambda image, top, left, height, width, size, interpolation: F.resized_crop(
             image, top, left, height, width, [size, size], modes[interpolation]
@@ -53,11 +50,6 @@ def replay(paths: list[str], choices: list[list], output: str) -> dict:
         "contrast": F.adjust_contrast,
         "color": F.adjust_saturation,
         "sharpness": F.adjust_sharpness,
-        "erase": lambda image, top, left, height, width, value: Image.fromarray(
-            F.erase(torch.from_numpy(np.array(image)).permute(2, 0, 1), top, left, height, width, value)
-            .permute(1, 2, 0)
-            .numpy()
-        ),
     }
     results = {}
     for index, (path, operations) in enumerate(zip(paths, choices, strict=True)):

@@ -36,6 +36,12 @@ def inventory(reference: dict) -> dict:
     }  # fmt: skip
 
 
+def logits_shape(reference: dict, shape: list[int]) -> dict:
+    """What images of `shape` become."""
+    with torch.no_grad():
+        return {"shape": list(build(reference).eval()(torch.zeros(shape)).shape)}
+
+
 def class_place(kind: type) -> str:
     try:
         return f"{short_path(inspect.getfile(kind))}:{inspect.getsourcelines(kind)[1]}"
@@ -120,6 +126,7 @@ def save_file(inputs: str, path: str) -> dict:
 OPERATIONS = {
     "versions": versions,
     "inventory": inventory,
+    "logits_shape": logits_shape,
     "initialise": initialise,
     "record_trace": record_trace,
     "train_steps": train_steps,

@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 
 from alignment.__main__ import main, run  # noqa: E402
 from alignment.auto_diff import auto_diff  # noqa: E402
-from alignment.case import read_case  # noqa: E402
+from alignment.case import Case, Training, read_case  # noqa: E402
 from alignment.errors import ReferenceFailedError, WeightsError  # noqa: E402
 from alignment.mutations import MUTATIONS  # noqa: E402
 from alignment.port import Port  # noqa: E402
@@ -83,6 +83,36 @@ def test_answers_are_recorded_and_replayed_without_torch(tmp_path):
     with Reference(python="/nowhere/python", recordings=tmp_path) as offline:
         again = run(case, ("weights", "forward"), offline)
     assert [c.value for r in again.rungs for c in r.checks] == [c.value for r in first.rungs for c in r.checks]
+
+
+NET = """
+{imports}
+class Net(nn.{base}):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, 4)
+        self.body = nn.{conv}(3, 8, 3)
+
+    def forward(self, x):
+        return self.head({values}.mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("values", "status"), [("self.body(x)", "pass"), ("(self.body(x) - 99).sqrt()", "inconclusive")]
+)
+def test_a_small_net_whose_head_comes_first(values, status, tmp_path, reference):
+    words = {"torch": ("Module", "Conv2d"), "paddle": ("Layer", "Conv2D")}
+    for package, (base, conv) in words.items():
+        text = NET.format(imports=f"from {package} import nn", base=base, conv=conv, values=values)
+        (tmp_path / f"{package}_net.py").write_text(text)
+    train = Training(shape=(4, 3, 8, 8), steps=3, curve_side=0)
+    case = Case("net", tmp_path, "paddle_net.py:Net", "torch_net.py:Net", shape=(2, 3, 8, 8), train=train,
+                transpose=("head.weight",))  # fmt: skip
+    verdict = run(case, ("forward", "metric", "loss", "backward", "train"), reference)
+    assert {rung.rung: rung.status for rung in verdict.rungs} == {
+        "forward": status, "metric": "pass", "loss": "pass", "backward": status, "train": status
+    }  # fmt: skip
 
 
 def test_an_error_of_the_reference_is_told(reference):

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,19 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment.__main__ import main
-from alignment.case import list_cases, read_case
-from alignment.compare import compare
+from alignment.__main__ import main, run
+from alignment.case import Case, list_cases, read_case
+from alignment.compare import compare, compare_sketches
 from alignment.errors import CaseError, MissingReferenceError, WeightsError
 from alignment.exchange import DropoutMasks, sketch
-from alignment.hints import setting_hints, value_hints
+from alignment.hints import setting_hints, update_hints, value_hints
 from alignment.pairing import pair
-from alignment.reference import Reference
+from alignment.port import Port
+from alignment.reference import File, Reference
 from alignment.report import as_html
 from alignment.reprod import compare_dictionaries, read_dictionary, write_dictionary
 from alignment.reprod import main as compare_main
 from alignment.rules import BATCH_NORM, COUNTERS, Rules, unaccounted
 from alignment.verdict import Check, RungResult, Verdict, as_json, within, write_junit
+from datasets.errors import DataError
 
 TORCH_RULES = Rules((("a.*.b", "x.*.y"),), BATCH_NORM, ("fc.weight",), COUNTERS, prefix="module.")
 
@@ -116,8 +119,18 @@ def test_shipped_cases_can_be_read():
         ("port: a", "the key 'reference' is missing"),
         ("port: a\nreference: b\ntrain: {step: 3}", "unknown key 'step'; did you mean 'steps'"),
         ("port: a\nreference: b\ntolerances: {float64: much}", "expected a number, got 'much'"),
-        ("- a", "must be a table"),
+        ("port: a\nreference: b\nlayouts: {x: {renam: {a: b}}}", "unknown key 'renam'; did you mean 'rename'"),
+        ("port: a\nreference: b\nfolder: /", "unknown key 'folder'"),
+        ("port: a\nreference: b\n1: 2", "unknown key '1'"),
+        ("port: a\nreference: b\nshape: many", "shape: expected a list, got 'many'"),
+        ("port: a\nreference: b\nshape: [1, 3, x]", "shape: expected a whole number, got 'x'"),
+        ("port: a\nreference: b\ninput_range: [1]", "input_range: expected 2 values"),
+        ("port: a\nreference: b\ntranspose: head.weight", "transpose: expected a list, got 'head.weight'"),
+        ("port: a\nreference: b\nrename: {a: 1}", "rename: a: expected a text, got 1"),
+        ("port: a\nreference: b\ntrain: 5", "train: expected a table"),
+        ("- a", "expected a table"),
         ("a: [", "is not YAML"),
+        ("a: 2026-13-41", "is not YAML"),
     ],
 )
 def test_a_wrong_case_is_named(tmp_path, text, message):
@@ -142,11 +155,15 @@ def test_an_unknown_case_is_named():
         ([np.nan, 1.0], [np.nan, 1.0], "inconclusive"),
         ([np.inf, 1.0], [np.inf, 1.0], "inconclusive"),
         ([3.0, 3.0], [3.0, 3.0], "inconclusive"),
+        ([0.0, 1.0], [0.0, 0.0], "fail"),  # relative to nothing
+        ([True, False], [True, True], "fail"),
         ([], [], "inconclusive"),
     ],
 )
 def test_comparison_is_strict(ours, theirs, status):
     assert within("x", compare(np.array(ours), np.array(theirs)), 1e-6).status == status
+    if status == "fail" and np.shape(ours) == np.shape(theirs):
+        assert within("x", compare_sketches(sketch(np.array(ours)), sketch(np.array(theirs))), 1e-6).status == "fail"
 
 
 @settings(deadline=None)
@@ -224,6 +241,8 @@ def test_the_report_is_one_file_and_escapes(tmp_path):
     page = as_html(verdict())
     assert "&lt;bad&gt;" in page and "<bad>" not in page and "a hint" in page
     assert "http" not in page and "src=" not in page
+    diverged = RungResult("train", [Check("losses", "fail")], curves={"loss of the port": [float("nan")] * 3})
+    assert "Loss, 3 steps" in as_html(Verdict("net", [diverged]))
 
 
 def test_reprod_log_files_are_read_strictly_and_safely(tmp_path):
@@ -255,15 +274,64 @@ def test_a_crafted_reprod_log_file_does_not_run(tmp_path, monkeypatch):
     assert not (tmp_path / "ran_code").exists()
 
 
-def stub_python(tmp_path, line):
+def stub_python(tmp_path, code):
     script = tmp_path / "python"
-    script.write_text(f"#!{sys.executable}\nimport sys\nsys.exit({line!r})\n")
+    script.write_text(f"#!{sys.executable} -S\nimport json, sys, time\n{code}\n")
     script.chmod(0o755)
     return str(script)
 
 
+ECHO = """for line in sys.stdin: print(json.dumps({"answer": json.loads(line)}), flush=True)"""
+
+
+def test_an_answer_nobody_waited_for_is_not_the_next_one(tmp_path):
+    with Reference(stub_python(tmp_path, ECHO)) as reference:
+        reference.begin("record_trace")  # and the port fails before it asks for the answer
+        assert reference.ask("rates")["operation"] == "rates"
+
+
+def test_a_reference_at_work_does_not_hold_up_the_end(tmp_path):
+    start = time.monotonic()
+    with Reference(stub_python(tmp_path, "time.sleep(20)")) as reference:
+        reference.begin("train_steps")
+    assert time.monotonic() - start < 10
+
+
+def test_recordings_know_files_by_their_content(tmp_path):
+    recordings = tmp_path / "recordings"
+    with Reference(stub_python(tmp_path, ECHO), recordings) as reference:
+        for number, (place, content) in enumerate([("here", "a"), ("there", "a"), ("there", "b")]):
+            (tmp_path / place).mkdir(exist_ok=True)
+            (tmp_path / place / "net.py").write_text(content)
+            case = Case("net", tmp_path / place, port="", reference="net.py:Net")
+            reference.ask("replay", reference=case.reference_spec, paths=[File.at(tmp_path / place / "net.py")])
+            assert len(list(recordings.iterdir())) == (1, 1, 2)[number]
+
+
+def test_a_missing_reference_is_no_bug_of_the_port():
+    port = Port(lambda: None)
+    with Reference("/nowhere/python") as reference, pytest.raises(MissingReferenceError):
+        run(read_case("ladder"), ("metric",), reference, port=port)
+
+
+def test_images_that_are_not_there_are_no_difference(tmp_path):
+    with Reference("/nowhere/python") as reference, pytest.raises(DataError):
+        run(read_case("ladder"), ("data",), reference, images=tmp_path / "absent")
+
+
+def test_a_selftest_of_nothing_is_refused():
+    with pytest.raises(CaseError, match="--only no such bug"):
+        main(["selftest", "--only", "no such bug", "--clean", "0", "--no_peers"])
+
+
+def test_no_update_is_fitted_to_what_is_not_finite():
+    records = {f"{kind}/w": np.full((3, 4), np.nan) for kind in ("gradient", "weight")}
+    assert update_hints(records, records, [0.1] * 3) == []
+
+
 def test_missing_torch_names_the_install_command(tmp_path):
-    with Reference(stub_python(tmp_path, "ModuleNotFoundError: No module named 'torch'")) as reference:
+    code = """sys.exit("ModuleNotFoundError: No module named 'torch'")"""
+    with Reference(stub_python(tmp_path, code)) as reference:
         with pytest.raises(MissingReferenceError, match="pip install torch") as caught:
             reference.ask("versions")
         assert caught.value.exit_code == 7
