@@ -176,8 +176,11 @@ def _scalar(field: dataclasses.Field, kind: type, value, place: str):
 
 def _read_recipe(path: str, knobs: dict[str, dataclasses.Field]) -> dict:
     try:
-        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("aliases, *name, of which a few are more values than fit into memory, are not read")
+        recipe = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(f"--config {path}: cannot be read as a YAML recipe: {error}") from None
     if not isinstance(recipe, dict):
         raise UsageError(f"--config {path}: expected `knob: value` lines, got {type(recipe).__name__}")

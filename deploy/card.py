@@ -18,6 +18,8 @@ CARD_NAME = "card.yaml"
 CARD_FORMAT = 1
 EXPORT_AGAIN = "export the model again with export_model.py"
 SEAL = "# sha256 of the lines above: "  # the last line of a card
+MAX_BYTES = 1 << 21  # that of ImageNet-21k's class names has 0.8 MB; the worst YAML of this size takes 0.7 GB to read
+MAX_SIDE = 4096  # one image of it is 200 MB of float32
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Card:
                 f"class_names: {len(self.class_names)} names for num_classes {self.num_classes}; "
                 "give the label list that the model was trained with"
             )
+        if self.preprocess.input_size > MAX_SIDE:
+            raise ExportedModelError(f"input_size: expected at most {MAX_SIDE}, got {self.preprocess.input_size}")
 
 
 def write_card(folder: str | Path, card: Card) -> Path:
@@ -87,14 +91,17 @@ def read_card(folder: str | Path, *, verify: bool = True) -> Card:
     """
     path = Path(folder) / CARD_NAME
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ExportedModelError(f"{path}: more than {MAX_BYTES} bytes: no card of ours; {EXPORT_AGAIN}")
         if SEAL.encode() not in content:
             raise ExportedModelError(f"{path}: its last line, a checksum, is missing; {EXPORT_AGAIN}")
         if sealed(content.rpartition(SEAL.encode())[0]) != content:
             raise ExportedModelError(
                 f"{path}: damaged, or changed since it was written; copy the whole folder again or {EXPORT_AGAIN}"
             )
-        fields = yaml.safe_load(content)
+        fields = _CardLoader(content).get_single_data()
     except FileNotFoundError:
         raise ExportedModelError(f"{path}: no such card; {EXPORT_AGAIN}") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -103,6 +110,15 @@ def read_card(folder: str | Path, *, verify: bool = True) -> Card:
     if verify:
         verify_files(folder, card, card.files)
     return card
+
+
+class _CardLoader(yaml.SafeLoader):
+    """Without aliases: a few lines of them are more values than fit into memory, as soon as an error prints them."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"an alias, *{self.peek_event().anchor}, which our exporter never writes")
+        return super().compose_node(parent, index)
 
 
 def verify_files(folder: str | Path, card: Card, names: Iterable[str]) -> None:
@@ -177,6 +193,8 @@ def _from_dict(fields, path: Path) -> Card:
         raise ExportedModelError(f"{path}: output: expected 'logits', got {fields['output']!r}; {EXPORT_AGAIN}")
     for name, program in fields["programs"].items():
         _check(program, _PROGRAM_TYPES, path, f"programs.{name}.")
+        if not (isinstance(name, str) and program["files"]):
+            raise ExportedModelError(f"{path}: programs.{name}: expected a name and its files; {EXPORT_AGAIN}")
     for name, record in fields["files"].items():
         _check(record, _FILE_TYPES, path, f"files.{name}.")
         if name == ".." or Path(str(name)).name != name:
@@ -212,7 +230,7 @@ def _check(fields, types: dict, path: Path, prefix: str) -> None:
         if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
             wanted = kind.__name__ if isinstance(kind, type) else kind[0].__name__
             raise ExportedModelError(
-                f"{path}: field {prefix}{name}: expected {wanted}, got {fields[name]!r}; {EXPORT_AGAIN}"
+                f"{path}: field {prefix}{name}: expected {wanted}, got {fields[name]!r:.80}; {EXPORT_AGAIN}"
             )
     for name in fields:
         if name not in types:

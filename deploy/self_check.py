@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.decode import read_image
+from datasets.errors import BadImage
 
 from .card import EXPORT_AGAIN
 from .errors import ExportedModelError
@@ -26,9 +27,11 @@ def read_self_check(folder: Path) -> tuple[Image.Image, np.ndarray]:
     path = folder / ANSWER_NAME
     try:
         logits = np.array(json.loads(path.read_text(encoding="utf-8"))["logits"], np.float32)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return read_image(folder / PICTURE_NAME), logits
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ExportedModelError(f"{path}: is no answer: {error!r}; {EXPORT_AGAIN}") from None
-    return read_image(folder / PICTURE_NAME), logits
+    except BadImage as error:
+        raise ExportedModelError(f"{error}; {EXPORT_AGAIN}") from None
 
 
 def check_answer(program: Path, logits: np.ndarray, expected: np.ndarray) -> None:

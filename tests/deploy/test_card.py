@@ -30,6 +30,7 @@ def test_round_trip(folder, source):
     assert card.metrics == {"best_top1_percent": 98.5}
     assert set(card.files) == {path.name for path in folder.iterdir()} - {"card.yaml"}
     assert {"model.json", "model.pdmodel", "model.pdiparams"} < set(card.files)
+    assert "model.pdiparams.info" not in card.files  # a pickle
     assert card.programs["pdmodel"].files == ("model.pdmodel", "model.pdiparams")
     assert {"python", "paddlepaddle", "numpy"} <= set(card.versions)
     write_card(folder, card)
@@ -61,7 +62,13 @@ def test_a_missing_field_is_named(folder, field):
         (lambda f: f["preprocess"].update(std=[1, 0, 1]), "preprocess.std"),
         (lambda f: f["programs"]["paddle"].pop("files"), "field programs.paddle.files is missing"),
         (lambda f: f["files"]["model.json"].pop("sha256"), "field files.model.json.sha256 is missing"),
-        (lambda f: f["files"].update({"../a": f["files"]["model.json"]}), "files.../a: expected the name of a file in"),
+        (lambda f: f["programs"]["paddle"].update(files=[]), "programs.paddle: expected a name and its files"),
+        (lambda f: f["programs"].update({1: f["programs"].pop("paddle")}), "programs.1: expected a name and its files"),
+        (lambda f: f["preprocess"].update(input_size=5000, resize_size=5000), "input_size: expected at most 4096"),
+        (
+            lambda f: f["files"].update({"../a": f["files"].pop("model.json")}),
+            "files.../a: expected the name of a file in",
+        ),
     ],
 )
 def test_a_wrong_field_is_named(folder, change, message):
@@ -84,7 +91,10 @@ def test_a_card_that_was_changed_anywhere_is_refused(folder):
             read_card(folder)
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b", "a: [", "\x00", "[" * 2_000, "a: 2026-13-41", "a: " + "9" * 5_000])
+NO_CARDS = ("", "- a\n- b", "a: [", "\x00", "[" * 2_000, "a: 2026-13-41", "a: " + "9" * 5_000, "#" * (1 << 21))
+
+
+@pytest.mark.parametrize("text", [*NO_CARDS, "format: &a [1]\nmodel: [*a, *a]"], ids=range(len(NO_CARDS) + 1))
 def test_what_is_no_card_is_refused(folder, text):
     (folder / "card.yaml").write_bytes(sealed(text.encode()))
     with pytest.raises(ExportedModelError, match=r"card.yaml: .*; export the model again"):
