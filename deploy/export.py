@@ -145,6 +145,7 @@ def _write_old_form(work: Path, source: Source, name: str, *, batch_size: int | 
     old.mkdir()
     with DygraphOldIrGuard():  # what FLAGS_enable_pir_api=0 does before Paddle is imported
         source.save_program(old, batch_size=batch_size)
+    (old / "model.pdiparams.info").unlink()  # a pickle that paddle.jit.load runs, and nothing else wants
     for path in old.iterdir():
         there = work / (name if path.suffix == ".pdmodel" else path.name)
         if there.exists() and file_record(there) != file_record(path):
