@@ -10,6 +10,7 @@ from configs.loader import as_dict, parse, run, write_config
 from configs.schema import TrainConfig, UsageError
 from datasets.backends import choose_backend
 from datasets.bad_images import BadImages
+from datasets.erasing import RandomErasing
 from datasets.image_folder import check_same_classes
 from datasets.mix import create_mixer
 from datasets.preprocess import Preprocess
@@ -61,16 +62,13 @@ def open_images(config: TrainConfig):
 def build_transform(config: TrainConfig, preprocess: Preprocess):
     augment = config.augment
     return build_train_transform(
-        preprocess,
+        preprocess.input_size,
         interpolation=config.preprocess.train_interpolation,
         scale=augment.scale,
         ratio=augment.ratio,
         hflip=augment.hflip,
         aa=augment.aa,
         color_jitter=augment.color_jitter,
-        reprob=augment.reprob,
-        remode=augment.remode,
-        recount=augment.recount,
     )
 
 
@@ -177,6 +175,7 @@ def open_train_loader(config: TrainConfig, preprocess: Preprocess, transform, mi
         TrainSampler(len(images), data.batch_size, config.optim.accum_iter, *ranks, seed=seed),
         num_workers=num_workers(config),
         seed=seed,
+        erasing=RandomErasing(augment.reprob, augment.remode, augment.recount) if augment.reprob else None,
         mixer=mixer,
         backend=choose_backend(augment.image_backend),
         worker_type=data.worker_type,

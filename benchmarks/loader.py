@@ -105,7 +105,7 @@ def our_epochs(job: Job, source: str, backend: str, num_workers: int) -> Callabl
 
     images = open_split(job.folder if source == "files" else job.folder / source, "train", None, 4)
     preprocess = Preprocess(job.side)
-    transform = build_train_transform(preprocess, interpolation="bilinear")
+    transform = build_train_transform(preprocess.input_size, interpolation="bilinear")
     sampler = TrainSampler(len(images), job.batch_size, 1, 0, 1, seed=0)
     loader = TrainLoader(images, transform, preprocess, sampler, num_workers=num_workers, seed=0, backend=backend)
     epoch = itertools.count()

@@ -55,8 +55,8 @@ def lack_of_memory(samples: Samples, batch_size: int, num_workers: int) -> str:
     """
     if not os.path.isdir(SHARED_MEMORY):
         return ""
-    batch = batch_size * int(np.prod(samples.shape)) * np.dtype(samples.dtype).itemsize
-    need, free = num_workers * SLOTS_PER_WORKER * batch, shutil.disk_usage(SHARED_MEMORY).free
+    batch_bytes = 3 * batch_size * samples.side**2
+    need, free = num_workers * SLOTS_PER_WORKER * batch_bytes, shutil.disk_usage(SHARED_MEMORY).free
     if need <= free:
         return ""
     return (

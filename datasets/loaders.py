@@ -1,6 +1,7 @@
 """From indices to batches on the device: workers decode and transform, the device normalises and mixes."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -12,6 +13,7 @@ import paddle
 from .bad_images import BadImages
 from .chance import stream
 from .crew import Crew, start_crew
+from .erasing import NOTHING, Erased, RandomErasing
 from .errors import DataError
 from .image_list import ImageList
 from .mix import Mix, Mixer
@@ -29,6 +31,25 @@ class Batch(NamedTuple):
     images: paddle.Tensor  # [B, 3, S, S] float32, normalised, on the device
     labels: paddle.Tensor  # [B] int64, or [B, C] float32 if mixed
     indices: np.ndarray  # [B] int64: which images of the list
+
+
+class _Made(NamedTuple):
+    """A batch before a device has it. Paddle moves the arrays there, and passes the rest on as it is."""
+
+    error: DataError | None
+    pixels: np.ndarray  # [B, S, S, 3] uint8
+    labels: np.ndarray  # [B] int64
+    noise: np.ndarray  # of `Erased`
+    places: bytes  # of `Erased`
+    indices: bytes  # int64 [B]
+    kept: bytes  # int64 [B], the rows that this batch has of the whole one
+
+    def erased(self) -> Erased:
+        return Erased(np.frombuffer(self.places, np.int64), self.noise)
+
+    def batch(self, images: paddle.Tensor, labels: paddle.Tensor) -> tuple[Batch, np.ndarray]:
+        """With what the device made of the pixels, and the kept rows."""
+        return Batch(images, labels, np.frombuffer(self.indices, np.int64)), np.frombuffer(self.kept, np.int64)
 
 
 class _Loader:
@@ -57,51 +78,53 @@ class _Loader:
         source = self._read(epoch, batches)
         return self._on_cpu(source) if is_on_cpu() else self._on_device(source)
 
-    def _on_cpu(self, source: Iterator[tuple]) -> Iterator[tuple[Batch, np.ndarray]]:
+    def _on_cpu(self, source: Iterator[_Made]) -> Iterator[tuple[Batch, np.ndarray]]:
         """On a CPU numpy normalises eight times as fast as Paddle, to the same bits; the tensor is its memory."""
         with contextlib.closing(source):
-            for error, rows, labels, indices, kept in source:
-                if error is not None:
-                    raise error
-                images = self._preprocess.normalize(rows) if rows.dtype == np.uint8 else rows.copy()
-                batch = Batch(paddle.from_dlpack(images), paddle.to_tensor(labels), np.frombuffer(indices, np.int64))
-                yield batch, np.frombuffer(kept, np.int64)
+            for made in source:
+                if made.error is not None:
+                    raise made.error
+                images = self._preprocess.normalize(made.pixels)
+                made.erased().apply(images)
+                yield made.batch(paddle.from_dlpack(images), paddle.to_tensor(made.labels))
 
-    def _on_device(self, source: Iterator[tuple]) -> Iterator[tuple[Batch, np.ndarray]]:
+    def _on_device(self, source: Iterator[_Made]) -> Iterator[tuple[Batch, np.ndarray]]:
         """Paddle's DataLoader, in a thread of this process, copies batches to the device ahead of their use."""
         source = _Stream(source)
         on_device = iter(paddle.io.DataLoader(source, batch_size=None, collate_fn=_as_it_is))
         scale, shift = map(paddle.to_tensor, self._preprocess.scale_and_shift())
         try:
-            for error, rows, labels, indices, kept in on_device:
-                if error is not None:
-                    raise error
-                images = normalize_on_device(rows, scale, shift) if rows.dtype == paddle.uint8 else rows
-                yield Batch(images, labels, np.frombuffer(indices, np.int64)), np.frombuffer(kept, np.int64)
+            for made in itertools.starmap(_Made, on_device):
+                if made.error is not None:
+                    raise made.error
+                images = normalize_on_device(made.pixels, scale, shift)
+                made.erased().apply(images)
+                yield made.batch(images, made.labels)
         except BaseException:  # also the caller's leaving early: Paddle's thread would wait for ever to be read
             source.is_stopped = True
             for _ in on_device:
                 pass
             raise
 
-    def _read(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[tuple]:
-        """(error or None, rows, labels, indices and kept rows as bytes); Paddle moves the arrays to the device.
-
-        An error is passed on, not raised: Paddle's thread would make it a SystemError about a blocking queue.
-        """
+    def _read(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[_Made]:
+        """An error is passed on, not raised: Paddle's thread would make it a SystemError about a blocking queue."""
         tasks = (Task(epoch, indices, [self._images.path(index) for index in indices]) for indices in batches)
         try:
             for task, rows, failures in self._fill(tasks):
                 kept = self._bad_images.kept_rows(task, failures)
-                indices = task.indices[kept]
-                numbers = np.arange(len(rows))[kept]
-                yield None, rows[kept], self._images.labels[indices], indices.tobytes(), numbers.tobytes()
+                indices, numbers = task.indices[kept], np.arange(len(rows))[kept]
+                places, noise = self._draw_erased(epoch, indices)
+                labels = self._images.labels[indices]
+                yield _Made(None, rows[kept], labels, noise, places.tobytes(), indices.tobytes(), numbers.tobytes())
         except DataError as error:
-            yield error, np.zeros(1), np.zeros(1), b"", b""
+            yield _Made(error, *[np.zeros(1)] * 3, *[b""] * 3)
+
+    def _draw_erased(self, epoch: int, indices: np.ndarray) -> Erased:
+        return NOTHING
 
     def _fill(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, np.ndarray, list[Failure]]]:
         if self._num_workers == 0:
-            rows = np.empty((self._batch_size, *self._samples.shape), self._samples.dtype)
+            rows = np.empty((self._batch_size, self._samples.side, self._samples.side, 3), np.uint8)
             for task in tasks:
                 row = [0]
                 self.waiting_for = lambda task=task, row=row: task.paths[row[0]]
@@ -135,6 +158,7 @@ class TrainLoader(_Loader):
         *,
         num_workers: int,
         seed: int,
+        erasing: RandomErasing | None = None,
         mixer: Mixer | None = None,
         backend: str = "pil",
         worker_type: str = "auto",
@@ -148,6 +172,7 @@ class TrainLoader(_Loader):
         self.steps_per_epoch = sampler.steps_per_epoch
         self._sampler = sampler
         self._seed = seed
+        self._erasing = erasing
         self._mixer = mixer
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -158,6 +183,9 @@ class TrainLoader(_Loader):
         batches = self._load(epoch, self._sampler.batches(epoch, first_step))
         for micro_step, (batch, kept) in enumerate(batches, start=first_step * self._sampler.accum_iter):
             yield self._mixed(batch, kept, epoch, micro_step) if self._mixer else batch
+
+    def _draw_erased(self, epoch: int, indices: np.ndarray) -> Erased:
+        return self._erasing.draw(self._seed, self._samples.side, epoch, indices) if self._erasing else NOTHING
 
     def _mixed(self, batch: Batch, kept: np.ndarray, epoch: int, micro_step: int) -> Batch:
         rng = np.random.Generator(stream("mix", self._seed, epoch, micro_step, self._sampler.rank))

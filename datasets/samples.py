@@ -23,13 +23,10 @@ class Task(NamedTuple):
 
 
 class Samples(Protocol):
-    """How an image file becomes a row; the row depends on nothing but the arguments of `make`."""
+    """How an image file becomes a row, [S, S, 3] uint8, which depends on nothing but the arguments of `make`."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> type: ...
+    def side(self) -> int: ...
 
     def make(self, path: str, epoch: int, index: int) -> np.ndarray: ...
 
@@ -44,17 +41,13 @@ class TrainSamples:
     backend: str = "pil"
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.transform.shape
-
-    @property
-    def dtype(self) -> type:
-        return self.transform.dtype
+    def side(self) -> int:
+        return self.transform.crop.side
 
     def make(self, path: str, epoch: int, index: int) -> np.ndarray:
         picture = open_picture(read_bytes(path), path, self.exif_orientation, self.backend)
         choice = self.transform.draw(sample_rng(self.seed, epoch, index), picture.size)
-        return self.transform.apply_to_crop(picture.cut(choice[0], self.transform.crop.side), choice)
+        return self.transform.apply_to_crop(picture.cut(choice[0], self.side), choice)
 
 
 @dataclass(frozen=True)
@@ -62,11 +55,10 @@ class EvalSamples:
     """Decoded, resized and cropped: the pixels of `Preprocess`."""
 
     preprocess: Preprocess
-    dtype = np.uint8
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.preprocess.input_size, self.preprocess.input_size, 3)
+    def side(self) -> int:
+        return self.preprocess.input_size
 
     def make(self, path: str, epoch: int, index: int) -> np.ndarray:
         return self.preprocess.read(path)

@@ -19,7 +19,7 @@ class Threads:
     def __init__(self, samples: Samples, batch_size: int, num_workers: int):
         num_slots = num_workers * SLOTS_PER_WORKER
         self._samples = samples
-        self._slots = [np.empty((batch_size, *samples.shape), samples.dtype) for _ in range(num_slots)]
+        self._slots = [np.empty((batch_size, samples.side, samples.side, 3), np.uint8) for _ in range(num_slots)]
         self._rows_begun = [0] * num_slots
         self._futures: dict[int, Future] = {}  # by slot
         self._awaited: tuple[int, Task] | None = None  # (slot, task)

@@ -30,7 +30,7 @@ class Workers:
 
     def __init__(self, samples: Samples, batch_size: int, num_workers: int):
         context = multiprocessing.get_context("spawn")
-        size = batch_size * int(np.prod(samples.shape)) * np.dtype(samples.dtype).itemsize
+        size = 3 * batch_size * samples.side**2
         self._pipes: list[Connection] = []
         self._processes = []
         # With a priority, so that it runs before multiprocessing waits for its children.
@@ -47,7 +47,7 @@ class Workers:
             there.close()  # now held by the worker alone, so that its death ends the pipe
             self._pipes.append(here)
             self._processes.append(process)
-        self._rows = [_as_rows(block, samples) for block in memory]  # row s belongs to worker s % num_workers
+        self._rows = [_as_rows(block, samples.side) for block in memory]  # row s belongs to worker s % num_workers
         self._greet()
 
     def _greet(self) -> None:
@@ -102,7 +102,7 @@ def _serve(pipe: Connection, samples: Samples, memory: list, rows_begun, worker:
     def begin(row: int) -> None:
         rows_begun[worker] = row
 
-    slots = [_as_rows(block, samples) for block in memory]
+    slots = [_as_rows(block, samples.side) for block in memory]
     with contextlib.suppress(EOFError, ConnectionError):
         pipe.send("ready")
         while True:
@@ -130,8 +130,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _as_rows(block, samples: Samples) -> np.ndarray:
-    return np.frombuffer(block, dtype=samples.dtype).reshape(-1, *samples.shape)
+def _as_rows(block, side: int) -> np.ndarray:
+    return np.frombuffer(block, np.uint8).reshape(-1, side, side, 3)
 
 
 def _close(pipes: list[Connection], processes: list) -> None:

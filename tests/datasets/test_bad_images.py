@@ -5,6 +5,7 @@ import pytest
 from pictures import write_pictures
 
 from datasets.bad_images import BadImages
+from datasets.erasing import RandomErasing
 from datasets.errors import BadImage, DataError
 from datasets.loaders import EvalLoader, TrainLoader
 from datasets.mix import create_mixer
@@ -22,7 +23,7 @@ def images(tmp_path):
 
 
 def batches(images, *, bad_images=None, num_workers=0, mixer=None, epoch=0, first_step=0):
-    transform = build_train_transform(PREPROCESS, interpolation="random", aa="rand-m9-mstd0.5-inc1", reprob=0.3)
+    transform = build_train_transform(16, interpolation="random", aa="rand-m9-mstd0.5-inc1")
     sampler = TrainSampler(len(images), 8, 1, 0, 1, seed=5)
     loader = TrainLoader(
         images,
@@ -31,6 +32,7 @@ def batches(images, *, bad_images=None, num_workers=0, mixer=None, epoch=0, firs
         sampler,
         num_workers=num_workers,
         seed=5,
+        erasing=RandomErasing(0.3),
         mixer=mixer,
         bad_images=bad_images,
     )

@@ -53,7 +53,7 @@ def wait_until(condition, seconds=20):
 
 
 def train_batches(images, num_workers, worker_type="thread"):
-    transform = build_train_transform(PREPROCESS, interpolation="random", aa="rand-m9-mstd0.5-inc1", reprob=0.5)
+    transform = build_train_transform(16, interpolation="random", aa="rand-m9-mstd0.5-inc1")
     sampler = TrainSampler(len(images), 4, 1, 0, 1, seed=5)
     loader = TrainLoader(
         images, transform, PREPROCESS, sampler, num_workers=num_workers, worker_type=worker_type, seed=5

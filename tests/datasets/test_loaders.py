@@ -17,6 +17,7 @@ from PIL import Image
 
 from datasets import loaders, preprocess
 from datasets.decode import read_image
+from datasets.erasing import RandomErasing
 from datasets.errors import BadImage, DataError
 from datasets.loaders import EvalLoader, TrainLoader, choose_num_workers, normalize_on_device
 from datasets.mix import create_mixer
@@ -25,8 +26,8 @@ from datasets.sampler import EvalSampler, TrainSampler
 from datasets.transforms import build_train_transform, sample_rng
 
 PREPROCESS = Preprocess(16)
-BYTES = {"interpolation": "random", "aa": "rand-m9-mstd0.5-inc1"}
-FLOATS = BYTES | {"reprob": 0.5}
+TRANSFORM = build_train_transform(16, interpolation="random", aa="rand-m9-mstd0.5-inc1")
+ERASING = RandomErasing(0.5, max_count=2)
 MIXER = create_mixer(0.8, 1.0, None, prob=1.0, switch_prob=0.5, mode="elem", smoothing=0.1, num_classes=4)
 
 
@@ -41,10 +42,10 @@ def way(request, monkeypatch):
     monkeypatch.setattr(loaders, "is_on_cpu", lambda: request.param == "cpu")
 
 
-def train_loader(images, *, num_workers=0, batch_size=4, rank=0, world=1, settings=FLOATS, mixer=None, accum_iter=2):
-    transform = build_train_transform(PREPROCESS, **settings)
+def train_loader(images, *, num_workers=0, batch_size=4, rank=0, world=1, erasing=ERASING, mixer=None, accum_iter=2):
     sampler = TrainSampler(len(images), batch_size, accum_iter, rank, world, seed=5)
-    return TrainLoader(images, transform, PREPROCESS, sampler, num_workers=num_workers, seed=5, mixer=mixer)
+    how = {"num_workers": num_workers, "seed": 5, "erasing": erasing, "mixer": mixer}
+    return TrainLoader(images, TRANSFORM, PREPROCESS, sampler, **how)
 
 
 def as_bytes(batches):
@@ -53,14 +54,14 @@ def as_bytes(batches):
     ]
 
 
-@pytest.mark.parametrize("settings", [BYTES, FLOATS], ids=["bytes", "floats"])
-def test_same_bytes_with_any_number_of_workers_and_from_any_step(images, settings, way):
-    here = train_loader(images, settings=settings, mixer=MIXER)
+@pytest.mark.parametrize("erasing", [None, ERASING])
+def test_same_bytes_with_any_number_of_workers_and_from_any_step(images, erasing, way):
+    here = train_loader(images, erasing=erasing, mixer=MIXER)
     assert here.steps_per_epoch == 4
     expected = as_bytes(here.batches(3))
     assert len(expected) == 8
     for num_workers in (2, 3):
-        workers = train_loader(images, settings=settings, mixer=MIXER, num_workers=num_workers)
+        workers = train_loader(images, erasing=erasing, mixer=MIXER, num_workers=num_workers)
         assert as_bytes(workers.batches(3)) == expected
         assert as_bytes(workers.batches(3, first_step=3)) == expected[6:]
     assert as_bytes(here.batches(4)) != expected
@@ -77,16 +78,17 @@ def test_same_images_on_one_and_two_ranks(images):
             np.testing.assert_array_equal(part.labels.numpy(), whole.labels.numpy()[rank::2])
 
 
-def test_samples_are_those_of_the_drawn_choices(images):
+def test_samples_are_those_of_the_drawn_choices(images, way):
     """What a batch holds can be made again from seed, epoch and index alone."""
-    transform = build_train_transform(PREPROCESS, **FLOATS)
     batch = next(train_loader(images).batches(7))
     assert batch.images.dtype == paddle.float32 and batch.images.shape == [4, 3, 16, 16]
     assert batch.labels.dtype == paddle.int64
     for row, index in enumerate(batch.indices):
         image = read_image(images.path(index))
-        choice = transform.draw(sample_rng(5, 7, index), image.size)
-        np.testing.assert_array_equal(batch.images[row].numpy(), transform.apply(image, choice))
+        pixels = TRANSFORM.apply(image, TRANSFORM.draw(sample_rng(5, 7, index), image.size))
+        expected = PREPROCESS.normalize(pixels[None])
+        ERASING.draw(5, 16, 7, [index]).apply(expected)
+        np.testing.assert_array_equal(batch.images[row].numpy(), expected[0])
         assert batch.labels[row].item() == images.label(index)
 
 
@@ -206,7 +208,7 @@ def test_exif_orientation_is_the_same_in_training_and_evaluation(tmp_path):
     turning = Preprocess(16, exif_orientation="apply")
     batch = next(EvalLoader(images, turning, EvalSampler(1, 1), num_workers=0).batches())
     np.testing.assert_array_equal(batch.images[0].numpy(), turning(upright))
-    transform = build_train_transform(turning, interpolation="bilinear")
+    transform = build_train_transform(16, interpolation="bilinear")
     loader = TrainLoader(images, transform, turning, TrainSampler(1, 1, 1, 0, 1, 0), num_workers=0, seed=0)
     pixels = transform.apply(upright, transform.draw(sample_rng(0, 0, 0), upright.size))
     np.testing.assert_array_equal(next(loader.batches(0)).images[0].numpy(), turning.normalize(pixels))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import picture
 
+from datasets.erasing import RandomErasing
 from datasets.image_folder import scan_image_folder
 from datasets.loaders import EvalLoader, TrainLoader
 from datasets.pack import main as pack
@@ -42,7 +43,7 @@ def images_of(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loader_of(images_of):
     """A function that gives the loader of a way to read; one of each, because worker processes take time to start."""
-    transform = build_train_transform(PREPROCESS, interpolation="random", aa="rand-m9-mstd0.5-inc1", reprob=0.25)
+    transform = build_train_transform(24, interpolation="random", aa="rand-m9-mstd0.5-inc1")
 
     @cache
     def loader_of(source, backend, workers=WORKERS[0], rank=0, world=1, *, split="train"):
@@ -51,7 +52,8 @@ def loader_of(images_of):
             preprocess = Preprocess(24, image_backend=backend)
             return EvalLoader(images_of[source], preprocess, EvalSampler(COUNT, batch_size, rank, world), **how)
         sampler = TrainSampler(COUNT, batch_size, 1, rank, world, seed=3)
-        return TrainLoader(images_of[source], transform, PREPROCESS, sampler, seed=3, backend=backend, **how)
+        how |= {"seed": 3, "backend": backend, "erasing": RandomErasing(0.25)}
+        return TrainLoader(images_of[source], transform, PREPROCESS, sampler, **how)
 
     yield loader_of
     loader_of.cache_clear()  # and with the loaders their processes go

@@ -43,7 +43,7 @@ def pack(root, folder, *more, per_shard=7, num_workers=0):
 
 def batches(images, backend="pil", num_workers=0):
     preprocess = Preprocess(16)
-    transform = build_train_transform(preprocess, interpolation="random", aa="v0", reprob=0.3)
+    transform = build_train_transform(16, interpolation="random", aa="v0")
     sampler = TrainSampler(len(images), 5, 1, 0, 1, seed=1)
     loader = TrainLoader(images, transform, preprocess, sampler, num_workers=num_workers, seed=1, backend=backend)
     return [(batch.images.numpy().tobytes(), batch.labels.numpy().tobytes()) for batch in loader.batches(2)]

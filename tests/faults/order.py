@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 
+from datasets.erasing import RandomErasing
 from datasets.image_list import read_image_list
 from datasets.preprocess import Preprocess
 from datasets.sampler import TrainSampler
@@ -46,8 +47,14 @@ def bytes_with(num_workers: int, seed: int) -> list[bytes]:
 
     folder, preprocess = data_folder(), Preprocess(input_size=32)
     images = read_image_list(folder / "train.txt", folder)
-    transform = build_train_transform(preprocess, interpolation="bicubic", aa="rand-m9-mstd0.5-inc1", reprob=0.25)
+    transform = build_train_transform(preprocess.input_size, interpolation="bicubic", aa="rand-m9-mstd0.5-inc1")
     loader = TrainLoader(
-        images, transform, preprocess, TrainSampler(len(images), 8, 1, 0, 1, seed), num_workers=num_workers, seed=seed
+        images,
+        transform,
+        preprocess,
+        TrainSampler(len(images), 8, 1, 0, 1, seed),
+        num_workers=num_workers,
+        seed=seed,
+        erasing=RandomErasing(0.25),
     )
     return [part for batch in loader.batches(3) for part in (batch.indices.tobytes(), batch.images.numpy().tobytes())]

@@ -168,7 +168,7 @@ Reader = Callable[[Source], Iterator[Sample]]
 
 def transform_of(preprocess: Preprocess):
     """Crops and flips alone: on these the backends can be compared."""
-    return build_train_transform(preprocess, interpolation="bicubic")
+    return build_train_transform(preprocess.input_size, interpolation="bicubic")
 
 
 def training(way: Way, preprocess: Preprocess) -> Reader:
