@@ -57,6 +57,7 @@ class Supervisor:
         self._command, self._output_dir, self._options = command, output_dir, options
         self._child: subprocess.Popen | None = None
         self._told_at: float | None = None  # when a signal asked to stop
+        self._is_passed_on = False
         self._ranks: dict[int, str] = {}  # number of each process of the attempt
         self._endings: dict[int, str] = {}
 
@@ -72,7 +73,7 @@ class Supervisor:
             if code == 0 or code in FINAL or self._told_at:
                 self._say(f"ended with {code} {message}".rstrip())
                 return code if code == 0 or code in FINAL else PREEMPTED
-            is_stuck = self._progress() <= before
+            is_stuck = self._progress() == before  # after a fallback to an older checkpoint less can be a gain
             without_progress = without_progress + 1 if is_stuck else 0
             wait = min(2 * wait, self._options.max_backoff) if is_stuck else self._options.backoff
             if restarts == self._options.max_restarts or without_progress > self._options.patience:
@@ -93,6 +94,8 @@ class Supervisor:
         self._child = subprocess.Popen(self._command, env=environment, preexec_fn=end_with_parent)
         while self._child.poll() is None:
             self._watch_ranks()
+            if self._told_at and not self._is_passed_on:
+                self._pass_on()
             if self._told_at and time.monotonic() > self._told_at + self._options.grace:
                 self._say(f"the run did not stop within {self._options.grace:g} s and is killed")
                 break
@@ -135,13 +138,18 @@ class Supervisor:
         return facts.get("next_epoch", 0), facts.get("next_step", 0)
 
     def _tell(self, *_: object) -> None:
-        """Pass one SIGUSR1 to the ranks. Not to the launcher, which would give them 30 s and three signals."""
         self._told_at = self._told_at or time.monotonic()
-        if self._child and self._child.poll() is None:
-            is_launcher = any("distributed.launch" in word for word in self._command)
-            below = [process.pid for process in children(self._child.pid)]
-            for pid in below if is_launcher else [self._child.pid]:
-                send(pid, signal.SIGUSR1)
+
+    def _pass_on(self) -> None:
+        """One SIGUSR1 to the ranks, as soon as there are any: a launcher takes seconds to start them.
+
+        Not to the launcher, which would give them 30 s and three signals.
+        """
+        is_launcher = any("distributed.launch" in word for word in self._command)
+        pids = [process.pid for process in children(self._child.pid)] if is_launcher else [self._child.pid]
+        for pid in pids:
+            send(pid, signal.SIGUSR1)
+        self._is_passed_on = bool(pids)
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -102,6 +102,30 @@ def test_how_a_process_ended():
         left.wait()
 
 
+LAUNCHER = """
+import subprocess, sys, time
+from pathlib import Path
+folder = Path(sys.argv[-1])
+(folder / "started").touch()
+while not (folder / "told").exists():
+    time.sleep(0.01)
+sys.exit(subprocess.call(["sleep", "60"]) and 1)
+"""
+
+
+def test_a_signal_reaches_ranks_that_the_launcher_has_not_started_yet(tmp_path):
+    flags = ["--resume", "auto", "--output_dir", str(tmp_path)]
+    launcher = [sys.executable, "-c", LAUNCHER, "paddle.distributed.launch", *flags]
+    supervisor = subprocess.Popen([sys.executable, "-m", "engine.supervise", "--", *launcher], cwd=ROOT)
+    while not (tmp_path / "started").exists():
+        assert supervisor.poll() is None
+        time.sleep(0.01)
+    supervisor.terminate()
+    time.sleep(0.2)
+    (tmp_path / "told").touch()
+    assert supervisor.wait(10) == 75
+
+
 HANGING = """
 import sys, time
 from engine.preemption import Preemption

@@ -26,7 +26,7 @@ CASES = [
     ([0], 1, 9, 1, 0),
     ([1, 1, 0], 1, 9, 3, 0),
     ([75, 75, 74, 0], 1, 9, 4, 0),
-    ([1], 1, 4, 5, 1),  # the budget
+    ([1], -1, 4, 5, 1),  # the budget, of a run that went on from an older checkpoint each time
     ([1], 0, 9, 3, 1),  # two restarts that bring nothing
     ([2], 1, 9, 1, 2),
     ([1, 3], 1, 9, 2, 3),
