@@ -1,4 +1,4 @@
-"""From indices to batches on the device: workers decode and transform, the device normalises and mixes."""
+"""From indices to batches on the device: workers decode and transform, the device normalises, erases and mixes."""
 
 import contextlib
 import itertools
