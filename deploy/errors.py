@@ -29,6 +29,12 @@ class EngineOptionError(DeployError):
     exit_code = 2
 
 
+class DiskError(DeployError):
+    """A file could not be written; what was there before is untouched."""
+
+    exit_code = 74
+
+
 class RecordsError(DeployError):
     """A file of records that cannot be read, or a name that says no format."""
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from .card import CARD_NAME, Card, FileRecord, Program, file_record, read_card, write_card
 from .engines import SINGLE, EngineOptions, create_engine
-from .errors import DeployError, ParityError
+from .errors import DeployError, DiskError, ParityError
 from .onnx_export import write_onnx
 from .paddlex import write_paddlex_config
 from .predictor import Predictor
@@ -58,12 +58,17 @@ def export_folder(
 
     Raises:
         ParityError: a program disagrees beyond TOLERANCE, or INT8 loses too much; nothing is kept.
+        DiskError: there can be no such folder.
     """
     folder = Path(folder)
     formats = {*formats, "onnx"} if "onnx-int8" in formats else set(formats)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as aside:
-        work = Path(aside)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = tempfile.TemporaryDirectory(prefix=".export-", dir=folder)
+    except OSError as error:
+        raise DiskError(f"cannot write into {folder}: {error.strerror or error}") from None
+    with aside:
+        work = Path(aside.name)
         source = Source(save_program, card, calibration)
         programs = {name: write(work, source) for name, write in WRITERS.items() if name in formats}
         card = replace(card, programs=programs, files=_records(work), versions=_versions(), created=_now())

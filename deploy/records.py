@@ -5,9 +5,10 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import RecordsError
+from .errors import DiskError, RecordsError
 
 SUFFIXES = (".json", ".jsonl", ".csv")
 CSV_COLUMNS = ("file_name", "rank", "class_id", "score", "label_name", "error")
@@ -40,47 +41,72 @@ class RecordWriter:
         self._path = Path(path)
         if self._path.suffix not in SUFFIXES:
             raise RecordsError(f"{path}: records are written to {', '.join(SUFFIXES)} files, not {self._path.suffix!r}")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         errors = "surrogateescape" if self._path.suffix == ".csv" else "backslashreplace"  # which JSON reads back
-        self._file = self._temporary.open("w", encoding="utf-8", errors=errors, newline="")
         self._num_written = 0
+        with self._disk():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._temporary.open("w", encoding="utf-8", errors=errors, newline="")
+        try:
+            self._begin(kept)
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+
+    def _begin(self, kept: Iterable[dict]) -> None:
         if self._path.suffix == ".csv":
             self._rows = csv.writer(self._file, lineterminator="\n")
             self._rows.writerow(CSV_COLUMNS)
         for record in kept:
             self.write([record])
         if self._path.suffix != ".json":
-            os.replace(self._temporary, self._path)  # the open file keeps its place under the new name
+            with self._disk():
+                self._file.flush()
+                os.replace(self._temporary, self._path)  # the open file keeps its place under the new name
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DiskError(f"cannot write {self._path}: {error.strerror or error}") from None
 
     def write(self, records: Iterable[dict]) -> None:
-        """Append `records` and hand them to the operating system."""
-        for record in records:
-            if self._path.suffix == ".csv":
-                self._rows.writerows(_csv_rows(record))
-            else:
-                before = "" if self._path.suffix == ".jsonl" else "[\n" if self._num_written == 0 else ",\n"
-                after = "\n" if self._path.suffix == ".jsonl" else ""
-                self._file.write(before + json.dumps(record, ensure_ascii=False) + after)
-            self._num_written += 1
-        self._file.flush()
+        """Append `records` and hand them to the operating system.
+
+        Raises:
+            DiskError: it does not take them.
+        """
+        with self._disk():
+            for record in records:
+                if self._path.suffix == ".csv":
+                    self._rows.writerows(_csv_rows(record))
+                else:
+                    before = "" if self._path.suffix == ".jsonl" else "[\n" if self._num_written == 0 else ",\n"
+                    after = "\n" if self._path.suffix == ".jsonl" else ""
+                    self._file.write(before + json.dumps(record, ensure_ascii=False) + after)
+                self._num_written += 1
+            self._file.flush()
 
     def __enter__(self) -> "RecordWriter":
         return self
 
     def __exit__(self, error_type, error, traceback) -> None:
-        if self._path.suffix == ".json" and error_type is None:
-            self._file.write("[]\n" if self._num_written == 0 else "\n]\n")
-        self._file.close()
-        if self._path.suffix == ".json":
-            if error_type is None:
-                os.replace(self._temporary, self._path)
-            else:
-                self._temporary.unlink()
+        try:
+            with self._disk():
+                if self._path.suffix == ".json" and error_type is None:
+                    self._file.write("[]\n" if self._num_written == 0 else "\n]\n")
+                self._file.close()
+                if self._path.suffix == ".json" and error_type is None:
+                    os.replace(self._temporary, self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
 
 
 def read_records(path: str | Path) -> Iterator[dict]:
     """The records of a file that RecordWriter wrote; of a killed run, all but the one it was writing.
+
+    In a .csv the rows of that one can be whole lines: a last image with fewer classes than another one is left out.
 
     Raises:
         RecordsError: not such a file.
@@ -114,10 +140,11 @@ def _csv_rows(record: dict) -> list[tuple]:
 
 
 def _read_csv(file) -> Iterator[dict]:
-    record = None
+    record, most = None, 0
     for row in csv.DictReader(line for line in file if line.endswith("\n")):
         if record is None or row["file_name"] != record["file_name"]:
             if record is not None:
+                most = max(most, len(record["class_ids"]))
                 yield record
             record = {"class_ids": [], "scores": [], "file_name": row["file_name"], "label_names": []}
         if row["error"]:
@@ -126,5 +153,5 @@ def _read_csv(file) -> Iterator[dict]:
             record["class_ids"].append(int(row["class_id"]))
             record["scores"].append(float(row["score"]))
             record["label_names"].append(row["label_name"])
-    if record is not None:
+    if record is not None and (len(record["class_ids"]) >= most or not record["class_ids"]):
         yield record

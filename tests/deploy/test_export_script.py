@@ -12,7 +12,7 @@ from configs.schema import UsageError
 from datasets.errors import DataError
 from datasets.preprocess import Preprocess
 from deploy.card import Card, read_card
-from deploy.errors import ExportedModelError, ParityError
+from deploy.errors import DiskError, ExportedModelError, ParityError
 from deploy.onnx_export import write_onnx
 from deploy.predictor import Predictor
 from engine.checkpoint import write_checkpoint
@@ -107,6 +107,7 @@ def test_a_failing_gate_leaves_nothing(checkpoint, tmp_path, monkeypatch):
         (["--format=onnx-int8"], UsageError, "needs --calibration_images"),
         (["--nb_classes=4"], CheckpointError, "checkpoint-best.pd"),
         (["--input_size=33"], ModelError, "33"),
+        ([f"--output_dir={__file__}"], DiskError, "cannot write into .*: File exists"),
         (["--check_images=nowhere"], DataError, "nowhere: no such file or folder"),
     ],
 )

@@ -1,12 +1,13 @@
 """Files of records: written as they come, read back equal, and readable after a kill."""
 
 import csv
+import errno
 import json
 import os
 
 import pytest
 
-from deploy.errors import RecordsError
+from deploy.errors import DiskError, RecordsError
 from deploy.records import RecordWriter, failure_record, read_records
 
 RECORDS = [
@@ -55,6 +56,29 @@ def test_lines_can_be_read_while_the_run_goes_on_and_after_it_was_killed(tmp_pat
     with path.open("a") as file:
         file.write('{"class_ids": [1, ' if suffix == ".jsonl" else "half a row,1,")
     assert list(read_records(path)) == RECORDS[:2]
+
+
+def test_an_image_whose_classes_were_not_all_written_is_not_answered(tmp_path):
+    path = tmp_path / "out.csv"
+    with RecordWriter(path) as writer:
+        writer.write([RECORDS[0], RECORDS[0] | {"file_name": "b.jpg"}])
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+    assert list(read_records(path)) == RECORDS[:1]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_disk_that_takes_no_more_is_told_and_keeps_what_was_there(tmp_path, monkeypatch, suffix):
+    def full(*paths):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / f"out{suffix}"
+    path.write_text("before")
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(DiskError, match=r"cannot write .*: No space left"), RecordWriter(path) as writer:
+        writer.write(RECORDS)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
+    with pytest.raises(DiskError, match="cannot write"):
+        RecordWriter(path / f"below a file{suffix}")
 
 
 def test_json_appears_only_when_it_is_complete(tmp_path):
