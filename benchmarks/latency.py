@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.record import RESULTS, processor, record
+from deploy.engines import EngineOptions, in_threads
 
 MODELS = ("peleenet", "mobilenet_v3_small", "alexnet")
 SIDE = 224
@@ -75,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = flags.output_dir / "exported" / model
         num_macs = export_random(model, folder)
         for num_threads in flags.num_threads:
-            floors[f"{model}, {num_threads} threads"] = floor = floor_ms(num_macs, num_threads)
-            print(f"{model}, floor {floor:.2f} ms an image on {num_threads} threads", flush=True)
+            floors[f"{model}, {in_threads(num_threads)}"] = floor = floor_ms(num_macs, num_threads)
+            print(f"{model}, floor {floor:.2f} ms an image on {in_threads(num_threads)}", flush=True)
             with contextlib.ExitStack() as stack:
                 contestants = {name: stack.enter_context(contestant(name, folder, num_threads)) for name in CONTENDERS}
                 for batch_size in flags.batch_sizes:
@@ -144,7 +145,6 @@ class Contestant(NamedTuple):
 
 def serve(pipe: Connection, name: str, folder: Path, num_threads: int) -> None:
     """The work of a contestant."""
-    from deploy.engines import EngineOptions
     from deploy.predictor import Predictor, choose_engine
 
     contender = CONTENDERS[name]
@@ -198,7 +198,7 @@ def floor_ms(num_macs: int, num_threads: int) -> float:
 def print_table(results: list[Result]) -> None:
     best = min(result.median_ms for result in results)
     first = results[0]
-    print(f"\n{first.model}, batch {first.batch_size}, {first.num_threads} threads: ms an image")
+    print(f"\n{first.model}, batch {first.batch_size}, {in_threads(first.num_threads)}: ms an image")
     for result in sorted(results, key=lambda result: result.median_ms):
         spread = f"{result.quarter_ms:.2f}..{result.three_quarter_ms:.2f}"
         print(
@@ -225,7 +225,7 @@ def plot(results: list[Result], path: Path) -> None:
             spread = [medians - [bar.quarter_ms for bar in bars], [bar.three_quarter_ms for bar in bars] - medians]
             axis.barh(places, medians, height=0.38, xerr=spread, label=f"batch {batch_size}")
         axis.set_yticks(np.arange(len(names)) + 0.2, names)
-        axis.set_title(f"{model}, {num_threads} threads")
+        axis.set_title(f"{model}, {in_threads(num_threads)}")
         axis.set_xlabel("ms an image (median; line: middle half of the batches)")
         axis.legend()
     figure.savefig(path, dpi=120)

@@ -38,6 +38,10 @@ class EngineOptions:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def in_threads(number: int) -> str:
+    return f"{number} thread" if number == 1 else f"{number} threads"
+
+
 class PaddleEngine:
     """Paddle Inference on model.json or model.pdmodel.
 
@@ -104,7 +108,7 @@ class PaddleEngine:
             self.description += ", oneDNN" + (" bfloat16" if options.precision == "fp16" else "")
         else:
             config.disable_mkldnn()  # it is on by default on a CPU
-        self.description += f", {options.threads} threads"
+        self.description += f", {in_threads(options.threads)}"
 
     def _take(self, predictor) -> None:
         self._predictor = predictor
@@ -184,7 +188,7 @@ class OnnxRuntimeEngine:
         except Exception as error:  # its exceptions have no common base
             raise ExportedModelError(f"{files[0]}: ONNX Runtime cannot load it: {last_line(error)}") from None
         [self._input_name] = [value.name for value in self._session.get_inputs()]
-        self.description = f"ONNX Runtime {ort.__version__} on CPU, {files[0].name}, {options.threads} threads"
+        self.description = f"ONNX Runtime {ort.__version__} on CPU, {files[0].name}, {in_threads(options.threads)}"
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Logits [B, C] of `images` [B, 3, S, S] float32."""
@@ -217,7 +221,7 @@ class OpenVinoEngine:
             raise ExportedModelError(f"{files[0]}: OpenVINO cannot load it: {last_line(error)}") from None
         self._request = self._compiled.create_infer_request()
         self.description = (
-            f"OpenVINO {openvino.__version__.split('-')[0]} on CPU, {files[0].name}, {options.threads} threads"
+            f"OpenVINO {openvino.__version__.split('-')[0]} on CPU, {files[0].name}, {in_threads(options.threads)}"
         )
 
     def run(self, images: np.ndarray) -> np.ndarray:

@@ -37,6 +37,7 @@ def test_paddle_inference_agrees_with_the_eager_model(exported, source, program,
 )
 def test_other_runtimes_agree_with_the_eager_model(exported_onnx, source, engine, program):
     predictor = Predictor(exported_onnx / program, engine=engine, options=EngineOptions(num_threads=1))
+    assert predictor.engine.description.endswith("1 thread")
     assert_agrees(predictor, source)
     assert_agrees(predictor.clone(), source)
     answer = predictor.logits(predictor.arrays(source.images[:1]))
