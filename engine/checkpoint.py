@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from .tensor_file import decode, decode_header, encode
 from .torch_file import convert_torch_file
 
 if TYPE_CHECKING:
+    import paddle
     from paddle import nn
 
 # The checksum is the first text in the file, so that its place is known. It covers every other byte, the header too.
@@ -56,7 +58,8 @@ def write_checkpoint(path: str | Path, tensors: Arrays, meta: dict, *, keep_old_
     `keep_old_as` if that is given. Raises DiskError, with the temporary file removed and an older `path` untouched.
     """
     path = Path(path)
-    header, *data = encode(tensors, {"sha256": UNKNOWN, "meta": json.dumps(meta, allow_nan=False)})
+    texts = {"sha256": UNKNOWN, "written": str(time.time_ns()), "meta": json.dumps(meta, allow_nan=False)}
+    header, *data = encode(tensors, texts)
     header = header[: CHECKSUM.start] + _checksum([header, *data]).encode() + header[CHECKSUM.stop :]
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -138,17 +141,19 @@ def _verified(path: Path, data: bytes) -> Checkpoint:
 
 def is_checkpoint(path: str | Path) -> bool:
     """Whether the file says of itself that it is a checkpoint of this project; CheckpointError if it cannot be read."""
-    return _format(_read(Path(path))) == "checkpoint"
+    return _format(_read(Path(path), CHECKSUM.start)) == "checkpoint"
 
 
 def find_latest(output_dir: str | Path, log: Callable[[str], None] = print) -> Path | None:
-    """The checkpoint of `output_dir` that is furthest in training and whole; None if the folder has no checkpoint.
+    """The newest checkpoint of `output_dir` that is whole; None if the folder has no checkpoint.
+
+    Not that which is furthest in training: it may be of an earlier run in the same folder, or of before a step back.
 
     Each damaged one that is passed over is logged. CheckpointError if there are files but none is good: starting again
     from nothing would overwrite what can perhaps be saved.
     """
     paths = sorted(Path(output_dir).glob("checkpoint-*.pd"))
-    for path in sorted(paths, key=_progress, reverse=True):
+    for path in sorted(paths, key=_age, reverse=True):
         try:
             read_checkpoint(path)
             return path
@@ -161,15 +166,20 @@ def find_latest(output_dir: str | Path, log: Callable[[str], None] = print) -> P
     return None
 
 
-def _progress(path: Path) -> tuple[int, int, int]:
-    """(epoch, step, time written) by the header alone; unreadable files sort last and are verified like the others."""
+def _age(path: Path) -> tuple[int, int, int]:
+    """(time written, epoch, step) by the header alone; unreadable files sort last and are verified like the others.
+
+    The time is in the file because copies of a folder get times of their own.
+    """
     try:
         with open(path, "rb") as file:
             start = file.read(8)
             header = decode_header(start + file.read(min(int.from_bytes(start, "little"), path.stat().st_size)))
-        meta = json.loads(header["__metadata__"]["meta"])
-        return int(meta["next_epoch"]), int(meta["next_step"]), path.stat().st_mtime_ns
-    except (OSError, ValueError, KeyError, TypeError):
+        texts = header["__metadata__"]
+        meta = json.loads(texts["meta"])
+        written = texts.get("written", path.stat().st_mtime_ns)  # files of before 2026-11-21 lack it
+        return int(written), int(meta["next_epoch"]), int(meta["next_step"])
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
         return -1, -1, -1
 
 
@@ -230,9 +240,10 @@ def _format(data: bytes) -> str:
     return "pickle" if data[:1] == b"\x80" else "unknown"
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, size: int = -1) -> bytes:
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read(size)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -241,11 +252,15 @@ def _read(path: Path) -> bytes:
 
 
 def set_weights(model: "nn.Layer", arrays: Arrays, *, source: str | Path) -> None:
-    """Give the model exactly these weights; CheckpointError names what is missing, unexpected or of another shape.
+    """Give the model exactly these weights; CheckpointError names what is missing, unexpected or of another shape."""
+    set_tensors(model.state_dict(), arrays, source=source)
 
-    Nothing is transposed, skipped or cast between kinds of numbers, and the model is untouched if anything is wrong.
+
+def set_tensors(state: dict[str, "paddle.Tensor"], arrays: Arrays, *, source: str | Path) -> None:
+    """Give the tensors of `state`, which are a model's or its averages, exactly these values, or raise CheckpointError.
+
+    Nothing is transposed, skipped or cast between kinds of numbers, and no tensor is touched if anything is wrong.
     """
-    state = model.state_dict()
     problems = [
         ("missing", [name for name in state if name not in arrays]),
         ("unexpected", [name for name in arrays if name not in state]),

@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from .errors import CheckpointError
+from .checkpoint import set_tensors
 
 
 class Ema:
@@ -32,10 +32,7 @@ class Ema:
 
     def load(self, arrays: dict[str, np.ndarray], *, source: object) -> None:
         """Take over weights that were read from a file; CheckpointError if they are not those of this model."""
-        if wrong := sorted(arrays.keys() ^ self._average.keys()):
-            raise CheckpointError(f"the moving average of {source} does not fit the model: {', '.join(wrong[:3])}")
-        for name, average in self._average.items():
-            average.set_value(arrays[name])
+        set_tensors(self._average, arrays, source=f"the moving average of {source}")
 
     def restart(self) -> None:
         """Begin again from the model as it is now: what is loaded without an average must not keep a random one."""

@@ -93,12 +93,15 @@ class Saver:
             if name == LATEST:
                 self._on_saved(snapshot.meta["next_epoch"], snapshot.meta["next_step"])
         if self._keep:
-            for path in numbered(self._folder)[: -self._keep]:
+            # An earlier run in this folder may have left later epochs: to count them would be to delete ours.
+            ours = numbered(self._folder, before=snapshot.meta["next_epoch"])
+            for path in ours[: -self._keep]:
                 with suppress(OSError):  # it is tried again after the next write
                     path.unlink()
 
 
-def numbered(folder: Path) -> list[Path]:
-    """The files `checkpoint-<epoch>.pd`, by epoch."""
-    found = {path: re.fullmatch(r"checkpoint-(\d+)\.pd", path.name) for path in folder.iterdir()}
-    return sorted((path for path, match in found.items() if match), key=lambda path: int(found[path][1]))
+def numbered(folder: Path, *, before: int) -> list[Path]:
+    """The files `checkpoint-<epoch>.pd` of epochs before `before`, by epoch."""
+    matches = [re.fullmatch(r"checkpoint-(\d+)\.pd", path.name) for path in folder.iterdir()]
+    epochs = sorted(int(match[1]) for match in matches if match)
+    return [folder / f"checkpoint-{epoch}.pd" for epoch in epochs if epoch < before]

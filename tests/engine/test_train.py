@@ -328,6 +328,16 @@ def test_the_average_follows_its_formula_and_leaves_the_model_alone():
     assert same(arrays_of(model), own)
 
 
+def test_an_average_of_another_model_is_refused():
+    wide = tiny_net()
+    wide[5] = nn.Linear(36, 9)
+    average = Ema(tiny_net(), 0.9)
+    before = average.arrays()
+    with pytest.raises(CheckpointError, match=r"the moving average of f\.pd does not fit .* 2 of another shape"):
+        average.load(arrays_of(wide), source="f.pd")
+    assert same(average.arrays(), before)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_by_its_formula(smoothing):
     logits, labels = np.random.default_rng(0).standard_normal((6, 7)), images_and_labels(6)[1]

@@ -68,7 +68,7 @@ def r4(cases: int, seed: int) -> dict:
 def _save_for_ever(folder: Path, first: int, report_to: int) -> None:
     state, saver = saver_of(folder, lambda epoch, step: os.write(report_to, epoch.to_bytes(4, "little")))
     for state.epoch in range(first, first + 10_000):
-        saver.save(f"checkpoint-{state.epoch}.pd", "checkpoint-latest.pd")
+        saver.save(f"checkpoint-{state.epoch - 1}.pd", "checkpoint-latest.pd")
     os._exit(0)
 
 
@@ -78,7 +78,7 @@ def r6(cases: int, seed: int) -> dict:
     older, latest = folder / "checkpoint-previous.pd", folder / "checkpoint-latest.pd"
     for epoch, path in enumerate((older, latest)):
         write_checkpoint(path, {"model/w": rng_array(rng, 256_000)}, {"next_epoch": epoch, "next_step": 0})
-    good, undetected, wrong_fallback, unnamed = latest.read_bytes(), 0, 0, 0
+    good, counts = latest.read_bytes(), np.zeros(3, int)
     kinds = {"truncated": 0, "flipped": 0, "foreign": 0}
     for case in range(cases):
         bad = bytearray(good)
@@ -90,37 +90,39 @@ def r6(cases: int, seed: int) -> dict:
             near_start = rng.random() < 0.2  # the header is small beside the data, and deserves its share
             place = rng.randrange((2000 if near_start else len(bad)) * 8)
             bad[place // 8] ^= 1 << place % 8
-        undetected, wrong_fallback, unnamed = _look(latest, bytes(bad), older, undetected, wrong_fallback, unnamed)
+        counts += _look(latest, bytes(bad), good, older)
     other = folder.with_name(f"{folder.name}-other") / "c.pd"
     other.parent.mkdir()
     write_checkpoint(other, {}, {})  # whole, and without any place in training
     for content in (b"", bytes(1000), b"<html>", b"PK\x03\x04" + bytes(99), good + b"\0", good[8:], other.read_bytes()):
         kinds["foreign"] += 1
         latest.write_bytes(content)
-        wrong_fallback += find_latest(folder, lambda line: None) != older and content != other.read_bytes()
+        counts[1] += find_latest(folder, lambda line: None) != older and content != other.read_bytes()
     older.write_bytes(good[:-1])
     latest.write_bytes(good[:-2])
     try:
         find_latest(folder, lambda line: None)
-        undetected += 1
+        counts[0] += 1
     except CheckpointError:
         pass
-    broken = undetected + wrong_fallback + unnamed
     shutil.rmtree(folder)
-    return {"cases": sum(kinds.values()) + 1, "broken": broken, **kinds, "undetected": undetected, "none_good": "stops"}
+    cases, undetected = sum(kinds.values()) + 1, int(counts[0])
+    return {"cases": cases, "broken": int(counts.sum()), **kinds, "undetected": undetected, "none_good": "stops"}
 
 
-def _look(latest: Path, content: bytes, older: Path, undetected: int, wrong: int, unnamed: int) -> tuple[int, int, int]:
+def _look(latest: Path, content: bytes, good: bytes, older: Path) -> np.ndarray:
+    """Whether the damage was not found, another file than the older one was taken, and the damaged one not named."""
     latest.write_bytes(content)
     try:
         read_checkpoint(latest)
-        undetected += 1
+        undetected = True
     except CheckpointError:
-        pass
+        undetected = False
     lines = []
-    wrong += find_latest(latest.parent, lines.append) != older
-    unnamed += not any(latest.name in line for line in lines) and content[8:200] == older.read_bytes()[8:200]
-    return undetected, wrong, unnamed
+    wrong = find_latest(latest.parent, lines.append) != older
+    header = slice(8 + int.from_bytes(good[:8], "little"))  # where it is whole the file is known to be the newest
+    unnamed = not any(latest.name in line for line in lines) and content[header] == good[header]
+    return np.array([undetected, wrong, unnamed], int)
 
 
 def rng_array(rng: random.Random, num: int) -> np.ndarray:
