@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from .errors import DiskError
+
 
 class Meter:
     """The last 20 values of a number, and the sum of all of them."""
@@ -85,7 +87,12 @@ class Logger:
         """Drop the lines of `epoch` and later: a resumed run writes them again."""
         if self._is_writer and self._file and self._file.exists():
             kept = [line for line in read_records(self._file) if line["epoch"] < epoch]
-            self._file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            temporary = self._file.with_name(".log.txt")
+            try:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+                os.replace(temporary, self._file)
+            except OSError as error:
+                raise DiskError(f"cannot write {self._file}: {error.strerror}; it is as it was") from error
 
 
 def read_records(path: str | Path) -> list[dict]:

@@ -88,6 +88,8 @@ def complain(epoch: int, unseen: list[Step], losses: np.ndarray, path_of: Callab
 
     `losses` [world, len(unseen)] are those of all ranks.
     """
+    if not unseen:  # all were left out
+        return f"the weights are no longer finite in epoch {epoch}: they were not when the last steps began"
     bad_steps = np.flatnonzero(~np.isfinite(losses).all(axis=0))
     which = int(bad_steps[0]) if len(bad_steps) else -1
     step = unseen[which]

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from engine.errors import DiskError
 from engine.log import Logger, Meter, Pace, read_records
 
 TIME = r"^\[\d\d:\d\d:\d\d\.\d{6}\] "
@@ -66,6 +67,15 @@ def test_log_txt_has_each_epoch_once(tmp_path):
     logger.forget_from(2)
     logger.record({"epoch": 2})
     assert read_records(path) == [{"epoch": 0, "train_loss": 0.0}, {"epoch": 1, "train_loss": 1 / 3}, {"epoch": 2}]
+
+
+def test_a_full_disk_costs_no_line(tmp_path, monkeypatch):
+    logger = Logger(tmp_path)
+    logger.record({"epoch": 0})
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(DiskError, match="No space left"):
+        logger.forget_from(0)
+    assert read_records(tmp_path / "log.txt") == [{"epoch": 0}]
 
 
 @pytest.mark.parametrize("field", ["mean", "median", "recent_mean"])

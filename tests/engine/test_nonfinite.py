@@ -1,6 +1,7 @@
 """A step with a bad number is left out as if it had never been, within a budget that survives a restart."""
 
 import numpy as np
+import paddle
 import pytest
 from test_train import STEPS, everything, new_state, train
 
@@ -42,6 +43,13 @@ def test_the_budget_is_exact_and_survives_a_restart(tmp_path):
     assert (resumed.num_skipped, resumed.next_step) == (2, 4)
     with pytest.raises(NonFiniteLossError, match="step 4, "):
         train(resumed, loss_fn=poisoned(resumed, (4,)), skip_nonfinite=2)
+
+
+def test_weights_that_were_broken_before_are_named_when_all_steps_were_left_out():
+    state = new_state()
+    state.model[5].bias.set_value(paddle.full([7], float("nan")))
+    with pytest.raises(NonFiniteLossError, match="the weights are no longer finite in epoch 0: they were not when"):
+        train(state, skip_nonfinite=STEPS)
 
 
 def test_a_budget_that_is_not_needed_changes_no_bit():
