@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import models
 from configs.loader import as_dict, parse, run, write_config
-from configs.schema import TrainConfig, UsageError
+from configs.schema import TrainConfig
 from datasets.backends import choose_backend
 from datasets.bad_images import BadImages
 from datasets.erasing import RandomErasing
@@ -32,8 +32,6 @@ def main(argv):
         print(*models.list_models(), sep="\n")
         return
     models.check_input_size(config.model.model, config.model.input_size)
-    if config.run.resume == "auto" and not config.run.output_dir:
-        raise UsageError("--resume auto looks for checkpoints in --output_dir, which is not given")
     if config.run.debug:
         os.environ["FLAGS_cudnn_deterministic"] = "1"  # noqa: SIM112 (read when Paddle is imported)
     flags = config.preprocess
@@ -108,7 +106,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     members = distributed.meet()
     logger = job.logger
     say_hello(config, logger, mixer)
-    if job.output_dir and job.ranks.rank == 0:
+    if job.output_dir and job.ranks.rank == 0 and not config.run.eval:
         open_output_dir(job.output_dir, config)
     train_loader = open_train_loader(config, preprocess, transform, mixer, train_images, job.ranks)
 
@@ -220,14 +218,16 @@ def create_state(config: TrainConfig, lr: float, info: dict, logger):
 def restore(config: TrainConfig, state, job: Job) -> bool:
     """Take what --finetune, --resume and --resume_ema name; False if that leaves the best accuracy unknown."""
     from engine.distributed import check_same_place
-    from engine.start import finetune, resume, take_ema
+    from engine.start import finetune, resume, take_ema, take_weights
 
-    flags, model_name, knows_best = config.run, config.model.model, True
+    flags, folder, model_name, knows_best = config.run, job.output_dir, config.model.model, True
     if flags.finetune:
         remove = flags.remove_head_from_pretained
         finetune(state, flags.finetune, remove_head=remove, model_name=model_name, logger=job.logger)
-    if flags.resume:
-        knows_best = resume(state, flags.resume, output_dir=job.output_dir, model_name=model_name, logger=job.logger)
+    if flags.resume and flags.eval:
+        take_weights(state.model, flags.resume, output_dir=folder, model_name=model_name, logger=job.logger)
+    elif flags.resume:
+        knows_best = resume(state, flags.resume, output_dir=folder, model_name=model_name, logger=job.logger)
         check_same_place((state.next_epoch, state.next_step))
     if flags.resume_ema and state.ema:
         take_ema(state, flags.resume_ema)
@@ -374,6 +374,8 @@ def choose_learning_rate(config: TrainConfig, effective_batch: int, logger):
     if schedule.lr is None:
         logger.line(f"base lr: {schedule.blr:.2e}")
     logger.line(f"actual lr: {lr:.2e}")
+    if schedule.warmup_epochs >= schedule.epochs:
+        logger.line(f"it is never reached: the warm-up takes {schedule.warmup_epochs} of {schedule.epochs} epochs")
     return lr, create_schedule(
         schedule.sched,
         lr,

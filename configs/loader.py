@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import difflib
+import math
+import os
 import sys
 import types
 import typing
@@ -60,8 +62,10 @@ def as_dict(config) -> dict:
 
 
 def write_config(config, path: Path) -> None:
-    """Write `config` as a recipe that makes the same run."""
-    path.write_text(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    """Write `config` as a recipe that makes the same run; a disk that is full leaves an older one as it was."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def run(main) -> None:
@@ -162,8 +166,8 @@ def _scalar(field: dataclasses.Field, kind: type, value, place: str):
         value = kind(value)
     except (TypeError, ValueError):
         raise UsageError(f"{place}: expected {_word(kind)}, got {value!r}") from None
-    if kind is float and value != value:
-        raise UsageError(f"{place}: expected a number, got nan")
+    if kind is float and not math.isfinite(value):
+        raise UsageError(f"{place}: expected a finite number, got {value}")
     if meta["choices"] and value not in meta["choices"]:
         raise UsageError(
             f"{place}: unknown value {value!r}{_nearest(value, meta['choices'])}; known: {', '.join(meta['choices'])}"

@@ -5,6 +5,7 @@ of PeleeNet-paddle wherever it has the knob; the README lists the few defaults t
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,10 @@ class DeviceConfig:
     """Where it runs."""
 
     device: str = knob("auto", "auto, cpu, gpu or gpu:N; auto takes a GPU where Paddle sees one")
+
+    def __post_init__(self):
+        if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", self.device):
+            raise UsageError(f"--device: unknown device {self.device!r}; known: auto, cpu, gpu, gpu:N")
 
 
 @dataclass(frozen=True)
@@ -276,6 +281,14 @@ class TrainConfig:
     optim: OptimConfig
     schedule: ScheduleConfig
     run: RunConfig
+
+    def __post_init__(self):
+        if self.run.resume == "auto" and not self.run.output_dir:
+            raise UsageError("--resume auto looks for checkpoints in --output_dir, which is not given")
+        if self.run.eval and not (self.run.resume or self.run.finetune):
+            raise UsageError("--eval needs weights, random ones are never evaluated; give them with --resume")
+        if self.run.resume_ema and not self.optim.model_ema:
+            raise UsageError("--resume_ema needs --model_ema")
 
 
 # ---------------------------------------------------------------------------------------------------- the other scripts

@@ -25,7 +25,8 @@ class RunRecord:
 
     def __enter__(self) -> "RunRecord":
         if self._path and self._rank == 0:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # who needs the folder says what is wrong with it
+                self._path.parent.mkdir(parents=True, exist_ok=True)
             before = read_run_state(self._path.parent)
             self._facts |= {name: before.get(name, 0) for name in ("next_epoch", "next_step")}
             self._write()

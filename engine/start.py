@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from paddle import nn
+
 from .checkpoint import drop_head, find_latest, is_checkpoint, load_weights, set_weights
 from .errors import CheckpointError
 from .log import Logger
@@ -33,6 +35,19 @@ def resume(state: TrainState, path: str, *, output_dir: Path | None, model_name:
         _restart_ema(state, found, logger)
     logger.line(f"{found} holds no state of training of this project: the optimizer starts anew")
     return False
+
+
+def take_weights(model: nn.Layer, path: str, *, output_dir: Path | None, model_name: str, logger: Logger) -> None:
+    """The weights that `resume` would go on with, for an evaluation: no matter how they were and would be trained.
+
+    Raises:
+        CheckpointError: no such file, damaged, or of another model.
+    """
+    found = find_latest(output_dir, logger.line) if path == "auto" else Path(path)
+    if found is None:
+        raise CheckpointError(f"no checkpoint in {output_dir}, and random weights are never evaluated")
+    logger.line(f"Resume checkpoint {found}")
+    set_weights(model, load_weights(found, model_name=model_name).arrays, source=found)
 
 
 def take_ema(state: TrainState, path: str | Path) -> None:

@@ -91,6 +91,16 @@ def test_a_written_config_makes_the_same_run(tmp_path):
     assert parse(TrainConfig, ["--config", str(tmp_path / "config.yaml")], prog="main.py") == config
 
 
+def test_a_full_disk_leaves_the_older_config(tmp_path, monkeypatch):
+    config = parse(TrainConfig, [], prog="main.py")
+    write_config(config, tmp_path / "config.yaml")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+    monkeypatch.setattr("yaml.safe_dump", lambda *_, **__: "")  # all that was written
+    with pytest.raises(OSError):
+        write_config(config, tmp_path / "config.yaml")
+    assert parse(TrainConfig, ["--config", str(tmp_path / "config.yaml")], prog="main.py") == config
+
+
 @pytest.mark.parametrize("argv", [["--aa", ""], ["--aa="], ["--aa=''"]])
 def test_an_empty_text_is_off(argv):
     assert parse(TrainConfig, argv, prog="main.py").augment.aa == ""
@@ -115,13 +125,19 @@ def test_output_is_output_dir():
         (["--epochs", "0"], "--epochs: expected at least 1, got 0"),
         (["--batch_size", "2.5"], "--batch_size: expected int, got '2.5'"),
         (["--lr", "x"], "--lr: expected float, got 'x'"),
-        (["--lr", "nan"], "--lr: expected a number, got nan"),
+        (["--lr", "nan"], "--lr: expected a finite number, got nan"),
+        (["--stall_seconds", "inf"], "--stall_seconds: expected a finite number, got inf"),
         (["--lr", "-1"], "--lr: expected at least 0, got -1.0"),
         (["--reprob", "1.5"], "--reprob: expected between 0 and 1, got 1.5"),
         (["--cutmix_minmax", "0.5"], "--cutmix_minmax takes two values, got 1"),
         (["--cutmix_minmax", "0.8", "0.2"], "the smaller one comes first"),
         (["--scale", "0.5", "1", "2"], "--scale: expected between 0 and 1, got 2"),
         (["--model_ema_eval"], "--model_ema_eval needs --model_ema"),
+        (["--resume_ema", "c.pd"], "--resume_ema needs --model_ema"),
+        (["--eval"], "--eval needs weights, random ones are never evaluated; give them with --resume"),
+        (["--device", "tpu"], "--device: unknown device 'tpu'; known: auto, cpu, gpu, gpu:N"),
+        (["--device", "cpu:1"], "unknown device"),
+        (["--device", "gpu:x"], "unknown device"),
         (["--seed"], "expected one argument"),
         (["--config", "none.yaml"], "--config none.yaml: cannot be read as a YAML recipe"),
         (["stray"], "unknown flag stray"),

@@ -8,6 +8,7 @@ import re
 import pytest
 from PIL import Image
 
+import main
 from engine.checkpoint import read_checkpoint
 from tests.scripts.conftest import MODEL, run_script
 
@@ -28,13 +29,26 @@ def test_training_leaves_the_predecessors_files_and_lines(trained):
     stdout = (trained / "stdout.txt").read_text()
     assert STEP_LINE.search(stdout), stdout
     order = [
-        "job dir: ", "model='mobilenet_v3_small_x0_35'", "actual lr: 5.00e-02", "accumulate grad iterations: 1",
+        "job dir: ", "model='mobilenet_v3_small_x0_35'", "actual lr: 5.00e-02",
+        "it is never reached: the warm-up takes 5 of 2 epochs", "accumulate grad iterations: 1",
         "effective batch size: 8", "Number of training examples = 48", "Number of training training per epoch = 6",
         "number of params: ", "Start training for 2 epochs", "Averaged stats: lr: ", "* Acc@1 ",
         "Accuracy of the network on the 33 test images: ", "Max accuracy: ", "Training time ",
     ]  # fmt: skip
     places = [stdout.index(text) for text in order]
     assert places == sorted(places)
+
+
+def test_an_evaluation_leaves_the_folder_of_a_run_alone(data, trained, capfd, monkeypatch):
+    """Its config.yaml goes on training, and a file that is being written is another process's."""
+    monkeypatch.setattr("engine.watchdog.Watchdog.start", lambda watchdog: watchdog)
+    monkeypatch.setattr("engine.preemption.Preemption.install", lambda preemption: preemption)
+    (trained / "checkpoint-latest.pd.tmp").touch()
+    before = {path.name: path.stat().st_mtime_ns for path in trained.iterdir()}
+    main.main([*MODEL, *data.train_flags, "--batch_size=8", "--eval", "--resume=auto", f"--output_dir={trained}"])
+    assert {path.name: path.stat().st_mtime_ns for path in trained.iterdir()} == before
+    (trained / "checkpoint-latest.pd.tmp").unlink()
+    assert "Accuracy of the network on the 33 test images" in capfd.readouterr().out
 
 
 def test_a_checkpoint_holds_what_the_chain_needs(trained):

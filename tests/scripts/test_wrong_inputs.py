@@ -73,6 +73,9 @@ WRONG = [
     ("main", "{lists} --batch_size 8 --finetune {best} --model alexnet --input_size 64", 4, "does not fit the model"),
     ("main", "{lists} --batch_size 8 --model_ema --resume_ema {folder}/none.pd", 4, "none.pd: No such file"),
     ("main", "{lists} --batch_size 8 --model_ema --resume_ema {best}", 4, "holds no moving average (model_ema)"),
+    ("main", "{lists} --batch_size 8 --eval --resume auto --output_dir '{folder}/no images'", 4,
+     "no images, and random weights are never evaluated"),
+    ("main", "{lists} --batch_size 8 --output_dir {folder}/good.png", 74, "cannot write into --output_dir"),
     ("main", "{lists} --batch_size 8 --device gpu", 7, "--device gpu needs a GPU build of Paddle"),
     ("eval", "{val}/no_label.txt --resume {best}", 3, "no_label.txt:1: expected '<relative path> <label>'"),
     ("eval", "{val}/word_label.txt --resume {best}", 3, "word_label.txt:3: expected"),
@@ -127,7 +130,7 @@ def test_every_mistake_has_its_message_and_exit_code(script, flags, code, messag
 
 def test_there_are_at_least_25_and_every_code_of_the_scripts_is_among_them():
     assert len(WRONG) >= 25
-    assert {row[2] for row in WRONG} == {2, 3, 4, 7}
+    assert {row[2] for row in WRONG} == {2, 3, 4, 7, 74}
 
 
 def test_a_loss_that_is_not_finite_names_epoch_step_rate_and_files(data, tmp_path):
