@@ -2,6 +2,7 @@
 #include "card.h"
 
 #include <algorithm>
+#include <fstream>
 
 #include "errors.h"
 #include "yaml_fields.h"
@@ -14,7 +15,10 @@ namespace fs = std::filesystem;
 constexpr const char* kCardName = "card.yaml";
 constexpr std::uint64_t kCardFormat = 1;
 constexpr const char* kExportAgain = "export the model again with export_model.py";
-constexpr std::uint64_t kLargest = 1 << 20;  // of a side, or of a number of classes
+constexpr const char* kSeal = "# sha256 of the lines above: ";
+constexpr std::size_t kMaxBytes = 1 << 21;  // of a card
+constexpr int kMaxSide = 4096;
+constexpr int kLargest = 1 << 20;  // of a size, or of a number of classes
 
 // The position of the text `name` in `known`, which lists its values.
 std::size_t choice(const YamlFields& fields, const std::string& name, const std::vector<std::string>& known) {
@@ -29,17 +33,17 @@ std::size_t choice(const YamlFields& fields, const std::string& name, const std:
     return std::size_t(found - known.begin());
 }
 
-int count(const YamlFields& fields, const std::string& name, int least) {
+int count(const YamlFields& fields, const std::string& name, int least, int most = kLargest) {
     const std::uint64_t number = fields.whole_number(name);
-    if (number < std::uint64_t(least) || number > kLargest) {
-        fields.refuse(name, "a whole number from " + std::to_string(least));
+    if (number < std::uint64_t(least) || number > std::uint64_t(most)) {
+        fields.refuse(name, "a whole number from " + std::to_string(least) + " to " + std::to_string(most));
     }
     return int(number);
 }
 
 Preprocess read_preprocess(const YamlFields& fields) {
     Preprocess preprocess;
-    preprocess.input_size = count(fields, "input_size", 1);
+    preprocess.input_size = count(fields, "input_size", 1, kMaxSide);
     preprocess.resize_size = count(fields, "resize_size", preprocess.input_size);
     preprocess.interpolation = Interpolation(choice(fields, "interpolation", kInterpolationNames));
     const std::vector<double> mean = fields.three_numbers("mean");
@@ -88,13 +92,40 @@ Card read_fields(const YAML::Node& node, const std::string& path) {
     });
     fields.each("files", [&](const std::string& name, const YAML::Node& value) {
         const YamlFields record(value, path, "files." + name + ".", {"bytes", "sha256"});
+        if (fs::path(name).filename() != name || name == "..") {
+            throw ExportedModelError(path + ": files." + name + ": expected the name of a file in this folder; " +
+                                     kExportAgain);
+        }
         card.files[name] = {record.whole_number("bytes"), record.text("sha256")};
     });
     return card;
 }
 
-void verify_file(const Card& card, const fs::path& path) {
-    const auto entry = card.files.find(path.filename().string());
+// The text of the card, if its last line says that it is as it was written.
+std::string read_sealed(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::string text(kMaxBytes + 1, '\0');
+    file.read(text.data(), std::streamsize(text.size()));
+    text.resize(std::size_t(file.gcount()));
+    if (text.size() > kMaxBytes) {
+        throw ExportedModelError(path.string() + ": more than " + std::to_string(kMaxBytes) +
+                                 " bytes: no card of ours; " + kExportAgain);
+    }
+    const std::size_t seal = text.rfind(kSeal);
+    if (seal == std::string::npos) {
+        throw ExportedModelError(path.string() + ": its last line, a checksum, is missing; " + kExportAgain);
+    }
+    const std::string lines = text.substr(0, seal);
+    if (text.substr(seal) != kSeal + sha256(lines) + "\n") {
+        throw ExportedModelError(path.string() + ": damaged, or changed since it was written; copy the whole folder " +
+                                 "again or " + kExportAgain);
+    }
+    return lines;
+}
+
+void verify_file(const Card& card, const fs::path& folder, const std::string& name) {
+    const fs::path path = folder / name;
+    const auto entry = card.files.find(name);
     if (entry == card.files.end()) {
         throw ExportedModelError(path.string() + ": " + kCardName + " has no checksum of it; " + kExportAgain);
     }
@@ -127,7 +158,7 @@ Card read_card(const fs::path& folder) {
         throw ExportedModelError(path.string() + ": no such card; " + kExportAgain);
     }
     try {
-        return read_fields(YAML::LoadFile(path.string()), path.string());
+        return read_fields(YAML::Load(read_sealed(path)), path.string());
     } catch (const YAML::Exception& error) {
         throw ExportedModelError(path.string() + ": cannot be read: " + error.what() + "; " + kExportAgain);
     }
@@ -150,7 +181,7 @@ Program find_program(const Card& card, const fs::path& model_path, const std::st
 
 void verify_files(const Card& card, const fs::path& folder, const std::vector<std::string>& names) {
     for (const std::string& name : names) {
-        verify_file(card, folder / name);
+        verify_file(card, folder, name);
     }
 }
 

@@ -77,7 +77,7 @@ std::vector<float> Engine::run(const std::vector<float>& images, std::size_t cou
 
 std::string Engine::description() const {
     return std::string("OpenVINO ") + ov::get_openvino_version().buildNumber + " on CPU, " +
-           std::to_string(num_threads_) + " threads";
+           std::to_string(num_threads_) + (num_threads_ == 1 ? " thread" : " threads");
 }
 
 }  // namespace classify

@@ -58,16 +58,16 @@ void answer(const Options& options) {
     const Program program = find_program(card, options.model_file, options.precision == "int8" ? "onnx-int8" : "onnx");
     verify_files(card, folder, program.files);
     const std::vector<std::string> paths = find_images(options.input_file);
-    std::ofstream file = options.save_path.empty() ? std::ofstream() : open_output(options.save_path);
-    std::ostream& output = options.save_path.empty() ? std::cout : file;
-    const auto dump = options.dump_input.empty()
-                          ? nullptr
-                          : std::make_unique<NpyWriter>(options.dump_input, card.preprocess.input_size);
     Engine engine(folder, program, card, {options.batch_size, options.cpu_threads});
     if (program.name != "onnx-int8") {  // whose answers are near those of the export, not equal
         self_check(engine, folder, card);
     }
     std::cerr << "engine: " << engine.description() << '\n';
+    std::ofstream file = options.save_path.empty() ? std::ofstream() : open_output(options.save_path);
+    std::ostream& output = options.save_path.empty() ? std::cout : file;
+    const auto dump = options.dump_input.empty()
+                          ? nullptr
+                          : std::make_unique<NpyWriter>(options.dump_input, card.preprocess.input_size);
 
     // The next batch is read while the network works on this one; a benchmark takes the stages one by one.
     const std::launch when = options.enable_benchmark ? std::launch::deferred : std::launch::async;
@@ -96,8 +96,8 @@ void answer(const Options& options) {
                              card.preprocess.input_size, paths.size()},
                             times);
     }
-    if (!output) {
-        throw DataError("the records could not all be written; is the disk full?");
+    if (!output || (dump && !dump->is_whole())) {
+        throw DataError("not everything could be written; is the disk full?");
     }
     if (num_failures > 0) {
         throw DataError(std::to_string(num_failures) + " of " + std::to_string(paths.size()) +

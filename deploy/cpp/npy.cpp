@@ -25,6 +25,10 @@ void NpyWriter::append(const std::vector<float>& images, std::size_t count) {
     file_.seekp(0, std::ios::end);
 }
 
+bool NpyWriter::is_whole() {
+    return bool(file_.flush());
+}
+
 void NpyWriter::write_header() {
     const std::string side = std::to_string(side_);
     std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + std::to_string(num_images_) + ", 3, " +

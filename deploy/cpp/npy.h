@@ -15,6 +15,9 @@ class NpyWriter {
 
     void append(const std::vector<float>& images, std::size_t count);
 
+    // Whether all of it was written.
+    bool is_whole();
+
  private:
     void write_header();
 

@@ -65,8 +65,18 @@ void add_block(State& state, const std::uint8_t* block) {
     }
 }
 
-// The last bytes of a message (fewer than a block), padded: a one bit, zeros, the length in bits.
-void add_last_bytes(State& state, const std::uint8_t* rest, std::size_t num_rest, std::uint64_t num_bytes) {
+void add_blocks(State& state, const std::uint8_t* data, std::size_t size) {
+    for (std::size_t first = 0; first + kBlockBytes <= size; first += kBlockBytes) {
+        add_block(state, data + first);
+    }
+}
+
+// The blocks of the last `size` bytes of a message of `num_bytes`, then what is left of them, padded: a one bit, zeros,
+// the length in bits.
+void add_last_bytes(State& state, const std::uint8_t* data, std::size_t size, std::uint64_t num_bytes) {
+    add_blocks(state, data, size);
+    const std::size_t num_rest = size % kBlockBytes;
+    const std::uint8_t* rest = data + size - num_rest;
     std::array<std::uint8_t, 2 * kBlockBytes> padded{};
     std::memcpy(padded.data(), rest, num_rest);
     padded[num_rest] = 0x80;
@@ -75,9 +85,7 @@ void add_last_bytes(State& state, const std::uint8_t* rest, std::size_t num_rest
     for (int i = 0; i < 8; ++i) {
         padded[num_padded - 1 - i] = std::uint8_t(num_bits >> (8 * i));
     }
-    for (std::size_t first = 0; first < num_padded; first += kBlockBytes) {
-        add_block(state, padded.data() + first);
-    }
+    add_blocks(state, padded.data(), num_padded);
 }
 
 std::string hexadecimal(const State& state) {
@@ -92,22 +100,24 @@ std::string hexadecimal(const State& state) {
 
 }  // namespace
 
+std::string sha256(const std::string& text) {
+    State state = kInitialState;
+    add_last_bytes(state, reinterpret_cast<const std::uint8_t*>(text.data()), text.size(), text.size());
+    return hexadecimal(state);
+}
+
 FileRecord file_record(const std::filesystem::path& path) {
     std::ifstream file(path, std::ios::binary);
     std::vector<std::uint8_t> buffer(1 << 20);  // a multiple of the block
     State state = kInitialState;
     std::uint64_t num_bytes = 0;
-    std::size_t num_read = buffer.size();
-    while (num_read == buffer.size()) {
-        file.read(reinterpret_cast<char*>(buffer.data()), std::streamsize(buffer.size()));
-        num_read = std::size_t(file.gcount());
-        num_bytes += num_read;
-        for (std::size_t first = 0; first + kBlockBytes <= num_read; first += kBlockBytes) {
-            add_block(state, buffer.data() + first);
-        }
+    while (file.read(reinterpret_cast<char*>(buffer.data()), std::streamsize(buffer.size()))) {
+        add_blocks(state, buffer.data(), buffer.size());
+        num_bytes += buffer.size();
     }
-    const std::size_t num_rest = num_read % kBlockBytes;
-    add_last_bytes(state, buffer.data() + num_read - num_rest, num_rest, num_bytes);
+    const auto num_read = std::size_t(file.gcount());
+    num_bytes += num_read;
+    add_last_bytes(state, buffer.data(), num_read, num_bytes);
     return {num_bytes, hexadecimal(state)};
 }
 

@@ -1,4 +1,4 @@
-// SHA-256 of a file (FIPS 180-4).
+// SHA-256 of a file, or of a text (FIPS 180-4).
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,9 @@ struct FileRecord {
     std::uint64_t bytes;
     std::string sha256;  // 64 hexadecimal digits
 };
+
+// 64 hexadecimal digits.
+std::string sha256(const std::string& text);
 
 // Size and checksum of the file at `path`, which must be readable.
 FileRecord file_record(const std::filesystem::path& path);

@@ -10,7 +10,7 @@ import pytest
 from material import chunk, edit, picture, png_header, write_folder
 
 from datasets.preprocess import Preprocess
-from deploy.card import file_record
+from deploy.card import file_record, sealed
 
 pytestmark = pytest.mark.cpp
 
@@ -41,7 +41,7 @@ def test_a_missing_field_is_named(infer, folder, photo, field):
 
 WRONG_VALUES = [
     (lambda card: card.update(num_classes="4"), 'field num_classes: expected a whole number, got "4"'),
-    (lambda card: card.update(num_classes=0), "field num_classes: expected a whole number from 1, got 0"),
+    (lambda card: card.update(num_classes=0), "field num_classes: expected a whole number from 1 to 1048576, got 0"),
     (lambda card: card.update(model=3), "field model: expected text, got 3"),
     (lambda card: card.update(colour="blue"), "unknown field colour"),
     (lambda card: card.update(format=2), "field format: expected 1, got 2"),
@@ -56,11 +56,17 @@ WRONG_VALUES = [
         lambda card: card["preprocess"].update(interpolation="cubic"),
         "interpolation: expected one of nearest",
     ),
-    (lambda card: card["preprocess"].update(resize_size=31), "resize_size: expected a whole number from 32, got 31"),
+    (
+        lambda card: card["preprocess"].update(resize_size=31),
+        "resize_size: expected a whole number from 32 to 1048576, got 31",
+    ),
     (lambda card: card["preprocess"].update(image_backend="cv2"), "preprocess.image_backend: expected one of pil"),
     (lambda card: card["preprocess"].update(input_size=36, resize_size=41), "takes images [?,3,32,32], card.yaml says"),
     (lambda card: card.update(num_classes=5), "gives [1,4], card.yaml says 5 classes"),
     (lambda card: card["programs"]["onnx"].update(input_name="x"), "OpenVINO cannot run it"),
+    (lambda card: card["preprocess"].update(input_size=5000), "input_size: expected a whole number from 1 to 4096"),
+    (lambda card: card["files"].update({"../a": card["files"].pop("model.onnx")}), "files.../a: expected the name of"),
+    (lambda card: card["programs"]["onnx"].update(files=["../exported/model.onnx"]), "card.yaml has no checksum of it"),
     (lambda card: card["programs"]["onnx"].update(files=["a.onnx"]), "a.onnx: card.yaml has no checksum of it"),
 ]
 
@@ -83,6 +89,15 @@ def damage_with_a_true_checksum(folder: Path) -> None:
     edit(folder, lambda card: card["files"]["model.onnx"].update(bytes=record.bytes, sha256=record.sha256))
 
 
+def seal(folder: Path, text: bytes) -> None:
+    (folder / "card.yaml").write_bytes(sealed(text))
+
+
+def change(folder: Path, old: bytes, new: bytes) -> None:
+    card = (folder / "card.yaml").read_bytes()
+    (folder / "card.yaml").write_bytes(card.replace(old, new))
+
+
 DAMAGE = [
     (flip_a_byte, "damaged, or of another model; copy the file again"),
     (lambda folder: write_folder(folder / "other", Preprocess(), num_classes=3).joinpath("model.onnx").replace(
@@ -90,8 +105,13 @@ DAMAGE = [
     (damage_with_a_true_checksum, "model.onnx: OpenVINO cannot run it"),
     (lambda folder: (folder / "model.onnx").unlink(), "missing, but card.yaml lists it; copy the whole folder"),
     (lambda folder: (folder / "card.yaml").unlink(), "card.yaml: no such card"),
-    (lambda folder: (folder / "card.yaml").write_text("- a\n- b"), "the card: expected `field: value` lines"),
-    (lambda folder: (folder / "card.yaml").write_text("a: [b"), "card.yaml: cannot be read"),
+    (lambda folder: seal(folder, b"- a\n- b"), "the card: expected `field: value` lines"),
+    (lambda folder: seal(folder, b"a: [b"), "card.yaml: cannot be read"),
+    (lambda folder: seal(folder, b"[" * 100_000), "card.yaml: cannot be read"),
+    (lambda folder: seal(folder, b"#" * (1 << 21)), "card.yaml: more than 2097152 bytes"),
+    (lambda folder: (folder / "card.yaml").write_text("format: 1"), "card.yaml: its last line, a checksum, is missing"),
+    (lambda folder: change(folder, b"Means", b"Beans"), "card.yaml: damaged, or changed since it was written"),
+    (lambda folder: change(folder, b"above: ", b"above: 0"), "card.yaml: damaged, or changed since it was"),
     (shutil.rmtree, "no such card"),
 ]  # fmt: skip
 
@@ -100,6 +120,19 @@ DAMAGE = [
 def test_a_damaged_folder_is_refused(infer, folder, photo, damage, message):
     damage(folder)
     assert message in refusal(infer(folder, photo), 4)
+
+
+def test_records_of_before_stay_if_the_folder_is_refused(infer, folder, photo, tmp_path):
+    records = tmp_path / "records.jsonl"
+    records.write_text("before")
+    edit(folder, lambda card: card["programs"]["onnx"].update(input_name="x"))
+    refusal(infer(folder, photo, "--save_path", records), 4)
+    assert records.read_text() == "before"
+
+
+def test_a_full_disk_is_told(infer, folder, photo):
+    run = infer(folder, photo, "--dump_input", "/dev/full")
+    assert run.returncode == 3 and "is the disk full?" in run.stderr
 
 
 def test_a_changed_constant_is_caught_by_the_picture_of_the_export(infer, exported_onnx, tmp_path, photo):
