@@ -44,7 +44,7 @@ def default_rate(lr: float, epochs: int) -> Callable[[int, int, int], float]:
 def default_counts(logits: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) -> dict[int, int]:
     from engine.metrics import judge
 
-    _, positions, _ = judge(paddle.to_tensor(logits), paddle.to_tensor(labels)).numpy()
+    positions, _ = judge(paddle.to_tensor(logits), paddle.to_tensor(labels)).numpy()
     return {k: int((positions < k).sum()) for k in ks}
 
 

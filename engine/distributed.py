@@ -7,8 +7,8 @@ functions below return what they are given.
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
@@ -185,12 +185,6 @@ def broadcast_model(model: nn.Layer) -> None:
             tensor.set_value(part.reshape(tensor.shape).astype(tensor.dtype))
 
 
-def barrier() -> None:
-    """Wait for all ranks; on CPUs at most 30 s, after which gloo gives up."""
-    if world_size() > 1:
-        dist.barrier()
-
-
 def wait_for_first_rank(work: Future | None) -> DiskError | None:
     """All ranks wait until rank 0's `work` (None on the others) is done, and leave together with what came of it.
 
@@ -206,12 +200,3 @@ def wait_for_first_rank(work: Future | None) -> DiskError | None:
     if any_rank(error is not None):
         return error or DiskError("rank 0 could not write a file; its message says which and why")
     return None
-
-
-def on_first_rank(work: Callable[[], None]) -> None:
-    """Rank 0 does the work, mostly writing a file, and all ranks leave together: if it failed, with a DiskError."""
-    is_first = world_size() == 1 or dist.get_rank() == 0
-    with ThreadPoolExecutor(1) as thread:
-        error = wait_for_first_rank(thread.submit(work) if is_first else None)
-    if error:
-        raise error

@@ -24,7 +24,7 @@ def evaluate(
     precision: Precision = FLOAT32,
     log_every: int = 10,
 ) -> Scores:
-    """The scores of a model; the arguments are those of `evaluate_samples`, which also serves finer reports."""
+    """The scores of a model; the arguments are those of `evaluate_samples`."""
     samples = evaluate_samples(
         model,
         batches,
@@ -64,11 +64,11 @@ def evaluate_samples(
     num_batches = math.ceil(num_samples / world_size() / batch_size)
     pace = Pace(logger, "Test:", num_batches, log_every=log_every)
     meters = {"loss": Meter(), "acc1": Meter(), "acc5": Meter()}
-    results, waiting = [], []  # float64 [5, b] each; and those still on the device
+    results, waiting = [], []  # float64 [3, b] each; and those still on the device
     for batch in pace.timed(batches):
         with precision.autocast():
             logits = model(batch.images)
-        waiting.append((batch.indices, batch.labels, judge(logits, batch.labels)))
+        waiting.append((batch.indices, judge(logits, batch.labels)))
         if pace.is_due:
             results += _fetch(waiting, meters)
         pace.step_done("  ".join(f"{name}: {meter}" for name, meter in meters.items()))
@@ -83,9 +83,9 @@ def evaluate_samples(
 
 def _fetch(waiting: list, meters: dict[str, Meter]) -> list[np.ndarray]:
     """Bring the results since the last line from the device to the host."""
-    results = [np.vstack([indices, labels.numpy(), verdict.numpy()]) for indices, labels, verdict in waiting]
+    results = [np.vstack([indices, verdict.numpy()]) for indices, verdict in waiting]
     waiting.clear()
-    for _, _, _, positions, losses in results:
+    for _, positions, losses in results:
         meters["loss"].add(float(losses.mean()))
         meters["acc1"].add(100 * float((positions < 1).mean()))
         meters["acc5"].add(100 * float((positions < 5).mean()))
@@ -94,13 +94,13 @@ def _fetch(waiting: list, meters: dict[str, Meter]) -> list[np.ndarray]:
 
 def _together(results: list[np.ndarray]) -> Samples:
     """The results of all ranks, sorted by index; an image that was evaluated twice is a bug of the sampler."""
-    mine = np.hstack(results) if results else np.zeros((5, 0))  # float64 [5, n]
+    mine = np.hstack(results) if results else np.zeros((3, 0))  # float64 [3, n]
     num = gather_rows(np.array([mine.shape[1]]))[:, 0].astype(int)
-    row = np.full((5, num.max()), -1.0)
+    row = np.full((3, num.max()), -1.0)
     row[:, : mine.shape[1]] = mine
-    rows = gather_rows(row.reshape(-1)).reshape(len(num), 5, -1)
+    rows = gather_rows(row.reshape(-1)).reshape(len(num), 3, -1)
     every = np.hstack([rows[rank, :, : num[rank]] for rank in range(len(num))])
-    indices, labels, predictions, positions, losses = every[:, np.argsort(every[0], kind="stable")]
+    indices, positions, losses = every[:, np.argsort(every[0], kind="stable")]
     assert (np.diff(indices) > 0).all(), "an image was evaluated twice"
     if not np.isfinite(losses).all():
         first = int(indices[~np.isfinite(losses)][0])
@@ -108,5 +108,4 @@ def _together(results: list[np.ndarray]) -> Samples:
             f"the loss of {int((~np.isfinite(losses)).sum())} of {len(losses)} evaluated images is not a finite number "
             f"(first: image {first} of the list); the weights are not usable"
         )
-    whole = (indices.astype(int), labels.astype(int), predictions.astype(int), positions.astype(int))
-    return Samples(*whole, losses.astype(np.float32))
+    return Samples(indices.astype(int), positions.astype(int), losses.astype(np.float32))

@@ -13,8 +13,6 @@ class Samples(NamedTuple):
     """One entry for each evaluated image, sorted by index."""
 
     indices: np.ndarray  # int64 [N], the image's place in the list
-    labels: np.ndarray  # int64 [N]
-    predictions: np.ndarray  # int64 [N], the class with the largest logit
     positions: np.ndarray  # int64 [N], 0 if the label has the largest logit, 1 if the second largest, ...
     losses: np.ndarray  # float32 [N]
 
@@ -29,18 +27,17 @@ class Scores(NamedTuple):
 
 
 def judge(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """[B, C] and int64 [B] -> float32 [3, B] on the device: prediction, position of the label, loss.
+    """[B, C] and int64 [B] -> float32 [2, B] on the device: position of the label, loss.
 
     Of equal logits the first class wins, as in argmax: a model that says the same of every class is right by luck only.
-    float32 holds class numbers exactly up to 2^24.
+    float32 holds positions exactly up to 2^24.
     """
     logits = logits.astype("float32")
     label = labels.reshape([-1, 1])
     own = paddle.take_along_axis(logits, label, axis=1)
     before = paddle.arange(logits.shape[1]).unsqueeze(0) < label
     position = ((logits > own) | ((logits == own) & before)).astype("float32").sum(axis=1)
-    prediction = logits.argmax(axis=1).astype("float32")
-    return paddle.stack([prediction, position, losses_by_sample(logits, labels)])
+    return paddle.stack([position, losses_by_sample(logits, labels)])
 
 
 def score(samples: Samples) -> Scores:
@@ -52,9 +49,3 @@ def score(samples: Samples) -> Scores:
         top1_percent=100 * int((samples.positions < 1).sum()) / num,
         top5_percent=100 * int((samples.positions < 5).sum()) / num,
     )
-
-
-def class_counts(samples: Samples, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images, correctly predicted images) of each class, int64 [C]."""
-    correct = samples.labels[samples.positions < 1]
-    return np.bincount(samples.labels, minlength=num_classes), np.bincount(correct, minlength=num_classes)

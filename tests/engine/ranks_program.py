@@ -4,6 +4,7 @@ import json
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 warnings.filterwarnings("ignore")
@@ -14,7 +15,6 @@ from paddle import nn  # noqa: E402
 from tiny import Batch, arrays_of, batches, images_and_labels, same, tiny_net  # noqa: E402
 
 from engine import distributed  # noqa: E402
-from engine.checkpoint import write_checkpoint  # noqa: E402
 from engine.ema import Ema  # noqa: E402
 from engine.errors import EngineError  # noqa: E402
 from engine.evaluate import evaluate_samples  # noqa: E402
@@ -22,6 +22,7 @@ from engine.log import Logger  # noqa: E402
 from engine.losses import cross_entropy  # noqa: E402
 from engine.metrics import score  # noqa: E402
 from engine.optim import create_optimizer, optimizer_arrays  # noqa: E402
+from engine.saver import LATEST, Saver  # noqa: E402
 from engine.schedule import warmup_cosine  # noqa: E402
 from engine.state import TrainState  # noqa: E402
 from engine.train import train_epoch  # noqa: E402
@@ -96,22 +97,16 @@ def new_state(seed: int = 0) -> TrainState:
 
 def resumed_equals_whole(ranks: distributed.Ranks, folder: Path) -> dict:
     """A signal on rank 1 in step 2 stops both; from the one file both go on."""
-    path = folder / "checkpoint-latest.pd"
     whole, stopped, resumed = new_state(), new_state(), new_state(seed=3)
     train(whole, ranks)
 
     class SignalOnRank1:
         requested = property(lambda self: ranks.rank == 1 and stopped.next_step == 2)
 
-    error = outcome(
-        lambda: train(
-            stopped,
-            ranks,
-            preemption=SignalOnRank1(),
-            save=lambda: distributed.on_first_rank(lambda: stopped.save(path)),
-        )
-    )
-    resumed.restore(path)
+    saver = Saver(stopped, folder, rank=ranks.rank, logger=Logger(rank=1))
+    error = outcome(lambda: train(stopped, ranks, preemption=SignalOnRank1(), save=lambda: saver.save(LATEST)))
+    saver.finish()
+    resumed.restore(folder / LATEST)
     train(resumed, ranks)
     statistics = ("_mean", "_variance") if ranks.rank == 1 else ()  # those of rank 0 are the model's
 
@@ -136,7 +131,14 @@ def nan_on_rank_1(ranks: distributed.Ranks) -> str:
 def long_work(ranks: distributed.Ranks) -> None:
     """Rank 0 is at work for longer than the ranks wait for each other in one go."""
     distributed.POLL_SECONDS = 0.1
-    distributed.on_first_rank(lambda: time.sleep(0.5))
+    with ThreadPoolExecutor(1) as thread:
+        distributed.wait_for_first_rank(thread.submit(time.sleep, 0.5) if ranks.rank == 0 else None)
+
+
+def full_disk(ranks: distributed.Ranks, folder: Path) -> None:
+    saver = Saver(new_state(), folder / "no such folder", rank=ranks.rank, logger=Logger(rank=1))
+    saver.save(LATEST)
+    saver.finish()
 
 
 def outcome(work) -> str:
@@ -151,7 +153,6 @@ def main() -> None:
     out = Path(sys.argv[1])
     distributed.choose_device("cpu")
     ranks = distributed.init_ranks()
-    unwritable = out.parent / "no such folder" / "checkpoint-latest.pd"
     results = {
         "ranks": list(ranks),
         "evaluation": [evaluation(ranks, batch_size) for batch_size in (8, 5, 64)],
@@ -169,13 +170,9 @@ def main() -> None:
             "other place": outcome(lambda: distributed.check_same_place((3, ranks.rank))),
             "long work": outcome(lambda: long_work(ranks)),
             "members": distributed.who_is_gone(distributed.meet()),
-            "disk": outcome(
-                lambda: distributed.on_first_rank(
-                    lambda: write_checkpoint(unwritable, {}, {"next_epoch": 0, "next_step": 0})
-                )
-            ),
+            "disk": outcome(lambda: full_disk(ranks, out.parent)),
         }
-    distributed.barrier()
+    distributed.any_rank(False)  # who leaves early breaks off the conversation
     out.with_suffix(f".{ranks.rank}").write_text(json.dumps(results))
 
 

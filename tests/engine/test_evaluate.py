@@ -10,7 +10,7 @@ from tiny import NUM_CLASSES, arrays_of, batches, images_and_labels, same, tiny_
 from engine.errors import NonFiniteLossError
 from engine.evaluate import evaluate, evaluate_samples
 from engine.log import Logger
-from engine.metrics import Samples, class_counts, judge, score
+from engine.metrics import Samples, judge, score
 
 
 def test_scores_by_the_definition():
@@ -47,18 +47,11 @@ def test_the_order_of_batches_changes_no_bit(batch_size):
 def test_a_model_that_says_the_same_of_every_class_is_right_by_luck_only(num_classes, top5):
     labels = np.arange(30) % num_classes
     verdict = judge(paddle.zeros([30, num_classes]), paddle.to_tensor(labels)).numpy()
-    samples = Samples(np.arange(30), labels, verdict[0], verdict[1], verdict[2])
+    samples = Samples(np.arange(30), *verdict)
     scores = score(samples)
     assert scores.top1_percent == pytest.approx(100 / num_classes)
     assert scores.top5_percent == top5
     assert scores.loss == pytest.approx(math.log(num_classes))
-
-
-def test_counts_of_each_class():
-    labels, positions = np.array([0, 0, 2, 2, 2]), np.array([0, 1, 0, 0, 4])
-    samples = Samples(np.arange(5), labels, labels, positions, np.zeros(5))
-    images, correct = class_counts(samples, 4)
-    assert images.tolist() == [2, 0, 3, 0] and correct.tolist() == [1, 0, 2, 0]
 
 
 @pytest.mark.parametrize(
