@@ -51,7 +51,7 @@ def evaluated_as_predicted(eval_log: Path, predict_log: Path, label_list: Path) 
     """eval.py's top-1 is that of the classes which predict.py names for the same images."""
     records = read_records(predict_log)
     labels = {}
-    for line in label_list.read_text(encoding="utf-8").splitlines():
+    for line in filter(str.strip, read(label_list).splitlines()):
         name, _, label = line.strip().rpartition(" ")
         labels[str(label_list.parent / name)] = int(label)
     if {Path(name) for name in records} != {Path(name) for name in labels}:
@@ -116,8 +116,10 @@ def stored(results: Path, log_txt: Path, data: Path) -> None:
     if ["images", hashlib.sha256(lists.encode()).hexdigest()] not in lines:
         print(f"not compared: {results} belongs to other images than those of {data}")
         return
-    wrong = []
-    for _, epoch, name, value, tolerance in [line for line in lines if line and line[0] == chain]:
+    kept, wrong = [line for line in lines if line and line[0] == chain], []
+    if not kept:
+        print(f"not compared: {results} keeps nothing of {chain}")
+    for _, epoch, name, value, tolerance in kept:
         found = epochs[int(epoch)][name] if int(epoch) < len(epochs) else math.nan
         print(f"{chain} epoch {epoch} {name}: {found}, kept {value}, tolerance {tolerance}")
         if not abs(found - float(value)) <= float(tolerance):

@@ -33,10 +33,12 @@ PYTHON=$(value 3)
 
 # ------------------------------------------------------------------------------------------------ images
 
+asks_for_download() { [[ -z ${TIPC_DATA:-} && ${TIPC_DOWNLOAD:-0} == 1 ]]; }
+
 # find_source: the folder of all images, as SOURCE.
 find_source() {
     SOURCE=${TIPC_DATA:-}
-    if [[ -z $SOURCE && ${TIPC_DOWNLOAD:-0} == 1 ]]; then
+    if asks_for_download; then
         SOURCE=./dataset/$(basename "$ARCHIVE")
         [[ -f $SOURCE ]] || { curl -fL --retry 3 -o "$SOURCE.part" "$ARCHIVE" && mv "$SOURCE.part" "$SOURCE"; } ||
             die "$ARCHIVE: could not be fetched; without TIPC_DOWNLOAD=1 no network is needed"
@@ -97,9 +99,10 @@ copy_split() {
 
 # make_images: DATA as this mode needs it, unless it is there and whole. Images that we did not put there are kept.
 make_images() {
-    local recipe sums part=$DATA.part
+    local recipe sums part=$DATA.part from=${TIPC_DATA:-}
     mkdir -p ./dataset
-    recipe="from ${TIPC_DATA:-${TIPC_DOWNLOAD:+$ARCHIVE}} train $NUM_TRAIN val $NUM_VAL"
+    asks_for_download && from=$ARCHIVE
+    recipe="from $from train $NUM_TRAIN val $NUM_VAL"
     if [[ -e $DATA && ! -f $DATA/.tipc ]]; then
         [[ -z ${TIPC_DATA:-} ]] || die "$DATA is there and not from this script; move it away to use TIPC_DATA"
         [[ -f $DATA/train_list.txt && -f $DATA/val_list.txt ]] || die "$DATA needs train_list.txt and val_list.txt"

@@ -61,7 +61,7 @@ place_chain() {
 }
 
 all_local() { ! printf '%s\n' "${IPS[@]}" | grep -qvE '^(127\.|localhost$)'; }
-first_node() { ((NUM_NODES == 0)) || all_local || hostname -I | grep -qw -- "${IPS[0]}"; }
+first_node() { ((NUM_NODES == 0)) || all_local || hostname -I | grep -qwF -- "${IPS[0]}"; }
 
 # train FOLDER ARGUMENTS: on one process, on several, or on several nodes.
 train() {

@@ -1,8 +1,10 @@
 """The TIPC harness: its grammar, its configs against the scripts' flags, and every planted failure, on fake scripts."""
 
+import hashlib
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -209,6 +211,24 @@ def test_dy2static_notices_unequal_losses(place):
         assert status == expected, text
 
 
+def checked(*arguments) -> str:
+    return subprocess.check_output([sys.executable, TIPC / "check.py", *map(str, arguments)], text=True)
+
+
+def test_what_is_not_compared_is_told_and_blank_lines_of_a_list_are_none(tmp_path):
+    names = ("chain/peleenet/log.txt", "train_list.txt", "val_list.txt", "kept.txt", "eval.log", "predict.log")
+    log, train, val, kept, evaluated, predicted = (tmp_path / name for name in names)
+    log.parent.mkdir(parents=True)
+    log.write_text('{"train_loss": 1.0}')
+    train.write_text("")
+    val.write_text("val/a.png 3\n\n")
+    kept.write_text(f"images {hashlib.sha256(val.read_bytes()).hexdigest()}\nother 0 train_loss 1 0\n")
+    assert "keeps nothing of chain" in checked("stored", kept, log, tmp_path)
+    evaluated.write_text("* Acc@1 100.000 Acc@5 100.000 loss 1.000")
+    predicted.write_text(str([{"class_ids": [3], "scores": [1.0], "file_name": str(tmp_path / "val/a.png")}]))
+    assert "top-1 of 1 images" in checked("evaluated_as_predicted", evaluated, predicted, val)
+
+
 # ---------------------------------------------------------------------------------------------------- grammar
 
 
@@ -287,6 +307,14 @@ def test_prepare_takes_some_images_of_a_tar_and_mixes_no_splits(place):
     assert sorted(path.name for path in (data / "train").iterdir()) == [f"train {i}.png" for i in (1, 3, 5, 7)]
     assert sorted(path.name for path in (data / "val").iterdir()) == ["val 3.png", "val 7.png"]
     assert (data / "val_list.txt").read_text() == "val/val 3.png 1\nval/val 7.png 1\n"
+
+
+def test_no_download_is_none(place):
+    digits = shutil.copytree(place.folder / "images", place.folder / "dataset" / "digits")
+    shutil.copy(digits / "val.txt", digits / "val_list.txt")
+    status, text = place.bash("prepare.sh", REFERENCE, LITE, TIPC_DATA="", TIPC_DOWNLOAD="0")
+    assert status == 0, text
+    assert "http" not in (place.folder / "dataset" / "ILSVRC2012" / ".tipc").read_text()
 
 
 def test_prepare_keeps_images_of_others(place):
