@@ -70,10 +70,6 @@ def open_picture(data: bytes | memoryview, name: str, exif_orientation: str, bac
     tiles = find_tiles(data)
     if tiles:
         return _Tiled(tiles, name, backend)
-    return _open_whole(data, name, exif_orientation, backend)
-
-
-def _open_whole(data: bytes | memoryview, name: str, exif_orientation: str, backend: str) -> Picture:
     if backend != "pil":
         header = ordinary_jpeg(data, may_turn=exif_orientation == "apply")
         if header:
@@ -100,21 +96,23 @@ class _Tiled:
     """A smaller JPEG for each crop, of which the backend then decodes all."""
 
     def __init__(self, tiles: Tiles, name: str, backend: str):
-        self.size = tiles.size
+        self.size = tiles.header.size
         self._tiles = tiles
         self._name = name
         self._backend = backend
 
     def cut(self, crop: Crop, side: int) -> Image.Image | np.ndarray:
-        data, left, top = self._tiles.around(crop)
+        data, header, left, top = self._tiles.around(crop)
         crop = crop._replace(left=crop.left - left, top=crop.top - top)
-        return self._open(data).cut(crop, side)
+        return self._open(data, header).cut(crop, side)
 
     def cut_middle(self, middle: Middle) -> Image.Image | np.ndarray:
-        return self._open(self._tiles.data).cut_middle(middle)
+        return self._open(self._tiles.data, self._tiles.header).cut_middle(middle)
 
-    def _open(self, data: bytes) -> Picture:
-        return _open_whole(data, self._name, "ignore", self._backend)
+    def _open(self, data: bytes | memoryview, header: JpegHeader) -> Picture:
+        if self._backend == "pil":
+            return _Decoded(decode(data, self._name))
+        return _Jpeg(data, self._name, header, DECODERS[self._backend])
 
 
 class _Jpeg:

@@ -16,6 +16,7 @@ from .crew import Crew, start_crew
 from .erasing import NOTHING, Erased, RandomErasing
 from .errors import DataError
 from .image_list import ImageList
+from .memory import Memory
 from .mix import Mix, Mixer
 from .preprocess import Preprocess
 from .sampler import EvalSampler, TrainSampler
@@ -69,6 +70,7 @@ class _Loader:
         self._preprocess = preprocess
         self._batch_size = batch_size
         self._num_workers = num_workers
+        self._memory = Memory((batch_size, 3, samples.side, samples.side))
         self._start_crew = partial(start_crew, samples, batch_size, num_workers, worker_type)
         self._idle: list[Crew] = []  # those of an epoch that was read to its end wait for the next
         self.waiting_for: Callable[[], str] = str  # which image does not come; for a message
@@ -84,9 +86,10 @@ class _Loader:
             for made in source:
                 if made.error is not None:
                     raise made.error
-                images = self._preprocess.normalize(made.pixels)
+                images = self._preprocess.normalize(made.pixels, out=self._memory.take(len(made.pixels)))
                 made.erased().apply(images)
-                yield made.batch(paddle.from_dlpack(images), paddle.to_tensor(made.labels))
+                images = paddle.from_dlpack(images)
+                yield made.batch(images, paddle.to_tensor(made.labels))
 
     def _on_device(self, source: Iterator[_Made]) -> Iterator[tuple[Batch, np.ndarray]]:
         """Paddle's DataLoader, in a thread of this process, copies batches to the device ahead of their use."""

@@ -14,14 +14,16 @@ import numpy as np
 from PIL import Image
 
 from .crop import Crop
-from .jpeg_header import ordinary_jpeg
+from .decode import MAX_PIXELS
+from .jpeg_header import JpegHeader, ordinary_jpeg
 
 HEIGHT = 16  # pixels of a tile, whose width is a multiple: the least block of a JPEG with colours at half resolution
 BLOCKS = (2, 3, 4, 5, 1)  # in a tile, the first that leaves no remainder: fewer cost bytes, more are decoded in vain
 BLENDED = 2  # pixels over which the colours of a tile reach into the next
 
 SEGMENT = struct.Struct(">2sH6sI")  # marker, bytes behind it, name, checksum of the index
-INDEX = struct.Struct(">HHHI")  # width and height of the picture, width of a tile, bytes before the first; then lengths
+# Height and width of the picture and where the file says them, width of a tile, where the first is. Then their lengths.
+INDEX = struct.Struct(">HHIHI")
 MARKER, NAME = b"\xff\xe9", b"tiles\0"  # APP9, which no standard makes use of
 END = b"\xff\xd9"
 MAX_SEGMENT = 65_535  # bytes
@@ -41,7 +43,9 @@ def encode_tiled(image: Image.Image, quality: int) -> bytes:
     segment_size = SEGMENT.size + INDEX.size + 2 * len(lengths)
     if max(segment_size, *lengths) > MAX_SEGMENT:
         return data
-    index = INDEX.pack(*image.size, blocks * HEIGHT, first + segment_size) + lengths.astype(">u2").tobytes()
+    height_at = ordinary_jpeg(data).height_at + segment_size
+    index = INDEX.pack(image.height, image.width, height_at, blocks * HEIGHT, first + segment_size)
+    index += lengths.astype(">u2").tobytes()
     at = _behind_first_segment(data)
     return data[:at] + SEGMENT.pack(MARKER, segment_size - 2, NAME, zlib.crc32(index)) + index + data[at:]
 
@@ -50,30 +54,30 @@ class Tiles(NamedTuple):
     """A JPEG, and where in the file its tiles are."""
 
     data: bytes | memoryview
-    size: tuple[int, int]  # (width, height) of the picture
-    height_at: int  # where the height is written, and behind it the width
+    header: JpegHeader
     width: int  # of a tile, in pixels
     begins: np.ndarray  # int64 [rows, columns]
     ends: np.ndarray  # int64 [rows, columns], behind the marker
 
-    def around(self, crop: Crop) -> tuple[bytearray, int, int]:
-        """A JPEG of the tiles that `crop` needs, and where in the picture its left and its top are."""
+    def around(self, crop: Crop) -> tuple[bytearray, JpegHeader, int, int]:
+        """A JPEG of the tiles that `crop` needs, its header, and where in the picture its left and its top are."""
         num_rows, num_columns = self.begins.shape
         columns = _needed(crop.left, crop.width, self.width, num_columns)
         rows = _needed(crop.top, crop.height, HEIGHT, num_rows)
         left, top = columns.start * self.width, rows.start * HEIGHT
-        right, bottom = min(self.size[0], columns.stop * self.width), min(self.size[1], rows.stop * HEIGHT)
+        width = min(self.header.size[0], columns.stop * self.width) - left
+        height = min(self.header.size[1], rows.stop * HEIGHT) - top
         begins, ends = self.begins[rows, columns], self.ends[rows, columns]
 
         first = int(self.begins[0, 0])
         part = bytearray(self.data[:first])
-        struct.pack_into(">HH", part, self.height_at, bottom - top, right - left)
+        struct.pack_into(">HH", part, self.header.height_at, height, width)
         for begin, end in zip(begins[:, 0].tolist(), ends[:, -1].tolist(), strict=True):
             part += self.data[begin:end]
         markers = first - 1 + np.cumsum(ends - begins)
         np.frombuffer(part, np.uint8)[markers] = 0xD0 + np.arange(len(markers)) % 8  # decoders count them
         part[-2:] = END
-        return part, left, top
+        return part, self.header._replace(size=(width, height)), left, top
 
 
 def _needed(start: int, length: int, tile: int, count: int) -> slice:
@@ -86,11 +90,12 @@ def find_tiles(data: bytes | memoryview) -> Tiles | None:
     if data[at : at + 2] != MARKER or len(data) < at + SEGMENT.size + INDEX.size:
         return None
     _, size, name, checksum = SEGMENT.unpack_from(data, at)
-    index, header = data[at + SEGMENT.size : at + 2 + size], ordinary_jpeg(data, may_turn=True)
-    if name != NAME or zlib.crc32(index) != checksum or header is None:
+    index = data[at + SEGMENT.size : at + 2 + size]
+    if name != NAME or zlib.crc32(index) != checksum:
         return None
-    width, height, tile_width, first = INDEX.unpack_from(data, at + SEGMENT.size)
-    if (width, height) != header.size or not tile_width or first < header.height_at + 4:
+    height, width, height_at, tile_width, first = INDEX.unpack_from(data, at + SEGMENT.size)
+    is_said = data[height_at : height_at + 4] == struct.pack(">HH", height, width) and height_at + 4 <= first
+    if not (is_said and tile_width and 0 < width * height <= MAX_PIXELS):
         return None
     num_rows, num_columns = -(-height // HEIGHT), -(-width // tile_width)
     if len(index) != INDEX.size + 2 * num_rows * num_columns:
@@ -100,7 +105,7 @@ def find_tiles(data: bytes | memoryview) -> Tiles | None:
     if ends[-1] != len(data):
         return None
     begins, ends = (places.reshape(num_rows, num_columns) for places in (ends - lengths, ends))
-    return Tiles(data, header.size, header.height_at, tile_width, begins, ends)
+    return Tiles(data, JpegHeader((width, height), height_at, is_progressive=False), tile_width, begins, ends)
 
 
 def _behind_first_segment(data: bytes | memoryview) -> int:

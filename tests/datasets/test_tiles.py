@@ -1,6 +1,7 @@
 """Holds JPEGs of tiles to the pixels of the whole picture, and a damaged index to being no index."""
 
 import io
+import struct
 import zlib
 
 import numpy as np
@@ -34,14 +35,14 @@ def without_index(data: bytes) -> bytes:
     return data[:20] + data[22 + size :]
 
 
-def with_index(index: bytes) -> bytes:
-    """TILED with another index, whose checksum is right."""
+def with_index(index: bytes, jpeg: bytes) -> bytes:
+    """`jpeg` with an index whose checksum is right."""
     segment = SEGMENT.pack(tiles.MARKER, SEGMENT.size - 2 + len(index), tiles.NAME, zlib.crc32(index))
-    return TILED[:20] + segment + index + without_index(TILED)[20:]
+    return jpeg[:20] + segment + index + jpeg[20:]
 
 
 INDEX_OF_TILED = TILED[INDEX_AT : 22 + int.from_bytes(TILED[22:24], "big")]
-FIRST = INDEX.unpack_from(INDEX_OF_TILED)[3]
+HEIGHT_AT, _, FIRST = INDEX.unpack_from(INDEX_OF_TILED)[2:]
 LENGTHS = np.frombuffer(INDEX_OF_TILED, ">u2", offset=INDEX.size)
 
 
@@ -65,9 +66,9 @@ def test_at_every_scale_of_decoding(scale):
     data = encode_tiled(grainy(900, 700), 90)
     for index in range(10):
         crop = RandomResizedCrop(32, "bicubic").draw(sample_rng(1, 0, index), (900, 700))
-        part, left, top = find_tiles(data).around(crop)
+        part, header, left, top = find_tiles(data).around(crop)
         whole = DECODERS["turbo"](data, ordinary_jpeg(data), 700, scale)
-        found = DECODERS["turbo"](part, ordinary_jpeg(part), ordinary_jpeg(part).size[1], scale)
+        found = DECODERS["turbo"](part, header, header.size[1], scale)
         inside = slice(-(-crop.top // scale), (crop.top + crop.height) // scale)
         across = slice(-(-crop.left // scale), (crop.left + crop.width) // scale)
         down, over = top // scale, left // scale
@@ -80,11 +81,14 @@ def test_at_every_scale_of_decoding(scale):
 def test_only_the_tiles_of_the_crop_are_kept():
     columns, rows = 9, 20
     assert find_tiles(TILED).begins.shape == (rows, columns)
-    part, left, top = find_tiles(TILED).around(Crop(100, 100, 92, 60, "bilinear"))
-    assert (left, top) == (96, 96) and ordinary_jpeg(part).size == (144, 80)
-    part, left, top = find_tiles(TILED).around(Crop(97, 100, 92, 60, "bilinear"))  # its colours reach one further
-    assert (left, top) == (48, 96) and ordinary_jpeg(part).size == (144, 80)
-    assert find_tiles(TILED).around(Crop(0, 0, 427, 320, "bilinear")) == (bytearray(TILED), 0, 0)
+    part, header, left, top = find_tiles(TILED).around(Crop(100, 100, 92, 60, "bilinear"))
+    assert (left, top) == (96, 96) and ordinary_jpeg(part) == header and header.size == (144, 80)
+    part, header, left, top = find_tiles(TILED).around(
+        Crop(97, 100, 92, 60, "bilinear")
+    )  # its colours reach one further
+    assert (left, top) == (48, 96) and ordinary_jpeg(part) == header and header.size == (144, 80)
+    whole = find_tiles(TILED).around(Crop(0, 0, 427, 320, "bilinear"))
+    assert whole == (bytearray(TILED), ordinary_jpeg(TILED), 0, 0)
 
 
 def test_others_read_the_whole():
@@ -129,11 +133,11 @@ def test_a_damaged_tile_is_as_damage_anywhere(place, backend):
     assert found[1] is None
 
 
-def crafted(width=427, height=320, tile_width=48, first=FIRST) -> bytes:
+def crafted(height=320, width=427, height_at=HEIGHT_AT, tile_width=48, first=FIRST) -> bytes:
     """An index whose tiles end where TILED does, wherever the first begins."""
     lengths = LENGTHS.copy()
     lengths[0] += FIRST - first
-    return INDEX.pack(width, height, tile_width, first) + lengths.tobytes()
+    return INDEX.pack(height, width, height_at, tile_width, first) + lengths.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -146,14 +150,30 @@ def crafted(width=427, height=320, tile_width=48, first=FIRST) -> bytes:
         "half a length": crafted()[:-1],
         "tiles of no width": crafted(tile_width=0),
         "tiles of another width": crafted(tile_width=16),
-        "tiles in the header": crafted(first=9),
-        "tiles behind the end": INDEX.pack(427, 320, 48, 2**32 - 1) + LENGTHS.tobytes(),
+        "tiles in the header": crafted(first=HEIGHT_AT),
+        "size elsewhere": crafted(height_at=HEIGHT_AT + 1),
+        "size behind the end": crafted(height_at=65_535),
+        "tiles behind the end": INDEX.pack(320, 427, HEIGHT_AT, 48, 2**32 - 1) + LENGTHS.tobytes(),
         "another size": crafted(height=319),
     }.items(),
     ids=lambda item: item[0],
 )
 def test_a_crafted_index_is_none(index):
-    assert find_tiles(with_index(crafted())) and find_tiles(with_index(index[1])) is None
+    good, bad = (with_index(each, without_index(TILED)) for each in (crafted(), index[1]))
+    assert find_tiles(good) and find_tiles(bad) is None
+
+
+@pytest.mark.parametrize(("side", "is_taken"), [(8_000, True), (8_001, False)])
+def test_a_size_beyond_the_limit_is_none(side, is_taken):
+    """Its index says nothing wrong; without a limit the memory of a crop would be asked for."""
+    jpeg = bytearray(without_index(TILED))
+    height_at, num_tiles = ordinary_jpeg(jpeg).height_at, -(-side // 16)
+    jpeg[height_at : height_at + 4] = struct.pack(">HH", side, side)
+    added = SEGMENT.size + INDEX.size + 2 * num_tiles
+    lengths = np.full(num_tiles, (len(jpeg) - 1000) // num_tiles, ">u2")
+    first = len(jpeg) + added - int(lengths.sum())
+    index = INDEX.pack(side, side, height_at + added, side, first) + lengths.tobytes()
+    assert (find_tiles(with_index(index, bytes(jpeg))) is not None) == is_taken
 
 
 @given(st.binary(max_size=60))
