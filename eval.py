@@ -41,10 +41,12 @@ def main(argv):
         trained=info.get("preprocess"),
     )
     model = models.create_model(model_config.model, num_classes=model_config.nb_classes)
-    set_weights(model, weights.arrays, source=weights.path)
+    set_weights(model, weights.arrays, source=weights.path, trained_with=weights.trained_with)
     logger.line(f"number of params: {count_parameters(model) / 1e6} M")
     logger.line(f"Resume checkpoint {weights.path}")
     logger.line(f"images are fed as {preprocess}")
+    if note := weights.other_preprocessing(preprocess.to_dict()):
+        logger.line(note)
 
     num_workers = choose_num_workers(data.num_workers, ranks_on_this_machine())
     sampler = EvalSampler(len(images), data.batch_size, ranks.rank, ranks.world)

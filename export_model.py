@@ -33,7 +33,7 @@ def main(argv):
     weights = load_weights(config.weights.resume, ema=config.weights.use_ema, model_name=config.model.model)
     info, flags = weights.meta.get("info", {}), config.preprocess
     model = create_model(config.model.model, num_classes=config.model.nb_classes)
-    set_weights(model, weights.arrays, source=weights.path)
+    set_weights(model, weights.arrays, source=weights.path, trained_with=weights.trained_with)
     card = Card(
         model=config.model.model,
         architecture=type(model).__name__,
@@ -58,7 +58,8 @@ def main(argv):
         eager.logits(eager.arrays(images)),
         *quantization_data(config),
     )
-    warn_of_other_preprocessing(card.preprocess.to_dict(), info.get("preprocess"))
+    if note := weights.other_preprocessing(card.preprocess.to_dict()):
+        print(note, file=sys.stderr)
     print(f"Model is saved in {config.export.output_dir}.")
 
 
@@ -104,17 +105,6 @@ def quantization_data(config: ExportConfig):
         return calibration, None
     images = open_split(flags.data_path, "val", flags.cls_label_path_val, config.model.nb_classes)
     return calibration, Validation([images.path(i) for i in range(len(images))], images.labels, flags.max_drop)
-
-
-def warn_of_other_preprocessing(exported: dict, trained: dict | None) -> None:
-    """Say on stderr where the card differs from how the checkpoint's run evaluated: both can be meant."""
-    changed = [
-        f"{name} {value!r}, not {exported[name]!r}"
-        for name, value in (trained or {}).items()
-        if value != exported[name]
-    ]
-    if changed:
-        print(f"note: the checkpoint was evaluated with {'; '.join(changed)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

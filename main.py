@@ -11,6 +11,7 @@ from configs.schema import TrainConfig
 from datasets.backends import choose_backend
 from datasets.bad_images import BadImages
 from datasets.erasing import RandomErasing
+from datasets.errors import DataError
 from datasets.image_folder import check_same_classes
 from datasets.mix import create_mixer
 from datasets.preprocess import Preprocess
@@ -54,6 +55,11 @@ def open_images(config: TrainConfig):
     val_images = open_split(data.data_path, "val", data.cls_label_path_val, num_classes, look=look)
     if train_images.class_names and val_images.class_names:
         check_same_classes(train_images, val_images)
+    if (names := train_images.class_names) and len(names) < num_classes:  # the rest would be outputs without a name
+        raise DataError(
+            f"{data.data_path}: {len(names)} class folders, but --nb_classes is {num_classes}; "
+            f"set --nb_classes {len(names)}"
+        )
     return train_images, val_images
 
 
@@ -106,8 +112,9 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     members = distributed.meet()
     logger = job.logger
     say_hello(config, logger, mixer)
-    if job.output_dir and job.ranks.rank == 0 and not config.run.eval:
-        open_output_dir(job.output_dir, config)
+    writes = job.output_dir and job.ranks.rank == 0 and not config.run.eval
+    if writes:
+        open_output_dir(job.output_dir, config.run.resume, logger)
     train_loader = open_train_loader(config, preprocess, transform, mixer, train_images, job.ranks)
 
     effective_batch = config.data.batch_size * config.optim.accum_iter * job.ranks.world
@@ -128,6 +135,8 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     if config.run.eval:
         job.watchdog.stop()
         return
+    if writes:
+        write_recipe(job.output_dir, config)  # only now: refused settings must not take the place of good ones
 
     saver = open_saver(config, state, job)
     train_one = trainer(config, state, precision, train_loader, learning_rate, train_images, saver, job)
@@ -225,7 +234,9 @@ def restore(config: TrainConfig, state, job: Job) -> bool:
         remove = flags.remove_head_from_pretained
         finetune(state, flags.finetune, remove_head=remove, model_name=model_name, logger=job.logger)
     if flags.resume and flags.eval:
-        take_weights(state.model, flags.resume, output_dir=folder, model_name=model_name, logger=job.logger)
+        weights = take_weights(state.model, flags.resume, output_dir=folder, model_name=model_name, logger=job.logger)
+        if note := weights.other_preprocessing(state.info["preprocess"]):
+            job.logger.line(note)
     elif flags.resume:
         knows_best = resume(state, flags.resume, output_dir=folder, model_name=model_name, logger=job.logger)
         check_same_place((state.next_epoch, state.next_step))
@@ -352,17 +363,24 @@ def say_hello(config: TrainConfig, logger, mixer) -> None:
         logger.line("Mixup is activated!")
 
 
-def open_output_dir(output_dir: Path, config: TrainConfig) -> None:
-    """Make the folder, clean up after writers that were killed, and write down the run."""
+def open_output_dir(output_dir: Path, resume: str, logger) -> None:
+    """Make the folder, clean up after writers that were killed, and say what will be lost."""
     from engine.checkpoint import remove_leftovers
-    from engine.errors import DiskError
+    from engine.errors import writing_into
+    from engine.saver import LATEST
 
-    try:
+    with writing_into(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
         remove_leftovers(output_dir)
+    if not resume and (output_dir / LATEST).exists():
+        logger.line(f"this run replaces the earlier one in {output_dir}; to go on with that one, add --resume auto")
+
+
+def write_recipe(output_dir: Path, config: TrainConfig) -> None:
+    from engine.errors import writing_into
+
+    with writing_into(output_dir):
         write_config(config, output_dir / "config.yaml")
-    except OSError as error:
-        raise DiskError(f"cannot write into --output_dir {output_dir}: {error.strerror or error}") from error
 
 
 def choose_learning_rate(config: TrainConfig, effective_batch: int, logger):

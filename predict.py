@@ -1,10 +1,11 @@
 """Weights + images -> the most probable classes, by the eager model; infer.py does the same with an exported one."""
 
+import sys
 from contextlib import nullcontext
 
 import models
 from configs.loader import parse, run
-from configs.schema import PredictConfig
+from configs.schema import PredictConfig, UsageError
 from datasets.errors import DataError
 from datasets.image_folder import find_images
 from datasets.preprocess import Preprocess
@@ -17,6 +18,8 @@ def main(argv):
     if model_config.list_models:
         print(*models.list_models(), sep="\n")
         return
+    if not images.infer_imgs:
+        raise UsageError("--infer_imgs is missing; for example: --infer_imgs photos")
     models.check_input_size(model_config.model, model_config.input_size)
     paths = find_images(images.infer_imgs)
 
@@ -32,7 +35,7 @@ def main(argv):
     weights = load_weights(config.weights.resume, ema=config.weights.use_ema, model_name=model_config.model)
     info = weights.meta.get("info", {})
     model = models.create_model(model_config.model, num_classes=model_config.nb_classes)
-    set_weights(model, weights.arrays, source=weights.path)
+    set_weights(model, weights.arrays, source=weights.path, trained_with=weights.trained_with)
     precision, _ = choose_precision(images.use_amp)
     card = Card(
         model=model_config.model,
@@ -47,6 +50,8 @@ def main(argv):
         ),
         class_names=choose_class_names(model_config.nb_classes, images.label_list, info.get("class_names")),
     )
+    if note := weights.other_preprocessing(card.preprocess.to_dict()):
+        print(note, file=sys.stderr)
     predictor = EagerPredictor(model, card, precision.autocast)
     num_failures = 0
     with RecordWriter(images.save_path) if images.save_path else nullcontext() as writer:

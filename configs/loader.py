@@ -5,6 +5,8 @@ import dataclasses
 import difflib
 import math
 import os
+import select
+import signal
 import sys
 import types
 import typing
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from .schema import UsageError
+from .schema import TrainConfig, UsageError
 
 TRUE_WORDS = ("true", "t", "1")
 
@@ -36,10 +38,7 @@ def parse(config_class: type, argv: list[str], *, prog: str):
     parser = _parser(config_class, prog)
     arguments, unknown = parser.parse_known_args([_underscored(word) for word in argv])
     if unknown:
-        known = [f"--{name}" for field in knobs.values() for name in (field.name, *field.metadata["aliases"])]
-        raise UsageError(
-            f"unknown flag {unknown[0]}{_nearest(unknown[0].split('=')[0], known)}\n{prog} --help lists every flag"
-        )
+        raise UsageError(f"{_unknown(unknown[0], knobs)}\n{prog} --help lists every flag")
     given = {
         name: value for name, value in vars(arguments).items() if value is not argparse.SUPPRESS and name != "config"
     }
@@ -74,12 +73,31 @@ def run(main) -> None:
         warnings.filterwarnings("ignore", message=message)
     try:
         main(sys.argv[1:])
+    except KeyboardInterrupt:
+        die_of(signal.SIGINT)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            die_of(signal.SIGPIPE)
         exit_code = getattr(error, "exit_code", None)
         if exit_code is None:
             raise
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(exit_code)
+
+
+def die_of(number: signal.Signals) -> None:
+    """End as a program does that leaves the signal alone: without a traceback, and the caller sees which it was."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _nobody_reads() -> bool:
+    """Whether the other end of stdout is closed, as by `| head`; a pipe to a worker may break too."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _knobs(config_class: type) -> dict[str, dataclasses.Field]:
@@ -117,6 +135,13 @@ def _add_flag(group, field: dataclasses.Field) -> None:
     shown = "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else _word(_type(field)).upper()
     nargs = "+" if many else None
     group.add_argument(*flags, dest=field.name, nargs=nargs, metavar=shown, help=meaning.replace("%", "%%"))
+
+
+def _unknown(word: str, knobs: dict[str, dataclasses.Field]) -> str:
+    if not word.startswith("-"):
+        return f"unexpected word {word!r}: switches such as --use_amp take no value, and text with blanks needs quotes"
+    known = [f"--{name}" for field in knobs.values() for name in (field.name, *field.metadata["aliases"])]
+    return f"unknown flag {word}{_nearest(word.split('=')[0], known)}"
 
 
 def _default_text(field: dataclasses.Field) -> str:
@@ -188,10 +213,11 @@ def _read_recipe(path: str, knobs: dict[str, dataclasses.Field]) -> dict:
         raise UsageError(f"--config {path}: cannot be read as a YAML recipe: {error}") from None
     if not isinstance(recipe, dict):
         raise UsageError(f"--config {path}: expected `knob: value` lines, got {type(recipe).__name__}")
+    of_training = _knobs(TrainConfig)  # whose config.yaml the other scripts take too, as far as they know its keys
     for key in recipe:
-        if key not in knobs:
+        if key not in knobs and key not in of_training:
             raise UsageError(f"--config {path}: unknown key {key!r}{_nearest(str(key), knobs)}")
-    return {key: _convert(knobs[key], value, f"{path}: {key}") for key, value in recipe.items()}
+    return {key: _convert(knobs[key], value, f"{path}: {key}") for key, value in recipe.items() if key in knobs}
 
 
 def _nearest(word: str, known) -> str:

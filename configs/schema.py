@@ -95,7 +95,7 @@ class DeviceConfig:
     device: str = knob("auto", "auto, cpu, gpu or gpu:N; auto takes a GPU where Paddle sees one")
 
     def __post_init__(self):
-        if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", self.device):
+        if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", self.device, re.ASCII):
             raise UsageError(f"--device: unknown device {self.device!r}; known: auto, cpu, gpu, gpu:N")
 
 
@@ -216,6 +216,10 @@ class OptimConfig:
     def __post_init__(self):
         if self.opt_betas is not None:
             check_two("opt_betas", self.opt_betas, example="0.9 0.999")
+            if 1 in self.opt_betas:
+                raise UsageError(f"--opt_betas {self.opt_betas[0]} {self.opt_betas[1]}: expected numbers below 1")
+        if self.clip_grad == 0:
+            raise UsageError("--clip_grad 0 would make every gradient 0; leave it out to clip nothing")
         if self.model_ema_eval and not self.model_ema:
             raise UsageError("--model_ema_eval needs --model_ema")
 
@@ -253,7 +257,7 @@ class RunConfig:
     )
     start_epoch: int = knob(0, "first epoch of a run that does not resume", low=0)
     eval: bool = knob(False, "evaluate and exit", style="flag")
-    seed: int = knob(0, "of every random draw", low=0)
+    seed: int = knob(0, "of every random draw", low=0, high=2**64 - 1)
     debug: bool = knob(False, "deterministic algorithms on a GPU", style="flag")
     log_every: int = knob(20, "steps between two log lines", low=1)
     save_freq: int = knob(20, "epochs between two numbered checkpoints", low=1)
@@ -309,9 +313,7 @@ class EvalConfig:
 class PredictImagesConfig:
     """The images of predict.py and what is said of them."""
 
-    infer_imgs: tuple[str, ...] = knob(
-        ("./demo/ILSVRC2012_val_00020010.JPEG",), "images or folders of images (searched recursively)"
-    )
+    infer_imgs: tuple[str, ...] = knob((), "images or folders of images (searched recursively)")
     batch_size: int = knob(1, "images a batch", low=1)
     label_list: str = knob("", "file of class names; default: those of the checkpoint, or ImageNet's for 1000 classes")
     save_path: str = knob("", "also write the predictions to this .json, .jsonl or .csv file")

@@ -47,6 +47,18 @@ class Weights(NamedTuple):
     arrays: Arrays
     meta: dict
 
+    @property
+    def trained_with(self) -> str:
+        """The flags without which the weights fit nothing, as far as the file tells."""
+        args = self.meta.get("info", {}).get("args", {})
+        return " ".join(f"--{name} {args[name]}" for name in ("model", "nb_classes") if name in args)
+
+    def other_preprocessing(self, now: dict) -> str:
+        """What to say where images are fed otherwise than when the run evaluated: both can be meant."""
+        then = self.meta.get("info", {}).get("preprocess", {})
+        changed = [f"{name} {value!r}, not {now.get(name)!r}" for name, value in then.items() if value != now.get(name)]
+        return f"note: the checkpoint was evaluated with {'; '.join(changed)}" if changed else ""
+
 
 # --- Writing --------------------------------------------------------------------------------------------------------
 
@@ -244,6 +256,10 @@ def _read(path: Path, size: int = -1) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read(size)
+    except IsADirectoryError:
+        names = sorted(file.name for file in path.glob("checkpoint-*.pd"))
+        inside = f"; name a file in it: {', '.join(names)}" if names else " without checkpoints"
+        raise CheckpointError(f"cannot read {path}: it is a folder{inside}") from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -251,12 +267,17 @@ def _read(path: Path, size: int = -1) -> bytes:
 # --- Into a model ---------------------------------------------------------------------------------------------------
 
 
-def set_weights(model: "nn.Layer", arrays: Arrays, *, source: str | Path) -> None:
-    """Give the model exactly these weights; CheckpointError names what is missing, unexpected or of another shape."""
-    set_tensors(model.state_dict(), arrays, source=source)
+def set_weights(model: "nn.Layer", arrays: Arrays, *, source: str | Path, trained_with: str = "") -> None:
+    """Give the model exactly these weights; CheckpointError names what is missing, unexpected or of another shape.
+
+    It also names the flags that the weights were `trained_with`, if they are known.
+    """
+    set_tensors(model.state_dict(), arrays, source=source, trained_with=trained_with)
 
 
-def set_tensors(state: dict[str, "paddle.Tensor"], arrays: Arrays, *, source: str | Path) -> None:
+def set_tensors(
+    state: dict[str, "paddle.Tensor"], arrays: Arrays, *, source: str | Path, trained_with: str = ""
+) -> None:
     """Give the tensors of `state`, which are a model's or its averages, exactly these values, or raise CheckpointError.
 
     Nothing is transposed, skipped or cast between kinds of numbers, and no tensor is touched if anything is wrong.
@@ -266,9 +287,11 @@ def set_tensors(state: dict[str, "paddle.Tensor"], arrays: Arrays, *, source: st
         ("unexpected", [name for name in arrays if name not in state]),
         ("of another shape or type", list(_misfits(state, arrays))),
     ]
-    if any(names for _, names in problems):
-        lines = [f"{len(names)} {what}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for what, names in problems]
-        raise CheckpointError(f"{source} does not fit the model: " + "; ".join(lines))
+    if lines := [
+        f"{len(names)} {what}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for what, names in problems if names
+    ]:
+        hint = f"\nit was trained with {trained_with}" if trained_with else ""
+        raise CheckpointError(f"{source} does not fit the model: {'; '.join(lines)}{hint}")
     for name, tensor in state.items():
         tensor.set_value(arrays[name].astype(tensor.numpy().dtype))
 

@@ -1,5 +1,9 @@
 """What can go wrong in the engine, each with the exit code of the scripts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class EngineError(Exception):
     """Base of the errors below; the message says what happened, where, and what to do next."""
@@ -35,6 +39,15 @@ class DiskError(EngineError):
     """A file could not be written; what was there before is untouched."""
 
     exit_code = 74
+
+
+@contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """What the system refuses inside is a DiskError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(f"cannot write into --output_dir {folder}: {error.strerror or error}") from error
 
 
 class Preempted(EngineError):

@@ -31,6 +31,8 @@ def fit(
     """
     logger.forget_from(state.next_epoch)
     logger.line(f"Start training for {epochs} epochs")
+    if state.next_epoch >= epochs:
+        logger.line(f"nothing is left to train: epoch {state.next_epoch} comes after the last, --epochs {epochs}")
     started = perf_counter()
     try:
         for epoch in range(state.next_epoch, epochs):

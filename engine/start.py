@@ -4,7 +4,7 @@ from pathlib import Path
 
 from paddle import nn
 
-from .checkpoint import drop_head, find_latest, is_checkpoint, load_weights, set_weights
+from .checkpoint import Weights, drop_head, find_latest, is_checkpoint, load_weights, set_weights
 from .errors import CheckpointError
 from .log import Logger
 from .state import TrainState
@@ -19,16 +19,15 @@ def resume(state: TrainState, path: str, *, output_dir: Path | None, model_name:
     Raises:
         CheckpointError: no such file, damaged, or of another model.
     """
-    found = find_latest(output_dir, logger.line) if path == "auto" else Path(path)
+    found = _find(path, output_dir, logger)
     if found is None:
         logger.line(f"no checkpoint in {output_dir}: starting from the beginning")
         return True
-    logger.line(f"Resume checkpoint {found}")
     if is_checkpoint(found):
         state.restore(found, logger.line)
         return True
     weights = load_weights(found, model_name=model_name)
-    set_weights(state.model, weights.arrays, source=found)
+    set_weights(state.model, weights.arrays, source=found, trained_with=weights.trained_with)
     last_epoch = weights.meta.get("epoch")
     state.begin_epoch(last_epoch + 1 if isinstance(last_epoch, int) else state.next_epoch)
     if state.ema:
@@ -37,17 +36,25 @@ def resume(state: TrainState, path: str, *, output_dir: Path | None, model_name:
     return False
 
 
-def take_weights(model: nn.Layer, path: str, *, output_dir: Path | None, model_name: str, logger: Logger) -> None:
+def take_weights(model: nn.Layer, path: str, *, output_dir: Path | None, model_name: str, logger: Logger) -> Weights:
     """The weights that `resume` would go on with, for an evaluation: no matter how they were and would be trained.
 
     Raises:
         CheckpointError: no such file, damaged, or of another model.
     """
-    found = find_latest(output_dir, logger.line) if path == "auto" else Path(path)
+    found = _find(path, output_dir, logger)
     if found is None:
         raise CheckpointError(f"no checkpoint in {output_dir}, and random weights are never evaluated")
-    logger.line(f"Resume checkpoint {found}")
-    set_weights(model, load_weights(found, model_name=model_name).arrays, source=found)
+    weights = load_weights(found, model_name=model_name)
+    set_weights(model, weights.arrays, source=found, trained_with=weights.trained_with)
+    return weights
+
+
+def _find(path: str, output_dir: Path | None, logger: Logger) -> Path | None:
+    found = find_latest(output_dir, logger.line) if path == "auto" else Path(path)
+    if found:
+        logger.line(f"Resume checkpoint {found}")
+    return found
 
 
 def take_ema(state: TrainState, path: str | Path) -> None:
@@ -75,6 +82,6 @@ def finetune(state: TrainState, path: str, *, remove_head: bool, model_name: str
     arrays, dropped = drop_head(weights.arrays, state.model, remove=remove_head)
     for name in dropped:
         logger.line(f"Removing key {name} from pretained checkpoint")
-    set_weights(state.model, arrays, source=path)
+    set_weights(state.model, arrays, source=path, trained_with=weights.trained_with)
     if state.ema:
         state.ema.restart()

@@ -1,7 +1,10 @@
 """Every knob is declared once, checked, overridable, written down, and read somewhere."""
 
 import dataclasses
+import os
 import re
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,7 +43,7 @@ REFERENCE_DEFAULTS = {
         "dist_eval": False, "num_workers": (10, None),
     },
     "predict": {
-        "model": "peleenet", "input_size": 224, "infer_imgs": ("./demo/ILSVRC2012_val_00020010.JPEG",),
+        "model": "peleenet", "input_size": 224, "infer_imgs": ("./demo/ILSVRC2012_val_00020010.JPEG", ()),
         "nb_classes": 1000, "train_interpolation": "bicubic", "resume": "",
     },
     "export_model": {"model": "peleenet", "input_size": 224, "nb_classes": 1000, "output_dir": "", "resume": ""},
@@ -60,7 +63,7 @@ def knobs(config_class):
 def test_reference_flags_and_defaults(script):
     config = as_dict(parse(SCRIPTS[script], [], prog=script))
     for name, default in REFERENCE_DEFAULTS[script].items():
-        if isinstance(default, tuple) and name != "infer_imgs":
+        if isinstance(default, tuple):
             default = default[1]
         got = tuple(config[name]) if isinstance(config[name], list) else config[name]
         assert got == default, name
@@ -101,6 +104,17 @@ def test_a_full_disk_leaves_the_older_config(tmp_path, monkeypatch):
     assert parse(TrainConfig, ["--config", str(tmp_path / "config.yaml")], prog="main.py") == config
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_takes_the_recipe_of_a_training(script, tmp_path):
+    config = parse(TrainConfig, ["--train_interpolation", "bilinear", "--batch_size", "7"], prog="main.py")
+    write_config(config, tmp_path / "config.yaml")
+    taken = as_dict(parse(SCRIPTS[script], ["--config", str(tmp_path / "config.yaml")], prog=script))
+    assert taken["train_interpolation"] == "bilinear"
+    (tmp_path / "typo.yaml").write_text("modell: alexnet\n")
+    with pytest.raises(UsageError, match="unknown key 'modell'"):
+        parse(SCRIPTS[script], ["--config", str(tmp_path / "typo.yaml")], prog=script)
+
+
 @pytest.mark.parametrize("argv", [["--aa", ""], ["--aa="], ["--aa=''"]])
 def test_an_empty_text_is_off(argv):
     assert parse(TrainConfig, argv, prog="main.py").augment.aa == ""
@@ -127,6 +141,9 @@ def test_output_is_output_dir():
         (["--lr", "x"], "--lr: expected float, got 'x'"),
         (["--lr", "nan"], "--lr: expected a finite number, got nan"),
         (["--stall_seconds", "inf"], "--stall_seconds: expected a finite number, got inf"),
+        (["--clip_grad", "0"], "--clip_grad 0 would make every gradient 0"),
+        (["--opt_betas", "0.9", "1"], "--opt_betas 0.9 1.0: expected numbers below 1"),
+        (["--seed", "99999999999999999999"], "--seed: expected between 0 and 18446744073709551615"),
         (["--lr", "-1"], "--lr: expected at least 0, got -1.0"),
         (["--reprob", "1.5"], "--reprob: expected between 0 and 1, got 1.5"),
         (["--cutmix_minmax", "0.5"], "--cutmix_minmax takes two values, got 1"),
@@ -140,7 +157,8 @@ def test_output_is_output_dir():
         (["--device", "gpu:x"], "unknown device"),
         (["--seed"], "expected one argument"),
         (["--config", "none.yaml"], "--config none.yaml: cannot be read as a YAML recipe"),
-        (["stray"], "unknown flag stray"),
+        (["stray"], "unexpected word 'stray'"),
+        (["--use_amp", "True"], "unexpected word 'True': switches such as --use_amp take no value"),
     ],
 )
 def test_wrong_flags_are_errors_that_name_the_fix(argv, message):
@@ -192,3 +210,23 @@ def test_errors_become_exit_codes_and_bugs_stay_loud(error, code, capsys):
     if code:
         assert caught.value.code == code
         assert capsys.readouterr().err == "error: no\n"
+
+
+def test_ctrl_c_and_a_closed_pipe_end_a_script_by_their_signal_without_a_traceback(monkeypatch):
+    """As `predict.py | head -1`; a pipe that breaks elsewhere, to a worker, stays loud."""
+    read_end, write_end = os.pipe()
+    ended_by = []
+    monkeypatch.setattr("configs.loader.die_of", lambda number: ended_by.append(number) or sys.exit(1))
+    for error, loud in ((KeyboardInterrupt(), False), (BrokenPipeError(), True), (BrokenPipeError(), False)):
+
+        def script(argv, error=error):
+            raise error
+
+        with open(os.dup(write_end), "w") as stdout, monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", stdout)
+            with pytest.raises(type(error) if loud else SystemExit):
+                run(script)
+        if loud:
+            os.close(read_end)
+    os.close(write_end)
+    assert ended_by == [signal.SIGINT, signal.SIGPIPE]

@@ -1,6 +1,7 @@
 """What a user can get wrong, and the message and exit code that each mistake gets; the README prints the codes."""
 
 import importlib
+import json
 import pickle
 import sys
 from pathlib import Path
@@ -66,6 +67,7 @@ WRONG = [
     ("main", "--config {folder}/bad.yaml", 2, "bad.yaml: unknown key 'epoch'; did you mean epochs?"),
     ("main", "{lists} --aa rand-x9", 2, "rand-x9"),
     ("main", "--resume auto", 2, "--resume auto looks for checkpoints in --output_dir"),
+    ("main", "--data_path '{root}' --nb_classes 9", 3, "4 class folders, but --nb_classes is 9; set --nb_classes 4"),
     ("main", "--data_path /none", 3, "/none: no such folder; name the root of the data with --data_path"),
     ("main", "{lists} --batch_size 64", 3, "48 training images do not fill one step of 64"),
     ("main", "{lists} --batch_size 3 --mixup_mode pair", 3, "--mixup_mode pair needs an even batch size, got 3"),
@@ -91,12 +93,17 @@ WRONG = [
     ("eval", "{good} --resume {folder}/text.pd", 4, "text.pd is not a file of weights"),
     ("eval", "{good} --resume {folder}/evil.pdparams", 4, "evil.pdparams"),
     ("eval", "{good} --resume {best} --nb_classes 7", 4, "of another shape or type: classifier.3."),
+    ("eval", "{good} --resume {best} --nb_classes 7", 4, "with --model mobilenet_v3_small_x0_35 --nb_classes 4"),
+    ("eval", "{good} --resume {run}", 4, "it is a folder; name a file in it: checkpoint-1.pd, checkpoint-best.pd"),
+    ("predict", "--resume {best}", 2, "--infer_imgs is missing"),
     ("predict", "--resume {best} --infer_imgs {folder}/no_such.png", 3, "no_such.png: no such file or folder"),
     ("predict", "--resume {best} --infer_imgs '{folder}/no images'", 3, "no image in this folder or below"),
     ("predict", "--resume {best} --infer_imgs {folder}/broken.jpg", 3, "1 of 1 images could not be read"),
     ("predict", "--resume {best} --infer_imgs {folder}/good.png --label_list {folder}/few_labels.txt", 3,
      "expected the names of 4 classes, got 2"),
     ("predict", "--resume {best} --infer_imgs {folder}/good.png --save_path p.txt", 2, "p.txt"),
+    ("predict", "--resume {best} --infer_imgs '{root}' --save_path {folder}/good.png/p.csv", 74, "cannot write"),
+    ("export_model", "--resume {best} --output_dir {folder}/good.png", 74, "cannot write"),
     ("export_model", "--resume {best}", 2, "--output_dir is missing"),
     ("export_model", "--output x", 4, "random weights are not exported"),
     ("infer", "--input_file {folder}/good.png", 2, "--model_file is missing"),
@@ -111,6 +118,8 @@ def test_every_mistake_has_its_message_and_exit_code(script, flags, code, messag
     places = {
         "folder": files["folder"],
         "best": files["best"],
+        "run": files["best"].parent,
+        "root": data.root,
         "lists": shlex.join(data.train_flags),
         "val": f"--data_path '{data.root}' --cls_label_path_val {files['folder']}",
         "good": shlex.join(data.val_flags),
@@ -157,3 +166,20 @@ def test_a_bad_image_in_a_worker_is_named(data, trained, tmp_path):
     done = run_script("eval", *NET, *flags, "--resume", trained / "checkpoint-best.pd")
     assert done.returncode == 3
     assert f"{bad}/bad.png: damaged" in done.stderr and "val.txt:2" in done.stderr
+
+
+def test_neither_a_refused_start_nor_an_evaluation_changes_config_yaml(data, trained, tmp_path, capfd, monkeypatch):
+    for name in ("checkpoint-latest.pd", "config.yaml", "log.txt"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    before = (tmp_path / "config.yaml").read_text()
+    monkeypatch.setattr("engine.watchdog.Watchdog.start", lambda watchdog: watchdog)
+    flags = [*MODEL, *data.train_flags, "--batch_size", "8", "--output_dir", str(tmp_path), "--resume", "auto"]
+    monkeypatch.setattr(sys, "argv", ["main.py", *flags, "--opt", "sgd"])
+    with pytest.raises(SystemExit) as end:
+        run(importlib.import_module("main").main)
+    assert end.value.code == 4
+    monkeypatch.setattr(sys, "argv", ["main.py", *flags, "--opt", "sgd", "--eval"])
+    run(importlib.import_module("main").main)
+    best = json.loads((tmp_path / "log.txt").read_text().splitlines()[-1])["test_acc1"]
+    assert f"Accuracy of the network on the 33 test images: {best:.1f}%" in capfd.readouterr().out
+    assert (tmp_path / "config.yaml").read_text() == before
