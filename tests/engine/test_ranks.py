@@ -22,8 +22,8 @@ def free_ports(num: int) -> list[int]:
     return ports
 
 
-def run(out: Path, world: int) -> list[dict]:
-    """Start the ranks by hand, as the launcher does."""
+def start(out: Path, world: int) -> list[subprocess.Popen]:
+    """The ranks, started by hand, as the launcher does."""
     endpoints = [f"127.0.0.1:{port}" for port in free_ports(world)]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PADDLE_") and k != "CUDA_VISIBLE_DEVICES"}
     processes = []
@@ -41,19 +41,28 @@ def run(out: Path, world: int) -> list[dict]:
         command = [sys.executable, str(HERE / "ranks_program.py"), str(out)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         processes.append(subprocess.Popen(command, env=environment, **pipes))
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * world, "\n".join(outputs)
-    return [json.loads(out.with_suffix(f".{rank}").read_text()) for rank in range(world)]
+    return processes
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("one") / "result", 1)[0]
+def results(tmp_path_factory) -> dict[int, list[dict]]:
+    """What each rank says, by the number of ranks; both runs go on side by side."""
+    outs = {world: tmp_path_factory.mktemp("ranks") / "result" for world in (1, 2)}
+    running = {world: start(out, world) for world, out in outs.items()}
+    for processes in running.values():
+        outputs = [process.communicate(timeout=120)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
+    return {w: [json.loads(out.with_suffix(f".{rank}").read_text()) for rank in range(w)] for w, out in outs.items()}
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("two") / "result", 2)
+def one(results):
+    return results[1][0]
+
+
+@pytest.fixture(scope="module")
+def two(results):
+    return results[2]
 
 
 def test_who_is_who(one, two):

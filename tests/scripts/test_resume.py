@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +63,11 @@ def end_of(folder):
 def test_killed_and_resumed_equals_uninterrupted(processes, data, tmp_path):
     flags = [*MODEL, *data.train_flags, *FLAGS.format(batch=4 // processes).split(), "--output_dir"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    done = run_script("main", *flags, whole, processes=processes, log_dir=tmp_path / "log0")
+    with ThreadPoolExecutor(1) as beside:
+        uninterrupted = beside.submit(run_script, "main", *flags, whole, processes=processes, log_dir=tmp_path / "log0")
+        epoch, step = start_and_kill(flags, parts, processes, tmp_path / "log1")
+    done = uninterrupted.result()
     assert done.returncode == 0, done.stdout + done.stderr
-    epoch, step = start_and_kill(flags, parts, processes, tmp_path / "log1")
     assert epoch == 1 and 0 < step < 6
     done = run_script("main", *flags, parts, "--resume", "auto", processes=processes, log_dir=tmp_path / "log2")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -81,8 +84,10 @@ def test_killed_and_resumed_equals_uninterrupted(processes, data, tmp_path):
 
 def test_two_processes_evaluate_as_one(data, trained, tmp_path):
     flags = [*MODEL, *data.val_flags, "--resume", trained / "checkpoint-best.pd", "--batch_size", "8"]
-    alone = run_script("eval", *flags)
-    together = run_script("eval", *flags, processes=2, log_dir=tmp_path / "log")
+    with ThreadPoolExecutor(1) as beside:
+        running = beside.submit(run_script, "eval", *flags)
+        together = run_script("eval", *flags, processes=2, log_dir=tmp_path / "log")
+    alone = running.result()
     assert alone.returncode == together.returncode == 0, together.stdout + together.stderr
     lines = [
         [line.split("] ")[1] for line in done.stdout.splitlines() if "* Acc@1" in line] for done in (alone, together)
