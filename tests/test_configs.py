@@ -69,6 +69,13 @@ def test_reference_flags_and_defaults(script):
         assert got == default, name
 
 
+@pytest.mark.parametrize("readme", ["README.md", "README_ch.md"])
+def test_the_readme_names_every_new_flag_of_the_training(readme):
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    new = [f.name for f in knobs(TrainConfig) if f.name not in REFERENCE_DEFAULTS["main"]]
+    assert [name for name in new if f"`--{name}`" not in text and f"`--{name} " not in text] == []
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_knob_is_read(script):
     text = (ROOT / f"{script}.py").read_text(encoding="utf-8")
