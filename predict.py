@@ -36,7 +36,9 @@ def main(argv):
     info = weights.meta.get("info", {})
     model = models.create_model(model_config.model, num_classes=model_config.nb_classes)
     set_weights(model, weights.arrays, source=weights.path, trained_with=weights.trained_with)
-    precision, _ = choose_precision(images.use_amp)
+    precision, remark = choose_precision(images.use_amp)
+    if remark:
+        print(remark, file=sys.stderr)
     card = Card(
         model=model_config.model,
         architecture=type(model).__name__,

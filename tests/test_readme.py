@@ -94,9 +94,14 @@ def test_files_that_the_readme_names_exist():
             assert (ROOT / target).exists(), f"{readme} links to {target}"
 
 
-def test_both_languages_say_the_same():
-    english, chinese = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README_ch.md"))
-    assert commands("README.md") == commands("README_ch.md")
+@pytest.mark.parametrize(
+    "page", ["README", *(f"docs/{name}" for name in "reliability data deployment alignment".split())]
+)
+def test_both_languages_say_the_same(page):
+    english, chinese = ((ROOT / f"{page}{end}.md").read_text(encoding="utf-8") for end in ("", "_ch"))
+    lines = [[line.split(" #")[0].rstrip() for line in commands(f"{page}{end}.md")] for end in ("", "_ch")]
+    assert lines[0] == lines[1]  # but for the comments
+    assert set(re.findall(r"`(--\w+)", english)) == set(re.findall(r"`(--\w+)", chinese))
     for pattern in (r"^#+ ", r"^\|", r"^- ", r"^!\["):
         counts = [len(re.findall(pattern, text, re.MULTILINE)) for text in (english, chinese)]
         assert counts[0] == counts[1], pattern

@@ -110,9 +110,10 @@ def test_predict_goes_on_after_a_bad_image(data, trained, tmp_path):
     (tmp_path / "a.png").write_bytes(b"not an image")
     Image.new("RGB", (50, 40), "red").save(tmp_path / "b.png")
     table = tmp_path / "out" / "p.csv"
-    flags = ("--resume", trained / "checkpoint-best.pd", "--infer_imgs", tmp_path, "--save_path", table)
+    flags = ("--resume", trained / "checkpoint-best.pd", "--infer_imgs", tmp_path, "--save_path", table, "--use_amp")
     done = run_script("predict", *EVAL_FLAGS, *flags)
     assert done.returncode == 3
+    assert "mixed precision is ignored" in done.stderr
     assert "a.png: not an image of JPEG" in done.stderr and "1 of 2 images could not be read" in done.stderr
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [row["file_name"].endswith("b.png") for row in rows] == [False, True, True, True, True]
