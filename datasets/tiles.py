@@ -14,27 +14,23 @@ import numpy as np
 from PIL import Image
 
 from .crop import Crop
-from .decode import MAX_PIXELS
 from .jpeg_header import JpegHeader, ordinary_jpeg
 
-HEIGHT = 16  # pixels of a tile, whose width is a multiple: the least block of a JPEG with colours at half resolution
-BLOCKS = (2, 3, 4, 5, 1)  # in a tile, the first that leaves no remainder: fewer cost bytes, more are decoded in vain
+SIDE = 16  # pixels of a tile: the least that a JPEG with colours at half resolution can hold
 BLENDED = 2  # pixels over which the colours of a tile reach into the next
 
 SEGMENT = struct.Struct(">2sH6sI")  # marker, bytes behind it, name, checksum of the index
-# Height and width of the picture and where the file says them, width of a tile, where the first is. Then their lengths.
-INDEX = struct.Struct(">HHIHI")
+# Height and width of the picture, where the file says them, and where the first tile is. Behind it are their lengths.
+INDEX = struct.Struct(">HHII")
 MARKER, NAME = b"\xff\xe9", b"tiles\0"  # APP9, which no standard makes use of
 END = b"\xff\xd9"
 MAX_SEGMENT = 65_535  # bytes
 
 
 def encode_tiled(image: Image.Image, quality: int) -> bytes:
-    """The RGB `image` as a JPEG of tiles; as an ordinary one if there would be more than 32,000 of them."""
-    blocks_across = -(-image.width // HEIGHT)
-    blocks = next(blocks for blocks in BLOCKS if blocks_across % blocks == 0)
+    """The RGB `image` as a JPEG of tiles; as an ordinary one if there would be more than 32,000, eight megapixels."""
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality, subsampling="4:2:0", optimize=True, restart_marker_blocks=blocks)
+    image.save(file, "JPEG", quality=quality, subsampling="4:2:0", optimize=True, restart_marker_blocks=1)
     data = file.getvalue()
     scan = data.rindex(b"\xff\xda")
     first = scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
@@ -44,7 +40,7 @@ def encode_tiled(image: Image.Image, quality: int) -> bytes:
     if max(segment_size, *lengths) > MAX_SEGMENT:
         return data
     height_at = ordinary_jpeg(data).height_at + segment_size
-    index = INDEX.pack(image.height, image.width, height_at, blocks * HEIGHT, first + segment_size)
+    index = INDEX.pack(image.height, image.width, height_at, first + segment_size)
     index += lengths.astype(">u2").tobytes()
     at = _behind_first_segment(data)
     return data[:at] + SEGMENT.pack(MARKER, segment_size - 2, NAME, zlib.crc32(index)) + index + data[at:]
@@ -55,18 +51,16 @@ class Tiles(NamedTuple):
 
     data: bytes | memoryview
     header: JpegHeader
-    width: int  # of a tile, in pixels
     begins: np.ndarray  # int64 [rows, columns]
     ends: np.ndarray  # int64 [rows, columns], behind the marker
 
     def around(self, crop: Crop) -> tuple[bytearray, JpegHeader, int, int]:
         """A JPEG of the tiles that `crop` needs, its header, and where in the picture its left and its top are."""
         num_rows, num_columns = self.begins.shape
-        columns = _needed(crop.left, crop.width, self.width, num_columns)
-        rows = _needed(crop.top, crop.height, HEIGHT, num_rows)
-        left, top = columns.start * self.width, rows.start * HEIGHT
-        width = min(self.header.size[0], columns.stop * self.width) - left
-        height = min(self.header.size[1], rows.stop * HEIGHT) - top
+        columns, rows = _needed(crop.left, crop.width, num_columns), _needed(crop.top, crop.height, num_rows)
+        left, top = columns.start * SIDE, rows.start * SIDE
+        width = min(self.header.size[0], columns.stop * SIDE) - left
+        height = min(self.header.size[1], rows.stop * SIDE) - top
         begins, ends = self.begins[rows, columns], self.ends[rows, columns]
 
         first = int(self.begins[0, 0])
@@ -80,8 +74,8 @@ class Tiles(NamedTuple):
         return part, self.header._replace(size=(width, height)), left, top
 
 
-def _needed(start: int, length: int, tile: int, count: int) -> slice:
-    return slice(max(0, (start - BLENDED) // tile), min(count, -(-(start + length + BLENDED) // tile)))
+def _needed(start: int, length: int, count: int) -> slice:
+    return slice(max(0, (start - BLENDED) // SIDE), min(count, -(-(start + length + BLENDED) // SIDE)))
 
 
 def find_tiles(data: bytes | memoryview) -> Tiles | None:
@@ -93,19 +87,17 @@ def find_tiles(data: bytes | memoryview) -> Tiles | None:
     index = data[at + SEGMENT.size : at + 2 + size]
     if name != NAME or zlib.crc32(index) != checksum:
         return None
-    height, width, height_at, tile_width, first = INDEX.unpack_from(data, at + SEGMENT.size)
+    height, width, height_at, first = INDEX.unpack_from(data, at + SEGMENT.size)
     is_said = data[height_at : height_at + 4] == struct.pack(">HH", height, width) and height_at + 4 <= first
-    if not (is_said and tile_width and 0 < width * height <= MAX_PIXELS):
-        return None
-    num_rows, num_columns = -(-height // HEIGHT), -(-width // tile_width)
-    if len(index) != INDEX.size + 2 * num_rows * num_columns:
+    num_rows, num_columns = -(-height // SIDE), -(-width // SIDE)
+    if not is_said or not width * height or len(index) != INDEX.size + 2 * num_rows * num_columns:
         return None
     lengths = np.frombuffer(index, ">u2", offset=INDEX.size)
     ends = first + lengths.cumsum(dtype=np.int64)
     if ends[-1] != len(data):
         return None
     begins, ends = (places.reshape(num_rows, num_columns) for places in (ends - lengths, ends))
-    return Tiles(data, JpegHeader((width, height), height_at, is_progressive=False), tile_width, begins, ends)
+    return Tiles(data, JpegHeader((width, height), height_at, is_progressive=False), begins, ends)
 
 
 def _behind_first_segment(data: bytes | memoryview) -> int:
