@@ -36,7 +36,10 @@ def main(argv: list[str]) -> int:
     output_dir = _value(command, "--output_dir")
     if not output_dir:
         parser.error("the command needs --output_dir: without checkpoints a restart would begin from nothing")
-    if not _value(command, "--resume"):
+    resume = _value(command, "--resume")
+    if resume not in ("", "auto"):
+        parser.error(f"with --resume {resume} each restart would begin there again; name it with --finetune")
+    if not resume:
         command = [*command, "--resume", "auto"]
     return Supervisor(command, Path(output_dir), options).run()
 

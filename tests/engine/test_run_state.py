@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import supervise
 from engine.errors import DiskError, NonFiniteLossError, Preempted
 from engine.preemption import Preemption
 from engine.processes import children
@@ -74,6 +75,16 @@ def test_without_a_folder_or_with_an_unreadable_file(tmp_path):
 )
 def test_the_supervisor_finds_the_folder(words, value):
     assert _value(words.split(), "--output_dir") == value
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [("main.py", "needs --output_dir"), ("main.py --output_dir a --resume=c.pd", "with --resume c.pd each restart")],
+)
+def test_a_command_that_restarts_would_set_back_is_refused(words, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        supervise.main(["--", *words.split()])
+    assert end.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_a_shell_may_die_but_not_a_launcher(monkeypatch):
