@@ -112,8 +112,8 @@ class PaddleEngine:
 
     def _take(self, predictor) -> None:
         self._predictor = predictor
-        [self.input_name] = predictor.get_input_names()
-        [self.output_name] = predictor.get_output_names()
+        self.input_name = _only(predictor.get_input_names(), "inputs", self.description)
+        self.output_name = _only(predictor.get_output_names(), "outputs", self.description)
         self._input = predictor.get_input_handle(self.input_name)
         self._output = predictor.get_output_handle(self.output_name)
 
@@ -187,12 +187,13 @@ class OnnxRuntimeEngine:
             self._session = ort.InferenceSession(files[0], settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common base
             raise ExportedModelError(f"{files[0]}: ONNX Runtime cannot load it: {last_line(error)}") from None
-        [self._input_name] = [value.name for value in self._session.get_inputs()]
+        self._input_name = _only([value.name for value in self._session.get_inputs()], "inputs", files[0])
         self.description = f"ONNX Runtime {ort.__version__} on CPU, {files[0].name}, {in_threads(options.threads)}"
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Logits [B, C] of `images` [B, 3, S, S] float32."""
-        return self._session.run(None, {self._input_name: images})[0]
+        [logits] = self._session.run(None, {self._input_name: images})
+        return logits
 
     def clone(self) -> "OnnxRuntimeEngine":
         """Itself: a session may run in many threads at once."""
@@ -219,6 +220,7 @@ class OpenVinoEngine:
             self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise ExportedModelError(f"{files[0]}: OpenVINO cannot load it: {last_line(error)}") from None
+        _only([port.any_name for port in self._compiled.inputs], "inputs", files[0])  # it would make the others up
         self._request = self._compiled.create_infer_request()
         self.description = (
             f"OpenVINO {openvino.__version__.split('-')[0]} on CPU, {files[0].name}, {in_threads(options.threads)}"
@@ -286,6 +288,12 @@ def _refuse_paddle_switches(engine: str, options: EngineOptions) -> None:
     ):
         if is_on:
             raise EngineOptionError(f"--engine {engine} has no {flag}: that is a switch of --engine paddle")
+
+
+def _only(names: Sequence[str], what: str, place: object) -> str:
+    if len(names) != 1:
+        raise ExportedModelError(f"{place}: {len(names)} {what}, {', '.join(names)}: this is no image classifier")
+    return names[0]
 
 
 def last_line(error: Exception) -> str:

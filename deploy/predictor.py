@@ -12,7 +12,7 @@ from PIL import Image
 
 from datasets.preprocess import Preprocess
 
-from .card import CARD_NAME, EXPORT_AGAIN, Card, read_card, verify_files
+from .card import CARD_NAME, EXPORT_AGAIN, Card, Program, read_card, verify_files
 from .engines import SINGLE, EngineOptions, all_programs, create_engine, engine_programs, last_line
 from .errors import ExportedModelError
 from .programs import check_program
@@ -45,7 +45,8 @@ def choose_engine(model_path: str | Path, options: EngineOptions) -> tuple[str, 
         )
     programs = read_card(folder, verify=False).programs
     if not model_path.is_dir():
-        programs = {name: program for name, program in programs.items() if program.files[0] == model_path.name}
+        name = _program_at(model_path, programs)
+        programs = {name: programs[name]}
     order = ("paddle",) if options.use_gpu and Path("/dev/nvidia0").exists() else AUTO_ORDER
     for engine in order:
         usable = [name for name in engine_programs(engine, options) if name in programs]
@@ -98,19 +99,16 @@ def find_exported(
 def _with_card(model_path: Path, params_path: str | Path | None, engine: str, options: EngineOptions) -> Exported:
     folder = model_path if model_path.is_dir() else model_path.parent
     card = read_card(folder, verify=False)
-    known = ", ".join(f"{name} ({program.files[0]})" for name, program in card.programs.items())
     if model_path.is_dir():
         wanted = engine_programs(engine, options)
         name = next((name for name in wanted if name in card.programs), None)
         if name is None:
             raise ExportedModelError(
-                f"{folder}: the {engine} engine runs {' or '.join(wanted)}, the folder holds {known}; "
+                f"{folder}: the {engine} engine runs {' or '.join(wanted)}, the folder holds {_known(card.programs)}; "
                 f"export the model again with --format {wanted[0]}"
             )
     else:
-        name = next((name for name, program in card.programs.items() if program.files[0] == model_path.name), None)
-        if name is None:
-            raise ExportedModelError(f"{model_path}: {folder / CARD_NAME} does not list it, only {known}")
+        name = _program_at(model_path, card.programs)
         if name not in all_programs(engine):
             raise ExportedModelError(
                 f"{model_path}: the {engine} engine runs {' or '.join(all_programs(engine))}, not {name}"
@@ -124,6 +122,18 @@ def _with_card(model_path: Path, params_path: str | Path | None, engine: str, op
     checks = [name for name in (PICTURE_NAME, ANSWER_NAME) if name in card.files]
     verify_files(folder, card, [*files, *checks])
     return Exported(card, name, tuple(folder / file for file in files))
+
+
+def _program_at(path: Path, programs: dict[str, Program]) -> str:
+    """The name of the program whose file is `path`."""
+    for name, program in programs.items():
+        if program.files[0] == path.name:
+            return name
+    raise ExportedModelError(f"{path}: {path.with_name(CARD_NAME)} does not list it, only {_known(programs)}")
+
+
+def _known(programs: dict[str, Program]) -> str:
+    return ", ".join(f"{name} ({program.files[0]})" for name, program in programs.items()) or "no program"
 
 
 def _without_card(model_path: Path, params_path: str | Path | None, default_card: Card) -> Exported:
@@ -195,6 +205,8 @@ class Predictor:
             [logits] = self.engine.run(self.arrays([picture]))
         except Exception as error:  # each runtime has its own types for a wrong shape
             raise ExportedModelError(f"{program}: does not run on a {side}x{side} image: {last_line(error)}") from None
+        if logits.ndim != 1:
+            raise ExportedModelError(f"{program}: gives {list(logits.shape)} for an image, not a number for each class")
         if not self.has_card and len(logits) != self.card.num_classes:
             self.card = replace(self.card, num_classes=len(logits), class_names=None)
         if len(logits) != self.card.num_classes:

@@ -114,6 +114,8 @@ def test_auto_is_the_best_engine_that_is_installed_and_has_a_program(exported, e
     assert choose_engine(exported_onnx, options) == ("onnxruntime", options)
     assert choose_engine(exported, options)[0] == "openvino", "it reads model.pdmodel"
     assert choose_engine(exported_onnx / "model.json", options)[0] == "paddle", "that program was asked for"
+    with pytest.raises(ExportedModelError, match=r"none.onnx: .*card.yaml does not list it, only paddle \(model"):
+        choose_engine(exported_onnx / "none.onnx", options)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "paddle")
     assert choose_engine(exported, options) == ("paddle", EngineOptions(use_gpu=True, openvino=True))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -136,6 +138,23 @@ def test_int8_is_taken_only_when_asked_for_and_where_it_is(exported_onnx):
 def test_a_program_that_the_engine_does_not_run(exported, engine, program):
     with pytest.raises(ExportedModelError, match=rf"{program}: the {engine} engine runs onnx .*, not paddle"):
         Predictor(exported / program, engine=engine)
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "message"),
+    [("ab", "y", "2 inputs, a, b"), ("a", "yz", "does not run"), ("a", "y", "not a number for each class")],
+)
+def test_a_program_that_is_no_classifier(tmp_path, engine, inputs, outputs, message):
+    helper = pytest.importorskip("onnx").helper
+    ports = {name: helper.make_tensor_value_info(name, 1, [1, 3, 224, 224]) for name in inputs + outputs}
+    nodes = [helper.make_node("Add", [inputs[0], inputs[-1]], [name]) for name in outputs]
+    graph = helper.make_graph(nodes, "g", [ports[name] for name in inputs], [ports[name] for name in outputs])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "two.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ExportedModelError, match=f"two.onnx: .*{message}"):
+        Predictor(tmp_path / "two.onnx", engine=engine)
 
 
 @pytest.mark.deploy
