@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,12 +102,14 @@ def convert(source: Path, target: Path, case: Case, to: str, reference: Referenc
     converted = read_for_port(source, case, reference, layout)
     temporary = target.with_name(f".{target.name}.tmp")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         _write(temporary, converted.arrays, case, to, reference)
         temporary.replace(target)
     except OSError as error:
         raise WeightsError(f"cannot write {target}: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
     return converted
 
 
@@ -116,9 +119,9 @@ def _write(path: Path, arrays: Arrays, case: Case, to: str, reference: Reference
         theirs = reference.put(case.rules("torch").from_port(arrays))
         reference.do("save_file", inputs=theirs, path=str(path.resolve()))
     elif to == "safetensors":
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        save_file(arrays, path)
+        path.write_bytes(save(arrays))
     else:
         import paddle
 

@@ -162,6 +162,8 @@ def test_files_convert_both_ways_and_bad_ones_are_named(tmp_path, reference, cap
     assert "case ladder: 23 entries read (layout torch), 21 of the port, 2 counters dropped" in capsys.readouterr().out
     convert(tmp_path / "b.pdparams", tmp_path / "c.pth", case, "torch", reference, None)
     convert(tmp_path / "c.pth", tmp_path / "d.safetensors", case, "safetensors", reference, None)
+    with pytest.raises(WeightsError, match="cannot write"):
+        convert(tmp_path / "c.pth", tmp_path / "c.pth" / "x.safetensors", case, "safetensors", reference, None)
     arrays, used = load_torch_weights(tmp_path / "c.pth", "ladder")
     assert used == "ladder" and all(arrays[name].tobytes() == state[name].tobytes() for name in state)
     found = read_for_port(tmp_path / "d.safetensors", case, reference)
