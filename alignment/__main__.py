@@ -7,8 +7,10 @@ import time
 import warnings
 from pathlib import Path
 
+from datasets.image_folder import find_images
+
 from .case import list_cases, read_case
-from .errors import WeightsError
+from .errors import DiskError, WeightsError
 from .reference import Reference
 from .verdict import FAIL, PASS, Check, RungResult, Verdict, write_json, write_junit
 
@@ -18,7 +20,7 @@ RUNG is all, or one of {", ".join(RUNGS)}; shipped cases: {", ".join(list_cases(
 Other commands: `python -m alignment.weights convert --help`, `python -m alignment compare A.npy B.npy`,
 `python -m alignment selftest`.
 Exit codes: 0 match, 2 usage, 3 images cannot be read, 4 weights cannot be used, 6 no match or inconclusive,
-7 PyTorch is missing.
+7 PyTorch is missing, 74 a report cannot be written.
 """
 
 
@@ -34,6 +36,8 @@ def main(argv: list[str]) -> int:
         return compare_files(argv[1:])
     options = _parse(argv)
     case = read_case(options.case)
+    if options.images:
+        find_images(options.images)  # a wrong folder is an error of every rung, though only one looks into it
     names = RUNGS if options.rung == "all" else (options.rung,)
     weights = None
     with Reference(options.python, options.recordings) as reference:
@@ -43,7 +47,7 @@ def main(argv: list[str]) -> int:
             weights = read_for_reference(options.weights, case, reference)
         verdict = run(case, names, reference, weights=weights, images=options.images, report_progress=print)
         verdict.versions = _versions(reference)
-    _write(verdict, options)
+    write_files(verdict, options)
     return verdict.exit_code
 
 
@@ -124,12 +128,16 @@ def _conclusion(verdict: Verdict) -> str:
     return f"{verdict.case}: {word}: {problem.name}{place}: {problem.detail}{hint}"
 
 
-def _write(verdict: Verdict, options: argparse.Namespace) -> None:
+def write_files(verdict: Verdict, options: argparse.Namespace) -> None:
+    """What --json, --junit and --report ask for."""
     from .report import write_report
 
     for path, write in ((options.json, write_json), (options.junit, write_junit), (options.report, write_report)):
         if path:
-            write(verdict, path)
+            try:
+                write(verdict, path)
+            except OSError as error:
+                raise DiskError(f"cannot write {path}: {error.strerror or error}") from None
             print(f"wrote {path}")
 
 

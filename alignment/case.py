@@ -101,6 +101,8 @@ def list_cases() -> list[str]:
 def read_case(name_or_path: str) -> Case:
     """A shipped case by name, or any YAML file; CaseError names what is unknown or missing in it."""
     path = Path(name_or_path) if name_or_path.endswith((".yaml", ".yml")) else CASES / f"{name_or_path}.yaml"
+    if not path.is_file() and path.parent != CASES:
+        raise CaseError(f"{path}: no such file")
     if not path.is_file():
         raise CaseError(_unknown("case", name_or_path, list_cases()) + "; or give the path of a YAML file")
     try:

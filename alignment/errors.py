@@ -25,6 +25,12 @@ class MissingReferenceError(AlignmentError):
     exit_code = 7
 
 
+class DiskError(AlignmentError):
+    """A report cannot be written; the verdict has been printed."""
+
+    exit_code = 74
+
+
 class ReferenceFailedError(AlignmentError):
     """The reference raised an error of its own; the message carries its last lines."""
 

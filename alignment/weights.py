@@ -3,6 +3,7 @@
 import argparse
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,26 +35,32 @@ def load_torch_weights(path: str | Path, case_name: str, python: str = sys.execu
     """
     case = read_case(case_name)
     with Reference(python) as reference:
-        converted = read_for_port(Path(path), case, reference)
+        converted = read_for_port(Path(path), case, reference, any_classes=True)
     return converted.arrays, case.name
 
 
-def read_for_port(path: Path, case: Case, reference: Reference, layout: str | None = None) -> Converted:
+def read_for_port(
+    path: Path, case: Case, reference: Reference, layout: str | None = None, *, any_classes: bool = False
+) -> Converted:
     """Any file in the port's names: of torch, .pdparams, .pd, safetensors, in the case's layouts.
 
-    The layout is the one under which every name and shape fits; none, or more than one, is an error.
+    The layout is the one under which every name and shape fits; none, or more than one, is an error. `any_classes`
+    takes fine-tuned weights too, whose classifier has another number of classes than the case.
     """
     arrays, is_torch = read_arrays_of(path, reference)
     expected = _port_shapes(case)
     candidates = [layout] if layout else ["torch"] if is_torch else ["paddle", "torch", *case.layouts]
-    tried = {}
+    tried, misnamed = {}, set()
     for name in candidates:
         try:
             port_arrays = case.rules(name).to_port(arrays)
         except WeightsError as error:
             tried[name] = [str(error)]
+            misnamed.add(name)
             continue
         tried[name] = unaccounted(port_arrays, expected)
+        if tried[name] and any_classes and (num_classes := _num_classes(case, port_arrays, expected)):
+            tried[name] = unaccounted(port_arrays, _port_shapes(case, num_classes))
         if not tried[name]:
             tried[name] = port_arrays
     fits = [name for name, result in tried.items() if isinstance(result, dict)]
@@ -61,7 +68,7 @@ def read_for_port(path: Path, case: Case, reference: Reference, layout: str | No
         return Converted(tried[fits[0]], fits[0], len(arrays))
     if fits:
         raise WeightsError(f"{path} fits the layouts {' and '.join(fits)} of {case.name}; say which with --layout")
-    nearest = min(tried, key=lambda name: len(tried[name]))
+    nearest = min(tried, key=lambda name: (name in misnamed, len(tried[name])))
     lines = tried[nearest][:8] + ([f"and {len(tried[nearest]) - 8} more"] if len(tried[nearest]) > 8 else [])
     raise WeightsError(f"{path} does not fit {case.name} (layout {nearest}):\n  " + "\n  ".join(lines))
 
@@ -91,15 +98,30 @@ def read_arrays_of(path: Path, reference: Reference) -> tuple[Arrays, bool]:
         raise WeightsError(f"{path} was refused: {text}") from None
 
 
-def _port_shapes(case: Case) -> dict[str, tuple[int, ...]]:
+def _port_shapes(case: Case, num_classes: int | None = None) -> dict[str, tuple[int, ...]]:
     from .port import build
 
+    if num_classes:
+        case = replace(case, port_arguments={**case.port_arguments, "num_classes": num_classes})
     return {name: tuple(value.shape) for name, value in build(case).state_dict().items()}
+
+
+def _num_classes(case: Case, arrays: Arrays, expected: dict[str, tuple[int, ...]]) -> int | None:
+    """What the classifier of `arrays` has, if the port is one of models/: the axes that a port of 7 has otherwise."""
+    if ":" in case.port:
+        return None
+    found = {
+        arrays[name].shape[axis]
+        for name, shape in _port_shapes(case, 7).items()
+        for axis, size in enumerate(shape)
+        if size != expected[name][axis] and name in arrays and arrays[name].ndim == len(shape)
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def convert(source: Path, target: Path, case: Case, to: str, reference: Reference, layout: str | None) -> Converted:
     """Read, account for every tensor, write; the target appears whole or not at all."""
-    converted = read_for_port(source, case, reference, layout)
+    converted = read_for_port(source, case, reference, layout, any_classes=True)
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from argparse import Namespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment.__main__ import main, run
+from alignment.__main__ import main, run, write_files
 from alignment.case import Case, list_cases, read_case
 from alignment.compare import compare, compare_sketches
-from alignment.errors import CaseError, MissingReferenceError, WeightsError
+from alignment.errors import CaseError, DiskError, MissingReferenceError, WeightsError
 from alignment.exchange import DropoutMasks, sketch
 from alignment.hints import setting_hints, update_hints, value_hints
 from alignment.pairing import pair
@@ -25,6 +26,7 @@ from alignment.reprod import compare_dictionaries, read_dictionary, write_dictio
 from alignment.reprod import main as compare_main
 from alignment.rules import BATCH_NORM, COUNTERS, Rules, unaccounted
 from alignment.verdict import Check, RungResult, Verdict, as_json, within, write_junit
+from alignment.weights import read_for_port
 from datasets.errors import DataError
 
 TORCH_RULES = Rules((("a.*.b", "x.*.y"),), BATCH_NORM, ("fc.weight",), COUNTERS, prefix="module.")
@@ -87,6 +89,43 @@ def test_weights_go_to_torch_and_back_bit_for_bit(name):
     back = rules.to_port(there)
     assert list(back) == list(state)
     assert all(back[key].dtype == state[key].dtype and back[key].tobytes() == state[key].tobytes() for key in state)
+
+
+def test_fine_tuned_weights_convert_with_the_classes_they_have(tmp_path):
+    from safetensors.numpy import save_file
+
+    from models import create_model
+
+    case, path = read_case("mobilenet_v3_small"), tmp_path / "three.safetensors"
+    state = {key: value.numpy() for key, value in create_model(case.name, num_classes=3).state_dict().items()}
+    save_file(state, path)
+    found = read_for_port(path, case, None, any_classes=True)
+    assert found.layout == "paddle" and found.arrays["classifier.3.weight"].shape == (1024, 3)
+    save_file(state | {"classifier.0.bias": np.zeros(5, np.float32)}, path)
+    with pytest.raises(WeightsError, match=r"\(layout paddle\):\n  wrong shape: classifier.0.bias is \[5\]"):
+        read_for_port(path, case, None, any_classes=True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        (["all", "none.yaml"], 2, "none.yaml: no such file"),
+        (["all", "peleent"], 2, "did you mean 'peleenet'"),
+        (["forward", "peleenet", "--images", "/none"], 3, "/none: no such file or folder"),
+    ],
+)
+def test_a_wrong_question_is_answered_before_anything_is_computed(argv, code, message):
+    with pytest.raises((CaseError, DataError), match=message) as caught:
+        main(argv)
+    assert caught.value.exit_code == code
+
+
+def test_a_report_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    options = Namespace(json=tmp_path / "file" / "v.json", junit=None, report=None)
+    with pytest.raises(DiskError, match=r"cannot write .*file/v\.json") as caught:
+        write_files(Verdict("case", []), options)
+    assert caught.value.exit_code == 74
 
 
 @pytest.mark.slow
