@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 from .errors import DiskError, RecordsError
 
@@ -55,7 +56,8 @@ class RecordWriter:
 
     def _begin(self, kept: Iterable[dict]) -> None:
         if self._path.suffix == ".csv":
-            self._rows = csv.writer(self._file, lineterminator="\n")
+            # Its own lines end in \r\n: so it quotes a name that holds one of these.
+            self._rows = csv.writer(SimpleNamespace(write=lambda line: self._file.write(line[:-2] + "\n")))
             self._rows.writerow(CSV_COLUMNS)
         for record in kept:
             self.write([record])
@@ -117,9 +119,9 @@ def read_records(path: str | Path) -> Iterator[dict]:
         raise RecordsError(f"{path}: records are read from {', '.join(SUFFIXES)} files, not {path.suffix!r}")
     try:
         errors = "surrogateescape" if path.suffix == ".csv" else "strict"
-        with path.open(encoding="utf-8", errors=errors, newline="") as file:
+        with path.open(encoding="utf-8", errors=errors, newline="\n") as file:
             yield from reader(file)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RecordsError(f"{path}: cannot be read as records: {error}") from None
 
 

@@ -17,7 +17,7 @@ RECORDS = [
 ]
 ODD_NAMES = [
     {"class_ids": [0], "scores": [1.0], "file_name": name, "label_names": ["x"]}
-    for name in ("new\nline.jpg", os.fsdecode(b"not utf-8 \xe9.jpg"), "back\\slash.jpg")
+    for name in ("new\nline.jpg", "re\rturn.jpg", "both\r\n.jpg", os.fsdecode(b"not utf-8 \xe9.jpg"), "back\\slash.jpg")
 ]
 SUFFIXES = [".json", ".jsonl", ".csv"]
 
@@ -99,7 +99,10 @@ def test_records_of_an_earlier_run_are_kept_even_in_the_same_file(tmp_path, suff
     assert list(read_records(path)) == RECORDS
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.txt", ""), ("a.jsonl", "{\n"), ("a.json", "["), ("a.csv", "x\n1\n")])
+NO_RECORDS = [("a.txt", ""), ("a.jsonl", "{\n"), ("a.json", "["), ("a.csv", "x\n1\n"), ("a.csv", "x" * 140_000 + "\n")]
+
+
+@pytest.mark.parametrize(("name", "text"), NO_RECORDS, ids=range(len(NO_RECORDS)))
 def test_what_is_no_file_of_records_is_refused(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(RecordsError, match=rf"{name}: "):
