@@ -118,6 +118,7 @@ def benchmark_report(config: InferConfig, predictor, options, num_images: int):
             ir_optim=options.ir_optim,
             tensorrt=options.tensorrt,
             onednn=predictor.engine.onednn_is_on,
+            memory_optim=predictor.engine.memory_optim_is_on,
             num_threads=options.threads,
         ),
         save_path=BENCHMARK_LOG,

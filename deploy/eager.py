@@ -12,8 +12,6 @@ from .predictor import Predictor
 class EagerEngine:
     """`run` of a Paddle layer, which is put in eval mode."""
 
-    device, onednn_is_on, description = "eager", False, "eager Paddle"
-
     def __init__(self, model, autocast: Callable[[], AbstractContextManager] = nullcontext):
         model.eval()
         self._model = model

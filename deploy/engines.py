@@ -52,6 +52,7 @@ class PaddleEngine:
         inference = _import("paddle.inference", "paddle")
         is_pdmodel = files[0].suffix == ".pdmodel"
         self.description, self.device = f"Paddle Inference of {files[0].name}", "cpu"
+        self.memory_optim_is_on = is_pdmodel
         with tempfile.TemporaryDirectory() as aside:  # OpenVINO would leave its blobs in ./__cache__
             config = inference.Config(*map(str, _side_by_side(files, Path(aside)) if options.openvino else files))
             config.set_optim_cache_dir(aside)
@@ -174,7 +175,7 @@ def _enable_tensorrt(config, precision, max_batch_size: int) -> None:
 class OnnxRuntimeEngine:
     """ONNX Runtime on model.onnx or model_int8.onnx, on the CPU. Paddle is not imported."""
 
-    device, onednn_is_on = "cpu", False
+    device, onednn_is_on, memory_optim_is_on = "cpu", False, False
 
     def __init__(self, files: Sequence[Path], options: EngineOptions):
         ort = _import("onnxruntime", "onnxruntime")
@@ -203,11 +204,13 @@ class OnnxRuntimeEngine:
 class OpenVinoEngine:
     """OpenVINO on model.onnx, model_int8.onnx or model.pdmodel, on the CPU. Paddle is not imported."""
 
-    device, onednn_is_on = "cpu", False
+    device, onednn_is_on, memory_optim_is_on = "cpu", False, False
 
     def __init__(self, files: Sequence[Path], options: EngineOptions):
         openvino = _import("openvino", "openvino")
         _refuse_paddle_switches("openvino", options)
+        if not options.ir_optim:
+            raise EngineOptionError("--engine openvino has no --ir_optim False: it always optimises")
         core = openvino.Core()
         try:
             model = core.read_model(*files)

@@ -47,6 +47,7 @@ class Conditions:
     ir_optim: bool
     tensorrt: bool
     onednn: bool
+    memory_optim: bool
     num_threads: int
 
 
@@ -144,7 +145,7 @@ def _configuration(conditions: Conditions) -> dict:
     return {
         "runtime_device": conditions.device,
         "ir_optim": conditions.ir_optim,
-        "enable_memory_optim": True,
+        "enable_memory_optim": conditions.memory_optim,
         "enable_tensorrt": conditions.tensorrt,
         "enable_mkldnn": conditions.onednn,
         "cpu_math_library_num_threads": conditions.num_threads,

@@ -102,6 +102,12 @@ def test_switches_of_paddle_are_refused_elsewhere(exported_onnx, name, switches)
         create_engine(name, [exported_onnx / "model.onnx"], EngineOptions(**switches))
 
 
+@pytest.mark.deploy
+def test_openvino_cannot_leave_its_optimisation_out(exported_onnx):
+    with pytest.raises(EngineOptionError, match="openvino has no --ir_optim False"):
+        create_engine("openvino", [exported_onnx / "model.onnx"], EngineOptions(ir_optim=False))
+
+
 def test_a_damaged_program_without_a_card_is_an_error(exported, tmp_path):
     (tmp_path / "model.json").write_text((exported / "model.json").read_text()[:-100])
     (tmp_path / "model.pdiparams").write_bytes((exported / "model.pdiparams").read_bytes())

@@ -18,6 +18,7 @@ CONDITIONS = Conditions(
     ir_optim=True,
     tensorrt=False,
     onednn=True,
+    memory_optim=False,
     num_threads=1,
 )
 
@@ -47,7 +48,7 @@ def test_sections_and_their_order(times):
 
 def test_numbers(times):
     lines = report_lines(CONDITIONS, times)
-    assert " data_num: 2" in lines and " enable_mkldnn: True" in lines
+    assert " data_num: 2" in lines and " enable_mkldnn: True" in lines and " enable_memory_optim: False" in lines
     assert " total time spent(s): 0.0444" in lines
     assert " preprocess_time(ms): 2.0000, inference_time(ms): 20.0000, postprocess_time(ms): 0.2000" in lines
     assert " inference_time(ms) p50: 20.0000, p90: 28.0000, p99: 29.8000, per image: 13.3333" in lines
