@@ -1,5 +1,5 @@
 // Exported folder + images -> the most probable classes: the C++ twin of infer.py.
-#include <csignal>
+#include <algorithm>
 #include <fstream>
 #include <future>
 #include <iostream>
@@ -58,7 +58,8 @@ void answer(const Options& options) {
     const Program program = find_program(card, options.model_file, options.precision == "int8" ? "onnx-int8" : "onnx");
     verify_files(card, folder, program.files);
     const std::vector<std::string> paths = find_images(options.input_file);
-    Engine engine(folder, program, card, {options.batch_size, options.cpu_threads});
+    const std::size_t batch_size = std::min(std::size_t(options.batch_size), paths.size());  // a batch is computed whole
+    Engine engine(folder, program, card, {int(batch_size), options.cpu_threads});
     if (program.name != "onnx-int8") {  // whose answers are near those of the export, not equal
         self_check(engine, folder, card);
     }
@@ -71,7 +72,6 @@ void answer(const Options& options) {
 
     // The next batch is read while the network works on this one; a benchmark takes the stages one by one.
     const std::launch when = options.enable_benchmark ? std::launch::deferred : std::launch::async;
-    const auto batch_size = std::size_t(options.batch_size);
     const auto load = [&](std::size_t first) { return load_batch(paths, first, batch_size, card.preprocess); };
     StageTimes times;
     std::size_t num_failures = 0;

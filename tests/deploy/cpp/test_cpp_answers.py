@@ -103,6 +103,10 @@ def test_topk_threshold_and_save_path(infer, folder, photo, tmp_path):
     assert json.loads((tmp_path / "records.jsonl").read_text(encoding="utf-8")) == every
 
 
+def test_a_batch_is_no_larger_than_there_are_images(infer, folder, photo):
+    assert len(records(infer(folder, photo, "--batch_size", "2000000000"))) == 1
+
+
 def test_benchmark_report(infer, folder, jpegs_and_pngs):
     run = infer(folder, jpegs_and_pngs, "--enable_benchmark", "True", "--batch_size", "4")
     assert run.returncode == 0
