@@ -4,6 +4,7 @@ import argparse
 import io
 import pickletools
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def read_dictionary(path: str | Path) -> dict[str, np.ndarray]:
         if not dtype.hasobject or shape != ():
             raise WeightsError(f"{path} is not a dictionary of reprod_log: it holds {dtype} {list(shape)}")
         sections, _ = read_pickle(_dictionary_pickle(data[file.tell() :]), path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TokenError) as error:  # numpy takes the header for Python 2's, and apart
         raise WeightsError(f"{path} is not a file of reprod_log: {error}") from None
     except CheckpointError as error:
         raise WeightsError(str(error)) from None

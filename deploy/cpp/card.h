@@ -30,7 +30,8 @@ struct Card {
     std::map<std::string, FileRecord> files;
 };
 
-// Reads `folder`/card.yaml. Throws ExportedModelError: no card, one that was changed, a field missing, unknown or wrong.
+// Reads `folder`/card.yaml. Throws ExportedModelError: no card, or one that was changed; a field missing, unknown or
+// wrong.
 Card read_card(const std::filesystem::path& folder);
 
 // The program of the card that `model_path` means: the one called `name` of an exported folder, or an .onnx file in it.

@@ -58,7 +58,7 @@ void answer(const Options& options) {
     const Program program = find_program(card, options.model_file, options.precision == "int8" ? "onnx-int8" : "onnx");
     verify_files(card, folder, program.files);
     const std::vector<std::string> paths = find_images(options.input_file);
-    const std::size_t batch_size = std::min(std::size_t(options.batch_size), paths.size());  // a batch is computed whole
+    const std::size_t batch_size = std::min(std::size_t(options.batch_size), paths.size());  // each is computed whole
     Engine engine(folder, program, card, {int(batch_size), options.cpu_threads});
     if (program.name != "onnx-int8") {  // whose answers are near those of the export, not equal
         self_check(engine, folder, card);

@@ -307,7 +307,8 @@ def test_a_crafted_reprod_log_file_does_not_run(tmp_path, monkeypatch):
     np.save("evil.npy", {"logits": RunsCode()})
     np.save("plain.npy", np.zeros(3))
     (tmp_path / "text.npy").write_text("no")
-    for name in ("evil.npy", "plain.npy", "text.npy", "absent.npy"):
+    (tmp_path / "open.npy").write_bytes((tmp_path / "plain.npy").read_bytes().replace(b"}", b" "))
+    for name in ("evil.npy", "plain.npy", "text.npy", "absent.npy", "open.npy"):
         with pytest.raises(WeightsError):
             read_dictionary(name)
     assert not (tmp_path / "ran_code").exists()
