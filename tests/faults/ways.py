@@ -180,7 +180,9 @@ def training(way: Way, preprocess: Preprocess) -> Reader:
 
     def read(source: Source) -> Iterator[Sample]:
         lists = {"cls_label_path_train": source.list_file, "cls_label_path_val": source.list_file}
-        flags = {"data_path": source.root, "nb_classes": NUM_CLASSES} | (lists if source.list_file else {})
+        folders = [path for path in Path(source.root).glob("train/*") if os.path.isdir(path)]
+        num_classes = NUM_CLASSES if source.list_file else max(1, len(folders))
+        flags = {"data_path": source.root, "nb_classes": num_classes} | (lists if source.list_file else {})
         argv = [f"--{name}={value}" for name, value in flags.items()]
         images, _ = open_images(parse(TrainConfig, argv, prog="main.py"))
         loader = TrainLoader(
