@@ -124,12 +124,12 @@ def _add_flag(group, field: dataclasses.Field) -> None:
     meta = field.metadata
     flags = [f"--{field.name}", *(f"-{alias}" if len(alias) == 1 else f"--{alias}" for alias in meta["aliases"])]
     meaning = meta["meaning"] + _default_text(field)
+    if meta["style"] == "pair":
+        off = f"--no_{field.name}"
+        group.add_argument(off, dest=field.name, action="store_const", const=False, help=argparse.SUPPRESS)
+        meaning += f"; {off} turns it off"
     if meta["style"] in ("flag", "pair"):
         group.add_argument(*flags, dest=field.name, action="store_const", const=True, help=meaning.replace("%", "%%"))
-        if meta["style"] == "pair":
-            group.add_argument(
-                f"--no_{field.name}", dest=field.name, action="store_const", const=False, help=argparse.SUPPRESS
-            )
         return
     many = typing.get_origin(_type(field)) is tuple
     shown = "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else _word(_type(field)).upper()

@@ -95,6 +95,14 @@ def test_flags_win_over_the_recipe_which_wins_over_defaults(tmp_path):
     assert config.data.batch_size == 64
 
 
+def test_help_tells_how_to_turn_off_what_a_recipe_turned_on(capsys):
+    with pytest.raises(SystemExit):
+        parse(TrainConfig, ["--help"], prog="main.py")
+    words = " ".join(capsys.readouterr().out.split())
+    for field in knobs(TrainConfig):
+        assert (f"--no_{field.name} turns it off" in words) == (field.metadata["style"] == "pair")
+
+
 def test_a_written_config_makes_the_same_run(tmp_path):
     config = parse(TrainConfig, ["--lr", "0.18", "--aa", "", "--opt-betas", "0.8", "0.9"], prog="main.py")
     write_config(config, tmp_path / "config.yaml")
