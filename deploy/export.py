@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from .self_check import write_self_check
 from .topk import softmax
 
 TOLERANCE = 1e-5  # of probabilities, and of logits relative to the largest one
+ALMOST_NOTHING = 2**16  # bytes that a disk may say it has when it takes no more
 SANE_LOGIT = 10  # beyond it the tolerance of probabilities grows with the logits, see _allowed
 # writes model.* of the network into a folder; asked with_softmax, inference.* of the network followed by a softmax;
 # for batches of any size, or only of batch_size
@@ -58,7 +60,7 @@ def export_folder(
 
     Raises:
         ParityError: a program disagrees beyond TOLERANCE, or INT8 loses too much; nothing is kept.
-        DiskError: there can be no such folder.
+        DiskError: there can be no such folder, or no space is left in it.
     """
     folder = Path(folder)
     formats = {*formats, "onnx"} if "onnx-int8" in formats else set(formats)
@@ -67,7 +69,7 @@ def export_folder(
         aside = tempfile.TemporaryDirectory(prefix=".export-", dir=folder)
     except OSError as error:
         raise DiskError(f"cannot write into {folder}: {error.strerror or error}") from None
-    with aside:
+    with aside, _naming_a_full_disk(folder):
         work = Path(aside.name)
         source = Source(save_program, card, calibration)
         programs = {name: write(work, source) for name, write in WRITERS.items() if name in formats}
@@ -88,6 +90,17 @@ def export_folder(
         write_card(work, card)
         _move_in(work, folder, card)
     return card
+
+
+@contextlib.contextmanager
+def _naming_a_full_disk(folder: Path):
+    """Paddle cuts a program short without a word where the disk is full, and an engine then calls it damaged."""
+    try:
+        yield
+    except Exception as error:
+        if shutil.disk_usage(folder).free < ALMOST_NOTHING:
+            raise DiskError(f"cannot write into {folder}: no space is left; what was there is untouched") from error
+        raise
 
 
 def check_parity(

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from configs.schema import EXPORT_FORMATS
 from datasets.preprocess import Preprocess
 from deploy import export
 from deploy.card import read_card, sealed, write_card
-from deploy.errors import ExportedModelError, ParityError
+from deploy.errors import DiskError, ExportedModelError, ParityError
 from deploy.export import check_images, check_parity
 from deploy.predictor import Predictor
 
@@ -71,6 +72,19 @@ def test_a_perturbed_program_is_removed_and_an_older_export_stays(folder, source
         source.export(folder, (format,), save_program=save_perturbed)
     assert error.value.exit_code == 6
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_program_that_a_full_disk_cut_short_is_not_called_damaged(tmp_path, source, monkeypatch):
+    def cut_short(folder, **_):
+        (folder / "model.json").write_text('{"base_code": "cut')
+        (folder / "model.pdiparams").write_bytes(b"")
+
+    with pytest.raises(ExportedModelError, match="cannot load it"):
+        source.export(tmp_path, save_program=cut_short)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
+    with pytest.raises(DiskError, match="no space is left") as caught:
+        source.export(tmp_path, save_program=cut_short)
+    assert caught.value.exit_code == 74 and not list(tmp_path.iterdir())
 
 
 def test_rounding_of_huge_logits_is_no_disagreement_and_a_real_one_still_is(exported, source, monkeypatch):
