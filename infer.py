@@ -1,7 +1,6 @@
 """Exported folder + images -> the most probable classes, through Paddle Inference, ONNX Runtime or OpenVINO."""
 
 import sys
-from contextlib import nullcontext
 
 from configs.loader import parse, run
 from configs.schema import InferConfig, InferEngineConfig, InferImagesConfig, UsageError
@@ -15,9 +14,8 @@ def main(argv):
         if not value:
             raise UsageError(f"{flag} is missing; for example: infer.py --model_file exported --input_file photos")
 
-    from datasets.errors import DataError
     from deploy.pipeline import answer_files, share_threads, timed_answers, with_progress
-    from deploy.records import RecordWriter, show_records
+    from deploy.records import deliver
 
     images = config.images
     kept, paths = images_to_run(images)
@@ -32,14 +30,7 @@ def main(argv):
         batches = timed_answers(predictor, paths, **asked, report=report)
     else:
         batches = answer_files(predictor, paths, **asked, num_workers=num_workers)
-    num_failures = 0
-    with RecordWriter(images.save_path, kept) if images.save_path else nullcontext() as writer:
-        for records in with_progress(batches, len(paths)):
-            if writer:
-                writer.write(records)
-            num_failures += show_records(records)
-    if num_failures:
-        raise DataError(f"{num_failures} of {len(paths)} images could not be read; the others were answered")
+    deliver(with_progress(batches, len(paths)), len(paths), images.save_path, kept)
 
 
 def images_to_run(images: InferImagesConfig):

@@ -1,12 +1,10 @@
 """Weights + images -> the most probable classes, by the eager model; infer.py does the same with an exported one."""
 
 import sys
-from contextlib import nullcontext
 
 import models
 from configs.loader import parse, run
 from configs.schema import PredictConfig, UsageError
-from datasets.errors import DataError
 from datasets.image_folder import find_images
 from datasets.preprocess import Preprocess
 from datasets.splits import choose_class_names
@@ -26,7 +24,7 @@ def main(argv):
     from deploy.card import Card
     from deploy.eager import EagerPredictor
     from deploy.pipeline import answer_files
-    from deploy.records import RecordWriter, show_records
+    from deploy.records import deliver
     from engine.amp import choose_precision
     from engine.checkpoint import load_weights, set_weights
     from engine.distributed import choose_device
@@ -55,14 +53,8 @@ def main(argv):
     if note := weights.other_preprocessing(card.preprocess.to_dict()):
         print(note, file=sys.stderr)
     predictor = EagerPredictor(model, card, precision.autocast)
-    num_failures = 0
-    with RecordWriter(images.save_path) if images.save_path else nullcontext() as writer:
-        for records in answer_files(predictor, paths, batch_size=images.batch_size, k=images.topk):
-            if writer:
-                writer.write(records)
-            num_failures += show_records(records)
-    if num_failures:
-        raise DataError(f"{num_failures} of {len(paths)} images could not be read; the others were answered")
+    batches = answer_files(predictor, paths, batch_size=images.batch_size, k=images.topk)
+    deliver(batches, len(paths), images.save_path)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def main(argv: list[str]) -> int:
         print(f"{name:<12} {score}")
     print(f"{time.perf_counter() - start:.0f} s")
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     is_perfect = all(outcome.is_found and outcome.is_named in (True, None) for outcome in outcomes) and not alarms
     return 0 if is_perfect else 6

@@ -5,9 +5,11 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+
+from datasets.errors import DataError
 
 from .errors import DiskError, RecordsError
 
@@ -29,6 +31,22 @@ def show_records(records: list[dict]) -> int:
     for record in failures:
         print(f"error: {record['file_name']}: {record['error']}", file=sys.stderr, flush=True)
     return len(failures)
+
+
+def deliver(batches: Iterable[list[dict]], num_images: int, save_path: str, kept: Iterable[dict] = ()) -> None:
+    """Show the records of `num_images` as they come; a `save_path` keeps them, after those `kept` from an earlier run.
+
+    Raises:
+        DataError: some images could not be read; the others were answered.
+    """
+    num_failures = 0
+    with RecordWriter(save_path, kept) if save_path else nullcontext() as writer:
+        for records in batches:
+            if writer:
+                writer.write(records)
+            num_failures += show_records(records)
+    if num_failures:
+        raise DataError(f"{num_failures} of {num_images} images could not be read; the others were answered")
 
 
 class RecordWriter:
