@@ -71,6 +71,8 @@ def run(main) -> None:
     """Call `main(argv)` of a script; an error of the project is printed as one message and becomes its exit code."""
     for message in PADDLE_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal's alphabet lacks must not end a training
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main(sys.argv[1:])
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from .processes import adopt_orphans, bury_orphans, children, descendants, end_with_parent, environment_of, send
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
 
 def _value(command: list[str], flag: str) -> str:
     """The value of a flag, written `--flag value` or `--flag=value`, with hyphens or underscores."""
-    for word, following in zip(command, [*command[1:], ""], strict=True):
+    for word, following in pairwise([*command, ""]):
         name, equals, value = word.partition("=")
         if name.replace("-", "_") == flag.replace("-", "_"):
             return value if equals else following

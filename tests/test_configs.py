@@ -1,6 +1,7 @@
 """Every knob is declared once, checked, overridable, written down, and read somewhere."""
 
 import dataclasses
+import io
 import os
 import re
 import signal
@@ -245,3 +246,10 @@ def test_ctrl_c_and_a_closed_pipe_end_a_script_by_their_signal_without_a_traceba
             os.close(read_end)
     os.close(write_end)
     assert ended_by == [signal.SIGINT, signal.SIGPIPE]
+
+
+def test_a_name_that_the_terminal_cannot_show_does_not_end_a_script(monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stdout)
+    run(lambda argv: print("猫.png", flush=True))
+    assert stdout.buffer.getvalue() == b"\\u732b.png\n"

@@ -71,7 +71,7 @@ def test_without_a_folder_or_with_an_unreadable_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "value"),
-    [("main.py --output_dir a", "a"), ("main.py --output-dir=b", "b"), ("main.py", ""), ("m --resume r", "")],
+    [("main.py --output_dir a", "a"), ("main.py --output-dir=b", "b"), ("main.py", ""), ("m --resume r", ""), ("", "")],
 )
 def test_the_supervisor_finds_the_folder(words, value):
     assert _value(words.split(), "--output_dir") == value
