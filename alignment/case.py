@@ -29,8 +29,14 @@ class Training:
     momentum: float = 0.875
     weight_decay: float = 2**-13
     smoothing: float = 0.125
-    curve_side: int = 32  # digits are scaled to this for the two loss curves; 0 leaves them out
+    curve_side: int = 32  # digits of 8 x 8 are scaled to this for the two loss curves; 0 leaves them out
     curve_lr: float = 0.02
+
+    def __post_init__(self):
+        if self.steps < 1 or self.curve_side < 0 or self.curve_side % 8:
+            raise CaseError(
+                f"train: steps is a number from 1, curve_side a multiple of 8; got {self.steps} and {self.curve_side}"
+            )
 
 
 @dataclass(frozen=True)

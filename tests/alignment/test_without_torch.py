@@ -166,6 +166,7 @@ def test_shipped_cases_can_be_read():
         ("port: a\nreference: b\ninput_range: [1]", "input_range: expected 2 values"),
         ("port: a\nreference: b\ntranspose: head.weight", "transpose: expected a list, got 'head.weight'"),
         ("port: a\nreference: b\nrename: {a: 1}", "rename: a: expected a text, got 1"),
+        ("port: a\nreference: b\ntrain: {curve_side: 20}", "train: .* curve_side a multiple of 8; got 20 and 20"),
         ("port: a\nreference: b\ntrain: 5", "train: expected a table"),
         ("- a", "expected a table"),
         ("a: [", "is not YAML"),
