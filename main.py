@@ -225,22 +225,26 @@ def create_state(config: TrainConfig, lr: float, info: dict, logger):
 
 
 def restore(config: TrainConfig, state, job: Job) -> bool:
-    """Take what --finetune, --resume and --resume_ema name; False if that leaves the best accuracy unknown."""
-    from engine.distributed import check_same_place
-    from engine.start import finetune, resume, take_ema, take_weights
+    """Take what --resume names, or else --finetune; False if that leaves the best accuracy unknown.
 
-    flags, folder, model_name, knows_best = config.run, job.output_dir, config.model.model, True
-    if flags.finetune:
+    With --resume auto, --finetune and --resume_ema are where the run began: once it has a checkpoint they are not read.
+    """
+    from engine.distributed import check_same_place
+    from engine.start import find, finetune, resume, take_ema, take_weights
+
+    flags, model_name, logger, knows_best = config.run, config.model.model, job.logger, True
+    found = find(flags.resume, job.output_dir, is_needed=flags.eval, logger=logger)
+    if flags.finetune and not found:
         remove = flags.remove_head_from_pretained
-        finetune(state, flags.finetune, remove_head=remove, model_name=model_name, logger=job.logger)
-    if flags.resume and flags.eval:
-        weights = take_weights(state.model, flags.resume, output_dir=folder, model_name=model_name, logger=job.logger)
+        finetune(state, flags.finetune, remove_head=remove, model_name=model_name, logger=logger)
+    if found and flags.eval:
+        weights = take_weights(state.model, found, model_name=model_name)
         if note := weights.other_preprocessing(state.info["preprocess"]):
-            job.logger.line(note)
-    elif flags.resume:
-        knows_best = resume(state, flags.resume, output_dir=folder, model_name=model_name, logger=job.logger)
-        check_same_place((state.next_epoch, state.next_step))
-    if flags.resume_ema and state.ema:
+            logger.line(note)
+    elif found:
+        knows_best = resume(state, found, model_name=model_name, logger=logger)
+    check_same_place((state.next_epoch, state.next_step))
+    if flags.resume_ema and not (found and flags.resume == "auto"):
         take_ema(state, flags.resume_ema)
     return knows_best
 

@@ -10,8 +10,24 @@ from .log import Logger
 from .state import TrainState
 
 
-def resume(state: TrainState, path: str, *, output_dir: Path | None, model_name: str, logger: Logger) -> bool:
-    """Go on from the checkpoint `path`, or with "auto" from the newest good one of `output_dir`, if there is any.
+def find(path: str, output_dir: Path | None, *, is_needed: bool, logger: Logger) -> Path | None:
+    """The checkpoint `path`, or with "auto" the newest good one of `output_dir`; None where there is nothing to resume.
+
+    Raises:
+        CheckpointError: there is none that is good, or none at all and it `is_needed`, to be evaluated.
+    """
+    if not path:
+        return None
+    found = find_latest(output_dir, logger.line) if path == "auto" else Path(path)
+    if found is None and is_needed:
+        raise CheckpointError(f"no checkpoint in {output_dir}, and random weights are never evaluated")
+    begins = f"no checkpoint in {output_dir}: starting from the beginning"
+    logger.line(f"Resume checkpoint {found}" if found else begins)
+    return found
+
+
+def resume(state: TrainState, found: Path, *, model_name: str, logger: Logger) -> bool:
+    """Go on from the checkpoint `found`.
 
     Returns whether the best accuracy so far is known: weights of others say at most after which epoch they were saved,
     and the optimizer starts anew.
@@ -19,10 +35,6 @@ def resume(state: TrainState, path: str, *, output_dir: Path | None, model_name:
     Raises:
         CheckpointError: no such file, damaged, or of another model.
     """
-    found = _find(path, output_dir, logger)
-    if found is None:
-        logger.line(f"no checkpoint in {output_dir}: starting from the beginning")
-        return True
     if is_checkpoint(found):
         state.restore(found, logger.line)
         return True
@@ -36,25 +48,15 @@ def resume(state: TrainState, path: str, *, output_dir: Path | None, model_name:
     return False
 
 
-def take_weights(model: nn.Layer, path: str, *, output_dir: Path | None, model_name: str, logger: Logger) -> Weights:
+def take_weights(model: nn.Layer, found: Path, *, model_name: str) -> Weights:
     """The weights that `resume` would go on with, for an evaluation: no matter how they were and would be trained.
 
     Raises:
         CheckpointError: no such file, damaged, or of another model.
     """
-    found = _find(path, output_dir, logger)
-    if found is None:
-        raise CheckpointError(f"no checkpoint in {output_dir}, and random weights are never evaluated")
     weights = load_weights(found, model_name=model_name)
     set_weights(model, weights.arrays, source=found, trained_with=weights.trained_with)
     return weights
-
-
-def _find(path: str, output_dir: Path | None, logger: Logger) -> Path | None:
-    found = find_latest(output_dir, logger.line) if path == "auto" else Path(path)
-    if found:
-        logger.line(f"Resume checkpoint {found}")
-    return found
 
 
 def take_ema(state: TrainState, path: str | Path) -> None:

@@ -183,3 +183,14 @@ def test_neither_a_refused_start_nor_an_evaluation_changes_config_yaml(data, tra
     best = json.loads((tmp_path / "log.txt").read_text().splitlines()[-1])["test_acc1"]
     assert f"Accuracy of the network on the 33 test images: {best:.1f}%" in capfd.readouterr().out
     assert (tmp_path / "config.yaml").read_text() == before
+
+
+def test_where_a_run_began_is_not_read_again_when_it_goes_on(data, trained, tmp_path, capfd, monkeypatch):
+    """A pre-trained file may be gone by then, and the average of --resume_ema would take the place of the run's own."""
+    (tmp_path / "checkpoint-latest.pd").write_bytes((trained / "checkpoint-latest.pd").read_bytes())
+    monkeypatch.setattr("engine.watchdog.Watchdog.start", lambda watchdog: watchdog)
+    began = ["--finetune", "gone.pd", "--model_ema", "--resume_ema", "gone.pd", "--epochs", "2", "--opt", "momentum"]
+    flags = [*MODEL, *data.train_flags, "--batch_size", "8", "--output_dir", str(tmp_path), "--resume", "auto", *began]
+    monkeypatch.setattr(sys, "argv", ["main.py", *flags])
+    run(importlib.import_module("main").main)
+    assert "nothing is left to train" in capfd.readouterr().out
