@@ -14,6 +14,7 @@ from datasets.errors import DataError
 from .errors import DiskError, RecordsError
 
 SUFFIXES = (".json", ".jsonl", ".csv")
+KEYS = {"class_ids", "scores", "file_name", "label_names"}  # of every record; one that failed has "error" too
 CSV_COLUMNS = ("file_name", "rank", "class_id", "score", "label_name", "error")
 
 
@@ -138,8 +139,11 @@ def read_records(path: str | Path) -> Iterator[dict]:
     try:
         errors = "surrogateescape" if path.suffix == ".csv" else "strict"
         with path.open(encoding="utf-8", errors=errors, newline="\n") as file:
-            yield from reader(file)
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            for record in reader(file):
+                if not (isinstance(record, dict) and KEYS <= record.keys()):
+                    raise ValueError(f"{record!r:.80} is none")
+                yield record
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise RecordsError(f"{path}: cannot be read as records: {error}") from None
 
 

@@ -99,7 +99,17 @@ def test_records_of_an_earlier_run_are_kept_even_in_the_same_file(tmp_path, suff
     assert list(read_records(path)) == RECORDS
 
 
-NO_RECORDS = [("a.txt", ""), ("a.jsonl", "{\n"), ("a.json", "["), ("a.csv", "x\n1\n"), ("a.csv", "x" * 140_000 + "\n")]
+NO_RECORDS = [
+    ("a.txt", ""),
+    ("a.jsonl", "{\n"),
+    ("a.json", "["),
+    ("a.csv", "x\n1\n"),
+    ("a.csv", "x" * 140_000 + "\n"),
+    ("a.json", "[" * 100_000),
+    ("a.json", "[1]"),
+    ("a.json", '{"a": 1}'),
+    ("a.jsonl", '{"file_name": "a"}\n'),
+]
 
 
 @pytest.mark.parametrize(("name", "text"), NO_RECORDS, ids=range(len(NO_RECORDS)))
