@@ -140,7 +140,7 @@ def read_records(path: str | Path) -> Iterator[dict]:
         errors = "surrogateescape" if path.suffix == ".csv" else "strict"
         with path.open(encoding="utf-8", errors=errors, newline="\n") as file:
             for record in reader(file):
-                if not (isinstance(record, dict) and KEYS <= record.keys()):
+                if not (isinstance(record, dict) and record.keys() >= KEYS):
                     raise ValueError(f"{record!r:.80} is none")
                 yield record
     except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
