@@ -70,7 +70,8 @@ def write_checkpoint(path: str | Path, tensors: Arrays, meta: dict, *, keep_old_
     `keep_old_as` if that is given. Raises DiskError, with the temporary file removed and an older `path` untouched.
     """
     path = Path(path)
-    texts = {"sha256": UNKNOWN, "written": str(time.time_ns()), "meta": json.dumps(meta, allow_nan=False)}
+    written = max(time.time_ns(), _age(path)[0] + 1)  # the clock of another machine may be behind
+    texts = {"sha256": UNKNOWN, "written": str(written), "meta": json.dumps(meta, allow_nan=False)}
     header, *data = encode(tensors, texts)
     header = header[: CHECKSUM.start] + _checksum([header, *data]).encode() + header[CHECKSUM.stop :]
     temporary = path.with_name(path.name + ".tmp")

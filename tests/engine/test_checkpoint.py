@@ -251,14 +251,17 @@ def test_a_path_that_is_no_file(tmp_path, path):
         load_weights(tmp_path / path)
 
 
-def test_latest_is_the_newest_whatever_an_earlier_run_has_left_and_a_copy_says(tmp_path):
+def test_latest_is_the_newest_whatever_an_earlier_run_has_left_and_a_copy_says(tmp_path, monkeypatch):
     assert find_latest(tmp_path) is None
     assert find_latest(tmp_path / "not there") is None
     for name, epoch, step in [("299", 300, 0), ("best", 4, 9), ("latest", 5, 0)]:
         os.utime(write(tmp_path, f"checkpoint-{name}.pd", epoch=epoch, step=step), (4000 - epoch, 4000 - epoch))
     assert find_latest(tmp_path).name == "checkpoint-latest.pd"
     os.utime(tmp_path / "checkpoint-best.pd")
-    assert find_latest(tmp_path).name == "checkpoint-latest.pd"
+    monkeypatch.setattr("time.time_ns", lambda: 0)  # a machine whose clock is behind goes on
+    write(tmp_path, "checkpoint-6.pd", epoch=7, step=0)
+    write(tmp_path, epoch=7, step=0)
+    assert read_checkpoint(find_latest(tmp_path)).meta["next_epoch"] == 7
 
 
 def test_damaged_checkpoints_are_passed_over_and_named(tmp_path):
