@@ -2,11 +2,13 @@
 
 import argparse
 import importlib
+import signal
 import sys
 import time
 import warnings
 from pathlib import Path
 
+from configs.loader import die_of
 from datasets.image_folder import find_images
 
 from .case import list_cases, read_case
@@ -147,6 +149,8 @@ def start(main) -> None:
     warnings.filterwarnings("ignore", message="When training, we now always track")
     try:
         sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        die_of(signal.SIGINT)
     except Exception as error:
         code = getattr(error, "exit_code", None)
         if code is None:

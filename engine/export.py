@@ -1,5 +1,9 @@
 """A model as a program file that needs no Python code of the project."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import paddle
@@ -28,7 +32,24 @@ def export_program(
     was_training = model.training
     model.eval()
     images = InputSpec([batch_size, 3, input_size, input_size], "float32", "x")
-    paddle.jit.save(model, str(folder / name), input_spec=[images])
+    with _ctrl_c_waits():
+        paddle.jit.save(model, str(folder / name), input_spec=[images])
     if was_training:
         model.train()
     return [file for file in files if file.exists()]
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """An exception that comes while Paddle 3.3.1 traces a program can end the process with a segmentation fault."""
+    if threading.current_thread() is not threading.main_thread():  # which gets the signals
+        yield
+        return
+    arrived = []
+    before = signal.signal(signal.SIGINT, lambda *_: arrived.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if arrived:
+        raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,14 @@ def test_an_exported_program_gives_the_same_logits(tmp_path):
     model.train()
     model(images).sum().backward()  # it still learns
     assert model[0].weight.grad is not None
+
+
+def test_ctrl_c_waits_until_the_program_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(paddle.jit, "save", lambda *_, **__: signal.raise_signal(signal.SIGINT) or written.append(1))
+    written, handler = [], signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        export_program(tiny_net(), 8, tmp_path)
+    assert written and signal.getsignal(signal.SIGINT) is handler
 
 
 def test_the_older_format_by_a_flag(tmp_path):
