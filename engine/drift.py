@@ -12,7 +12,8 @@ FITTED = {"model", "nb_classes", "opt"}
 
 ORDER = {"seed", "cls_label_path_train", "batch_size", "accum_iter"}
 """They decide which images are in a step. Refused in the middle of an epoch, where images would be seen twice or never
-(a changed path or batch only if the images or their number a step differ); between epochs said."""
+(a changed path or batch only if the images or their number a step differ); between epochs said. A batch of another size
+is said in any case: batch norm and mixup see others."""
 
 NUMBERS = {
     *(
@@ -60,7 +61,7 @@ def check_drift(then: dict, now: dict, *, is_inside_epoch: bool, source: object,
     changed = [name for name in args_now if name in args_then and args_then[name] != args_now[name]]
     differences = {name: f"--{name} was {args_then[name]!r} and is {args_now[name]!r}" for name in changed}
     refused = [name for name in changed if name in FITTED or (is_inside_epoch and name == "seed")]
-    said = [name for name in changed if name in NUMBERS or name == "seed"]
+    said = [name for name in changed if name in NUMBERS or name in ("seed", "batch_size", "accum_iter")]
     for name, meaning in FACTS.items():
         if name in then and then[name] != now.get(name):
             differences[name] = f"{meaning}: {then[name]} then, {now.get(name)} now"

@@ -42,21 +42,22 @@ def test_another_order_is_refused_inside_an_epoch_and_said_between_two(changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"lr": 1.0}, {"epochs": 7}, {"weight_decay": 0.0}, {"aa": ""}, {"smoothing": 0.0}, {"code": "2222"}]
-)
+    "changes",
+    [{"lr": 1.0}, {"epochs": 7}, {"weight_decay": 0.0}, {"aa": ""}, {"smoothing": 0.0}, {"code": "2222"},
+     {"batch_size": 8}, {"accum_iter": 4}],
+)  # fmt: skip
 @pytest.mark.parametrize("is_inside_epoch", [True, False])
 def test_other_numbers_are_said(changes, is_inside_epoch):
+    """A batch of another size goes on where the images of a step are the same: 4 processes -> 2 with accumulation."""
     lines = check(is_inside_epoch, **changes)
     assert len(lines) == 1 and "c.pd" in lines[0]
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"num_workers": 3}, {"output_dir": "x"}, {"log_every": 1}, {"data_path": "y"}, {"batch_size": 8},
-     {"accum_iter": 4}, {"save_steps": 9}],
-)  # fmt: skip
+    [{}, {"num_workers": 3}, {"output_dir": "x"}, {"log_every": 1}, {"data_path": "y"}, {"save_steps": 9}],
+)
 def test_what_changes_no_number_is_silent(changes):
-    """A batch of another size is fine where the images of a step are the same: 4 processes -> 2 with accumulation."""
     assert check(True, **changes) == []
 
 
