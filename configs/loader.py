@@ -211,10 +211,14 @@ def _read_recipe(path: str, knobs: dict[str, dataclasses.Field]) -> dict:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise ValueError("aliases, *name, of which a few are more values than fit into memory, are not read")
         recipe = yaml.safe_load(text)
+        keys = [key.value for key, _ in yaml.compose(text, yaml.SafeLoader).value] if isinstance(recipe, dict) else []
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(f"--config {path}: cannot be read as a YAML recipe: {error}") from None
     if not isinstance(recipe, dict):
         raise UsageError(f"--config {path}: expected `knob: value` lines, got {type(recipe).__name__}")
+    for key in recipe:
+        if keys.count(key) > 1:  # YAML would take the last
+            raise UsageError(f"--config {path}: {key} stands there {keys.count(key)} times")
     of_training = _knobs(TrainConfig)  # whose config.yaml the other scripts take too, as far as they know its keys
     for key in recipe:
         if key not in knobs and key not in of_training:

@@ -188,6 +188,7 @@ def test_wrong_flags_are_errors_that_name_the_fix(argv, message):
     [
         ("lerning_rate: 1", "unknown key 'lerning_rate'"),
         ("epoch: 3", "did you mean epochs?"),
+        ("lr: 1\nepochs: 2\nlr: 3", "lr stands there 2 times"),
         ("use_amp: maybe", "expected true or false, got 'maybe'"),
         ("aa: 3", "expected text, got 3"),
         ("- a", "expected `knob: value` lines"),
