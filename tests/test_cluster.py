@@ -1,8 +1,11 @@
-"""The files for clusters are well formed, and every flag in them exists."""
+"""The files for clusters are well formed, every flag in them exists, and Slurm's script asks to be started again."""
 
+import os
 import re
 import shlex
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -45,3 +48,25 @@ def test_the_elastic_mode_is_the_one_that_is_measured():
     for name, value in ENVIRONMENT.items():
         assert f"export {name}={value} " in script
     assert ELASTIC in script
+
+
+FAKES = {
+    "scontrol": '[ "$1" = show ] && echo node1 || echo "$*" >asked',
+    "srun": "trap 'exit 75' USR1; echo \"$$ $*\" >part; mv part step; while :; do sleep 0.01; done",
+    "scancel": 'read -r pid _ <step; kill -USR1 "$pid"; while kill -0 "$pid"; do sleep 0.01; done 2>/dev/null',
+}
+
+
+def test_slurms_script_asks_for_another_start_even_if_the_run_ends_while_it_is_told(tmp_path):
+    for name, text in FAKES.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_CPUS_PER_TASK": "64"}
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **slurm}
+    script = subprocess.Popen(["bash", FOLDER / "slurm.sbatch"], cwd=tmp_path, env=environment)
+    while not (tmp_path / "step").exists():
+        time.sleep(0.01)
+    script.send_signal(signal.SIGUSR1)
+    assert script.wait(10) == 75
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
+    assert "--cpus-per-task=64 " in (tmp_path / "step").read_text()
