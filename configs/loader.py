@@ -11,6 +11,7 @@ import sys
 import types
 import typing
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -89,6 +90,8 @@ def run(main) -> None:
 
 def die_of(number: signal.Signals) -> None:
     """End as a program does that leaves the signal alone: without a traceback, and the caller sees which it was."""
+    with suppress(OSError):  # nobody reads any more
+        sys.stdout.flush()  # a file keeps what was printed
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.loader import as_dict, parse, run, write_config
+from configs.loader import as_dict, die_of, parse, run, write_config
 from configs.schema import EvalConfig, ExportConfig, InferConfig, PredictConfig, TrainConfig, UsageError
 
 ROOT = Path(__file__).parent.parent
@@ -247,6 +247,16 @@ def test_ctrl_c_and_a_closed_pipe_end_a_script_by_their_signal_without_a_traceba
             os.close(read_end)
     os.close(write_end)
     assert ended_by == [signal.SIGINT, signal.SIGPIPE]
+
+
+def test_what_was_printed_before_ctrl_c_is_kept(monkeypatch):
+    stdout, at_the_end = io.TextIOWrapper(io.BytesIO()), []
+    monkeypatch.setattr("sys.stdout", stdout)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("os.kill", lambda *_: at_the_end.append(stdout.buffer.getvalue()))
+    print("an hour of results")
+    die_of(signal.SIGINT)
+    assert at_the_end == [b"an hour of results\n"]
 
 
 def test_a_name_that_the_terminal_cannot_show_does_not_end_a_script(monkeypatch):
