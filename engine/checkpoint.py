@@ -190,8 +190,8 @@ def _age(path: Path) -> tuple[int, int, int]:
             header = decode_header(start + file.read(min(int.from_bytes(start, "little"), path.stat().st_size)))
         texts = header["__metadata__"]
         meta = json.loads(texts["meta"])
-        written = texts.get("written", path.stat().st_mtime_ns)  # files of before 2026-11-21 lack it
-        return int(written), int(meta["next_epoch"]), int(meta["next_step"])
+        written = int(texts.get("written", 0))  # files of before 2026-11-21 lack it
+        return written, int(meta["next_epoch"]), int(meta["next_step"])
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
         return -1, -1, -1
 

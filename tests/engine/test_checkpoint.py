@@ -29,6 +29,7 @@ from engine.checkpoint import (
     write_checkpoint,
 )
 from engine.errors import CheckpointError, DiskError
+from engine.tensor_file import encode
 
 ROOT = Path(__file__).parents[2]
 TENSORS = {
@@ -262,6 +263,17 @@ def test_latest_is_the_newest_whatever_an_earlier_run_has_left_and_a_copy_says(t
     write(tmp_path, "checkpoint-6.pd", epoch=7, step=0)
     write(tmp_path, epoch=7, step=0)
     assert read_checkpoint(find_latest(tmp_path)).meta["next_epoch"] == 7
+
+
+def test_of_files_without_a_time_the_furthest_is_taken_and_any_with_one_is_newer(tmp_path, monkeypatch):
+    """Earlier versions wrote no time, and a copy of their folder has those of copying."""
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "encode", lambda tensors, texts: encode(tensors, {n: texts[n] for n in ("sha256", "meta")}))
+        for age, (name, epoch) in enumerate([("latest", 5), ("previous", 4), ("3", 3)]):
+            os.utime(write(tmp_path, f"checkpoint-{name}.pd", epoch=epoch), (1000 + age, 1000 + age))
+    assert find_latest(tmp_path).name == "checkpoint-latest.pd"
+    newer = write(tmp_path, "checkpoint-0.pd", epoch=1)
+    assert find_latest(tmp_path) == newer
 
 
 def test_damaged_checkpoints_are_passed_over_and_named(tmp_path):
