@@ -267,8 +267,12 @@ def test_latest_is_the_newest_whatever_an_earlier_run_has_left_and_a_copy_says(t
 
 def test_of_files_without_a_time_the_furthest_is_taken_and_any_with_one_is_newer(tmp_path, monkeypatch):
     """Earlier versions wrote no time, and a copy of their folder has those of copying."""
+
+    def encode_without(tensors, texts):
+        return encode(tensors, {name: texts[name] for name in ("sha256", "meta")})
+
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "encode", lambda tensors, texts: encode(tensors, {n: texts[n] for n in ("sha256", "meta")}))
+        patch.setattr(checkpoint, "encode", encode_without)
         for age, (name, epoch) in enumerate([("latest", 5), ("previous", 4), ("3", 3)]):
             os.utime(write(tmp_path, f"checkpoint-{name}.pd", epoch=epoch), (1000 + age, 1000 + age))
     assert find_latest(tmp_path).name == "checkpoint-latest.pd"
