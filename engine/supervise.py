@@ -39,7 +39,10 @@ def main(argv: list[str]) -> int:
         parser.error("the command needs --output_dir: without checkpoints a restart would begin from nothing")
     resume = _value(command, "--resume")
     if resume not in ("", "auto"):
-        parser.error(f"with --resume {resume} each restart would begin there again; name it with --finetune")
+        parser.error(
+            f"with --resume {resume} each restart would go back to that file; --resume auto goes on from the newest "
+            "of --output_dir, and a run that is to begin with other weights names them with --finetune"
+        )
     if not resume:
         command = [*command, "--resume", "auto"]
     return Supervisor(command, Path(output_dir), options).run()

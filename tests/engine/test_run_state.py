@@ -79,7 +79,7 @@ def test_the_supervisor_finds_the_folder(words, value):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [("main.py", "needs --output_dir"), ("main.py --output_dir a --resume=c.pd", "with --resume c.pd each restart")],
+    [("main.py", "needs --output_dir"), ("main.py --output_dir a --resume=c.pd", "that file; --resume auto goes on")],
 )
 def test_a_command_that_restarts_would_set_back_is_refused(words, message, capsys):
     with pytest.raises(SystemExit) as end:
