@@ -49,6 +49,8 @@ def choose_engine(model_path: str | Path, options: EngineOptions) -> tuple[str, 
         programs = {name: programs[name]}
     order = ("paddle",) if options.use_gpu and Path("/dev/nvidia0").exists() else AUTO_ORDER
     for engine in order:
+        if engine == "openvino" and not options.ir_optim:
+            continue  # it always optimises
         usable = [name for name in engine_programs(engine, options) if name in programs]
         if usable and importlib.util.find_spec(engine):
             break

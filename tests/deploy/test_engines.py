@@ -119,6 +119,7 @@ def test_auto_is_the_best_engine_that_is_installed_and_has_a_program(exported, e
     options = EngineOptions(use_gpu=True)
     assert choose_engine(exported_onnx, options) == ("onnxruntime", options)
     assert choose_engine(exported, options)[0] == "openvino", "it reads model.pdmodel"
+    assert choose_engine(exported, EngineOptions(ir_optim=False))[0] == "paddle", "OpenVINO always optimises"
     assert choose_engine(exported_onnx / "model.json", options)[0] == "paddle", "that program was asked for"
     with pytest.raises(ExportedModelError, match=r"none.onnx: .*card.yaml does not list it, only paddle \(model"):
         choose_engine(exported_onnx / "none.onnx", options)
