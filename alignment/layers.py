@@ -162,6 +162,8 @@ class LayerTable:
         hints = [f"the port has {node['class']} {node['path']} ({node['place']}) here, the reference has not"
                  for node in extra]  # fmt: skip
         hints += [f"the reference has {node['class']} {node['path']} ({node['place']}) here" for node in lacking]
+        hints += [f"the reference calls {self.nodes[b]['path']} before {row.path}, the port after it"
+                  for a, b, _ in self.pairing.pairs if a > index and b < twin]  # fmt: skip
         ours, theirs = self.ours.nodes[index]["inputs"], self.nodes[twin]["inputs"]
         hints += hints_for(
             None, None, None, [], [self.ours.arrays[name] for name in ours], [self.theirs[name] for name in theirs]

@@ -32,7 +32,7 @@ def climb(session: Session) -> RungResult:
         loss_check,
         *_parameter_checks(session, ours.parameter_gradients, theirs),
         _image_check(session, ours.image_gradient, theirs["gradient_of_images"]),
-        *alone_checks(table.rows, table.wrong_alone(), "forward and backward"),
+        *alone_checks(table.rows, table.wrong_alone(), "forward and backward", gradient=case.tolerances.gradient),
     ]
     if first := table.first_difference():
         checks.insert(0, first)

@@ -35,8 +35,8 @@ def climb(session: Session) -> RungResult:
     return RungResult("forward", checks, layers=[row.as_dict() for row in table.rows])
 
 
-def alone_checks(rows: list[Row], wrong: list[Row], what: str) -> list[Check]:
-    """One failed check for each wrong layer, or one that passes for all."""
+def alone_checks(rows: list[Row], wrong: list[Row], what: str, *, gradient: float = 0.0) -> list[Check]:
+    """One failed check for each wrong layer, or one that passes for all; `gradient` is what is allowed of those."""
     if wrong:
         return [
             Check(f"{row.path} alone, {what}", FAIL, max(row.alone_error or 0, row.gradient_error or 0), row.tolerance,
@@ -45,7 +45,7 @@ def alone_checks(rows: list[Row], wrong: list[Row], what: str) -> list[Check]:
         ]  # fmt: skip
     errors = [max(row.alone_error, row.gradient_error or 0) for row in rows if row.alone_error is not None]
     worst = max(errors, default=0.0)
-    return [Check(f"each layer alone, {what}", PASS, worst, max((row.tolerance for row in rows), default=0.0),
+    return [Check(f"each layer alone, {what}", PASS, worst, max([gradient, *(row.tolerance for row in rows)]),
                   f"{len(errors)} layers fed the reference's inputs")]  # fmt: skip
 
 

@@ -115,6 +115,42 @@ def test_a_small_net_whose_head_comes_first(values, status, tmp_path, reference)
     }  # fmt: skip
 
 
+DOCS = TORCH_SIDE.parents[1] / "docs"
+BUGS = (  # of the page, in the order of their turns, and one more: what mends them
+    ("net.yaml", "reference:", "transpose: [head.weight]\nreference:"),
+    ("port.py", "AvgPool2D(3, ", "AvgPool2D(3, exclusive=False, "),
+    ("port.py", "momentum=0.1", "momentum=0.9"),
+)
+
+
+def test_the_new_port_of_the_docs(tmp_path, reference):
+    """The files as they are printed; the tool says what the page says, until the bugs are mended."""
+    page, chinese = ((DOCS / name).read_text(encoding="utf-8") for name in ("alignment.md", "alignment_ch.md"))
+    blocks = page[page.index("```python") :].split("```")[1::2]
+    assert all(block in chinese for block in (*blocks[:2], *blocks[3:6]))
+    for name, block in zip(("reference.py", "port.py", "net.yaml"), blocks, strict=False):
+        (tmp_path / name).write_text(block.partition("\n")[2], encoding="utf-8")
+    for (name, old, new), said in zip(BUGS, blocks[3:6], strict=True):
+        answer = climb_all(tmp_path / "net.yaml", reference)
+        for line in said.split("!")[1].splitlines():
+            assert " ".join(line.split()) in answer
+        (tmp_path / name).write_text((tmp_path / name).read_text().replace(old, new))
+    answer = climb_all(tmp_path / "net.yaml", reference)
+    assert answer.endswith("net: match") and "> 1e-10" not in answer
+
+    right = "self.pool(F.relu(self.norm(self.conv(x))))"
+    port = (tmp_path / "port.py").read_text().replace(right, "F.relu(self.norm(self.pool(self.conv(x))))")
+    (tmp_path / "port.py").write_text(port)
+    assert "the reference calls norm before pool, the port after it" in climb_all(tmp_path / "net.yaml", reference)
+
+
+def climb_all(case: Path, reference: Reference) -> str:
+    """What `python -m alignment all` prints, but for the rungs that do not look at the model; single blanks."""
+    said = []
+    run(read_case(str(case)), ("weights", "forward", "backward", "train"), reference, report_progress=said.append)
+    return " ".join("\n".join(said).replace(f"{case.parent.resolve()}/", "").split())
+
+
 def test_an_error_of_the_reference_is_told(reference):
     with pytest.raises(ReferenceFailedError, match="no_such_model"):
         reference.ask("inventory", reference={"callable": "torchvision.models:no_such_model", "arguments": {}})
