@@ -233,7 +233,8 @@ def restore(config: TrainConfig, state, job: Job) -> bool:
     from engine.start import find, finetune, resume, take_ema, take_weights
 
     flags, model_name, logger, knows_best = config.run, config.model.model, job.logger, True
-    found = find(flags.resume, job.output_dir, is_needed=flags.eval, logger=logger)
+    wanted = flags.resume or (flags.finetune if flags.eval else "")  # a head left out would be evaluated at random
+    found = find(wanted, job.output_dir, is_needed=flags.eval, logger=logger)
     if flags.finetune and not found:
         remove = flags.remove_head_from_pretained
         finetune(state, flags.finetune, remove_head=remove, model_name=model_name, logger=logger)

@@ -77,6 +77,7 @@ WRONG = [
     ("main", "{lists} --batch_size 8 --model_ema --resume_ema {best}", 4, "holds no moving average (model_ema)"),
     ("main", "{lists} --batch_size 8 --eval --resume auto --output_dir '{folder}/no images'", 4,
      "no images, and random weights are never evaluated"),
+    ("main", "{lists} --batch_size 8 --eval --finetune {best} --label_list= --nb_classes 7", 4, "does not fit"),
     ("main", "{lists} --batch_size 8 --output_dir {folder}/good.png", 74, "cannot write into --output_dir"),
     ("main", "{lists} --batch_size 8 --device gpu", 7, "--device gpu needs a GPU build of Paddle"),
     ("eval", "{val}/no_label.txt --resume {best}", 3, "no_label.txt:1: expected '<relative path> <label>'"),
