@@ -20,6 +20,7 @@ from .image_folder import join_classes, list_classes
 from .image_list import ImageList, JoinedPaths, write_image_list
 from .manifest import changed_files, read_manifest, write_manifest
 from .parallel import usable_processors
+from .programs import run
 from .shards import ShardedImages, is_sharded
 from .text_lines import read_lines
 
@@ -145,4 +146,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from .errors import DataError, MissingDependencyError
 from .image_list import write_image_list
+from .programs import run
 
 SIDE = 32  # of the images that are written; the scans are 8 x 8
 VAL_EVERY = 5  # each fifth scan of a class is for validation
@@ -70,4 +71,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(lambda: main(sys.argv[1:]))

@@ -22,6 +22,7 @@ from .decode import decode, read_bytes
 from .errors import BadImage, DataError
 from .image_list import ImageList
 from .parallel import usable_processors, work
+from .programs import run
 from .shards import ENTRY, INDEX_FILE, LIST_FILE, SHARDS_FILE
 from .splits import open_split
 from .tiles import encode_tiled
@@ -213,4 +214,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

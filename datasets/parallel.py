@@ -2,12 +2,14 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
+from .children import end_with_parent, signals_blocked
 from .errors import DataError
 
 Job = TypeVar("Job")
@@ -34,14 +36,23 @@ def work(function: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers:
 
 def _spread(function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int) -> Iterator[Result]:
     spawn = multiprocessing.get_context("spawn")  # the same on every platform
-    with ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=spawn) as pool:
+    pool = ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=spawn, initializer=end_with_parent)
+
+    def submit(job: Job) -> Future:
+        with signals_blocked([signal.SIGINT]):  # here processes are started
+            return pool.submit(function, job)
+
+    try:
         rest = iter(jobs)
-        waiting = [pool.submit(function, job) for job in islice(rest, 4 * num_workers)]  # not a million at once
-        try:
-            while waiting:
-                yield waiting.pop(0).result()
-                waiting += [pool.submit(function, job) for job in islice(rest, 1)]
-        except BrokenProcessPool:
-            raise DataError("a worker process died, often for lack of memory; lower --num_workers") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+        waiting = [submit(job) for job in islice(rest, 4 * num_workers)]  # not a million at once
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting += [submit(job) for job in islice(rest, 1)]
+    except BrokenProcessPool:
+        raise DataError("a worker process died, often for lack of memory; lower --num_workers") from None
+    except (KeyboardInterrupt, GeneratorExit):
+        for process in multiprocessing.active_children():  # a job may take minutes
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -2,15 +2,14 @@
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
 
 import numpy as np
 
+from .children import FOR_THE_MAIN_PROCESS, end_with_parent, signals_blocked
 from .errors import LostWorker
 from .samples import Failure, Samples, Task, fill
 from .turns import SLOTS_PER_WORKER, in_turns
@@ -42,7 +41,7 @@ class Workers:
             here, there = context.Pipe()
             arguments = (there, samples, memory[i::num_workers], self._rows_begun, i)
             process = context.Process(target=_serve, args=arguments, daemon=True)
-            with _signals_blocked():  # a worker that is just being born would die of one
+            with signals_blocked(FOR_THE_MAIN_PROCESS):
                 process.start()
             there.close()  # now held by the worker alone, so that its death ends the pipe
             self._pipes.append(here)
@@ -93,11 +92,9 @@ class Workers:
 
 
 def _serve(pipe: Connection, samples: Samples, memory: list, rows_begun, worker: int) -> None:
-    # Ctrl-C and batch systems signal every process of a job, but only the main one decides when to stop.
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for number in FOR_THE_MAIN_PROCESS:
+        signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
 
     def begin(row: int) -> None:
         rows_begun[worker] = row
@@ -109,25 +106,6 @@ def _serve(pipe: Connection, samples: Samples, memory: list, rows_begun, worker:
             number, task = pipe.recv()
             pipe.send(fill(slots[number], samples, task, begin))
             begin(0)
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """In this thread, and for ever in the processes that it starts meanwhile."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_parent() -> None:
-    """A worker that hangs in a read does not see its pipe close."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _as_rows(block, side: int) -> np.ndarray:
