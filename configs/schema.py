@@ -130,6 +130,10 @@ class WeightsConfig:
     resume: str = knob("", "checkpoint or weights file: .pd, .pdparams, .safetensors, or a PyTorch .pth")
     use_ema: bool = knob(False, "take the averaged weights (model_ema) of the checkpoint", style="flag")
 
+    def __post_init__(self):
+        if self.resume == "auto":  # the config.yaml of a run that was resumed says so
+            raise UsageError("--resume auto is for main.py alone; name the file of weights")
+
 
 # ---------------------------------------------------------------------------------------------------- training
 

@@ -131,6 +131,13 @@ def test_every_script_takes_the_recipe_of_a_training(script, tmp_path):
         parse(SCRIPTS[script], ["--config", str(tmp_path / "typo.yaml")], prog=script)
 
 
+@pytest.mark.parametrize("script", ["eval", "predict", "export_model"])
+def test_auto_names_no_weights(script):
+    """As the config.yaml of a run that was resumed does."""
+    with pytest.raises(UsageError, match=r"--resume auto is for main.py alone; name the file of weights"):
+        parse(SCRIPTS[script], ["--resume", "auto"], prog=script)
+
+
 @pytest.mark.parametrize("argv", [["--aa", ""], ["--aa="], ["--aa=''"]])
 def test_an_empty_text_is_off(argv):
     assert parse(TrainConfig, argv, prog="main.py").augment.aa == ""
