@@ -388,8 +388,11 @@ class ExportConfig:
     quantize: QuantizeConfig
 
     def __post_init__(self):
-        if "onnx-int8" in self.export.format.split(",") and not self.quantize.calibration_images:
+        is_int8 = "onnx-int8" in self.export.format.split(",")
+        if is_int8 and not self.quantize.calibration_images:
             raise UsageError("--format onnx-int8 needs --calibration_images, a folder of training images")
+        if self.quantize.calibration_images and not is_int8:
+            raise UsageError(f"--calibration_images are for onnx-int8, which is not in --format {self.export.format}")
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,20 @@ def all_programs(name: str) -> tuple[str, ...]:
 
 def create_engine(name: str, files: Sequence[Path], options: EngineOptions):
     """The engine called `name` on the program `files` (program first, then weights)."""
+    if name != "openvino":
+        require_utf8(*files)
     return ENGINES[name](files, options)
+
+
+def require_utf8(*paths: Path) -> None:
+    """Linux allows a path to be no text; Paddle and ONNX Runtime then raise a TypeError of many lines."""
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise ExportedModelError(
+                f"{path}: not UTF-8; Paddle and ONNX Runtime take no such path: rename the folder"
+            ) from None
 
 
 def _import(module: str, engine: str):

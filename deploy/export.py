@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from .card import CARD_NAME, Card, FileRecord, Program, file_record, read_card, write_card
-from .engines import SINGLE, EngineOptions, create_engine
+from .engines import SINGLE, EngineOptions, create_engine, require_utf8
 from .errors import DeployError, DiskError, ParityError
 from .onnx_export import write_onnx
 from .paddlex import write_paddlex_config
@@ -63,6 +63,7 @@ def export_folder(
         DiskError: there can be no such folder, or no space is left in it.
     """
     folder = Path(folder)
+    require_utf8(folder)
     formats = {*formats, "onnx"} if "onnx-int8" in formats else set(formats)
     try:
         folder.mkdir(parents=True, exist_ok=True)

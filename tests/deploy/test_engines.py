@@ -1,6 +1,7 @@
 """The engines agree with the eager model, and every switch does what it says or refuses."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +114,12 @@ def test_a_damaged_program_without_a_card_is_an_error(exported, tmp_path):
     (tmp_path / "model.pdiparams").write_bytes((exported / "model.pdiparams").read_bytes())
     with pytest.raises(ExportedModelError, match=r"model.json: Paddle Inference cannot load it"):
         engine(tmp_path, "model.json")
+
+
+@pytest.mark.parametrize("name", ["paddle", "onnxruntime"])
+def test_a_path_that_is_not_utf8_is_one_sentence(name):
+    with pytest.raises(ExportedModelError, match=r"not UTF-8; .* rename the folder"):
+        create_engine(name, [Path(os.fsdecode(b"/caf\xe9/model"))], EngineOptions())
 
 
 def test_auto_is_the_best_engine_that_is_installed_and_has_a_program(exported, exported_onnx, monkeypatch):

@@ -1,5 +1,6 @@
 """export_model.py by its command line: what it writes, says and refuses."""
 
+import os
 from functools import partial
 
 import numpy as np
@@ -105,9 +106,11 @@ def test_a_failing_gate_leaves_nothing(checkpoint, tmp_path, monkeypatch):
         (["--output="], UsageError, "--output_dir is missing"),
         (["--format=paddle,tflite"], UsageError, "unknown program 'tflite'; known: paddle, pdmodel, pdmodel-b1, onnx"),
         (["--format=onnx-int8"], UsageError, "needs --calibration_images"),
+        (["--calibration_images=photos"], UsageError, "are for onnx-int8, which is not in --format paddle,pdmodel"),
         (["--nb_classes=4"], CheckpointError, "checkpoint-best.pd"),
         (["--input_size=33"], ModelError, "33"),
         ([f"--output_dir={__file__}"], DiskError, "cannot write into .*: File exists"),
+        ([os.fsdecode(b"--output_dir=caf\xe9")], ExportedModelError, "not UTF-8"),
         (["--check_images=nowhere"], DataError, "nowhere: no such file or folder"),
     ],
 )
