@@ -35,7 +35,8 @@ class TrainSampler:
         if self.steps_per_epoch == 0:
             raise DataError(
                 f"{num_samples} training images do not fill one step of {batch_size * accum_iter * world} "
-                f"(batch_size {batch_size} x accum_iter {accum_iter} x {world} processes); lower --batch_size"
+                f"(batch_size {batch_size} x accum_iter {accum_iter} x {world} processes); "
+                "lower --batch_size or --accum_iter"
             )
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[np.ndarray]:
