@@ -15,13 +15,14 @@ import numpy as np
 from .check_report import draw_report, print_report, write_json
 from .errors import DataError
 from .examine import examine_all
-from .findings import Finding, Split, find_all
+from .findings import SHOWN, Finding, Split, find_all
 from .image_folder import join_classes, list_classes
-from .image_list import ImageList, JoinedPaths, write_image_list
+from .image_list import ImageList, JoinedPaths, split_line, write_image_list
 from .manifest import changed_files, read_manifest, write_manifest
 from .parallel import usable_processors
 from .programs import run
 from .shards import ShardedImages, is_sharded
+from .tar_members import is_member
 from .text_lines import read_lines
 
 SPLITS = ("train", "val")
@@ -32,15 +33,14 @@ def open_leniently(root: str, name: str, list_file: str | None, num_classes: int
     if list_file:
         return _read_list(root, name, list_file, num_classes)
     folder = os.path.join(root, name)
-    if is_sharded(folder):
-        return ShardedImages(folder), []
-    classes = list_classes(folder)
+    classes = {} if is_sharded(folder) else list_classes(folder)
     empty = [os.path.join(folder, label) for label, paths in classes.items() if not paths]
-    images = join_classes(folder, classes)
-    beyond = list(classes)[num_classes:]
+    images = ShardedImages(folder) if is_sharded(folder) else join_classes(folder, classes)
+    beyond = np.flatnonzero(images.labels >= num_classes).tolist()
+    shown = [f"{images.path(i)}: label {images.label(i)}" for i in beyond[:SHOWN]]
     return images, [
-        Finding("empty_class", len(empty), empty[:5], name),
-        Finding("label_range", len(beyond), [f"class folder {os.path.join(folder, one)}" for one in beyond[:5]], name),
+        Finding("empty_class", len(empty), empty[:SHOWN], name),
+        Finding("label_range", len(beyond), shown, name, dropped=beyond),
     ]
 
 
@@ -48,20 +48,19 @@ def _read_list(root: str, name: str, list_file: str, num_classes: int) -> tuple[
     paths, labels, numbers = JoinedPaths(), array("q"), array("i")
     faulty, beyond = [], []
     for number, line in read_lines(list_file):
-        path, _, label = line.decode().rpartition(" ") if b"\t" not in line else line.decode().rpartition("\t")
-        is_number = label.lstrip("-").isdecimal() and label.isascii()
-        if not path.strip() or not is_number:
+        entry = split_line(line)
+        if not entry:
             faulty.append(f"{list_file}:{number}: {line.decode()!r}")
-        elif not 0 <= int(label) < num_classes:
-            beyond.append(f"{list_file}:{number}: label {label}")
+        elif not 0 <= entry[1] < num_classes:
+            beyond.append(f"{list_file}:{number}: label {entry[1]}")
         else:
-            paths.append(path.strip().encode())
-            labels.append(int(label))
+            paths.append(entry[0])
+            labels.append(entry[1])
             numbers.append(number)
     images = ImageList(root, paths, labels, list_file=list_file, line_numbers=numbers)
     return images, [
-        Finding("faulty_line", len(faulty), faulty[:5], name),
-        Finding("label_range", len(beyond), beyond[:5], name),
+        Finding("faulty_line", len(faulty), faulty[:SHOWN], name),
+        Finding("label_range", len(beyond), beyond[:SHOWN], name),
     ]
 
 
@@ -75,6 +74,7 @@ def examine_splits(root: str, lists: Sequence[str], num_classes: int, num_worker
     splits = []
     for name, list_file in sources:
         images, early = open_leniently(root, name, list_file, num_classes)
+        early.append(Finding("no_image", int(not len(images)), [list_file or images.root], name))
         facts, reasons = examine_all(images, num_workers=num_workers, title=name)
         splits.append(Split(name, images, facts, reasons, early))
     return splits
@@ -90,6 +90,8 @@ def compare_with_manifest(splits: Sequence[Split], root: str, path: str) -> None
     for split in splits:
         changed = changed_files(manifest, root, split.images, split.facts)
         split.early.append(split.finding("changed", np.array(sorted(changed), np.int64), because=changed))
+    gone = [name for name in manifest if not is_member(name) and not os.path.lexists(os.path.join(root, name))]
+    splits[0].early.append(Finding("gone", len(gone), gone[:SHOWN], " and ".join(split.name for split in splits)))
 
 
 def write_clean_lists(splits: Sequence[Split], findings: Sequence[Finding], root: str, folder: Path) -> None:

@@ -125,7 +125,8 @@ def draw_report(splits: Sequence[Split], path: Path) -> None:
     for axis, label in zip(axes.flat, labels, strict=True):
         axis.set_xlabel(label)
         axis.set_ylabel("images" if axis is classes else "density")
-        axis.legend()
+        if axis.get_legend_handles_labels()[0]:  # nothing is drawn where no image could be read
+            axis.legend()
     classes.set_ylim(bottom=0)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

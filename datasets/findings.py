@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .image_list import ImageList
+from .tar_members import is_member
 
 SHOWN = 5  # examples of a finding in the report
 TINY = 32  # pixels of the short side below which an image is mostly interpolation
@@ -43,6 +44,7 @@ KINDS = {
     "empty": Kind("error", "files of 0 bytes", f"download them again; {CLEAN}"),
     "unreadable": Kind("error", "files that cannot be decoded", f"download them again; {CLEAN}"),
     "changed": Kind("error", "files that are not those of the manifest", "bring the old ones back, or write it anew"),
+    "gone": Kind("error", "files of the manifest that are not there", "bring them back, or write it anew"),
     "two_labels": Kind("error", "copies of one picture with different labels", f"find the right label; {CLEAN}"),
     "train_in_val": Kind(
         "error", "validation images that are also trained on", f"{CLEAN} of train; scores on them are not to be trusted"
@@ -50,6 +52,7 @@ KINDS = {
     "untrained_class": Kind("error", "classes of val without an image in train", "add images, or drop them from val"),
     "unscored_class": Kind("warning", "classes of train without an image in val", "move some images to val"),
     "empty_class": Kind("error", "class folders without an image", "remove the folders, or add images"),
+    "no_image": Kind("error", "splits without an image", "docs/data.md says how train and val may be laid out"),
     "suspect": Kind("warning", "JPEGs that decode with complaints, perhaps wrong", "look at them; download again"),
     "listed_twice": Kind("warning", "lines that name a file a second time", f"remove them; {CLEAN}"),
     "copies": Kind("warning", "further copies of a picture in the same split", "keep one of each"),
@@ -133,7 +136,7 @@ def _of_files(split: Split) -> Iterator[Finding]:
     }
     for kind, applies in rules.items():
         yield split.finding(kind, np.flatnonzero(applies & is_good))
-    if is_good.any() and not split.images.path(0).rpartition("@")[1]:  # a place in a shard has no extension
+    if is_good.any() and not is_member(split.images.path(0)):  # a place in a shard has no extension
         expected = [facts["extension"][i] in EXTENSIONS.get(facts["format"][i], ()) for i in np.flatnonzero(is_good)]
         yield split.finding("extension", np.flatnonzero(is_good)[~np.array(expected)])
 

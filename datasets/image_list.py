@@ -10,6 +10,7 @@ from .errors import DataError
 from .text_lines import SHOWN_FAULTS, read_lines, refuse
 
 EXPECTED = "expected '<relative path> <label>'"
+MAX_DIGITS = 100  # beyond 4,300 Python makes no number of them
 
 
 class JoinedPaths:
@@ -86,33 +87,42 @@ def read_image_list(path: str | os.PathLike, root: str | os.PathLike, num_classe
     limit = 2**31 if num_classes is None else num_classes
     paths, labels, line_numbers, faults = JoinedPaths(), array("q"), array("i"), []
     for number, line in read_lines(path):
-        parts = line.rsplit(None, 1)
-        if len(parts) == 2 and parts[1].isdigit() and int(parts[1]) < limit:
-            paths.append(parts[0])
-            labels.append(int(parts[1]))
+        entry = split_line(line)
+        if entry and 0 <= entry[1] < limit:
+            paths.append(entry[0])
+            labels.append(entry[1])
             line_numbers.append(number)
         else:
-            faults.append((number, _fault(parts, num_classes)))
+            faults.append((number, _fault(line, entry, num_classes)))
     refuse(path, faults)
     if not labels:
         raise DataError(f"{path}: {EXPECTED} a line, got a list without images")
     return ImageList(root, paths, labels, list_file=os.fspath(path), line_numbers=line_numbers)
 
 
-def _fault(parts: list[bytes], num_classes: int | None) -> str:
-    if len(parts) < 2:
-        return f"{EXPECTED}, got {parts[0].decode()!r} alone"
-    if parts[1].lstrip(b"-").isdigit():
+def split_line(line: bytes) -> tuple[bytes, int] | None:
+    """Path and label, which may be out of range; None for a line that has not both."""
+    parts = line.rsplit(None, 1)
+    is_entry = len(parts) == 2 and parts[1].removeprefix(b"-").isdigit() and len(parts[1]) < MAX_DIGITS
+    return (parts[0], int(parts[1])) if is_entry else None
+
+
+def _fault(line: bytes, entry: tuple[bytes, int] | None, num_classes: int | None) -> str:
+    if entry:
         last = "above" if num_classes is None else f"to {num_classes - 1}"
-        return f"expected a label from 0 {last}, got {parts[1].decode()}"
-    return f"{EXPECTED} with a whole number as label, got {parts[1].decode()!r}"
+        return f"expected a label from 0 {last}, got {entry[1]}"
+    *path, label = line.decode().rsplit(None, 1)
+    if not path:
+        return f"{EXPECTED}, got {label!r} alone"
+    return f"{EXPECTED} with a whole number as label, got {label[:MAX_DIGITS]!r}"
 
 
 def write_image_list(path: str | os.PathLike, entries: Iterable[tuple[str, int]]) -> None:
     """Write (relative path, label) pairs as a list file. Raises DataError for a path that a line cannot hold."""
     lines = []
     for name, label in entries:
-        if name != name.strip() or "\n" in name or name.startswith("#") or not name:
+        is_text = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)  # in UTF-8
+        if not is_text or name != name.strip() or "\n" in name or name.startswith("#") or not name:
             raise DataError(f"{path}: a line of a list cannot hold the path {name!r}; rename the file")
         lines.append(f"{name} {label}\n")
     with open(path, "w", encoding="utf-8", newline="\n") as file:

@@ -28,7 +28,6 @@ from .splits import open_split
 from .tiles import encode_tiled
 
 SETTINGS_FILE = "settings.json"  # written first: a second run goes on only with the same
-BLOCK = tarfile.BLOCKSIZE
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,28 @@ def test_folders_of_classes(folder):
     }
 
 
+def test_labels_beyond_are_left_out_of_clean_lists(folder):
+    code, report = check(folder, "--nb_classes=1", "--write_clean_lists", folder / "clean")
+    found = {(one["kind"], one["split"], one["count"]) for one in report["findings"]}
+    assert code == 3 and found == {("label_range", "train", 2), ("label_range", "val", 2)}
+    assert len(read_image_list(folder / "clean" / "train_list.txt", folder, 1)) == 2
+
+
+def test_a_split_without_an_image(tmp_path):
+    (tmp_path / "train").mkdir()
+    picture().save(tmp_path / "train" / "in_no_class.png")
+    code, report = check(tmp_path)
+    assert code == 3 and [one["kind"] for one in report["findings"]] == ["no_image"]
+
+
+def test_an_at_sign_in_the_path_is_no_shard(folder):
+    at = folder / "me@host"
+    at.mkdir()
+    (folder / "train").rename(at / "train")
+    picture(48, 40, seed=99).save(at / "train/a/png.jpg", "PNG")
+    assert [one["kind"] for one in check(at)[1]["findings"]] == ["extension"]
+
+
 def test_manifest(folder, tmp_path, capsys):
     manifest = tmp_path / "manifest.txt"
     assert check(folder, "--write_manifest", manifest)[0] == 0
@@ -216,10 +238,12 @@ def test_manifest(folder, tmp_path, capsys):
     changed, new = folder / "train/a/0.png", folder / "val/b/new.png"
     picture(48, 40, seed=77).save(changed)  # a good picture, but another
     picture(48, 40, seed=78).save(new)
+    (folder / "train/a/1.png").unlink()
     code, report = check(folder, "--manifest", manifest)
     examples = [example for one in report["findings"] for example in one["examples"]]
-    assert code == 3 and {one["kind"] for one in report["findings"]} == {"changed"}
+    assert code == 3 and [one["kind"] for one in report["findings"]] == ["changed", "changed", "gone"]
     assert str(changed) in examples[0] and "the manifest has" in examples[0] and "not in the manifest" in examples[1]
+    assert examples[2:] == ["train/a/1.png"] and report["findings"][2]["split"] == "train and val"
     manifest.write_text("abc\n")
     assert main([str(folder), "--manifest", str(manifest), "--num_workers=0"]) == 3
     assert "manifest.txt:1: expected '<sha256>  <path>'" in capsys.readouterr().err
