@@ -53,8 +53,7 @@ def open_images(config: TrainConfig):
     look = int(os.environ.get("PADDLE_TRAINER_ID", 0)) == 0
     train_images = open_split(data.data_path, "train", config.augment.cls_label_path_train, num_classes, look=look)
     val_images = open_split(data.data_path, "val", data.cls_label_path_val, num_classes, look=look)
-    if train_images.class_names and val_images.class_names:
-        check_same_classes(train_images, val_images)
+    check_same_classes(train_images, val_images)
     if (names := train_images.class_names) and len(names) < num_classes:  # the rest would be outputs without a name
         raise DataError(
             f"{data.data_path}: {len(names)} class folders, but --nb_classes is {num_classes}; "

@@ -1,7 +1,9 @@
 """Images found in folders: one folder a class for training, any files and folders for prediction."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from .decode import IMAGE_EXTENSIONS
 from .errors import DataError
@@ -18,7 +20,10 @@ def scan_image_folder(root: str | os.PathLike) -> ImageList:
     """
     classes = list_classes(root)
     if not classes:
-        raise DataError(f"{os.fspath(root)}: expected a folder for each class, got none; or name a list file")
+        raise DataError(
+            f"{os.fspath(root)}: expected a folder for each class, got none; "
+            "or name a list file, or run datasets.pack to its end if it was stopped"
+        )
     empty = [name for name, paths in classes.items() if not paths]
     if empty:
         raise DataError(f"{os.fspath(root)}: no image in class {_some(empty)}; {_looked_for()}, or remove the folder")
@@ -43,17 +48,24 @@ def join_classes(root: str | os.PathLike, classes: dict[str, list[bytes]]) -> Im
 
 
 def check_same_classes(train: ImageList, val: ImageList) -> None:
-    """Raise DataError, naming the difference, if two scanned folders do not have the same classes."""
+    """Raise DataError, naming the difference, if the class folders of a split have other labels in the other split.
+
+    A list tells of what classes its labels are where its images lie in folders of the same names.
+    """
     for here, there in ((train, val), (val, train)):
-        alone = sorted(set(here.class_names) - set(there.class_names))
-        if alone:
+        alone = sorted(set(here.class_names or ()) - set(there.class_names or ()))
+        if alone and there.class_names:
             raise DataError(f"class {_some(alone)} is in {here.root} but not in {there.root}; labels would not agree")
+        if alone:
+            labels, first = np.unique(there.labels, return_index=True)
+            folders = [os.path.basename(os.path.dirname(there.path(index))) for index in first]
+            _check_labels(here, dict(zip(folders, labels.tolist(), strict=True)), "the list of the other split")
 
 
 def check_trained_classes(images: ImageList, trained: Sequence[str] | None) -> None:
-    """Raise DataError if the class folders of `images` are only some of those that were `trained`.
+    """Raise DataError if the class folders of `images` are only some of those that were `trained`, or in other places.
 
-    Their labels would be counted without the others. Names that come from a label list tell nothing.
+    Their labels would be counted without the others. Other names, as of a label list, tell nothing.
     """
     if images.class_names and trained and set(images.class_names) < set(trained):
         alone = sorted(set(trained) - set(images.class_names))
@@ -61,6 +73,16 @@ def check_trained_classes(images: ImageList, trained: Sequence[str] | None) -> N
             f"{images.root}: no folder for class {_some(alone)} of the weights; labels would not agree. "
             "Add the folder with an image, or name the images by a list file"
         )
+    _check_labels(images, {name: label for label, name in enumerate(trained or ())}, "the weights")
+
+
+def _check_labels(images: ImageList, others: Mapping[str, int], place: str) -> None:
+    for label, name in enumerate(images.class_names or ()):
+        if others.get(name, label) != label:
+            raise DataError(
+                f"{images.root}: class {name} would have label {label}, by the order of the folders, but has "
+                f"{others[name]} in {place}; name these images by a list file, too"
+            )
 
 
 def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str]:

@@ -34,7 +34,13 @@ def open_split(
         if look:
             check_files(images)
         return images
-    images = scan_image_folder(os.path.join(root, split))
+    folder = os.path.join(root, split)
+    if not os.path.isdir(folder):
+        raise DataError(
+            f"{folder}: no such folder; expected train/ and val/ below --data_path, each with a folder for each class "
+            f"or packed, or the flag of a list file of {split}"
+        )
+    images = scan_image_folder(folder)
     if len(images.class_names) > num_classes:
         raise DataError(
             f"{images.root}: {len(images.class_names)} class folders, but --nb_classes is {num_classes}; "

@@ -10,6 +10,7 @@ from pictures import picture, write_pictures
 from datasets.errors import DataError
 from datasets.image_folder import check_same_classes, check_trained_classes, find_images, scan_image_folder
 from datasets.image_list import JoinedPaths, check_files, read_image_list, write_image_list
+from datasets.splits import open_split
 
 
 def write(tmp_path, text) -> str:
@@ -30,6 +31,7 @@ def entries(images):
         ("\ufeffa.jpg 0\r\nb.jpg 1\r\n", [("R/a.jpg", 0), ("R/b.jpg", 1)]),
         ("\n  \n# note 5\na.jpg 0\n", [("R/a.jpg", 0)]),
         ("my cat 2.jpg 7\n", [("R/my cat 2.jpg", 7)]),
+        ("my\tcat.jpg 3\n", [("R/my\tcat.jpg", 3)]),
         ("a.jpg\t3\nb.jpg   4  \n", [("R/a.jpg", 3), ("R/b.jpg", 4)]),
         ("ünï.jpg 0\n", [("R/ünï.jpg", 0)]),
         ("/abs/a.jpg 0\n../b.jpg 1\n", [("/abs/a.jpg", 0), ("R/../b.jpg", 1)]),
@@ -55,6 +57,8 @@ def test_accepted(tmp_path, text, expected):
         ("a.jpg 1.0\n", r"l\.txt:1: expected .* whole number as label, got '1.0'"),
         ("a.jpg 1_0\n", r"l\.txt:1: expected .* got '1_0'"),
         ("a.jpg cat\n", r"l\.txt:1: expected .* got 'cat'"),
+        ("a.jpg --5\n", r"l\.txt:1: expected .* got '--5'"),
+        ("a.jpg " + "1" * 5000, r"l\.txt:1: expected .* got '1{100}'"),
         ("0 a.jpg\n", r"l\.txt:1: expected .* got 'a.jpg'"),
         ("a.jpg ٣\n", r"l\.txt:1: expected .* got '٣'"),
         (b"a.jpg 0\nb\xe9.jpg 1\n", r"l\.txt:2: expected UTF-8 text, got byte 0xe9"),
@@ -84,7 +88,7 @@ def test_write_and_read_back(tmp_path):
     given = [("a b.jpg", 3), ("ünï/c.jpg", 0)]
     write_image_list(tmp_path / "w.txt", given)
     assert entries(read_image_list(tmp_path / "w.txt", "")) == given
-    for name in ("a\nb.jpg", " a.jpg", "#a.jpg", ""):
+    for name in ("a\nb.jpg", " a.jpg", "#a.jpg", "", os.fsdecode(b"caf\xe9.jpg")):
         with pytest.raises(DataError, match="cannot hold the path"):
             write_image_list(tmp_path / "w.txt", [(name, 0)])
 
@@ -157,6 +161,13 @@ def test_folder_without_classes(tmp_path):
         scan_image_folder(tmp_path / "no")
 
 
+@pytest.mark.parametrize(("root", "split"), [("data", "val"), ("data/train", "train")])
+def test_folders_that_are_elsewhere(tmp_path, root, split):
+    make_tree(tmp_path, "data/train/a/1.jpg")
+    with pytest.raises(DataError, match=rf"{root}/{split}: no such folder; expected train/ and val/ below --data_path"):
+        open_split(tmp_path / root, split, None, 1)
+
+
 def test_same_classes(tmp_path):
     train = scan_image_folder(make_tree(tmp_path / "train", "a/1.jpg", "b/1.jpg", "c/1.jpg"))
     val = scan_image_folder(make_tree(tmp_path / "val", "a/1.jpg", "c/1.jpg"))
@@ -166,12 +177,25 @@ def test_same_classes(tmp_path):
             check_same_classes(*pair)
 
 
+def test_a_list_and_folders_of_other_labels(tmp_path):
+    folders = scan_image_folder(make_tree(tmp_path / "val", "cat/1.jpg", "dog/1.jpg"))
+    for text in ("train/cat/1.jpg 0\ntrain/cat/2.jpg 0\ntrain/dog/1.jpg 1\n", "train/1.jpg 1\nimages/2.jpg 0\n"):
+        check_same_classes(read_image_list(write(tmp_path, text), "R"), folders)
+    listed = read_image_list(write(tmp_path, "train/dog/1.jpg 0\ntrain/cat/1.jpg 1\n"), "R")
+    for pair in ((listed, folders), (folders, listed)):
+        with pytest.raises(DataError, match=r"val: class cat would have label 0, .* but has 1 in the list"):
+            check_same_classes(*pair)
+    check_same_classes(listed, listed)
+
+
 def test_evaluation_with_a_class_less_than_was_trained(tmp_path):
     images = scan_image_folder(make_tree(tmp_path / "val", "a/1.jpg", "c/1.jpg"))
     for trained in (None, ("a", "c"), ("first", "second", "third"), ("a",)):
         check_trained_classes(images, trained)
     with pytest.raises(DataError, match=r"val: no folder for class b of the weights; labels would not agree"):
         check_trained_classes(images, ("a", "b", "c"))
+    with pytest.raises(DataError, match=r"val: class a would have label 0, .* but has 1 in the weights"):
+        check_trained_classes(images, ("c", "a"))
 
 
 def test_find_images(tmp_path):
