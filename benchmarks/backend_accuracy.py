@@ -15,7 +15,9 @@ from statistics import fmean, stdev
 import numpy as np
 from PIL import Image
 
-from benchmarks.record import RESULTS, record
+from benchmarks.flags import add_output_flag, add_results_flag
+from benchmarks.record import record
+from configs.loader import run as run_script
 from datasets.digits import write_digits
 
 ROOT = Path(__file__).parent.parent
@@ -31,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=BACKENDS)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
-    parser.add_argument("--output_dir", type=Path, default=Path("output/benchmarks/backend_accuracy"))
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the line is appended to this file")
+    add_output_flag(parser, "output/benchmarks/backend_accuracy")
+    add_results_flag(parser)
     flags = parser.parse_args(argv)
     data = write_jpegs(flags.output_dir / "digits")
     results = []
@@ -96,4 +98,4 @@ def table(results: list[dict]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,8 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.record import RESULTS, processor, record
+from benchmarks.flags import add_output_flag, add_results_flag, from_one
+from benchmarks.record import processor, record
+from configs.loader import run as run_script
 from deploy.engines import EngineOptions, in_threads
+from models import list_models
 
 MODELS = ("peleenet", "mobilenet_v3_small", "alexnet")
 SIDE = 224
@@ -62,14 +65,13 @@ class Result:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=(1, 8))
-    parser.add_argument("--num_threads", type=int, nargs="+", default=(1, 2))
-    parser.add_argument("--num_rounds", type=int, default=20, help=f"turns of each, of {TIMED_BATCHES} timed batches")
-    parser.add_argument("--output_dir", type=Path, default=Path("output/benchmarks"))
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file that gets a line of this run")
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=list_models())
+    parser.add_argument("--batch_sizes", type=from_one, nargs="+", default=(1, 8))
+    parser.add_argument("--num_threads", type=from_one, nargs="+", default=(1, 2))
+    parser.add_argument("--num_rounds", type=from_one, default=20, help=f"turns, of {TIMED_BATCHES} timed batches")
+    add_output_flag(parser, "output/benchmarks")
+    add_results_flag(parser)
     flags = parser.parse_args(argv)
-    flags.output_dir.mkdir(parents=True, exist_ok=True)
     print(f"{processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     results, floors = [], {}
     for model in flags.models:
@@ -233,4 +235,4 @@ def plot(results: list[Result], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.flags import add_output_flag, add_results_flag, from_one
 from benchmarks.loader_peers import PEERS, Job
-from benchmarks.record import RESULTS, processor, record
+from benchmarks.record import processor, record
+from configs.loader import run as run_script
 from datasets.image_folder import find_images, scan_image_folder
 from datasets.pack import main as pack
 from datasets.preprocess import Preprocess
@@ -53,18 +55,19 @@ class Result:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", required=True, help="JPEG files, repeated until there are enough")
-    parser.add_argument("--num_images", type=int, default=2048, help="images an epoch")
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--num_images", type=from_one, default=2048, help="images an epoch")
+    parser.add_argument("--batch_size", type=from_one, default=64)
     parser.add_argument("--num_workers", type=int, nargs="+", default=(0, 2), help="0 is one process, on one core")
-    parser.add_argument("--num_rounds", type=int, default=7)
+    parser.add_argument("--num_rounds", type=from_one, default=7)
     parser.add_argument("--quick", action="store_true", help="256 images, 3 rounds: under three minutes")
-    parser.add_argument("--output_dir", type=Path, default=Path("output/benchmarks"))
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file that gets a line of this run")
+    add_output_flag(parser, "output/benchmarks")
+    add_results_flag(parser)
     flags = parser.parse_args(argv)
     if flags.quick:
         flags.num_images, flags.num_rounds, flags.batch_size = 256, 3, 32
+    if flags.num_images < 2 * flags.batch_size:
+        parser.error(f"--num_images {flags.num_images} is less than two batches of {flags.batch_size}")
     print(f"{processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
-    flags.output_dir.mkdir(parents=True, exist_ok=True)
     results = []
     with tempfile.TemporaryDirectory() as folder:
         job = lay_out(flags.images, Path(folder), flags.num_images, flags.batch_size)
@@ -199,4 +202,4 @@ def plot(results: list[Result], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -15,28 +15,35 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.record import RESULTS, record
+from benchmarks.flags import add_results_flag, from_one
+from benchmarks.record import record
+from configs.loader import run as run_script
+from configs.schema import UsageError
 from datasets.image_folder import find_images
+from deploy.card import read_card
 from deploy.engines import EngineOptions
 from deploy.pipeline import answer_files, share_threads
 from deploy.predictor import Predictor, choose_engine
 
 ROOT = Path(__file__).parents[1]
+SIDE = 224  # of the predecessor's loop
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model_dir", type=Path, required=True, help="folder of export_model.py")
     parser.add_argument("--images", required=True, help="JPEG files, repeated until there are enough")
-    parser.add_argument("--num_images", type=int, default=2000)
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--num_rounds", type=int, default=5, help="both sides take turns this often")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file that gets a line of this run")
+    parser.add_argument("--num_images", type=from_one, default=2000)
+    parser.add_argument("--batch_size", type=from_one, default=8)
+    parser.add_argument("--num_rounds", type=from_one, default=5, help="both sides take turns this often")
+    add_results_flag(parser)
     flags = parser.parse_args(argv)
+    check_folder(flags.model_dir)
     with tempfile.TemporaryDirectory() as links:
         paths = link_images(flags.images, Path(links), flags.num_images)
         # memory first: the peak of a child counts from that of this process, which is small before anything is loaded
-        megabytes = {count: peak_memory(flags, paths[:count]) for count in (flags.num_images // 10, flags.num_images)}
+        counts = sorted({max(1, flags.num_images // 10), flags.num_images})
+        megabytes = {count: peak_memory(flags, paths[:count]) for count in counts}
         speeds = compare(flags, paths)
     for name, speed in speeds.items():
         print(f"{name}: {speed:.1f} images/s")
@@ -45,6 +52,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for count, peak in megabytes.items():
         print(f"infer.py on {count} images: peak memory {peak:.0f} MB")
     record("throughput", flags.results, images_per_second=speeds, ratio=ratio, peak_mb=megabytes)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what the predecessor's loop, which runs model.json on SIDE pixels, would make another comparison of."""
+    card = read_card(folder, verify=False)
+    if "paddle" not in card.programs or card.preprocess.input_size != SIDE:
+        raise UsageError(
+            f"{folder}: expected an export with --format paddle and --input_size {SIDE}, as the predecessor's loop "
+            f"takes it; got {', '.join(card.programs)} for {card.preprocess.input_size}"
+        )
 
 
 def link_images(images: str, folder: Path, count: int) -> list[str]:
@@ -100,7 +117,7 @@ def predecessors_loop(folder: Path) -> Callable[[list[str]], None]:
     steps = transforms.Compose(
         [
             transforms.Resize(256, interpolation="bicubic"),
-            transforms.CenterCrop(224),
+            transforms.CenterCrop(SIDE),
             transforms.ToTensor(),
             transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
@@ -133,4 +150,4 @@ def peak_memory(flags, paths: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
