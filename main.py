@@ -234,15 +234,15 @@ def restore(config: TrainConfig, state, job: Job) -> bool:
     flags, model_name, logger, knows_best = config.run, config.model.model, job.logger, True
     wanted = flags.resume or (flags.finetune if flags.eval else "")  # a head left out would be evaluated at random
     found = find(wanted, job.output_dir, is_needed=flags.eval, logger=logger)
-    if flags.finetune and not found:
-        remove = flags.remove_head_from_pretained
-        finetune(state, flags.finetune, remove_head=remove, model_name=model_name, logger=logger)
     if found and flags.eval:
         weights = take_weights(state.model, found, model_name=model_name)
         if note := weights.other_preprocessing(state.info["preprocess"]):
             logger.line(note)
     elif found:
         knows_best = resume(state, found, model_name=model_name, logger=logger)
+    elif flags.finetune:
+        remove = flags.remove_head_from_pretained
+        finetune(state, flags.finetune, remove_head=remove, model_name=model_name, logger=logger)
     check_same_place((state.next_epoch, state.next_step))
     if flags.resume_ema and not (found and flags.resume == "auto"):
         take_ema(state, flags.resume_ema)
