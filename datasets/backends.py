@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from .crop import MAX_RESIZED_PIXELS, Crop, Middle, cut, cut_middle
-from .decode import MAX_PIXELS, decode
+from .decode import MAX_BYTES, decode
 from .errors import MissingDependencyError
 from .jpeg_header import JpegHeader, ordinary_jpeg
 from .tiles import Tiles, find_tiles
@@ -153,7 +153,7 @@ def raw_pixels(data: bytes | memoryview) -> np.ndarray | None:
     if header is None:
         return None
     width, height = map(int, header.groups())
-    if len(data) != header.end() + 3 * width * height or not 0 < width * height <= MAX_PIXELS:
+    if len(data) > MAX_BYTES or len(data) != header.end() + 3 * width * height or not width * height:
         return None
     return np.frombuffer(data, np.uint8, offset=header.end()).reshape(height, width, 3)
 

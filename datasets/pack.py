@@ -18,15 +18,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .decode import decode, read_bytes
+from .decode import MAX_BYTES, decode, read_bytes
 from .errors import BadImage, DataError
 from .image_list import ImageList
 from .parallel import usable_processors, work
 from .programs import run
-from .shards import ENTRY, INDEX_FILE, LIST_FILE, SHARDS_FILE
+from .shards import ENTRY, INDEX_FILE, LIST_FILE, SHARDS_FILE, ShardedImages
 from .splits import open_split
 from .tiles import encode_tiled
 
+MAX_SIDE = 65_500  # of libjpeg
 SETTINGS_FILE = "settings.json"  # written first: a second run goes on only with the same
 
 
@@ -40,11 +41,13 @@ class Encoding:
     exif_orientation: str = "ignore"
 
     def encode(self, path: str) -> tuple[str, bytes]:
-        """(extension, content) of the image at `path`. Raises BadImage."""
+        """(extension, content) of the image at `path`. Raises BadImage, and DataError where it cannot be stored so."""
         data = read_bytes(path)
         if self.store == "as_is":
             return os.path.splitext(path)[1].lower() or ".jpg", bytes(data)
         image = self._shrunk(decode(data, path, self.exif_orientation))
+        if max(image.size) > MAX_SIDE or (self.store == "raw" and 3 * image.width * image.height > MAX_BYTES - 20):
+            raise DataError(f"{path}: {image.width} x {image.height} pixels are too many for --store {self.store}")
         if self.store == "raw":
             return ".ppm", b"P6\n%d %d\n255\n" % image.size + image.tobytes()
         return ".jpg", encode_tiled(image, self.quality)
@@ -80,8 +83,11 @@ def write_shard(shard: Shard) -> dict:
     entries = list(_entries(shard.path))
     if [label for _, _, label in entries] != list(shard.labels):
         raise DataError(f"{shard.path}: is of other images; remove it, or choose another --output_dir")
-    facts = {"name": os.path.basename(shard.path), "bytes": os.path.getsize(shard.path)}
-    return facts | {"sha256": checksum_of_file(shard.path), "entries": entries}
+    return _facts(shard.path) | {"entries": entries}
+
+
+def _facts(path: str | os.PathLike) -> dict:
+    return {"name": os.path.basename(path), "bytes": os.path.getsize(path), "sha256": checksum_of_file(path)}
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -134,8 +140,10 @@ def pack(images: ImageList, folder: Path, *, prefix: str, encoding: Encoding, pe
     np.save(folder / INDEX_FILE, np.array(index, ENTRY))
     with (folder / LIST_FILE).open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for i in range(len(images)):
-            file.write(f"{os.path.relpath(images.path(i), images.root)} {images.label(i)}\n")
-    about = {"num_images": len(images), "class_names": images.class_names, "shards": shards}
+            name = os.path.relpath(images.path(i), images.root).replace("\n", "\\n")  # line i + 1 is of image i
+            file.write(f"{name} {images.label(i)}\n")
+    about = {"num_images": len(images), "class_names": images.class_names, "index": [_facts(folder / INDEX_FILE)]}
+    about["shards"] = shards
     (folder / SHARDS_FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
     return about
 
@@ -146,19 +154,19 @@ def _checksum(images: ImageList) -> str:
 
 def _claim(folder: Path, settings: dict) -> None:
     path, text = folder / SETTINGS_FILE, json.dumps(settings, indent=1)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if not path.exists():
+        path.write_text(text, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != text:
         raise DataError(f"{path}: the folder is of other images or settings; choose another --output_dir")
-    path.write_text(text, encoding="utf-8")
 
 
 def check_shards(folder: Path, num_workers: int) -> None:
-    """Compare the checksum of every shard in `folder` with that of its packing. Raises DataError naming the others."""
-    about = json.loads((folder / SHARDS_FILE).read_text(encoding="utf-8"))
-    paths = [str(folder / shard["name"]) for shard in about["shards"]]
-    found = work(_checksum_or_error, paths, num_workers=num_workers, title="checksums")
-    bad = [path for path, shard, sha256 in zip(paths, about["shards"], found, strict=True) if sha256 != shard["sha256"]]
+    """Compare every checksum of shards and index in `folder` with that of the packing. Raises DataError for others."""
+    files = ShardedImages(folder).files()
+    found = work(_checksum_or_error, list(files), num_workers=num_workers, title="checksums")
+    bad = [path for path, sha256 in zip(files, found, strict=True) if sha256 != files[path]["sha256"]]
     if bad:
-        raise DataError(f"{len(bad)} shards are damaged, the first {bad[0]}; remove them and pack again")
+        raise DataError(f"{len(bad)} files are damaged, the first {bad[0]}; remove them and pack again")
 
 
 def _checksum_or_error(path: str) -> str:
@@ -166,6 +174,12 @@ def _checksum_or_error(path: str) -> str:
         return checksum_of_file(path)
     except OSError as error:
         return str(error)
+
+
+def _from_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,10 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output_dir", type=Path, required=True, help="root of the shards: a later --data_path")
     parser.add_argument("--nb_classes", type=int, default=2**31, help="refuse labels from this number on")
     parser.add_argument("--store", choices=("as_is", "jpeg", "raw"), default="as_is", help="%(default)s copies files")
-    parser.add_argument("--short_side", type=int, help="shrink to this short side (with --store jpeg or raw)")
-    parser.add_argument("--quality", type=int, default=90, help="of --store jpeg (%(default)s)")
+    parser.add_argument("--short_side", type=_from_one, help="shrink to this short side (with --store jpeg or raw)")
+    parser.add_argument("--quality", type=_from_one, default=90, help="of --store jpeg (%(default)s)")
     parser.add_argument("--exif_orientation", choices=("ignore", "apply"), default="ignore", help="for jpeg and raw")
-    parser.add_argument("--per_shard", type=int, default=2000, help="images in a shard (%(default)s)")
+    parser.add_argument("--per_shard", type=_from_one, default=2000, help="images in a shard (%(default)s)")
     parser.add_argument("--num_workers", type=int, default=usable_processors())
     parser.add_argument("--check", action="store_true", help="only compare OUTPUT_DIR/SPLIT with its checksums")
     flags = parser.parse_args(arguments)
@@ -187,16 +201,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if flags.check:
             check_shards(folder, flags.num_workers)
-            print(f"{folder}: every shard is as it was packed")
+            print(f"{folder}: all is as it was packed")
             return 0
         if flags.short_side and flags.store == "as_is":
             parser.error("--short_side needs --store jpeg or raw")
         images = open_split(flags.data_path, flags.split, flags.list, flags.nb_classes)
+        if isinstance(images, ShardedImages):
+            raise DataError(f"{images.root}: holds shards already; pack the original files")
+        kept = len(list(folder.glob("*.tar")))
         encoding = Encoding(flags.store, flags.short_side, flags.quality, flags.exif_orientation)
         about = pack(
             images,
             folder,
-            prefix=flags.split,
+            prefix=folder.name,
             encoding=encoding,
             per_shard=flags.per_shard,
             num_workers=flags.num_workers,
@@ -208,7 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 74)
     size = sum(shard["bytes"] for shard in about["shards"])
-    print(f"{folder}: {about['num_images']} images in {len(about['shards'])} shards, {size / 2**20:.0f} MB")
+    earlier = f" ({kept} of an earlier run)" if kept else ""
+    print(f"{folder}: {about['num_images']} images in {len(about['shards'])} shards{earlier}, {size / 2**20:.0f} MB")
     return 0
 
 

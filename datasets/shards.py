@@ -29,11 +29,14 @@ class ShardedImages:
         try:
             self._index = np.load(Path(folder) / INDEX_FILE, mmap_mode="r", allow_pickle=False)
             self._shards = [os.path.join(self.root, shard["name"]) for shard in self._about["shards"]]
-            names = self._about["class_names"]
+            names, num_images = self._about["class_names"], self._about["num_images"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder}: its index cannot be read ({error}); pack it again") from None
         if self._index.dtype != ENTRY:
             raise DataError(f"{folder}/{INDEX_FILE}: expected entries of {ENTRY}, got {self._index.dtype}")
+        shard = self._index["shard"]
+        if len(shard) != num_images or shard.min(initial=0) < 0 or shard.max(initial=-1) >= len(self._shards):
+            raise DataError(f"{folder}/{INDEX_FILE}: is damaged; remove it and pack again")
         self.class_names = None if names is None else tuple(names)
         self.labels = np.array(self._index["label"])  # [N] int64
 
@@ -44,6 +47,11 @@ class ShardedImages:
     def relative_paths(self) -> bytes:
         """Stands for the content in a checksum of the list."""
         return "".join(shard["sha256"] for shard in self._about["shards"]).encode()
+
+    def files(self) -> dict[str, dict]:
+        """Length ("bytes") and checksum ("sha256") of the shards and of the index, as they were packed, by path."""
+        packed = [*self._about["shards"], *self._about.get("index", [])]  # packings of before November 2026 have none
+        return {os.path.join(self.root, facts["name"]): facts for facts in packed}
 
     def path(self, index: int) -> str:
         """The place of image `index`, for `datasets.decode.read_bytes`."""
@@ -68,11 +76,10 @@ def open_shards(folder: str | os.PathLike, num_classes: int, *, look: bool = Tru
     if len(images) and images.labels.max() >= num_classes:
         index = int(images.labels.argmax())
         raise DataError(f"{images.place(index)}: label {images.label(index)}, but --nb_classes is {num_classes}")
-    for shard in images._about["shards"] if look else ():
-        path = os.path.join(folder, shard["name"])
+    for path, facts in images.files().items() if look else ():
         found = os.path.getsize(path) if os.path.isfile(path) else "none"
-        if found != shard["bytes"]:
-            raise DataError(f"{path}: expected {shard['bytes']} bytes, got {found}; run datasets.pack again")
+        if found != facts["bytes"]:
+            raise DataError(f"{path}: expected {facts['bytes']} bytes, got {found}; run datasets.pack again")
     return images
 
 

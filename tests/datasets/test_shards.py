@@ -14,9 +14,10 @@ from datasets.decode import decode, read_bytes
 from datasets.errors import BadImage, DataError
 from datasets.image_folder import scan_image_folder
 from datasets.loaders import TrainLoader
-from datasets.pack import main
+from datasets.pack import Encoding, main
 from datasets.preprocess import Preprocess
 from datasets.sampler import TrainSampler
+from datasets.shards import ENTRY
 from datasets.splits import open_split
 from datasets.tiles import find_tiles
 from datasets.transforms import build_train_transform
@@ -29,7 +30,8 @@ def root(tmp_path_factory):
     """train/ with three classes of JPEG and PNG files."""
     root = tmp_path_factory.mktemp("files")
     for i in range(COUNT):
-        path = root / "train" / f"class_{i % 3}" / f"{i}.{('JPEG', 'png')[i % 2]}"
+        name = "6\n" if i == 6 else i
+        path = root / "train" / f"class_{i % 3}" / f"{name}.{('JPEG', 'png')[i % 2]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(60 + i, 50, seed=i).save(path)
     return root
@@ -73,16 +75,20 @@ def test_tar_reads_them_and_the_list_names_the_originals(root, tmp_path):
     lines = (tmp_path / "train" / "list.txt").read_text().splitlines()
     files = scan_image_folder(root / "train")
     expected = [f"{os.path.relpath(files.path(i), root / 'train')} {files.label(i)}" for i in range(COUNT)]
-    assert lines == expected and shards.place(7) == f"{tmp_path}/train/list.txt:8"
+    assert (
+        lines == [line.replace("\n", "\\n") for line in expected] and shards.place(7) == f"{tmp_path}/train/list.txt:8"
+    )
 
 
-def test_packing_goes_on_and_gives_the_same_bytes(root, tmp_path):
+def test_packing_goes_on_and_gives_the_same_bytes(root, tmp_path, capsys):
     pack(root, tmp_path / "a")
     pack(root, tmp_path / "b", num_workers=2)
     (tmp_path / "b" / "train" / "train-00002.tar").unlink()
     (tmp_path / "b" / "train" / "shards.json").unlink()
     kept = (tmp_path / "b" / "train" / "train-00001.tar").stat().st_mtime_ns
+    capsys.readouterr()
     pack(root, tmp_path / "b")
+    assert "23 images in 4 shards (3 of an earlier run)" in capsys.readouterr().out
     assert content(tmp_path / "a") == content(tmp_path / "b")
     assert (tmp_path / "b" / "train" / "train-00001.tar").stat().st_mtime_ns == kept
     assert main(f"--data_path={root} --output_dir={tmp_path / 'b'} --per_shard=8 --num_workers=0".split()) == 3
@@ -109,7 +115,16 @@ def test_raw_pixels():
     image = picture(50, 30)
     data = encoded(image, "PPM")
     np.testing.assert_array_equal(raw_pixels(data), np.asarray(image))
-    for other in (data[:-1], data + b"x", data.replace(b"P6", b"P5"), b"", b"P6\n0 5\n255\n", encoded(image, "PNG")):
+    too_long = b"P6\n4730 4730\n255\n" + bytes(3 * 4730**2)
+    for other in (
+        too_long,
+        data[:-1],
+        data + b"x",
+        data.replace(b"P6", b"P5"),
+        b"",
+        b"P6\n0 5\n255\n",
+        encoded(image, "PNG"),
+    ):
         assert raw_pixels(other) is None
 
 
@@ -121,7 +136,11 @@ def test_damage_is_named(root, tmp_path, capsys):
     with shard.open("r+b") as file:
         file.seek(2000)
         file.write(b"\xff")
-    assert main(check) == 3 and "1 shards are damaged, the first" in capsys.readouterr().err
+    assert main(check) == 3 and "1 files are damaged, the first" in capsys.readouterr().err
+    with (tmp_path / "train" / "index.npy").open("r+b") as file:  # in a label
+        file.seek(-8, os.SEEK_END)
+        file.write(b"\1")
+    assert main(check) == 3 and "2 files are damaged" in capsys.readouterr().err
     os.truncate(shard, 5000)
     with pytest.raises(DataError, match=r"train-00001\.tar: expected \d+ bytes, got 5000"):
         open_split(tmp_path, "train", None, 3)
@@ -138,14 +157,37 @@ def test_what_cannot_be_opened(root, tmp_path, capsys):
         open_split(tmp_path, "train", "l.txt", 3)
     with pytest.raises(DataError, match=r"list\.txt:17: label 2, but --nb_classes is 2"):
         open_split(tmp_path, "train", None, 2)
+    assert main(["--data_path", str(tmp_path), "--output_dir", str(tmp_path / "again")]) == 3
+    assert "holds shards already" in capsys.readouterr().err
+    for broken in (np.zeros(COUNT - 1, ENTRY), np.full(COUNT, -1, ENTRY), np.full(COUNT, 4, ENTRY)):
+        np.save(tmp_path / "train" / "index.npy", broken)
+        with pytest.raises(DataError, match=r"index\.npy: is damaged"):
+            open_split(tmp_path, "train", None, 3)
     np.save(tmp_path / "train" / "index.npy", np.zeros(3))
     with pytest.raises(DataError, match="expected entries of"):
         open_split(tmp_path, "train", None, 3)
     (tmp_path / "train" / "shards.json").write_text(json.dumps({"shards": 3}))
     with pytest.raises(DataError, match="cannot be read"):
         open_split(tmp_path, "train", None, 3)
+    (tmp_path / "train" / "shards.json").unlink()
+    assert main(["--output_dir", str(tmp_path), "--check"]) == 3
+    assert "shards.json: " in capsys.readouterr().err
     assert main(["--data_path", str(tmp_path / "none"), "--output_dir", str(tmp_path)]) == 3
     assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--per_shard=0", "--per_shard=-1", "--short_side=0", "--quality=x"])
+def test_numbers_below_one(tmp_path, flag, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--output_dir", str(tmp_path), flag])
+    assert "expected a whole number from 1, got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("store", "size"), [("raw", (4730, 4730)), ("raw", (65_501, 1)), ("jpeg", (65_501, 1))])
+def test_what_no_reader_would_take_is_not_written(tmp_path, store, size):
+    Image.new("L", size).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=rf"a\.png: {size[0]} x {size[1]} pixels are too many for --store {store}"):
+        Encoding(store).encode(str(tmp_path / "a.png"))
 
 
 def test_bad_image_ends_the_packing(root, tmp_path, capsys):
