@@ -189,6 +189,7 @@ class OnnxRuntimeEngine:
         except Exception as error:  # its exceptions have no common base
             raise ExportedModelError(f"{files[0]}: ONNX Runtime cannot load it: {last_line(error)}") from None
         self._input_name = _only([value.name for value in self._session.get_inputs()], "inputs", files[0])
+        _only([value.name for value in self._session.get_outputs()], "outputs", files[0])
         self.description = f"ONNX Runtime {ort.__version__} on CPU, {files[0].name}, {in_threads(options.threads)}"
 
     def run(self, images: np.ndarray) -> np.ndarray:
@@ -224,6 +225,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise ExportedModelError(f"{files[0]}: OpenVINO cannot load it: {last_line(error)}") from None
         _only([port.any_name for port in self._compiled.inputs], "inputs", files[0])  # it would make the others up
+        _only([port.any_name for port in self._compiled.outputs], "outputs", files[0])
         self._request = self._compiled.create_infer_request()
         self.description = (
             f"OpenVINO {openvino.__version__.split('-')[0]} on CPU, {files[0].name}, {in_threads(options.threads)}"

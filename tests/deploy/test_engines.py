@@ -158,7 +158,7 @@ def test_a_program_that_the_engine_does_not_run(exported, engine, program):
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(
     ("inputs", "outputs", "message"),
-    [("ab", "y", "2 inputs, a, b"), ("a", "yz", "does not run"), ("a", "y", "not a number for each class")],
+    [("ab", "y", "2 inputs, a, b"), ("a", "yz", "2 outputs, y, z"), ("a", "y", "not a number for each class")],
 )
 def test_a_program_that_is_no_classifier(tmp_path, engine, inputs, outputs, message):
     helper = pytest.importorskip("onnx").helper
