@@ -186,6 +186,9 @@ void verify_files(const Card& card, const fs::path& folder, const std::vector<st
 }
 
 fs::path exported_folder(const fs::path& model_path) {
+    if (!fs::exists(model_path)) {
+        throw ExportedModelError(model_path.string() + ": no such file or folder; export_model.py writes it");
+    }
     return fs::is_directory(model_path) ? model_path : model_path.parent_path();
 }
 
