@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def write_jpegs(folder: Path) -> Path:
     """The digits under their names, but as a camera would take them: larger, with grain, as JPEGs."""
-    if (folder / "label_list.txt").exists():
+    if (folder / "done").exists():
         return folder
     write_digits(folder)
     for number, path in enumerate(sorted(folder.rglob("*.png"))):
@@ -57,6 +57,7 @@ def write_jpegs(folder: Path) -> Path:
         file = io.BytesIO()
         Image.fromarray(np.clip(scan + grain, 0, 255).round().astype(np.uint8)).save(file, "JPEG", quality=QUALITY)
         path.write_bytes(file.getvalue())  # the content decides what a file is, not its name
+    (folder / "done").touch()
     return folder
 
 

@@ -119,8 +119,9 @@ def measure(epochs: dict[str, Callable[[], Iterator]], num_workers: int, flags) 
     """An epoch of each contender a round, in an order that shifts, so that the machine's moods hit all alike."""
     names = list(epochs)
     speeds, sizes, memory = {name: [] for name in names}, {}, {}
-    if num_workers == 0 and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {}
+    if num_workers == 0 and usable:
+        os.sched_setaffinity(0, {max(usable)})
     for turn in range(-1, flags.num_rounds):  # round -1 warms up
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             known = children()
@@ -130,8 +131,8 @@ def measure(epochs: dict[str, Callable[[], Iterator]], num_workers: int, flags) 
                 memory[name] = megabytes
             else:
                 speeds[name].append(speed)
-    if num_workers == 0 and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, range(os.cpu_count()))
+    if num_workers == 0 and usable:
+        os.sched_setaffinity(0, usable)
     return [
         Result(
             name,
