@@ -9,8 +9,6 @@ import numpy as np
 from .errors import MissingDependencyError
 from .findings import KINDS, Finding, Split
 
-SHOWN_CLASSES = 3  # the smallest and the largest in the summary
-
 
 def summary(split: Split) -> dict:
     """Counts, classes and sizes of a split, in plain values."""

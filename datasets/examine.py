@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from .backends import ordinary_jpeg
 from .decode import FORMATS, decode, read_bytes
 from .errors import BadImage
 from .image_list import ImageList
+from .jpeg_header import ordinary_jpeg
 from .parallel import work
 from .shards import ShardedImages
 
@@ -29,10 +29,7 @@ FACTS = np.dtype(
         ("is_suspect", "?"),  # libjpeg-turbo complains of the data, where it is installed
         ("extension", "S8"),
         ("sha256", "S32"),  # of the file
-        (
-            "pixels",
-            "S16",
-        ),  # a checksum of the decoded picture: the same for copies under other names and with other EXIF
+        ("pixels", "S16"),  # a checksum of the decoded picture: that of copies under other names, with other EXIF
     ]
 )
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from .errors import DataError
 from .image_list import ImageList
 from .memory import Memory
 from .mix import Mix, Mixer
+from .parallel import usable_processors
 from .preprocess import Preprocess
 from .sampler import EvalSampler, TrainSampler
 from .samples import EvalSamples, Failure, Samples, Task, TrainSamples, fill
@@ -225,8 +225,7 @@ def choose_num_workers(asked: int | None, ranks_on_this_machine: int) -> int:
     """For each rank: what was asked for, or the processors this process may use, shared out, at most MAX_WORKERS."""
     if asked is not None:
         return asked
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MAX_WORKERS, usable // ranks_on_this_machine)
+    return min(MAX_WORKERS, usable_processors() // ranks_on_this_machine)
 
 
 def is_on_cpu() -> bool:

@@ -87,4 +87,4 @@ def _read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}; pack the folder again") from None
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}; pack the folder again") from None

@@ -78,9 +78,7 @@ def check_damage(seeds):
     for seed in seeds:
         data = damaged(files, seed)
         start = time.process_time()
-        part = random.Random(seed).choice(
-            (0.3, 0.6, 1.0)
-        )  # damage below it is found too, though nothing is decoded there
+        part = random.Random(seed).choice((0.3, 0.6, 1.0))  # damage below is found, too, though not decoded
         exact, *fast = (outcome(data, backend, part) for backend in ("pil", "cv2", "turbo"))
         assert time.process_time() - start < SECONDS, seed
         for found in fast:

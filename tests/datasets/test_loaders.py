@@ -223,6 +223,6 @@ def test_device_normalises_to_the_same_bits():
 
 @pytest.mark.parametrize(("usable", "ranks", "expected"), [(2, 1, 2), (2, 2, 1), (64, 4, 8), (12, 4, 3), (1, 2, 0)])
 def test_number_of_workers(usable, ranks, expected, monkeypatch):
-    monkeypatch.setattr(loaders.os, "sched_getaffinity", lambda pid: set(range(usable)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(usable)))
     assert choose_num_workers(None, ranks) == expected
     assert choose_num_workers(11, ranks) == 11 and choose_num_workers(0, ranks) == 0

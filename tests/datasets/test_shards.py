@@ -171,7 +171,7 @@ def test_what_cannot_be_opened(root, tmp_path, capsys):
         open_split(tmp_path, "train", None, 3)
     (tmp_path / "train" / "shards.json").unlink()
     assert main(["--output_dir", str(tmp_path), "--check"]) == 3
-    assert "shards.json: " in capsys.readouterr().err
+    assert "shards.json: No such file or directory; pack the folder again" in capsys.readouterr().err
     assert main(["--data_path", str(tmp_path / "none"), "--output_dir", str(tmp_path)]) == 3
     assert "no such folder" in capsys.readouterr().err
 
