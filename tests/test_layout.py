@@ -130,3 +130,9 @@ def test_no_call_that_runs_code_from_a_file(path):
         assert name not in FORBIDDEN, f"{place}: {name}"
         assert keywords.get("shell") != "True" and keywords.get("allow_pickle") != "True", place
         assert name != "torch.load" or keywords.get("weights_only") == "True", place
+
+
+def test_the_tests_can_be_collected_together():
+    """pytest imports them by their bare names: two of one name end the whole run."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
