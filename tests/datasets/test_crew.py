@@ -176,11 +176,11 @@ print(sum(len(batch.indices) for batch in loader.batches()))
 
 def _calls_that_take_long():
     cv2, simplejpeg = pytest.importorskip("cv2"), pytest.importorskip("simplejpeg")
-    large = picture(5000, 4500)
+    large = picture(3600, 3200)
     data, pixels = encoded(large, "JPEG", quality=90), np.asarray(large)
     yield "Pillow decodes", lambda: Image.open(io.BytesIO(data)).load()
-    yield "Pillow resizes", lambda: large.resize((4900, 4400), Image.Resampling.BICUBIC)
-    yield "OpenCV resizes", lambda: cv2.resize(pixels, (7900, 7400), interpolation=cv2.INTER_CUBIC)
+    yield "Pillow resizes", lambda: large.resize((3500, 3100), Image.Resampling.BICUBIC)
+    yield "OpenCV resizes", lambda: cv2.resize(pixels, (5600, 5200), interpolation=cv2.INTER_CUBIC)
     yield "simplejpeg decodes", lambda: simplejpeg.decode_jpeg(data)
 
 
