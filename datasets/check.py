@@ -126,6 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     if len(flags.lists) > len(SPLITS):
         parser.error("--lists takes a training and a validation list")
+    if flags.write_clean_lists and flags.write_clean_lists.resolve() in (
+        Path(one).resolve().parent for one in flags.lists
+    ):
+        parser.error("--write_clean_lists could replace --lists; name another folder")
     try:
         splits = examine_splits(flags.data_path, flags.lists, flags.nb_classes, flags.num_workers)
         if flags.manifest:

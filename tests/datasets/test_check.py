@@ -215,6 +215,13 @@ def test_labels_beyond_are_left_out_of_clean_lists(folder):
     assert len(read_image_list(folder / "clean" / "train_list.txt", folder, 1)) == 2
 
 
+def test_clean_lists_never_replace_the_lists(tmp_path, capsys):
+    (tmp_path / "train_list.txt").write_text("gone.jpg 0")
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), "--lists", str(tmp_path / "train_list.txt"), "--write_clean_lists", str(tmp_path / ".")])
+    assert "could replace --lists; name another folder" in capsys.readouterr().err
+
+
 def test_a_split_without_an_image(tmp_path):
     (tmp_path / "train").mkdir()
     picture().save(tmp_path / "train" / "in_no_class.png")
