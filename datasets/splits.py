@@ -38,7 +38,7 @@ def open_split(
     if not os.path.isdir(folder):
         raise DataError(
             f"{folder}: no such folder; expected train/ and val/ below --data_path, each with a folder for each class "
-            f"or packed, or the flag of a list file of {split}"
+            f"or packed; or name a list file of {split}: --cls_label_path_{split}, or --list of datasets.pack"
         )
     images = scan_image_folder(folder)
     if len(images.class_names) > num_classes:
