@@ -84,9 +84,8 @@ def _is_there(root: str, name: str) -> bool:
     return os.path.isdir(os.path.join(root, name))
 
 
-def compare_with_manifest(splits: Sequence[Split], root: str, path: str) -> None:
-    """Add what differs from the manifest at `path` to the findings of each split."""
-    manifest = read_manifest(path)
+def compare_with_manifest(splits: Sequence[Split], root: str, manifest: dict[str, str]) -> None:
+    """Add what differs from the `manifest` to the findings of each split, and what is gone to those of the first."""
     for split in splits:
         changed = changed_files(manifest, root, split.images, split.facts)
         split.early.append(split.finding("changed", np.array(sorted(changed), np.int64), because=changed))
@@ -126,14 +125,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     if len(flags.lists) > len(SPLITS):
         parser.error("--lists takes a training and a validation list")
-    if flags.write_clean_lists and flags.write_clean_lists.resolve() in (
-        Path(one).resolve().parent for one in flags.lists
-    ):
+    clean = flags.write_clean_lists
+    if clean and clean.resolve() in [Path(one).resolve().parent for one in flags.lists]:
         parser.error("--write_clean_lists could replace --lists; name another folder")
     try:
+        manifest = read_manifest(flags.manifest) if flags.manifest else None  # a slip shows before the hour of decoding
         splits = examine_splits(flags.data_path, flags.lists, flags.nb_classes, flags.num_workers)
-        if flags.manifest:
-            compare_with_manifest(splits, flags.data_path, flags.manifest)
+        if manifest is not None:
+            compare_with_manifest(splits, flags.data_path, manifest)
         findings = find_all(splits)
         print_report(splits, findings)
         if flags.output_dir:
@@ -143,8 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.write_manifest:
             rows = [(split.images, split.facts) for split in splits]
             print(f"{flags.write_manifest}: {write_manifest(flags.write_manifest, flags.data_path, rows)} checksums")
-        if flags.write_clean_lists:
-            write_clean_lists(splits, findings, flags.data_path, flags.write_clean_lists)
+        if clean:
+            write_clean_lists(splits, findings, flags.data_path, clean)
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 74)

@@ -253,7 +253,7 @@ def test_manifest(folder, tmp_path, capsys):
     assert str(changed) in examples[0] and "the manifest has" in examples[0] and "not in the manifest" in examples[1]
     assert examples[2:] == ["train/a/1.png"] and report["findings"][2]["split"] == "train and val"
     manifest.write_text("abc\n")
-    assert main([str(folder), "--manifest", str(manifest), "--num_workers=0"]) == 3
+    assert main([str(folder / "not yet looked at"), "--manifest", str(manifest), "--num_workers=0"]) == 3
     assert "manifest.txt:1: expected '<sha256>  <path>'" in capsys.readouterr().err
 
 
