@@ -40,7 +40,7 @@ CLEAN = "--write_clean_lists leaves them out"
 KINDS = {
     "faulty_line": Kind("error", "lines of a list that are not '<relative path> <label>'", f"correct them; {CLEAN}"),
     "label_range": Kind("error", "labels out of range", f"correct them or --nb_classes; {CLEAN}"),
-    "missing": Kind("error", "files that are not there", f"bring them back, or see whether the path is right; {CLEAN}"),
+    "missing": Kind("error", "files that are not there, or not opened", f"see why, behind the path of each; {CLEAN}"),
     "empty": Kind("error", "files of 0 bytes", f"download them again; {CLEAN}"),
     "unreadable": Kind("error", "files that cannot be decoded", f"download them again; {CLEAN}"),
     "changed": Kind("error", "files that are not those of the manifest", "bring the old ones back, or write it anew"),
