@@ -45,6 +45,14 @@ class Rules:
         """[1, 0] for what is transposed on the way, in either direction."""
         return [1, 0] if any(_match(pattern, port_name) for pattern in self.transpose) else None
 
+    def idle(self, port_names: Iterable[str]) -> list[str]:
+        """One line for each name in `transpose` that nothing of the port has: a slip of the pen."""
+        names = list(port_names)
+        return [
+            f"transpose: the port has no {pattern}" for pattern in self.transpose
+            if not any(_match(pattern, name) for name in names)
+        ]  # fmt: skip
+
     def to_port(self, arrays: Arrays) -> Arrays:
         """Every entry renamed and transposed by the rules; WeightsError if the rules could not undo it."""
         if self.prefix and arrays and all(name.startswith(self.prefix) for name in arrays):

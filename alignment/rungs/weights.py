@@ -15,7 +15,7 @@ def climb(session: Session) -> RungResult:
     shapes = {name: array.shape for name, array in theirs.items()}
     checks = [exactly("the reference has the entries it declares", shapes == declared, f"{len(theirs)} entries")]
     arrays = session.rules.to_port(theirs)
-    problems = unaccounted(arrays, session.port_shapes)
+    problems = unaccounted(arrays, session.port_shapes) + session.rules.idle(session.port_shapes)
     checks.append(exactly("every entry is accounted for", not problems, "; ".join(problems[:5]) or f"{len(arrays)}"))
     if problems:
         return RungResult("weights", checks)

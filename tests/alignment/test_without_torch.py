@@ -68,6 +68,12 @@ def test_only_matrices_are_transposed():
         Rules(transpose=("w",)).to_port({"w": np.zeros((2, 2, 1))})
 
 
+def test_a_transpose_of_nothing_is_told():
+    assert Rules(transpose=("fc1.weight", "*.head", "fc2.wieght")).idle(["fc1.weight", "a.head", "fc2.weight"]) == [
+        "transpose: the port has no fc2.wieght"
+    ]
+
+
 def test_every_entry_is_accounted_for_by_name():
     found = unaccounted(
         {"a": np.zeros(3), "b": np.zeros((2, 3)), "d": np.zeros(1, int)}, {"b": (3, 2), "c": (1,), "d": (1,)}
@@ -87,7 +93,7 @@ def test_weights_go_to_torch_and_back_bit_for_bit(name):
     there = rules.from_port(state)
     assert sum(key.endswith("num_batches_tracked") for key in there) == sum(key.endswith("._mean") for key in state)
     back = rules.to_port(there)
-    assert list(back) == list(state)
+    assert list(back) == list(state) and not rules.idle(state)
     assert all(back[key].dtype == state[key].dtype and back[key].tobytes() == state[key].tobytes() for key in state)
 
 
