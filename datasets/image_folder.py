@@ -50,16 +50,19 @@ def join_classes(root: str | os.PathLike, classes: dict[str, list[bytes]]) -> Im
 def check_same_classes(train: ImageList, val: ImageList) -> None:
     """Raise DataError, naming the difference, if the class folders of a split have other labels in the other split.
 
-    A list tells of what classes its labels are where its images lie in folders of the same names.
+    A list tells of what classes its labels are where its images lie in folders of the same names, one for each label.
     """
     for here, there in ((train, val), (val, train)):
-        alone = sorted(set(here.class_names or ()) - set(there.class_names or ()))
-        if alone and there.class_names:
+        if here.class_names and not there.class_names:
+            _check_labels(here, _labels_of_folders(there), "the list of the other split")
+        elif alone := sorted(set(here.class_names or ()) - set(there.class_names or ())):
             raise DataError(f"class {_some(alone)} is in {here.root} but not in {there.root}; labels would not agree")
-        if alone:
-            labels, first = np.unique(there.labels, return_index=True)
-            folders = [os.path.basename(os.path.dirname(there.path(index))) for index in first]
-            _check_labels(here, dict(zip(folders, labels.tolist(), strict=True)), "the list of the other split")
+
+
+def _labels_of_folders(listed: ImageList) -> dict[str, int]:
+    labels, first = np.unique(listed.labels, return_index=True)
+    names = [os.path.basename(os.path.dirname(listed.path(index))) for index in first]
+    return {name: label for name, label in zip(names, labels.tolist(), strict=True) if names.count(name) == 1}
 
 
 def check_trained_classes(images: ImageList, trained: Sequence[str] | None) -> None:

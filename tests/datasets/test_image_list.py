@@ -186,6 +186,8 @@ def test_a_list_and_folders_of_other_labels(tmp_path):
         with pytest.raises(DataError, match=r"val: class cat would have label 0, .* but has 1 in the list"):
             check_same_classes(*pair)
     check_same_classes(listed, listed)
+    vehicles = scan_image_folder(make_tree(tmp_path / "vehicles", "bus/1.jpg", "train/1.jpg"))
+    check_same_classes(read_image_list(write(tmp_path, "train/2.jpg 1\ntrain/1.jpg 0\n"), "R"), vehicles)
 
 
 def test_evaluation_with_a_class_less_than_was_trained(tmp_path):
