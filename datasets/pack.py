@@ -203,8 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_shards(folder, flags.num_workers)
             print(f"{folder}: all is as it was packed")
             return 0
-        if flags.short_side and flags.store == "as_is":
-            parser.error("--short_side needs --store jpeg or raw")
+        if flags.store == "as_is" and (flags.short_side or flags.exif_orientation == "apply"):
+            parser.error("--short_side and --exif_orientation apply need --store jpeg or raw")
         images = open_split(flags.data_path, flags.split, flags.list, flags.nb_classes)
         if isinstance(images, ShardedImages):
             raise DataError(f"{images.root}: holds shards already; pack the original files")

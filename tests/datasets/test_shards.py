@@ -176,11 +176,24 @@ def test_what_cannot_be_opened(root, tmp_path, capsys):
     assert "no such folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--per_shard=0", "--per_shard=-1", "--short_side=0", "--quality=x"])
-def test_numbers_below_one(tmp_path, flag, capsys):
+BELOW, AS_IS = "expected a whole number from 1, got", "need --store jpeg or raw"
+
+
+@pytest.mark.parametrize(
+    ("flag", "error"),
+    [
+        ("--per_shard=0", BELOW),
+        ("--per_shard=-1", BELOW),
+        ("--short_side=0", BELOW),
+        ("--quality=x", BELOW),
+        ("--short_side=9", AS_IS),
+        ("--exif_orientation=apply", AS_IS),
+    ],
+)
+def test_wrong_flags(tmp_path, flag, error, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["--output_dir", str(tmp_path), flag])
-    assert "expected a whole number from 1, got" in capsys.readouterr().err
+    assert error in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("store", "size"), [("raw", (4730, 4730)), ("raw", (65_501, 1)), ("jpeg", (65_501, 1))])
