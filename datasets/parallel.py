@@ -35,6 +35,7 @@ def work(function: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers:
 
 
 def _spread(function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int) -> Iterator[Result]:
+    others = multiprocessing.active_children()
     spawn = multiprocessing.get_context("spawn")  # the same on every platform
     pool = ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=spawn, initializer=end_with_parent)
 
@@ -51,7 +52,7 @@ def _spread(function: Callable[[Job], Result], jobs: Sequence[Job], num_workers:
     except BrokenProcessPool:
         raise DataError("a worker process died, often for lack of memory; lower --num_workers") from None
     except (KeyboardInterrupt, GeneratorExit):
-        for process in multiprocessing.active_children():  # a job may take minutes
+        for process in set(multiprocessing.active_children()) - set(others):  # a job may take minutes
             process.kill()
         raise
     finally:
