@@ -34,16 +34,19 @@ class Batch(NamedTuple):
     indices: np.ndarray  # [B] int64: which images of the list
 
 
-class _Made(NamedTuple):
-    """A batch before a device has it. Paddle moves the arrays there, and passes the rest on as it is."""
+EMPTY = np.zeros(1)  # Paddle moves no array without elements
 
-    error: DataError | None
-    pixels: np.ndarray  # [B, S, S, 3] uint8
-    labels: np.ndarray  # [B] int64
-    noise: np.ndarray  # of `Erased`
-    places: bytes  # of `Erased`
-    indices: bytes  # int64 [B]
-    kept: bytes  # int64 [B], the rows that this batch has of the whole one
+
+class _Made(NamedTuple):
+    """A batch before a device has it, or an error. Paddle moves the arrays there, and passes the rest on as it is."""
+
+    error: DataError | None = None
+    pixels: np.ndarray = EMPTY  # [B, S, S, 3] uint8
+    labels: np.ndarray = EMPTY  # [B] int64
+    noise: np.ndarray = EMPTY  # of `Erased`
+    places: bytes = b""  # of `Erased`
+    indices: bytes = b""  # int64 [B]
+    kept: bytes = b""  # int64 [B], the rows that this batch has of the whole one
 
     def erased(self) -> Erased:
         return Erased(np.frombuffer(self.places, np.int64), self.noise)
@@ -120,7 +123,7 @@ class _Loader:
                 labels = self._images.labels[indices]
                 yield _Made(None, rows[kept], labels, noise, places.tobytes(), indices.tobytes(), numbers.tobytes())
         except DataError as error:
-            yield _Made(error, *[np.zeros(1)] * 3, *[b""] * 3)
+            yield _Made(error)
 
     def _draw_erased(self, epoch: int, indices: np.ndarray) -> Erased:
         return NOTHING
