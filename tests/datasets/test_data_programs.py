@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import time
+import signal, time
 from datasets.parallel import work
 from datasets.programs import run
 
@@ -18,6 +18,7 @@ def main():
         print("begun", flush=True)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
     run(main)
 """
 
