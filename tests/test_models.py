@@ -208,21 +208,46 @@ def test_hardsigmoid_has_slope_one_sixth():
     np.testing.assert_allclose(y, np.clip(x / 6 + 0.5, 0, 1), atol=2e-8, rtol=0)  # Paddle's own layer is 1e-7 off
 
 
+def dropouts_of(model: nn.Layer) -> list[nn.Dropout]:
+    return [layer for layer in model.sublayers() if isinstance(layer, nn.Dropout)]
+
+
+def rate_of(dropout: nn.Dropout) -> float:
+    """The probability that a dropout acts by: the rest is scaled up in training by 1 / (1 - probability)."""
+    values = set(dropout(paddle.ones([10_000])).tolist()) - {0.0}
+    [scale] = values or {math.inf}
+    return 1 - 1 / scale
+
+
 @pytest.mark.parametrize(
     ("name", "argument"), [("peleenet", "drop_rate"), ("mobilenet_v3_small_x0_35", "dropout"), ("alexnet", "dropout")]
 )
-def test_dropout_acts_in_training_only(alexnet, name, argument):
+def test_dropout_acts_in_training_only_and_each_by_the_given_probability(name, argument, monkeypatch):
     paddle.seed(0)
-    model = alexnet if name == "alexnet" else create_model(name, num_classes=3, **{argument: 0.5})
+    monkeypatch.setattr("models.alexnet._init_fan_in_uniform", lambda model: None)  # Paddle's own weights are faster
+    model = create_model(name, num_classes=3, **{argument: 0.75})
     model.train()
     images = paddle.randn([2, 3, 64, 64])
-    dropouts = [layer for layer in model.sublayers() if isinstance(layer, nn.Dropout)]
     with paddle.no_grad():
         assert not np.array_equal(model(images).numpy(), model(images).numpy())
-        assert set(dropouts[0](paddle.ones([1000])).tolist()) == {0.0, 2.0}  # scaled up in training
+        assert [rate_of(dropout) for dropout in dropouts_of(model)] == [0.75] * (2 if name == "alexnet" else 1)
         model.eval()
         assert np.array_equal(model(images).numpy(), model(images).numpy())
-        assert set(dropouts[0](paddle.ones([1000])).tolist()) == {1.0}
+        assert [rate_of(dropout) for dropout in dropouts_of(model)] == [0.0] * len(dropouts_of(model))
+
+
+# By the papers' code and torchvision; no golden number shows a dropout, which does nothing in evaluation.
+DROPOUT_RATES = {"peleenet": [0.05], "mobilenet_v3_small": [0.2], "mobilenet_v3_large": [0.2], "alexnet": [0.5, 0.5]}
+
+
+@pytest.mark.parametrize("name", DROPOUT_RATES)
+def test_the_published_dropout_is_the_default(alexnet, name):
+    paddle.seed(0)
+    model = alexnet if name == "alexnet" else create_model(name)
+    model.train()
+    rates = [rate_of(dropout) for dropout in dropouts_of(model)]
+    model.eval()
+    assert rates == pytest.approx(DROPOUT_RATES[name], abs=1e-6)
 
 
 # Export

@@ -1,7 +1,9 @@
 """Every command of the README runs, on a little data set in place of ImageNet; the two languages say the same."""
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -80,11 +82,77 @@ def test_the_commands_run_in_their_order(sandbox):
     assert (sandbox / "output" / "answers.csv").read_text().startswith("file_name,rank,class_id,score,label_name")
 
 
-def test_the_make_targets_exist():
-    for command in commands("README.md"):
-        if command.startswith("make "):
-            done = subprocess.run(["make", "-n", command.split()[1]], cwd=ROOT, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+GOALS = sorted(
+    {command.split()[1] for command in commands("README.md") if command.startswith("make ")}
+    | set(re.findall(r'"make ([\w-]+)', MAKEFILE))  # those of `make help`
+    | set(re.findall(r"^([a-z][\w-]*):", MAKEFILE, re.MULTILINE))
+)
+
+
+def clone(folder: Path, *, is_installed: bool) -> Path:
+    """What make needs, and a folder by the name of every goal, as demo/ and deploy/ are: make must not look at them."""
+    marks = re.findall(r"^\$\(VENV\)/(\S+):", MAKEFILE, re.MULTILINE)
+    for path in (ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("requirements*.txt")):
+        shutil.copy(path, folder)
+        os.utime(folder / path.name, (1000, 1000))
+    if is_installed:
+        (folder / ".venv" / "bin").mkdir(parents=True)
+        for mark in marks:
+            mark = folder / ".venv" / mark
+            mark.touch()
+            os.utime(mark, (2000, 2000))
+    for goal in GOALS:
+        (folder / goal).mkdir()  # newer than all
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fresh_clone(tmp_path_factory) -> Path:
+    return clone(tmp_path_factory.mktemp("fresh"), is_installed=False)
+
+
+@pytest.fixture(scope="module")
+def installed_clone(tmp_path_factory) -> Path:
+    return clone(tmp_path_factory.mktemp("installed"), is_installed=True)
+
+
+def dry_run(folder: Path, goal: str) -> list[str]:
+    """The commands that `make` would run."""
+    done = subprocess.run(["make", "-n", goal], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "is up to date" not in done.stdout, f"make takes the folder {goal} for the goal {goal}"
+    return [line for line in done.stdout.splitlines() if not line.startswith("make: Nothing to be done")]
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_every_make_goal_does_something(fresh_clone, installed_clone, goal):
+    """In a fresh clone it installs what it needs; later it does its work alone, if it is more than to install."""
+    assert {"demo", "deploy", "test", "test-all"} <= set(GOALS)
+    first, later = ([line for line in dry_run(folder, goal) if not line.startswith("touch ")]
+                    for folder in (fresh_clone, installed_clone))  # fmt: skip
+    assert first and first[-1].startswith((".venv/bin/python -m ", "echo ", "find ")), first
+    assert not any(" -m pip install" in line for line in later)
+    assert later == first[len(first) - len(later) :]
+    assert bool(later) == (" -m pip install" not in first[-1])
+
+
+@pytest.mark.parametrize(
+    ("goal", "tests"),
+    [("test", ["deploy", "plain", "torch"]), ("test-all", ["cpp", "deploy", "plain", "slow", "torch"])],
+)
+def test_make_test_all_leaves_no_test_out(fresh_clone, goal, tests, tmp_path):
+    """The command of the goal, on one test of each mark and one of none."""
+    shutil.copy(fresh_clone / "pyproject.toml", tmp_path)
+    marks = ("torch", "deploy", "cpp", "slow")
+    functions = [f"@pytest.mark.{mark}\ndef test_{mark}(): pass\n" for mark in marks]
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_marks.py").write_text("\n".join(["import pytest\ndef test_plain(): pass", *functions]))
+    interpreter, *words = shlex.split(dry_run(fresh_clone, goal)[-1])
+    assert interpreter == ".venv/bin/python"
+    done = subprocess.run([sys.executable, *words, "--collect-only"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(re.findall(r"test_marks\.py::test_(\w+)", done.stdout)) == tests
 
 
 def test_files_that_the_readme_names_exist():

@@ -229,6 +229,31 @@ def test_what_is_not_compared_is_told_and_blank_lines_of_a_list_are_none(tmp_pat
     assert "top-1 of 1 images" in checked("evaluated_as_predicted", evaluated, predicted, val)
 
 
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("chain 0 train_loss 1.25 0.25", None),  # 1.0 is within
+        ("chain 0 train_loss 1.25 0.125", "epoch 0 train_loss is 1.0"),
+        ("chain 1 train_loss 1 0.5", "epoch 1 train_loss is nan"),  # not finite
+        ("chain 2 train_loss 1 0.5", "epoch 2 train_loss is nan"),  # there is no such epoch
+        ("chain 0 train_loss nan 0.5", "epoch 0 train_loss is 1.0, kept is nan"),
+    ],
+)
+def test_a_number_that_is_missing_or_not_finite_is_not_the_one_that_was_kept(tmp_path, line, found):
+    log, kept = tmp_path / "chain" / "peleenet" / "log.txt", tmp_path / "kept.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"train_loss": 1.0}\n{"train_loss": NaN}\n')
+    for name in ("train_list.txt", "val_list.txt"):
+        (tmp_path / name).write_text("")
+    kept.write_text(f"images {hashlib.sha256().hexdigest()}\nother 9 train_loss 1 0\n{line}\n")
+    done = subprocess.run(
+        [sys.executable, TIPC / "check.py", "stored", kept, log, tmp_path], capture_output=True, text=True
+    )
+    assert done.returncode == (1 if found else 0), done.stdout + done.stderr
+    assert done.stderr.startswith(f"error: {found}") if found else not done.stderr
+    assert "other" not in done.stdout, "of another chain"
+
+
 # ---------------------------------------------------------------------------------------------------- grammar
 
 

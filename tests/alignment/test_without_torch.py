@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from argparse import Namespace
+from dataclasses import asdict
 from xml.etree import ElementTree
 
 import numpy as np
@@ -157,6 +158,28 @@ def test_shipped_cases_can_be_read():
     assert all(read_case(name).reference for name in list_cases())
 
 
+def test_a_case_that_says_nothing_is_held_to_the_documented_tolerances(tmp_path):
+    """docs/alignment.md states them, and the verdicts that are shipped were found with them."""
+    (tmp_path / "case.yaml").write_text("port: a\nreference: b\n")
+    case = read_case(str(tmp_path / "case.yaml"))
+    assert asdict(case.tolerances) == {
+        "float64": 1e-10, "float32": 1e-5, "gradient": 1e-7, "step": 1e-6, "curve": 3.0, "absolute": 0.0,
+        "amplification": 30.0,
+    }  # fmt: skip
+    assert asdict(case.train) == {
+        "shape": (8, 3, 64, 64), "steps": 20, "optimizer": "momentum", "lr": 2**-6, "momentum": 0.875,
+        "weight_decay": 2**-13, "smoothing": 0.125, "curve_side": 32, "curve_lr": 0.02,
+    }  # fmt: skip
+    assert (case.shape, case.input_range, case.seed) == ((1, 3, 224, 224), (-2.0, 2.0), 0)
+
+
+@pytest.mark.parametrize("name", list_cases())
+def test_no_shipped_case_is_held_to_looser_tolerances(name, tmp_path):
+    (tmp_path / "case.yaml").write_text("port: a\nreference: b\n")
+    default, shipped = asdict(read_case(str(tmp_path / "case.yaml")).tolerances), asdict(read_case(name).tolerances)
+    assert {key: value for key, value in shipped.items() if value > default[key]} == {}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -212,6 +235,23 @@ def test_comparison_is_strict(ours, theirs, status):
         assert within("x", compare_sketches(sketch(np.array(ours)), sketch(np.array(theirs))), 1e-6).status == "fail"
 
 
+@pytest.mark.parametrize("judge", [compare, lambda ours, theirs: compare_sketches(sketch(ours), sketch(theirs))])
+@pytest.mark.parametrize(("ours", "theirs", "relative"), [(5.0, 4.0, 0.25), (4.0, 5.0, 0.2), (4.0, 0.5, 7.0)])
+def test_the_scale_is_the_references_and_not_the_ports(judge, ours, theirs, relative):
+    difference = judge(np.array([0.0, ours]), np.array([0.0, theirs]))
+    assert (difference.relative, difference.scale) == (relative, theirs)
+    assert difference.max_abs == abs(ours - theirs)
+
+
+def test_a_comparison_forgives_the_absolute_error_and_judges_by_no_smaller_scale():
+    ours, theirs = np.array([0.0, 1.5]), np.array([0.0, 1.0])
+    assert compare(ours, theirs, absolute=0.25).relative == 0.25
+    assert compare(ours, theirs, absolute=0.75).relative == 0.0
+    assert compare(ours, theirs, least_scale=4.0).relative == 0.125
+    assert compare_sketches(ours, theirs, least_scale=4.0).relative == 0.125
+    assert compare(ours, theirs, least_scale=0.5).relative == 0.5, "the larger scale counts"
+
+
 @settings(deadline=None)
 @given(st.integers(4097, 20000), st.data())
 def test_no_element_hides_in_a_sketch(size, data):
@@ -245,6 +285,15 @@ def test_different_trees_are_paired_by_values_then_by_shape():
     found = pair(ours, values, theirs, values, {})
     assert [(p.port, p.reference, p.by) for p in found.pairs] == [(0, 0, "values"), (1, 2, "shape")]
     assert found.only_reference == [1]
+
+
+@pytest.mark.parametrize(("apart", "by"), [(0.0, "values"), (1e-9, "values"), (1e-6, "shape"), (1e-4, "shape")])
+def test_equal_values_are_those_that_differ_by_rounding(apart, by):
+    """What differs by 1e-6 has the same job perhaps, but something in it is another number."""
+    values = np.random.default_rng(0).uniform(1, 2, size=(8, 8))
+    ours, theirs = [node("x", "Conv2D", ["v0"], 9)], [node("a", "Conv2d", ["v0"], 9)]
+    found = pair(ours, {"v0": values * (1 + apart)}, theirs, {"v0": values}, {})
+    assert [p.by for p in found.pairs] == [by]
 
 
 def test_paths_are_renamed_before_they_are_paired():
@@ -359,6 +408,53 @@ def test_a_missing_reference_is_no_bug_of_the_port():
     port = Port(lambda: None)
     with Reference("/nowhere/python") as reference, pytest.raises(MissingReferenceError):
         run(read_case("ladder"), ("metric",), reference, port=port)
+
+
+def fake_rungs(monkeypatch, **outcomes):
+    """The rungs give these results, or raise these errors."""
+
+    def outcome(result):
+        def climb(session, images=None):
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        return climb
+
+    for name, result in outcomes.items():
+        monkeypatch.setattr(f"alignment.rungs.{name}.climb", outcome(result))
+
+
+PASSED = RungResult("weights", [Check("names", "pass")])
+FAILED = RungResult("weights", [Check("names", "fail")])
+
+
+@pytest.mark.parametrize("error", [WeightsError("of another shape"), ValueError("a bug of the port")])
+def test_a_rung_that_breaks_is_a_failed_check_and_the_rungs_above_it_are_tried(error, monkeypatch):
+    fake_rungs(monkeypatch, weights=PASSED, forward=error, loss=RungResult("loss", [Check("x", "pass")]))
+    with Reference("/nowhere/python") as reference:
+        verdict = run(read_case("ladder"), ("weights", "forward", "loss"), reference, port=Port(lambda: None))
+    assert [(rung.rung, rung.status) for rung in verdict.rungs] == [
+        ("weights", "pass"), ("forward", "fail"), ("loss", "pass")
+    ]  # fmt: skip
+    assert str(error) in verdict.first_problem().detail and verdict.exit_code == 6
+
+
+def test_a_weights_error_of_the_first_rung_asked_for_is_no_empty_verdict(monkeypatch):
+    fake_rungs(monkeypatch, forward=WeightsError("of another shape"))
+    with Reference("/nowhere/python") as reference:
+        verdict = run(read_case("ladder"), ("forward",), reference, port=Port(lambda: None))
+        assert [rung.status for rung in verdict.rungs] == ["fail"]
+        with pytest.raises(WeightsError):  # of the command line: the weights given cannot be used
+            run(read_case("ladder"), ("forward",), reference)
+
+
+def test_what_the_weights_rung_has_said_is_not_said_by_each_rung_above(monkeypatch):
+    fake_rungs(monkeypatch, weights=FAILED, forward=WeightsError("of another shape"))
+    for port in (None, Port(lambda: None)):
+        with Reference("/nowhere/python") as reference:
+            verdict = run(read_case("ladder"), ("weights", "forward", "loss"), reference, port=port)
+        assert verdict.rungs == [FAILED]
 
 
 def test_images_that_are_not_there_are_no_difference(tmp_path):

@@ -1,7 +1,9 @@
 """The gate: nothing reaches the folder unless every program says what the eager model says."""
 
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -98,6 +100,40 @@ def test_rounding_of_huge_logits_is_no_disagreement_and_a_real_one_still_is(expo
         else:
             with pytest.raises(ParityError):
                 check_parity(exported / "model.json", source.images[:1], expected)
+
+
+@pytest.mark.parametrize(
+    ("expected", "shift"),
+    [
+        ([[1, 2, 3, 4]], [1, 1, 1, 1]),  # the same probabilities, other logits
+        ([[100, 100, 0, -100]], [0.0009, 0, 0, 0]),  # logits within 1e-5 of the largest, probabilities 2e-4 apart
+    ],
+)
+def test_logits_and_probabilities_are_each_held_to_the_tolerance(exported, source, monkeypatch, expected, shift):
+    expected = np.array(expected, np.float32)
+    monkeypatch.setattr(Predictor, "logits", lambda self, arrays: expected + np.array(shift, np.float32))
+    with pytest.raises(ParityError, match=r"model.json disagrees with the eager model"):
+        check_parity(exported / "model.json", source.images[:1], expected)
+
+
+def test_an_export_that_is_interrupted_leaves_no_card_beside_exchanged_files(folder, source, monkeypatch):
+    """A card says which files belong together: the old one goes before the first exchange, the new one comes last."""
+    replace_file, exchanged = os.replace, []
+
+    def interrupted_at_the_card(old, new):
+        if Path(new).parent == folder:
+            assert not (folder / "card.yaml").exists(), f"beside {exchanged}"
+            if Path(new).name == "card.yaml":
+                raise InterruptedError
+            exchanged.append(Path(new).name)
+        replace_file(old, new)
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr("os.replace", interrupted_at_the_card)
+        source.export(folder, ("paddle",))
+    assert {"model.json", "model.pdiparams", "check.png"} <= set(exchanged), "the card came before them"
+    with pytest.raises(ExportedModelError, match=r"no card\.yaml in it"):
+        Predictor(folder)
 
 
 def test_programs_of_an_older_export_go(folder, source):

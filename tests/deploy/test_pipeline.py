@@ -11,13 +11,13 @@ from datasets.preprocess import Preprocess
 from deploy import pipeline
 from deploy.card import Card
 from deploy.engines import EngineOptions
-from deploy.pipeline import answer_files, share_threads, with_progress
+from deploy.pipeline import answer_files, share_threads, timed_answers, with_progress
 
 
 class FakePredictor:
     """Logits that say which image it was; each clone notes its thread, so that sharing would be seen."""
 
-    card = Card("fake", "Fake", 100, Preprocess(input_size=8), class_names=None)
+    card = Card("fake", "Fake", 256, Preprocess(input_size=8), class_names=None)
 
     def __init__(self):
         self.running = threading.Lock()
@@ -33,7 +33,7 @@ class FakePredictor:
         time.sleep(0.002 * (len(arrays) % 3))
         self.running.release()
         red = self.card.preprocess.std[0] * arrays[:, 0, 0, 0] + self.card.preprocess.mean[0]
-        return np.eye(100, dtype=np.float32)[np.rint(255 * red).astype(int)]
+        return np.eye(256, dtype=np.float32)[np.rint(255 * red).astype(int)]
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,45 @@ def test_an_error_in_a_worker_reaches_the_caller_and_the_rest_is_not_run(paths, 
         list(answer_files(FakePredictor(), paths, num_workers=2))
     assert len(calls) <= 4
     assert set(threading.enumerate()) <= before, "a worker was left running"
+
+
+class FakeReport:
+    """Notes in which order the clock is started, the model is run and the report is printed."""
+
+    def __init__(self, events):
+        self.clocks, self.events = [self], events
+
+    def start(self):
+        self.events.append("start")
+
+    def stamp(self):
+        self.events.append("stamp")
+
+    def end(self, stamp=True):
+        self.events.append("end")
+
+    def print(self):
+        self.events.append("print")
+
+
+def test_the_benchmark_warms_up_before_the_clock_starts_and_times_every_batch(paths):
+    events = []
+
+    class Predictor(FakePredictor):
+        def logits(self, arrays):
+            events.append(arrays.shape)
+            return super().logits(arrays)
+
+    records = [
+        record
+        for batch in timed_answers(Predictor(), paths[:7], FakeReport(events), batch_size=3, k=1)
+        for record in batch
+    ]
+    assert [record["class_ids"] for record in records] == [[number] for number in range(7)]
+    warm_up, timed = events[: events.index("start")], events[events.index("start") :]
+    assert len(warm_up) >= 1 and set(warm_up) == {(3, 3, 8, 8)}, "as large as a timed batch"
+    batches = [["start", "stamp", (size, 3, 8, 8), "stamp", "end"] for size in (3, 3, 1)]
+    assert timed == [*batches[0], *batches[1], *batches[2], "print"]
 
 
 def test_threads_are_shared_out():

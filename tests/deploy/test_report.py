@@ -55,15 +55,17 @@ def test_numbers(times):
     assert lines[-1] == " throughput(images/s): 67.5676"
 
 
-def test_stage_times():
+def test_a_stage_lasts_from_the_stamp_before_it(monkeypatch):
+    """What passes between two batches belongs to no stage."""
+    clock = iter([100.0, 101.0, 103.0, 107.0, 200.0, 200.5, 200.75, 200.875])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     times = StageTimes()
     for _ in range(2):
         times.start()
         times.stamp()
         times.stamp()
         times.end(stamp=True)
-    assert [len(batch) for batch in times.batches] == [3, 3]
-    assert all(seconds >= 0 for batch in times.batches for seconds in batch)
+    assert times.batches == [[1.0, 2.0, 4.0], [0.5, 0.25, 0.125]]
 
 
 def test_auto_log_reports_too_where_it_is_installed_and_does_not_end_the_process(times, monkeypatch, capsys):

@@ -50,6 +50,13 @@ def test_threshold_leaves_out_improbable_classes():
     assert [record["class_ids"] for record in records] == [[1, 2], [2]]
 
 
+def test_a_class_as_probable_as_the_threshold_stays():
+    [record] = topk_records(np.zeros((1, 4), np.float32), ["a"], None, threshold=0.25)
+    assert record["class_ids"] == [0, 1, 2, 3]
+    [record] = topk_records(np.zeros((1, 4), np.float32), ["a"], None, threshold=np.nextafter(0.25, 1))
+    assert record["class_ids"] == record["scores"] == record["label_names"] == []
+
+
 def test_a_name_for_each_row():
     with pytest.raises(ValueError, match="zip"):
         topk_records(LOGITS, ["only one"], None)

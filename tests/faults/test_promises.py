@@ -1,8 +1,10 @@
 """The short form of the promises that take seconds; `python -m tests.faults all --long` measures them all."""
 
 import json
+import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.__main__ import PROMISES
+from tests.faults.__main__ import measure as measure_here
 
 ROOT = Path(__file__).parents[2]
 QUICK = {  # the longest first, since two are measured at a time
@@ -34,8 +37,15 @@ def measure(name: str, cases: int) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "tests.faults", name, "--cases", str(cases), "--no_record"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    line = json.loads(done.stdout.splitlines()[-1])
+    check(name, json.loads(done.stdout.splitlines()[-1]))
+
+
+def check(name: str, line: dict) -> None:
+    """Nothing is broken, and something was tried: what this machine cannot measure is no success and is skipped."""
     assert line["promise"] == name and line["broken"] == 0
+    if line.get("skipped"):
+        pytest.skip(f"{name}: {line['skipped']}")
+    assert line["cases"] > 0, "no case was tried, and nobody said why"
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +59,26 @@ def measurements(request) -> Iterator[dict[str, Future]]:
 @pytest.mark.parametrize("name", QUICK)
 def test_promise(name, measurements):
     measurements[name].result()
+
+
+# what the machine lacks -> the promises that cannot be measured there
+LACKING = {"strace": "R7", "etcd": "E2", "ip": "N1"}
+
+
+@pytest.mark.parametrize("program", LACKING)
+def test_a_promise_that_this_machine_cannot_measure_is_skipped_and_names_what_is_missing(program, monkeypatch):
+    which = shutil.which
+    monkeypatch.setattr("shutil.which", lambda name, *more: None if name == program else which(name, *more))
+    name = LACKING[program]
+    line = measure_here(name, Namespace(cases=1, long=False, seed=0))
+    with pytest.raises(pytest.skip.Exception, match=program):
+        check(name, line)
+
+
+@pytest.mark.parametrize("counts", [{"cases": 0, "broken": 0}, {"cases": 3, "broken": 1}])
+def test_no_case_is_no_success(counts):
+    with pytest.raises(AssertionError):
+        check("R7", {"promise": "R7", **counts})
 
 
 @pytest.mark.slow
