@@ -31,6 +31,17 @@ def test_scores_by_the_definition():
     assert model.training and same(arrays_of(model), before)
 
 
+@pytest.mark.parametrize("is_training", [True, False])
+def test_the_model_is_left_in_the_mode_it_was_in(is_training):
+    model = tiny_net()
+    model.train() if is_training else model.eval()
+    modes = []
+    model.register_forward_pre_hook(lambda layer, inputs: modes.append(layer.training))
+    evaluate(model, batches(9, 4), num_samples=9, batch_size=4, logger=Logger(rank=1))
+    assert modes == [False] * 3
+    assert [layer.training for layer in model.sublayers(include_self=True)] == [is_training] * 7
+
+
 @pytest.mark.parametrize("batch_size", [1, 5, 8, 33, 40])
 def test_the_order_of_batches_changes_no_bit(batch_size):
     def samples(batches):

@@ -24,6 +24,7 @@ from engine.errors import CheckpointError
 from engine.optim import create_optimizer
 
 PROTOCOLS = (2, 3, 4)
+SCALAR = np.float64(0).__reduce__()[0]  # its module depends on the version of numpy
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,21 @@ def test_arrays_of_every_kind(tmp_path, protocol):
     read = load_weights(path).arrays
     assert same(read, content)
     assert [array.shape for array in read.values()] == [array.shape for array in content.values()]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("code", ["f2", "f4", "f8", "i2", "i4", "i8"])
+def test_the_order_of_bytes_is_heeded(tmp_path, code, protocol):
+    path = tmp_path / "w.pdparams"
+    for order in "<=":
+        path.write_bytes(pickle.dumps({"w": np.array([1, 2, 515], order + code)}, protocol=protocol))
+        assert load_weights(path).arrays["w"].tolist() == [1, 2, 515]
+    big = np.array([1, 2, 515], ">" + code)
+    scalar = Calls(SCALAR, big.dtype, big[:1].tobytes())
+    for content in ({"w": big}, {"model": {"w": np.ones(3, "f4")}, "epoch": scalar}):
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+        with pytest.raises(CheckpointError, match=r"w\.pdparams: refused: an array that is not little-endian"):
+            load_weights(path)
 
 
 def test_a_tensor_of_a_static_program(tmp_path):
@@ -171,6 +187,8 @@ RAW = {
     "array longer than its bytes": PROTO + array_state(b"J\xff\xff\xff\x7f\x85", F4, b"C\x04\0\0\0\0"),
     "negative side": PROTO + array_state(b"J\xff\xff\xff\xff\x85", F4, b"C\x04\0\0\0\0"),
     "object dtype": PROTO + array_state(b"K\x01\x85", F4.replace(b"f4", b"O8"), b"C\x08\0\0\0\0\0\0\0\0"),
+    "order of bytes in the dtype": PROTO
+    + array_state(b"K\x01\x85", F4.replace(b"\x02\0\0\0f4", b"\x03\0\0\0>f4"), b"C\x04\0\0\0\0"),
     "dtype is a number": PROTO + array_state(b"K\x01\x85", b"K\x01", b"C\x04\0\0\0\0"),
     "bytes are a list": PROTO + array_state(b"K\x01\x85", F4, b"]"),
     "array without state": PROTO + b"}X\x01\x00\x00\x00w" + NDARRAY + b"s.",

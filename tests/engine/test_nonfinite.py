@@ -34,6 +34,48 @@ def test_a_gradient_that_is_not_finite():
     assert all(np.isfinite(array).all() for array in everything(state).values())
 
 
+class Float16Scaler:
+    """The scaler of a GPU as far as a step meets it: a gradient that overflowed is not applied, the scale is halved."""
+
+    scale_now, has_overflowed = 1024.0, False
+
+    def is_enable(self):
+        return True
+
+    def scale(self, loss):
+        return loss
+
+    def step(self, optimizer):
+        gradients = [p.grad for p in optimizer._parameter_list if p.grad is not None]
+        self.has_overflowed = not all(bool(gradient.isfinite().all()) for gradient in gradients)
+        if not self.has_overflowed:
+            optimizer.step()
+
+    def update(self):
+        if self.has_overflowed:
+            self.scale_now /= 2
+
+
+def test_an_overflow_in_float16_is_left_to_the_scaler_and_does_not_count():
+    state = new_state()
+    state.scaler = Float16Scaler()
+    overflows = (1, 3, 4)
+    weight = state.model[5].weight
+    weight.register_hook(lambda gradient: gradient * float("inf") if state.next_step in overflows else gradient)
+    train(state, skip_nonfinite=2)
+    assert state.num_skipped == 0 and state.loss_meter.count == STEPS
+    assert state.scaler.scale_now == 1024 / 2 ** len(overflows)
+    assert all(np.isfinite(array).all() for array in everything(state).values())
+
+
+def test_a_loss_in_float16_that_is_not_finite_counts():
+    state = new_state()
+    state.scaler = Float16Scaler()
+    train(state, loss_fn=poisoned(state, (1, 3)), skip_nonfinite=3)
+    assert state.num_skipped == 2 and state.loss_meter.count == STEPS - 2
+    assert state.scaler.scale_now == 1024
+
+
 def test_the_budget_is_exact_and_survives_a_restart(tmp_path):
     state, path = new_state(), tmp_path / "checkpoint-latest.pd"
     with pytest.raises(NonFiniteLossError, match="step 4, "):

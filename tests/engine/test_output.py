@@ -104,6 +104,49 @@ def test_devices_that_are_not_there(name, message):
         synchronize_batch_norm(tiny_net())
 
 
+@pytest.fixture
+def paddle_with_gpus(monkeypatch):
+    """Stands for a GPU build of Paddle that sees as many GPUs as it is called with."""
+
+    def build(num_gpus):
+        chosen = []
+        monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
+        monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: num_gpus)
+        monkeypatch.setattr(paddle, "set_device", chosen.append)
+        monkeypatch.setattr(paddle, "get_device", lambda: {"gpu": "gpu:0"}.get(chosen[-1], chosen[-1]))
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "name", "device"),
+    [
+        (1, "gpu:0", "gpu:0"),
+        (2, "gpu:0", "gpu:0"),
+        (2, "gpu:1", "gpu:1"),
+        (12, "gpu:11", "gpu:11"),
+        (2, "gpu", "gpu:0"),
+        (2, "auto", "gpu:0"),
+        (0, "auto", "cpu"),
+        (2, "cpu", "cpu"),
+        (0, "cpu", "cpu"),
+    ],
+)
+def test_devices_of_a_gpu_build(paddle_with_gpus, num_gpus, name, device):
+    paddle_with_gpus(num_gpus)
+    assert choose_device(name) == device
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "name"), [(0, "gpu"), (0, "gpu:0"), (1, "gpu:1"), (2, "gpu:2"), (2, "gpu:9"), (11, "gpu:11")]
+)
+def test_a_gpu_that_a_gpu_build_does_not_see(paddle_with_gpus, num_gpus, name):
+    paddle_with_gpus(num_gpus)
+    with pytest.raises(MissingDependencyError, match=rf"--device {name}: Paddle sees {num_gpus} GPUs") as caught:
+        choose_device(name)
+    assert caught.value.exit_code == 7
+
+
 def test_ranks_of_a_machine_share_its_processors(monkeypatch):
     assert ranks_on_this_machine() == 1
     monkeypatch.setenv("PADDLE_LOCAL_SIZE", "2")  # of, say, 8 on four machines

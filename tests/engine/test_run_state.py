@@ -60,6 +60,23 @@ def test_the_first_rank_that_fails_is_the_cause(tmp_path):
     assert (facts["next_epoch"], facts["next_step"]) == (2, 5)
 
 
+def test_only_rank_0_says_how_far_the_run_is(tmp_path):
+    """Another rank may begin late or be done early; a run that is called finished could no longer be called failed."""
+    with RunRecord(tmp_path, 1):
+        assert read_run_state(tmp_path) == {}
+    assert read_run_state(tmp_path) == {}
+    with pytest.raises(DiskError), RunRecord(tmp_path, 0) as record:
+        record.saved(2, 5)
+        before = read_run_state(tmp_path)
+        with RunRecord(tmp_path, 1):
+            assert read_run_state(tmp_path) == before
+        assert read_run_state(tmp_path) == before
+        assert (before["status"], before["exit_code"], before["rank"]) == ("running", None, 0)
+        raise DiskError("of rank 0")
+    facts = read_run_state(tmp_path)
+    assert (facts["status"], facts["exit_code"], facts["rank"]) == ("failed", 74, 0)
+
+
 def test_without_a_folder_or_with_an_unreadable_file(tmp_path):
     with RunRecord(None) as record:
         record.saved(1, 1)
@@ -137,6 +154,55 @@ def test_a_signal_reaches_ranks_that_the_launcher_has_not_started_yet(tmp_path):
     assert supervisor.wait(10) == 75
 
 
+def supervised(folder: Path, program: str, *words: str, flags: str = "") -> subprocess.CompletedProcess:
+    """The supervisor with a Python program that gets `words` and, last of all, the folder."""
+    command = [sys.executable, "-c", program, "--resume", "auto", *words, "--output_dir", str(folder)]
+    supervisor = [sys.executable, "-m", "engine.supervise", *flags.split(), "--", *command]
+    return subprocess.run(supervisor, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+KILLED = """
+import os, sys
+from engine.run_state import RunRecord
+RunRecord(sys.argv[-1]).__enter__()
+os.kill(os.getpid(), int(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_a_run_that_was_killed_ends_with_128_and_the_signal(tmp_path, name):
+    expected = 128 + getattr(signal, name)
+    done = supervised(tmp_path, KILLED, str(int(getattr(signal, name))), flags="--max_restarts 0")
+    assert done.returncode == expected, done.stderr
+    assert f"gives up after 0 restarts: ended with {expected} " in done.stderr
+    facts = read_run_state(tmp_path)
+    assert (facts["status"], facts["exit_code"]) == ("failed", expected)
+
+
+# Each start takes the next word as the number of the epoch it has reached, and fails.
+FAILING = """
+import json, sys
+from pathlib import Path
+folder = Path(sys.argv[-1])
+reached = sys.argv[3:-2]
+count = len(list(folder.glob("start-*")))
+(folder / f"start-{count}").touch()
+facts = {"status": "failed", "exit_code": 1, "message": "", "time": count + 1, "next_epoch": int(reached[count])}
+(folder / "run_state.json").write_text(json.dumps(facts))
+sys.exit(1)
+"""
+
+
+def test_the_wait_before_a_restart_doubles_up_to_a_bound_and_begins_again_after_progress(tmp_path):
+    words = "0 0 0 0 0 1 1 1".split()
+    done = supervised(
+        tmp_path, FAILING, *words, flags="--backoff 0.01 --max_backoff 0.05 --patience 9 --max_restarts 7"
+    )
+    assert done.returncode == 1
+    waits = [line.split(" in ")[1].split(" s,")[0] for line in done.stderr.splitlines() if ": restart " in line]
+    assert waits == ["0.02", "0.04", "0.05", "0.05", "0.05", "0.01", "0.02"]
+
+
 HANGING = """
 import sys, time
 from engine.preemption import Preemption
@@ -162,6 +228,65 @@ def test_what_does_not_move_is_ended_and_says_where(tmp_path):
     assert done.returncode == 1 and time.monotonic() - start < 15
     assert "waiting for training images a/7.png" in done.stderr and "in batches" in done.stderr
     assert "a/7.png" in read_run_state(tmp_path)["message"]
+
+
+ORPHANED = """
+import os, sys, time
+from pathlib import Path
+from engine import watchdog
+from engine.preemption import Preemption
+from engine.run_state import RunRecord
+
+folder, saves = Path(sys.argv[1]), sys.argv[2] == "saves"
+watchdog.GRACE_SECONDS = 60 if saves else 0.1
+with RunRecord(folder) as record:
+    preemption = Preemption()
+    dog = watchdog.Watchdog(0, preemption=preemption, record=record).start()
+    (folder / "started").touch()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if preemption.requested and saves:
+            break
+        time.sleep(0.01)
+    (folder / ("saved" if preemption.requested else "never asked")).touch()
+    dog.stop()
+"""
+STARTING = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+
+
+@pytest.mark.parametrize("answer", ["saves", "hangs"])
+def test_a_run_whose_launcher_dies_is_asked_to_save_and_ended_if_it_does_not(tmp_path, answer):
+    environment = {**os.environ, "PADDLE_NNODES": "1"}
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", STARTING, ORPHANED, str(tmp_path), answer],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.DEVNULL,  # the traces of the threads
+    )
+    try:
+        wait_until(lambda: (tmp_path / "started").exists())
+        time.sleep(0.1)
+        assert read_run_state(tmp_path)["status"] == "running"
+    finally:
+        launcher.kill()
+        launcher.wait()
+    wait_until(lambda: read_run_state(tmp_path)["status"] != "running")
+    facts = read_run_state(tmp_path)
+    assert (tmp_path / "saved").exists() == (answer == "saves"), list(tmp_path.iterdir())
+    assert not (tmp_path / "never asked").exists()
+    if answer == "saves":
+        assert facts["status"] == "finished"
+    else:
+        assert facts["status"] == "failed" and f"the launcher (process {launcher.pid}) is gone" in facts["message"]
+
+
+def wait_until(is_so) -> None:
+    """A limit for what does not happen; nothing is measured."""
+    for _ in range(3000):
+        if is_so():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not happen in 30 s")
 
 
 def test_a_signal_during_evaluation_stops_all_ranks_before_the_same_batch():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.schedule import step_decay, warmup_cosine
+from engine.schedule import create_schedule, step_decay, warmup_cosine
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,29 @@ def test_step_decay():
     learning_rate = step_decay(0.1, step_size=30, gamma=0.1, warmup_epochs=2)
     assert [learning_rate(epoch, 5, 10) for epoch in (29, 30, 60)] == pytest.approx([0.1, 0.01, 0.001])
     assert learning_rate(0, 5, 10) == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("t_in_epochs", [False, True])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # Warm-up in 4 epochs from 0.1 to 0.4; then a cosine down to 0.02 at epoch 24, or half as much every 5 epochs.
+        ("cosine", {(0, 0): 0.1, (1, 5): 0.2125, (3, 9): 0.3925, (4, 0): 0.4, (14, 0): 0.21, (24, 0): 0.02}),
+        ("step", {(0, 0): 0.1, (1, 5): 0.2125, (3, 9): 0.3925, (4, 9): 0.4, (5, 0): 0.2, (14, 9): 0.1, (24, 0): 0.025}),
+    ],
+)
+def test_each_schedule_gets_every_option_that_concerns_it(name, expected, t_in_epochs):
+    learning_rate = create_schedule(
+        name,
+        0.4,
+        epochs=24,
+        warmup_epochs=4,
+        warmup_lr=0.1,
+        min_lr=0.02,
+        t_in_epochs=t_in_epochs,
+        decay_epochs=5,
+        decay_rate=0.5,
+    )
+    if t_in_epochs:  # in the warm-up the value of the first step of the epoch
+        expected = expected | {(1, 5): 0.175, (3, 9): 0.325}
+    assert {place: learning_rate(*place, 10) for place in expected} == pytest.approx(expected)

@@ -10,6 +10,7 @@ from paddle import nn
 from tiny import arrays_of, batches, images_and_labels, same, tiny_net
 
 from engine.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from engine.distributed import Ranks
 from engine.ema import Ema
 from engine.errors import CheckpointError, NonFiniteLossError, Preempted
 from engine.log import Logger
@@ -138,6 +139,22 @@ def test_dropout_depends_on_the_place_only():
     assert other.loss_meter.total != losses[0]
 
 
+def test_no_two_forward_passes_draw_the_same_random_numbers():
+    """Passes of two runs with different seeds, two epochs, all steps and micro-batches, and two ranks."""
+    draws = []
+    for seed in (0, 1):
+        for rank in (0, 1):
+            state = new_state()
+            state.model.register_forward_pre_hook(
+                lambda layer, inputs: draws.append(paddle.rand([2]).numpy().tobytes())
+            )
+            for epoch in (0, 1):
+                state.begin_epoch(epoch)
+                train(state, seed=seed, ranks=Ranks(rank, 2))
+    assert len(draws) == 2 * 2 * 2 * STEPS * ACCUM
+    assert len(set(draws)) == len(draws)
+
+
 def test_accumulation_equals_a_large_batch():
     """Without batch norm, which sees each micro-batch alone."""
     results = []
@@ -259,13 +276,20 @@ def rewrite(path, change):
 
 
 def test_a_checkpoint_without_average_starts_it_from_the_weights(tmp_path):
-    state, path = new_state(), tmp_path / "c.pd"
+    state, fresh, path = new_state(), new_state(seed=3), tmp_path / "c.pd"
+    train(state)
+    trained, untrained = arrays_of(state.model), arrays_of(fresh.model)
+    for name in trained:  # the batch-norm statistics too: an entry that is left out must show
+        assert not np.array_equal(trained[name], untrained[name]), name
     state.ema = None
     state.save(path)
-    resumed, lines = new_state(seed=3), []
+    resumed, lines = fresh, []
     resumed.restore(path, lines.append)
-    assert same(resumed.ema.arrays(), arrays_of(state.model))
+    assert same(resumed.ema.arrays(), trained)
     assert "no moving average" in lines[0]
+    for tensor in resumed.model.state_dict().values():
+        tensor.set_value(paddle.full_like(tensor, 3.0))
+    assert same(resumed.ema.arrays(), trained), "the average shares its memory with the model"
 
 
 def test_another_environment_is_said(tmp_path):

@@ -1,0 +1,78 @@
+"""The epochs of a run: what is remembered as the best, and in which order the checkpoints reach the disk."""
+
+import pytest
+from test_train import new_state
+
+from engine.checkpoint import read_checkpoint
+from engine.errors import Preempted
+from engine.fit import fit
+from engine.log import Logger
+from engine.metrics import Scores
+from engine.saver import BEST, BEST_EMA, LATEST, Saver
+
+# Top 1 of the model and of the average in each epoch, in percent: both, neither, one and the other are the best so far.
+TOP1 = [(40.0, 30.0), (40.0, 30.0), (50.0, 30.0), (45.0, 60.0), (55.0, 65.0)]
+
+
+def run(state, folder, evaluate, *, on_saved=lambda epoch, step: None) -> list[dict]:
+    """The numbers that were recorded of the epochs."""
+    records = []
+    fit(
+        state,
+        epochs=len(TOP1),
+        train_one=lambda epoch: None,
+        scores=evaluate,
+        ema_eval=True,
+        saver=Saver(state, folder, rank=0, logger=Logger(), on_saved=on_saved),
+        save_freq=2,
+        logger=Logger(),
+        record=records.append,
+        constants={"n_parameters": 7},
+    )
+    return records
+
+
+def scores_of(tops):
+    """An evaluation that finds these top 1 in turn: of the model and of the average in each epoch."""
+    found = iter([top1 for epoch in tops for top1 in epoch])
+    return lambda: Scores(100, 1.0, next(found), 100.0)
+
+
+def test_all_that_an_epoch_leaves_is_on_the_disk_before_the_latest_checkpoint(tmp_path):
+    """A resume begins with the latest: an epoch that it holds is not run again, so nothing would write the others."""
+    state, seen = new_state(), []
+
+    def look(next_epoch, next_step):
+        names = [path.name for path in tmp_path.glob("checkpoint-*.pd") if path.name != "checkpoint-previous.pd"]
+        epochs = {name: read_checkpoint(tmp_path / name).meta["next_epoch"] for name in names}
+        seen.append((next_epoch, {name for name, epoch in epochs.items() if epoch == next_epoch}))
+
+    records = run(state, tmp_path, scores_of(TOP1), on_saved=look)
+    assert seen == [
+        (1, {LATEST, BEST, BEST_EMA}),
+        (2, {LATEST, "checkpoint-1.pd"}),
+        (3, {LATEST, BEST}),
+        (4, {LATEST, BEST_EMA, "checkpoint-3.pd"}),
+        (5, {LATEST, BEST, BEST_EMA, "checkpoint-4.pd"}),
+    ]
+    assert [record["best_acc1"] for record in records] == [40, 40, 50, 50, 55]
+    assert [record["best_acc1_ema"] for record in records] == [30, 30, 30, 60, 65]
+    assert [(record["epoch"], record["n_parameters"]) for record in records] == [(epoch, 7) for epoch in range(5)]
+
+
+def test_a_signal_during_either_evaluation_saves_the_state_after_the_last_step(tmp_path):
+    for num_evaluations in (0, 1):
+        folder = tmp_path / str(num_evaluations)
+        folder.mkdir()
+        state, answers = new_state(), iter([90.0][:num_evaluations])
+
+        def evaluate(answers=answers):
+            for top1 in answers:
+                return Scores(100, 1.0, top1, 100.0)
+            raise Preempted("stopped by a signal during evaluation")
+
+        with pytest.raises(Preempted):
+            run(state, folder, evaluate)
+        assert [path.name for path in folder.iterdir()] == [LATEST]
+        meta = read_checkpoint(folder / LATEST).meta
+        assert (meta["next_epoch"], meta["best_top1_percent"], meta["best_top1_ema_percent"]) == (0, 0, 0)
