@@ -1,5 +1,6 @@
 """The files for clusters are well formed, every flag in them exists, and Slurm's script asks to be started again."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -63,10 +64,18 @@ def test_slurms_script_asks_for_another_start_even_if_the_run_ends_while_it_is_t
         (tmp_path / name).chmod(0o755)
     slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_CPUS_PER_TASK": "64"}
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **slurm}
-    script = subprocess.Popen(["bash", FOLDER / "slurm.sbatch"], cwd=tmp_path, env=environment)
-    while not (tmp_path / "step").exists():
-        time.sleep(0.01)
-    script.send_signal(signal.SIGUSR1)
-    assert script.wait(10) == 75
+    command, end = ["bash", FOLDER / "slurm.sbatch"], time.monotonic() + 60
+    script = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+    try:
+        while not (tmp_path / "step").exists():
+            assert script.poll() is None, "the script ended before its step began"
+            assert time.monotonic() < end, "the script never started its step"
+            time.sleep(0.01)
+        script.send_signal(signal.SIGUSR1)
+        assert script.wait(60) == 75
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # the step goes on by itself if the script is gone
+            os.killpg(script.pid, signal.SIGKILL)
+        script.wait()
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     assert "--cpus-per-task=64 " in (tmp_path / "step").read_text()

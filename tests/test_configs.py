@@ -55,6 +55,51 @@ REFERENCE_DEFAULTS = {
     },
 }  # fmt: skip
 
+# Defaults of the flags that PeleeNet-paddle's scripts do not have.
+OUR_DEFAULTS = {
+    "main": {
+        "list_models": False, "exif_orientation": "ignore", "eval_image_backend": None, "device": "auto",
+        "worker_type": "auto", "image_backend": "pil", "on_bad_image": "error", "max_bad_images": 100,
+        "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "hflip": 0.5, "decay_norm_and_bias": None, "opt_alpha": 0.99,
+        "amp_dtype": "float16", "sync_bn": False, "sched": "cosine", "decay_epochs": 30, "decay_rate": 0.1,
+        "log_every": 20, "save_freq": 20, "save_steps": None, "keep_last": None, "save_attempts": 3,
+        "skip_nonfinite": 0, "stall_seconds": 900.0, "label_list": "",
+    },
+    "eval": {
+        "list_models": False, "exif_orientation": "ignore", "eval_image_backend": None, "device": "auto",
+        "worker_type": "auto", "use_ema": False,
+    },
+    "predict": {
+        "list_models": False, "exif_orientation": "ignore", "eval_image_backend": None, "device": "auto",
+        "use_ema": False, "batch_size": 1, "label_list": "", "save_path": "", "topk": 5, "use_amp": False,
+    },
+    "export_model": {
+        "list_models": False, "train_interpolation": "bicubic", "exif_orientation": "ignore",
+        "eval_image_backend": None, "use_ema": False, "format": "paddle,pdmodel", "label_list": "", "check_images": "",
+        "calibration_images": "", "calibration_method": "minmax", "num_calibration": 128, "data_path": "",
+        "cls_label_path_val": None, "max_drop": 1.0,
+    },
+    "infer": {
+        "engine": "paddle", "trust_program": False, "gpu_id": 0, "enable_openvino": False, "topk": 5, "threshold": 0.0,
+        "save_path": "", "resume_from": "", "label_list": "",
+    },
+}  # fmt: skip
+
+# The smallest and the largest value of every number, the same in all scripts; None: no bound.
+BOUNDS = {
+    (
+        0,
+        None,
+    ): "num_workers max_bad_images color_jitter mixup cutmix weight_decay opt_eps clip_grad lr blr warmup_epochs "
+    "warmup_lr min_lr start_epoch skip_nonfinite stall_seconds max_drop gpu_id",
+    (0, 1): "scale hflip reprob smoothing cutmix_minmax mixup_prob mixup_switch_prob momentum opt_betas opt_alpha "
+    "model_ema_decay decay_rate threshold",
+    (1, None): "nb_classes input_size batch_size recount accum_iter epochs decay_epochs log_every save_freq save_steps "
+    "keep_last save_attempts topk num_calibration gpu_mem cpu_threads",
+    (0.01, None): "ratio",
+    (0, 2**64 - 1): "seed",
+}
+
 
 def knobs(config_class):
     return [field for branch in dataclasses.fields(config_class) for field in dataclasses.fields(branch.type)]
@@ -68,6 +113,29 @@ def test_reference_flags_and_defaults(script):
             default = default[1]
         got = tuple(config[name]) if isinstance(config[name], list) else config[name]
         assert got == default, name
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_our_own_defaults(script):
+    config = as_dict(parse(SCRIPTS[script], [], prog=script))
+    ours = {name: value for name, value in config.items() if name not in REFERENCE_DEFAULTS[script]}
+    assert ours == OUR_DEFAULTS[script]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_default_has_the_type_of_its_knob(script):
+    """0 == 0.0 == False for the tests above, but not in a written config."""
+    for field in knobs(SCRIPTS[script]):
+        kinds = [kind.split("[")[0].strip() for kind in str(getattr(field.type, "__name__", field.type)).split("|")]
+        assert type(field.default).__name__.removesuffix("Type") in kinds, field.name
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_bounds_of_every_number(script):
+    expected = {name: bounds for bounds, names in BOUNDS.items() for name in names.split()}
+    for field in knobs(SCRIPTS[script]):
+        bounds = (field.metadata["low"], field.metadata["high"])
+        assert bounds == expected.get(field.name, (None, None)), field.name
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README_ch.md"])

@@ -75,6 +75,23 @@ def test_decodes_at_the_scale_of_the_crop(scale, monkeypatch):
     assert was_asked == scale and pixels.shape == (-(-375 // scale), width, 3)
 
 
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize(("short_side", "scale"), [(126, 1), (125, 2), (63, 2), (62, 4), (32, 4), (31, 8)])
+@pytest.mark.parametrize("size", [(500, 375), (375, 500)], ids=["wide", "tall"])
+def test_evaluation_decodes_at_1_5_times_the_size_that_is_needed_or_more(backend, short_side, scale, size, monkeypatch):
+    """Decoding at exactly the needed size doubles the distance from Pillow's pixels."""
+    asked = []
+    original = backends.DECODERS[backend]
+    monkeypatch.setitem(backends.DECODERS, backend, lambda *a: asked.append(a[2:]) or original(*a))
+    resized = tuple(short_side * length // 375 for length in size)
+    wanted = Middle(*resized, short_side, "bicubic")
+    data = encoded(picture(*size), "JPEG", quality=92)
+    exact, fast = (np.asarray(open_picture(data, "x", "ignore", one).cut_middle(wanted)) for one in ("pil", backend))
+    assert asked == [(size[1], scale)]  # all rows
+    assert exact.shape == fast.shape == (short_side, short_side, 3)
+    assert np.abs(exact.astype(int) - fast).mean() < 3
+
+
 @given(st.integers(0, 2), st.sampled_from([1, 2, 4, 8]), st.integers(1, 375), st.sampled_from(["L", "RGB"]))
 @settings(max_examples=60, deadline=None)
 def test_rows_below_the_crop_are_not_decoded_and_those_above_have_the_same_pixels(subsampling, scale, bottom, mode):

@@ -109,6 +109,15 @@ def test_check_files(tmp_path):
     check_files(images, limit=2)
 
 
+@pytest.mark.parametrize("missing", [0, 4, 8])
+def test_check_files_spreads_its_limit_over_the_whole_list(tmp_path, missing):
+    """The first and the last image are among the checked ones: a list may be sorted by class."""
+    images = write_pictures(tmp_path, 9)
+    (tmp_path / f"{missing}.png").unlink()
+    with pytest.raises(DataError, match=rf"l\.txt:{missing + 1}: no such file: .* \(1 of 3 looked at are missing"):
+        check_files(images, limit=3)
+
+
 # ---------------------------------------------------------------------------------------------------- folders
 
 

@@ -1,5 +1,6 @@
 """Holds batches to their promise: the same bytes with any workers, ranks and restarts; errors that name the file."""
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -92,11 +93,25 @@ def test_samples_are_those_of_the_drawn_choices(images, way):
         assert batch.labels[row].item() == images.label(index)
 
 
-def test_mixing_draws_for_each_micro_batch_and_rank(images):
+def test_mixed_labels_are_soft(images):
     mixed = [batch.labels.numpy() for batch in train_loader(images, mixer=MIXER).batches(0)]
     assert mixed[0].shape == (4, 4) and mixed[0].dtype == np.float32
     np.testing.assert_allclose([labels.sum(axis=1) for labels in mixed], 1, rtol=0, atol=1e-6)
-    assert len({labels.max() for labels in mixed}) > 4
+
+
+def test_mixing_draws_for_each_epoch_micro_batch_and_rank(images):
+    """No two micro-batches share a lam: not those of two ranks, nor of an optimizer step, nor of two epochs."""
+    mixer = create_mixer(0.8, 0.0, None, prob=1.0, switch_prob=0.5, mode="elem", smoothing=0.0, num_classes=4)
+    drawn = {}
+    for rank, epoch in itertools.product((0, 1), (0, 1)):
+        loader = train_loader(images, rank=rank, world=2, erasing=None, mixer=mixer)
+        for micro_step, batch in enumerate(loader.batches(epoch)):
+            labels = batch.labels.numpy()
+            drawn[rank, epoch, micro_step] = {round(float(lam), 5) for lam in labels[(labels > 0) & (labels < 1)]}
+    assert len(drawn) == 2 * 2 * 4
+    assert all(drawn.values()), "a micro-batch without two partners of different classes says nothing"
+    for (place, lams), (other_place, other_lams) in itertools.combinations(drawn.items(), 2):
+        assert not lams & other_lams, (place, other_place)
 
 
 def test_odd_batch_is_refused_before_anything_is_read(images):

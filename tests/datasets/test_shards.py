@@ -3,6 +3,7 @@
 import json
 import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +93,44 @@ def test_packing_goes_on_and_gives_the_same_bytes(root, tmp_path, capsys):
     assert content(tmp_path / "a") == content(tmp_path / "b")
     assert (tmp_path / "b" / "train" / "train-00001.tar").stat().st_mtime_ns == kept
     assert main(f"--data_path={root} --output_dir={tmp_path / 'b'} --per_shard=8 --num_workers=0".split()) == 3
+
+
+def test_a_stopped_writer_leaves_no_part_of_a_shard_under_its_name(root, tmp_path, monkeypatch):
+    """Wherever it stops: while the second shard is written, that name is not there, and it appears whole."""
+    pack(root, tmp_path / "whole")
+    folder, encoded_images, renamed = tmp_path / "out" / "train", [], {}
+    encode, replace = Encoding.encode, os.replace
+
+    def stopped(encoding, path):
+        encoded_images.append(path)
+        shards = {path.name for path in folder.glob("*.tar")}
+        assert shards == {f"train-{number:05d}.tar" for number in range((len(encoded_images) - 1) // 7)}
+        if len(encoded_images) == 10:
+            raise KeyboardInterrupt
+        return encode(encoding, path)
+
+    def observed(source, target):
+        renamed[os.path.basename(target)] = Path(source).read_bytes()
+        replace(source, target)
+
+    monkeypatch.setattr(Encoding, "encode", stopped)
+    monkeypatch.setattr(os, "replace", observed)
+    with pytest.raises(KeyboardInterrupt):
+        pack(root, tmp_path / "out")
+    assert [path.name for path in folder.glob("*.tar")] == ["train-00000.tar"]
+    assert not (folder / "shards.json").exists()
+    monkeypatch.setattr(Encoding, "encode", encode)
+    pack(root, tmp_path / "out")
+    expected = content(tmp_path / "whole")
+    assert content(tmp_path / "out") == expected
+    assert renamed.items() >= {name: data for name, data in expected.items() if name.endswith(".tar")}.items()
+
+
+@pytest.mark.parametrize("name", ["settings.json", "train-00003.tar.part", "index.npy", "list.txt"])
+def test_shards_json_is_the_last_file_and_says_that_all_others_are_there(root, tmp_path, name):
+    (tmp_path / "train" / name).mkdir(parents=True)  # this file cannot be written
+    assert main(f"--data_path={root} --output_dir={tmp_path} --per_shard=7 --num_workers=0".split()) == 74
+    assert not (tmp_path / "train" / "shards.json").exists()
 
 
 @pytest.mark.parametrize(("store", "extension"), [("jpeg", "jpg"), ("raw", "ppm")])

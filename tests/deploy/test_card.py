@@ -135,6 +135,24 @@ def test_a_card_is_written_whole_or_not_at_all(folder, source, monkeypatch):
     assert (folder / "card.yaml").read_bytes() == before
 
 
+def test_a_card_is_on_the_disk_before_it_replaces_the_older_one(folder, source, monkeypatch):
+    """Else a loss of power may leave an empty card: a rename can reach the disk before what the file holds."""
+    events, fsync, replace = [], os.fsync, os.replace
+
+    def noted_fsync(descriptor):
+        fsync(descriptor)
+        events.append((os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size))
+
+    def noted_replace(source, target):
+        replace(source, target)
+        events.append("replaced")
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    found = write_card(folder, source.card).stat()
+    assert (found.st_ino, found.st_size) in events[: events.index("replaced")]
+
+
 def test_names_and_classes_are_counted_when_a_card_is_made():
     with pytest.raises(ExportedModelError, match="2 names for num_classes 3"):
         Card("peleenet", "PeleeNet", 3, Preprocess(), ("a", "b"))

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 
 from deploy.engines import EngineOptions, PaddleEngine, create_engine
@@ -176,6 +177,31 @@ def test_openvino_runs_clones_side_by_side(exported_onnx):
     engine = create_engine("openvino", [exported_onnx / "model.onnx"], EngineOptions(num_threads=1, num_clones=2))
     assert engine._compiled.get_property("NUM_STREAMS") == min(2, os.cpu_count())
     assert engine._compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+
+
+@pytest.mark.deploy
+def test_onnx_runtime_and_paddle_have_the_threads_that_were_asked_for(exported_onnx, monkeypatch):
+    """Those of one engine work on one operator, and operators run one after the other."""
+    one = create_engine("onnxruntime", [exported_onnx / "model.onnx"], EngineOptions(num_threads=3, num_clones=2))
+    settings = one._session.get_session_options()
+    assert (settings.intra_op_num_threads, settings.inter_op_num_threads) == (3, 1)
+    configs, create = [], paddle.inference.create_predictor
+    monkeypatch.setattr(paddle.inference, "create_predictor", lambda c: configs.append(c) or create(c))
+    engine(exported_onnx, "model.json", num_threads=3, num_clones=2)
+    assert [config.cpu_math_library_num_threads() for config in configs] == [3]
+
+
+@pytest.mark.deploy
+def test_openvino_has_threads_for_every_clone(exported_onnx, monkeypatch):
+    """OpenVINO takes no more than the machine has, so the test reads what OpenVINO is asked for."""
+    core, asked = pytest.importorskip("openvino").Core, []
+    compile_model = core.compile_model
+    monkeypatch.setattr(core, "compile_model", lambda *a: asked.append(a[-1]) or compile_model(*a))
+    for num_threads, num_clones in ((3, 1), (3, 2)):
+        options = EngineOptions(num_threads=num_threads, num_clones=num_clones)
+        create_engine("openvino", [exported_onnx / "model.onnx"], options)
+    assert [one["INFERENCE_NUM_THREADS"] for one in asked] == [3, 6]
+    assert [one["NUM_STREAMS"] for one in asked] == [1, 2]
 
 
 def test_a_program_for_one_image_at_a_time(source, tmp_path):

@@ -39,6 +39,22 @@ def test_a_quarter_of_the_size_and_nearly_the_same_answers(folder, source):
     assert 1e-7 < difference < 0.1, "int8 is neither fp32 in disguise nor far from it"
 
 
+def test_every_channel_of_a_convolution_has_its_own_scale(folder):
+    """One scale for all channels costs points of top-1 where a few channels are large."""
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(folder / "model_int8.onnx").graph
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    made_by = {node.output[0]: node for node in graph.node}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert convolutions
+    for node in convolutions:
+        activation, (weight, scale, zero) = made_by[node.input[0]], made_by[node.input[1]].input
+        assert made_by[node.input[1]].op_type == activation.op_type == "DequantizeLinear"
+        assert arrays[weight].dtype == arrays[zero].dtype == np.int8 and not arrays[zero].any()
+        assert arrays[scale].shape == (len(arrays[weight]),), "a scale for each output channel"
+        assert arrays[activation.input[1]].shape == () and arrays[activation.input[2]].dtype == np.uint8
+
+
 def test_auto_never_takes_int8_unasked(folder):
     assert choose_engine(folder, EngineOptions())[0] == "onnxruntime"
     assert "model.onnx" in Predictor(folder, engine="onnxruntime").engine.description
