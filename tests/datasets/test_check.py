@@ -289,11 +289,10 @@ def test_manifest_leaves_out_what_cannot_be_read(folder, tmp_path):
     assert "gone.png" in found["missing"][0] and "gone.png" in found["changed"][0] and len(found["changed"]) == 1
 
 
-@pytest.mark.parametrize("zeros", [0, 8, -8, -16], ids="first byte, inside, last byte, last two bytes".split(", "))
-def test_manifest_of_checksums_with_zeros(folder, tmp_path, zeros):
-    """Of 256 files one has a checksum that ends with a zero byte, which numpy cuts off a text."""
+@pytest.mark.parametrize("digits", [slice(0, 2), slice(8, 10), slice(62, 64), slice(60, 64)], ids=str)
+def test_manifest_of_checksums_with_zeros(folder, tmp_path, digits):
+    """One file of 256 has a checksum that ends with a zero byte, and numpy removes zero bytes at the end of a text."""
     image = encoded(picture(48, 40, 100), "PNG")
-    digits = {0: slice(0, 2), 8: slice(8, 10), -8: slice(-2, None), -16: slice(-4, None)}[zeros]
     contents = (image + b"%d" % number for number in range(10**6))
     content = next(one for one in contents if not int(hashlib.sha256(one).hexdigest()[digits], 16))
     (folder / "train" / "a" / "zeros.png").write_bytes(content)

@@ -187,8 +187,8 @@ def _calls_that_take_long():
 def _lets_others_run(call) -> bool:
     """Whether this thread runs while another one is in `call`.
 
-    With a switch interval of an hour Python takes its lock from no thread: this one goes on only when `call` itself
-    lets go of the lock. `call` is repeated because the system may wake this thread too late for the first ones.
+    With a switch interval of an hour Python takes its lock from no thread: this thread runs only when `call` releases
+    the lock. `call` is repeated, because the system may wake this thread too late for the first repetitions.
     """
     begun, seen, ended = threading.Event(), threading.Event(), threading.Event()
 
@@ -216,7 +216,7 @@ def test_threads_have_little_need_of_pythons_lock():
     try:
         assert not _lets_others_run(lambda: sum(range(100_000)))
         for name, call in _calls_that_take_long():
-            assert _lets_others_run(call), f"{name} with the lock in its hands"
+            assert _lets_others_run(call), f"{name} and holds the lock"
     finally:
         sys.setswitchinterval(interval)
 

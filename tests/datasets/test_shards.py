@@ -96,7 +96,7 @@ def test_packing_goes_on_and_gives_the_same_bytes(root, tmp_path, capsys):
 
 
 def test_a_stopped_writer_leaves_no_part_of_a_shard_under_its_name(root, tmp_path, monkeypatch):
-    """Wherever it stops: while the second shard is written, that name is not there, and it appears whole."""
+    """While a shard is written, its name is not in the folder; the name appears with the whole content."""
     pack(root, tmp_path / "whole")
     folder, encoded_images, renamed = tmp_path / "out" / "train", [], {}
     encode, replace = Encoding.encode, os.replace
