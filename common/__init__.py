@@ -1,0 +1,1 @@
+"""What several packages need, on the standard library alone: errors, programs, files, processes, processors."""

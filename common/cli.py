@@ -1,0 +1,74 @@
+"""How a program of the project runs and ends: errors become one message and an exit code, Ctrl-C leaves no traceback."""
+
+import argparse
+import difflib
+import os
+import select
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+# What Paddle 3.3.1 says at import, where it needs no compiler, and at every training forward of a batch norm.
+PADDLE_WARNINGS = ("No ccache found", "When training, we now always track global mean and variance")
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Call `main(sys.argv[1:])` and exit with the code that it returns (None: 0).
+
+    An exception with an `exit_code` is printed as one message `error: ...` and becomes that exit code. An OSError that
+    names a file is exit code 74. Any other exception is a fault of the project and keeps its traceback.
+    """
+    for message in PADDLE_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    if hasattr(sys.stdout, "reconfigure"):  # a file name that the terminal cannot show must not end a training
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        die_of_signal(signal.SIGINT)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_stdout_closed():
+            die_of_signal(signal.SIGPIPE)
+        exit_code, message = getattr(error, "exit_code", None), str(error)
+        if exit_code is None and isinstance(error, OSError) and error.filename is not None:
+            exit_code, message = 74, f"{error.filename}: {error.strerror}"
+        if exit_code is None:
+            raise
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        sys.exit(exit_code)
+
+
+def die_of_signal(number: signal.Signals) -> None:
+    """End this process by the default action of the signal: no traceback, and the caller sees which signal it was."""
+    with suppress(OSError):  # the reader of stdout may be gone
+        sys.stdout.flush()  # a file keeps what was printed
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _is_stdout_closed() -> bool:
+    """Whether the reader of stdout is gone, as with `| head`; the pipe to a worker process may break, too."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` with the known word nearest to `word`, or an empty text if none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def positive_int(text: str) -> int:
+    """Parse the value of an argparse flag: a whole number of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    if not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
