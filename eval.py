@@ -1,12 +1,13 @@
 """Weights + data -> scores: top-1 and top-5 accuracy and loss, exact on any number of processes."""
 
 import models
-from configs.loader import as_dict, parse, run
+from common.cli import run
+from configs.loader import as_dict, parse
 from configs.schema import EvalConfig
-from datasets.image_folder import check_trained_classes
+from datasets.loading.sampler import EvalSampler
 from datasets.preprocess import Preprocess
-from datasets.sampler import EvalSampler
-from datasets.splits import open_split
+from datasets.reading.dataset import open_dataset
+from datasets.reading.image_folder import check_trained_classes
 
 
 def main(argv):
@@ -16,9 +17,9 @@ def main(argv):
         print(*models.list_models(), sep="\n")
         return
     models.check_input_size(model_config.model, model_config.input_size)
-    images = open_split(data.data_path, "val", data.cls_label_path_val, model_config.nb_classes)
+    images = open_dataset(data.data_path, "val", data.cls_label_path_val, model_config.nb_classes)
 
-    from datasets.loaders import EvalLoader, choose_num_workers
+    from datasets.loading.loader import EvalLoader, choose_num_workers
     from engine.checkpoint import load_weights, set_weights
     from engine.distributed import choose_device, init_ranks, ranks_on_this_machine
     from engine.evaluate import evaluate

@@ -2,15 +2,17 @@
 
 import sys
 
-from configs.loader import parse, run
-from configs.schema import ExportConfig, UsageError
+from common.cli import run
+from common.errors import UsageError
+from configs.loader import parse
+from configs.schema import ExportConfig
 
 METRICS = ("best_top1_percent", "best_top1_ema_percent", "epoch")  # of the checkpoint, kept in the card
 
 
 def main(argv):
     config = parse(ExportConfig, argv, prog="export_model.py")
-    from engine.errors import CheckpointError
+    from common.errors import CheckpointError
     from models import check_input_size, list_models
 
     if config.model.list_models:
@@ -23,10 +25,10 @@ def main(argv):
     check_input_size(config.model.model, config.model.input_size)
 
     from datasets.preprocess import Preprocess
-    from datasets.splits import choose_class_names
+    from datasets.reading.dataset import choose_class_names
     from deploy.card import Card
     from deploy.eager import EagerPredictor
-    from deploy.export import export_folder
+    from deploy.export.export_folder import export_folder
     from engine.checkpoint import load_weights, set_weights
     from models import create_model
 
@@ -79,21 +81,21 @@ def program_writer(model, input_size: int):
 
 def gate_images(config: ExportConfig):
     """The pictures that every program is compared on with the eager model: fixed ones, then those that were given."""
-    from datasets.decode import read_image
-    from datasets.image_folder import find_images
-    from deploy.export import check_images
+    from datasets.reading.decode import read_image
+    from datasets.reading.image_folder import find_images
+    from deploy.export.export_folder import parity_images
 
     if not config.export.check_images:
-        return check_images()
+        return parity_images()
     paths = find_images(config.export.check_images)
-    return check_images() + [read_image(path, config.preprocess.exif_orientation) for path in paths]
+    return parity_images() + [read_image(path, config.preprocess.exif_orientation) for path in paths]
 
 
 def quantization_data(config: ExportConfig):
     """Calibration and validation images of onnx-int8; None where not asked for."""
-    from datasets.image_folder import find_images
-    from datasets.splits import open_split
-    from deploy.quantize import Calibration, Validation
+    from datasets.reading.dataset import open_dataset
+    from datasets.reading.image_folder import find_images
+    from deploy.export.quantize import Calibration, Validation
 
     flags = config.quantize
     if not flags.calibration_images:
@@ -103,7 +105,7 @@ def quantization_data(config: ExportConfig):
     calibration = Calibration(paths[::step][: flags.num_calibration], flags.calibration_method)
     if not flags.data_path:
         return calibration, None
-    images = open_split(flags.data_path, "val", flags.cls_label_path_val, config.model.nb_classes)
+    images = open_dataset(flags.data_path, "val", flags.cls_label_path_val, config.model.nb_classes)
     return calibration, Validation([images.path(i) for i in range(len(images))], images.labels, flags.max_drop)
 
 

@@ -2,8 +2,10 @@
 
 import sys
 
-from configs.loader import parse, run
-from configs.schema import InferConfig, InferEngineConfig, InferImagesConfig, UsageError
+from common.cli import run
+from common.errors import UsageError
+from configs.loader import parse
+from configs.schema import InferConfig, InferEngineConfig, InferImagesConfig
 
 BENCHMARK_LOG = "./output/auto_log.lpg"  # the predecessor's name
 
@@ -14,8 +16,8 @@ def main(argv):
         if not value:
             raise UsageError(f"{flag} is missing; for example: infer.py --model_file exported --input_file photos")
 
-    from deploy.pipeline import answer_files, share_threads, timed_answers, with_progress
-    from deploy.records import deliver
+    from deploy.pipeline import predict_files, share_threads, timed_answers, with_progress
+    from deploy.predictions import write_predictions
 
     images = config.images
     kept, paths = images_to_run(images)
@@ -29,14 +31,14 @@ def main(argv):
         report = benchmark_report(config, predictor, options, len(paths))
         batches = timed_answers(predictor, paths, **asked, report=report)
     else:
-        batches = answer_files(predictor, paths, **asked, num_workers=num_workers)
-    deliver(with_progress(batches, len(paths)), len(paths), images.save_path, kept)
+        batches = predict_files(predictor, paths, **asked, num_workers=num_workers)
+    write_predictions(with_progress(batches, len(paths)), len(paths), images.save_path, kept)
 
 
 def images_to_run(images: InferImagesConfig):
     """The records to keep from an earlier run, and the images still to answer."""
-    from datasets.image_folder import find_images
-    from deploy.records import read_records
+    from datasets.reading.image_folder import find_images
+    from deploy.predictions import read_records
 
     paths = find_images(images.input_file)
     if not images.resume_from:
@@ -71,8 +73,8 @@ def load_predictor(config: InferConfig, engine: str, options):
     """The predictor that the flags describe; what it runs on, and what it assumes, is said on stderr."""
     from dataclasses import replace
 
-    from datasets.labels import read_label_names
-    from datasets.splits import choose_class_names
+    from datasets.class_names import read_class_names
+    from datasets.reading.dataset import choose_class_names
     from deploy.predictor import Predictor, predecessor_card
 
     flags, images = config.engine, config.images
@@ -89,13 +91,13 @@ def load_predictor(config: InferConfig, engine: str, options):
     if not predictor.has_card:
         print(f"{flags.model_file} has no card.yaml: images are fed as {predictor.card.preprocess}", file=sys.stderr)
     if images.label_list:
-        class_names = tuple(read_label_names(images.label_list, predictor.card.num_classes))
+        class_names = tuple(read_class_names(images.label_list, predictor.card.num_classes))
         predictor.card = replace(predictor.card, class_names=class_names)
     return predictor
 
 
 def benchmark_report(config: InferConfig, predictor, options, num_images: int):
-    from deploy.report import BenchmarkReport, Conditions
+    from deploy.benchmark_report import BenchmarkReport, Conditions
 
     return BenchmarkReport(
         Conditions(

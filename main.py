@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import models
-from configs.loader import as_dict, parse, run, write_config
+from common.cli import run
+from common.errors import DataError
+from configs.loader import as_dict, parse, write_config
 from configs.schema import TrainConfig
-from datasets.backends import choose_backend
-from datasets.bad_images import BadImages
-from datasets.erasing import RandomErasing
-from datasets.errors import DataError
-from datasets.image_folder import check_same_classes
-from datasets.mix import create_mixer
+from datasets.augment.mixup import create_mixup
+from datasets.augment.random_erasing import RandomErasing
+from datasets.augment.transforms import build_train_transform
+from datasets.loading.bad_images import BadImages
+from datasets.loading.sampler import EvalSampler, TrainSampler
 from datasets.preprocess import Preprocess
-from datasets.sampler import EvalSampler, TrainSampler
-from datasets.splits import choose_class_names, open_split
-from datasets.transforms import build_train_transform
+from datasets.reading.backends import choose_backend
+from datasets.reading.dataset import choose_class_names, open_dataset
+from datasets.reading.image_folder import check_same_classes
 from engine.run_state import RunRecord
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def open_images(config: TrainConfig):
     """The training and the validation images; rank 0 looks whether they exist."""
     data, num_classes = config.data, config.model.nb_classes
     look = int(os.environ.get("PADDLE_TRAINER_ID", 0)) == 0
-    train_images = open_split(data.data_path, "train", config.augment.cls_label_path_train, num_classes, look=look)
-    val_images = open_split(data.data_path, "val", data.cls_label_path_val, num_classes, look=look)
+    train_images = open_dataset(data.data_path, "train", config.augment.cls_label_path_train, num_classes, look=look)
+    val_images = open_dataset(data.data_path, "val", data.cls_label_path_val, num_classes, look=look)
     check_same_classes(train_images, val_images)
     if (names := train_images.class_names) and len(names) < num_classes:  # the rest would be outputs without a name
         raise DataError(
@@ -77,7 +78,7 @@ def build_transform(config: TrainConfig, preprocess: Preprocess):
 
 def build_mixer(config: TrainConfig):
     mix = config.mix
-    return create_mixer(
+    return create_mixup(
         mix.mixup,
         mix.cutmix,
         mix.cutmix_minmax,
@@ -108,7 +109,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
     from models.complexity import count_parameters
 
     job = start(config, record)
-    members = distributed.meet()
+    members = distributed.gather_members()
     logger = job.logger
     say_hello(config, logger, mixer)
     writes = job.output_dir and job.ranks.rank == 0 and not config.run.eval
@@ -139,7 +140,7 @@ def train(config: TrainConfig, preprocess: Preprocess, transform, mixer, train_i
 
     saver = open_saver(config, state, job)
     train_one = trainer(config, state, precision, train_loader, learning_rate, train_images, saver, job)
-    with distributed.naming_lost_ranks(members):
+    with distributed.explain_lost_ranks(members):
         fit(
             state,
             epochs=config.schedule.epochs,
@@ -171,7 +172,7 @@ def start(config: TrainConfig, record: RunRecord) -> Job:
 
 
 def open_train_loader(config: TrainConfig, preprocess: Preprocess, transform, mixer, images, ranks):
-    from datasets.loaders import TrainLoader
+    from datasets.loading.loader import TrainLoader
 
     augment, data, seed = config.augment, config.data, config.run.seed
     return TrainLoader(
@@ -190,7 +191,7 @@ def open_train_loader(config: TrainConfig, preprocess: Preprocess, transform, mi
 
 
 def num_workers(config: TrainConfig) -> int:
-    from datasets.loaders import choose_num_workers
+    from datasets.loading.loader import choose_num_workers
     from engine.distributed import ranks_on_this_machine
 
     return choose_num_workers(config.data.num_workers, ranks_on_this_machine())
@@ -229,29 +230,29 @@ def restore(config: TrainConfig, state, job: Job) -> bool:
     With --resume auto, --finetune and --resume_ema are where the run began: once it has a checkpoint they are not read.
     """
     from engine.distributed import check_same_place
-    from engine.start import find, finetune, resume, take_ema, take_weights
+    from engine.resume import find_checkpoint, load_ema, load_finetune, load_model, resume_training
 
     flags, model_name, logger, knows_best = config.run, config.model.model, job.logger, True
     wanted = flags.resume or (flags.finetune if flags.eval else "")  # a head left out would be evaluated at random
-    found = find(wanted, job.output_dir, is_needed=flags.eval, logger=logger)
+    found = find_checkpoint(wanted, job.output_dir, is_needed=flags.eval, logger=logger)
     if found and flags.eval:
-        weights = take_weights(state.model, found, model_name=model_name)
+        weights = load_model(state.model, found, model_name=model_name)
         if note := weights.other_preprocessing(state.info["preprocess"]):
             logger.line(note)
     elif found:
-        knows_best = resume(state, found, model_name=model_name, logger=logger)
+        knows_best = resume_training(state, found, model_name=model_name, logger=logger)
     elif flags.finetune:
         remove = flags.remove_head_from_pretained
-        finetune(state, flags.finetune, remove_head=remove, model_name=model_name, logger=logger)
+        load_finetune(state, flags.finetune, remove_head=remove, model_name=model_name, logger=logger)
     check_same_place((state.next_epoch, state.next_step))
     if flags.resume_ema and not (found and flags.resume == "auto"):
-        take_ema(state, flags.resume_ema)
+        load_ema(state, flags.resume_ema)
     return knows_best
 
 
 def scorer(config: TrainConfig, state, precision, preprocess: Preprocess, images, job: Job):
     """A function that evaluates the model as it is, unless a signal comes."""
-    from datasets.loaders import EvalLoader
+    from datasets.loading.loader import EvalLoader
     from engine.distributed import any_rank
     from engine.evaluate import evaluate
 
@@ -341,8 +342,8 @@ def recorder(config: TrainConfig, job: Job):
 
 
 def describe(config: TrainConfig, preprocess: Preprocess, train_images, effective_batch: int) -> dict:
-    """What a checkpoint tells of its run; engine/drift.py compares it when the run is resumed."""
-    from engine.drift import checksum_of_images, checksum_of_source
+    """What a checkpoint tells of its run; engine/resume_check.py compares it when the run is resumed."""
+    from engine.resume_check import checksum_of_images, checksum_of_source
 
     root = Path(__file__).parent
     return {
@@ -367,23 +368,23 @@ def say_hello(config: TrainConfig, logger, mixer) -> None:
         logger.line("Mixup is activated!")
 
 
-def open_output_dir(output_dir: Path, resume: str, logger) -> None:
+def open_output_dir(output_dir: Path, resume_training: str, logger) -> None:
     """Make the folder, clean up after writers that were killed, and say what will be lost."""
+    from common.files import disk_errors
     from engine.checkpoint import remove_leftovers
-    from engine.errors import writing_into
     from engine.saver import LATEST
 
-    with writing_into(output_dir):
+    with disk_errors(f"into --output_dir {output_dir}"):
         output_dir.mkdir(parents=True, exist_ok=True)
         remove_leftovers(output_dir)
-    if not resume and (output_dir / LATEST).exists():
+    if not resume_training and (output_dir / LATEST).exists():
         logger.line(f"this run replaces the earlier one in {output_dir}; to go on with that one, add --resume auto")
 
 
 def write_recipe(output_dir: Path, config: TrainConfig) -> None:
-    from engine.errors import writing_into
+    from common.files import disk_errors
 
-    with writing_into(output_dir):
+    with disk_errors(f"into --output_dir {output_dir}"):
         write_config(config, output_dir / "config.yaml")
 
 

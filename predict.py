@@ -3,11 +3,13 @@
 import sys
 
 import models
-from configs.loader import parse, run
-from configs.schema import PredictConfig, UsageError
-from datasets.image_folder import find_images
+from common.cli import run
+from common.errors import UsageError
+from configs.loader import parse
+from configs.schema import PredictConfig
 from datasets.preprocess import Preprocess
-from datasets.splits import choose_class_names
+from datasets.reading.dataset import choose_class_names
+from datasets.reading.image_folder import find_images
 
 
 def main(argv):
@@ -23,8 +25,8 @@ def main(argv):
 
     from deploy.card import Card
     from deploy.eager import EagerPredictor
-    from deploy.pipeline import answer_files
-    from deploy.records import deliver
+    from deploy.pipeline import predict_files
+    from deploy.predictions import write_predictions
     from engine.amp import choose_precision
     from engine.checkpoint import load_weights, set_weights
     from engine.distributed import choose_device
@@ -53,8 +55,8 @@ def main(argv):
     if note := weights.other_preprocessing(card.preprocess.to_dict()):
         print(note, file=sys.stderr)
     predictor = EagerPredictor(model, card, precision.autocast)
-    batches = answer_files(predictor, paths, batch_size=images.batch_size, k=images.topk)
-    deliver(batches, len(paths), images.save_path)
+    batches = predict_files(predictor, paths, batch_size=images.batch_size, k=images.topk)
+    write_predictions(batches, len(paths), images.save_path)
 
 
 if __name__ == "__main__":

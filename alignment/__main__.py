@@ -8,11 +8,11 @@ import time
 import warnings
 from pathlib import Path
 
-from configs.loader import die_of
-from datasets.image_folder import find_images
+from common.cli import die_of_signal
+from common.errors import DiskError, WeightsError
+from datasets.reading.image_folder import find_images
 
 from .case import list_cases, read_case
-from .errors import DiskError, WeightsError
 from .reference import Reference
 from .verdict import FAIL, PASS, Check, RungResult, Verdict, write_json, write_junit
 
@@ -29,7 +29,7 @@ Exit codes: 0 match, 2 usage, 3 images cannot be read, 4 weights cannot be used,
 def main(argv: list[str]) -> int:
     """Climb the rungs, print what was found, write the files that were asked for; returns the exit code."""
     if argv[:1] == ["selftest"]:
-        from .selftest import main as selftest
+        from .selftest.cli import main as selftest
 
         return selftest(argv[1:])
     if argv[:1] == ["compare"]:
@@ -61,9 +61,9 @@ def run(case, names, reference: Reference, *, port=None, weights=None, images=No
     verdict = Verdict(case.name, [])
     for name in names:
         start = time.perf_counter()
-        climb = importlib.import_module(f".rungs.{name}", __package__).climb
+        run_stage = importlib.import_module(f".stages.{name}", __package__).run
         try:
-            result = climb(session, images) if name == "data" else climb(session)
+            result = run_stage(session, images) if name == "data" else run_stage(session)
         except Exception as error:
             if isinstance(error, WeightsError) and verdict.rungs and verdict.rungs[0].status == FAIL:
                 break  # the weights rung has said it
@@ -150,7 +150,7 @@ def start(main) -> None:
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
-        die_of(signal.SIGINT)
+        die_of_signal(signal.SIGINT)
     except Exception as error:
         code = getattr(error, "exit_code", None)
         if code is None:

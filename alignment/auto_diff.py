@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 from paddle import nn
 
+from common.errors import CaseError
+
 from .__main__ import print_rung
 from .case import Case, Tolerances, Training
-from .errors import CaseError
 from .port import Port
 from .reference import Reference
-from .rungs import backward, forward, train
 from .session import Session
+from .stages import backward, forward, train
 from .verdict import PASS, RungResult
 
 PHASES = ("forward", "backward", "both")
@@ -71,11 +72,11 @@ def auto_diff(
         session = _with_images(Session(case, torch_side, Port(port, **pieces), weights), images)
         results = []
         if diff_phase != "backward":
-            results.append(forward.climb(session))
+            results.append(forward.run(session))
         if diff_phase != "forward":
-            results.append(backward.climb(session))
+            results.append(backward.run(session))
         if steps > 1 and diff_phase == "both" and not single_step:
-            results.append(train.climb(session))
+            results.append(train.run(session))
     judged = [_single(result) if single_step else result for result in results]
     if print_report:
         for result in judged:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from .errors import CaseError
+from common.errors import CaseError
+
 from .rules import BATCH_NORM, COUNTERS, Rules
 
 CASES = Path(__file__).parent / "cases"

@@ -13,8 +13,9 @@ import paddle
 from paddle import nn
 from PIL import Image
 
+from common.errors import CaseError
+
 from .case import Case, located
-from .errors import CaseError
 
 
 def default_preprocess(image: Image.Image, size: int, resize: int, interpolation: str) -> np.ndarray:
@@ -42,9 +43,9 @@ def default_rate(lr: float, epochs: int) -> Callable[[int, int, int], float]:
 
 
 def default_counts(logits: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) -> dict[int, int]:
-    from engine.metrics import judge
+    from engine.metrics import per_sample
 
-    positions, _ = judge(paddle.to_tensor(logits), paddle.to_tensor(labels)).numpy()
+    positions, _ = per_sample(paddle.to_tensor(logits), paddle.to_tensor(labels)).numpy()
     return {k: int((positions < k).sum()) for k in ks}
 
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import MissingReferenceError, ReferenceFailedError
+from common.errors import MissingDependencyError, ReferenceFailedError
+
 from .exchange import read_arrays, write_arrays
 
 RUN = Path(__file__).parent / "torch_side" / "run.py"
@@ -142,8 +143,8 @@ class Reference:
         answer = json.loads(line)
         if "error" in answer:
             missing = answer["kind"] == "ModuleNotFoundError"
-            kind = MissingReferenceError if missing and "torchvision" in answer["error"] else ReferenceFailedError
-            hint = "; pip install --no-deps torchvision==0.28.0" if kind is MissingReferenceError else ""
+            kind = MissingDependencyError if missing and "torchvision" in answer["error"] else ReferenceFailedError
+            hint = "; pip install --no-deps torchvision==0.28.0" if kind is MissingDependencyError else ""
             raise kind(f"the reference failed at {operation}: {answer['error']}{hint}")
         return answer["answer"]
 
@@ -155,14 +156,14 @@ class Reference:
             )
         except OSError as error:
             self._stderr.close()
-            raise MissingReferenceError(f"cannot start the reference with {self._python}: {error.strerror}") from None
+            raise MissingDependencyError(f"cannot start the reference with {self._python}: {error.strerror}") from None
         return self._process
 
     def _why_it_died(self, code: int) -> Exception:
         self._stderr.seek(0)
         lines = self._stderr.read().strip().splitlines()
         if lines and lines[-1].startswith("ModuleNotFoundError: No module named 'torch'"):
-            return MissingReferenceError(f"PyTorch is missing in {self._python}: {INSTALL}, or name one with --python")
+            return MissingDependencyError(f"PyTorch is missing in {self._python}: {INSTALL}, or name one with --python")
         return ReferenceFailedError(f"the reference's process ended with code {code}:\n" + "\n".join(lines[-5:]))
 
     def _new_path(self) -> Path:

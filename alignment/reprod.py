@@ -8,8 +8,9 @@ from tokenize import TokenError
 
 import numpy as np
 
+from common.errors import WeightsError
+
 from .compare import compare
-from .errors import WeightsError
 from .verdict import PASS, Check, within
 
 # How numpy 1 and 2 end the pickle of a 0-d object array: the dictionary goes into a list, the list into the array.
@@ -18,8 +19,8 @@ ENDINGS = (["APPEND", "TUPLE", "MEMOIZE", "BUILD", "STOP"], ["APPEND", "TUPLE", 
 
 def read_dictionary(path: str | Path) -> dict[str, np.ndarray]:
     """What ReprodLogger.save wrote: {key: array}. WeightsError for anything else; no file can run code."""
-    from engine.errors import CheckpointError
-    from engine.legacy import read_pickle
+    from common.errors import CheckpointError
+    from engine.paddle_pickle import read_pickle
 
     path = Path(path)
     try:

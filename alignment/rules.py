@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import WeightsError
+from common.errors import WeightsError
 
 Arrays = dict[str, np.ndarray]
 

@@ -5,8 +5,9 @@ from functools import cached_property
 
 import numpy as np
 
+from common.errors import WeightsError
+
 from .case import Case
-from .errors import WeightsError
 from .exchange import DropoutMasks
 from .port import Port, default_dtype, set_state
 from .port_trace import Trace, record_trace

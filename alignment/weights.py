@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.errors import ReferenceFailedError, WeightsError
+
 from .case import Case, read_case
-from .errors import ReferenceFailedError, WeightsError
 from .reference import File, Reference
 from .rules import Arrays, unaccounted
 

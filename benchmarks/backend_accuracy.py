@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.flags import add_output_flag, add_results_flag
 from benchmarks.record import record
-from configs.loader import run as run_script
+from common.cli import run as run_script
 from datasets.digits import write_digits
 
 ROOT = Path(__file__).parent.parent

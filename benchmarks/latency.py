@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.flags import add_output_flag, add_results_flag, from_one
 from benchmarks.record import processor, record
-from configs.loader import run as run_script
+from common.cli import run as run_script
 from deploy.engines import EngineOptions, in_threads
 from models import list_models
 
@@ -97,7 +97,7 @@ def export_random(name: str, folder: Path) -> int:
     from datasets.preprocess import Preprocess
     from deploy.card import Card
     from deploy.eager import EagerPredictor
-    from deploy.export import check_images, export_folder
+    from deploy.export.export_folder import export_folder, parity_images
     from engine.export import export_program
     from models import create_model
     from models.complexity import count_macs
@@ -106,7 +106,7 @@ def export_random(name: str, folder: Path) -> int:
     model = create_model(name)
     card = Card(name, type(model).__name__, 1000, Preprocess(input_size=SIDE), class_names=None)
     eager = EagerPredictor(model, card)
-    images = check_images()
+    images = parity_images()
     formats = ("paddle", "pdmodel", "pdmodel-b1", "onnx")
     logits = eager.logits(eager.arrays(images))
     export_folder(folder, formats, card, lambda place, **how: export_program(model, SIDE, place, **how), images, logits)

@@ -17,13 +17,13 @@ import numpy as np
 from benchmarks.flags import add_output_flag, add_results_flag, from_one
 from benchmarks.loader_peers import PEERS, Job
 from benchmarks.record import processor, record
-from configs.loader import run as run_script
-from datasets.image_folder import find_images, scan_image_folder
+from common.cli import run as run_script
+from datasets.augment.transforms import build_train_transform
+from datasets.loading.sampler import TrainSampler
 from datasets.pack import main as pack
 from datasets.preprocess import Preprocess
-from datasets.sampler import TrainSampler
-from datasets.splits import open_split
-from datasets.transforms import build_train_transform
+from datasets.reading.dataset import open_dataset
+from datasets.reading.image_folder import find_images, scan_image_folder
 
 SIDE = 224
 # our contenders: the source of the images, and the backend
@@ -104,9 +104,9 @@ def contenders(job: Job, num_workers: int) -> dict[str, Callable[[], Iterator]]:
 
 
 def our_epochs(job: Job, source: str, backend: str, num_workers: int) -> Callable[[], Iterator]:
-    from datasets.loaders import TrainLoader
+    from datasets.loading.loader import TrainLoader
 
-    images = open_split(job.folder if source == "files" else job.folder / source, "train", None, 4)
+    images = open_dataset(job.folder if source == "files" else job.folder / source, "train", None, 4)
     preprocess = Preprocess(job.side)
     transform = build_train_transform(preprocess.input_size, interpolation="bilinear")
     sampler = TrainSampler(len(images), job.batch_size, 1, 0, 1, seed=0)

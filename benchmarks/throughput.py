@@ -17,12 +17,12 @@ import numpy as np
 
 from benchmarks.flags import add_results_flag, from_one
 from benchmarks.record import record
-from configs.loader import run as run_script
-from configs.schema import UsageError
-from datasets.image_folder import find_images
+from common.cli import run as run_script
+from common.errors import UsageError
+from datasets.reading.image_folder import find_images
 from deploy.card import read_card
 from deploy.engines import EngineOptions
-from deploy.pipeline import answer_files, share_threads
+from deploy.pipeline import predict_files, share_threads
 from deploy.predictor import Predictor, choose_engine
 
 ROOT = Path(__file__).parents[1]
@@ -95,7 +95,7 @@ def our_pipeline(flags) -> Callable[[list[str]], None]:
     print(f"infer.py: {predictor.engine.description}, {num_workers} workers")
 
     def run(paths: list[str]) -> None:
-        for _ in answer_files(predictor, paths, batch_size=flags.batch_size, num_workers=num_workers):
+        for _ in predict_files(predictor, paths, batch_size=flags.batch_size, num_workers=num_workers):
             pass
 
     return run

@@ -1,4 +1,4 @@
-"""How a program of the project runs and ends: errors become one message and an exit code, Ctrl-C leaves no traceback."""
+"""How a program runs and ends: errors become one message and an exit code, Ctrl-C leaves no traceback."""
 
 import argparse
 import difflib

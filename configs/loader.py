@@ -5,23 +5,17 @@ import dataclasses
 import difflib
 import math
 import os
-import select
-import signal
-import sys
 import types
 import typing
-import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
-from .schema import TrainConfig, UsageError
+from common.errors import UsageError
+
+from .schema import TrainConfig
 
 TRUE_WORDS = ("true", "t", "1")
-
-# What Paddle 3.3.1 says at import, where it needs no compiler, and at every training forward of a batch norm.
-PADDLE_WARNINGS = ("No ccache found", "When training, we now always track global mean and variance")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,43 +60,6 @@ def write_config(config, path: Path) -> None:
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
     os.replace(temporary, path)
-
-
-def run(main) -> None:
-    """Call `main(argv)` of a script; an error of the project is printed as one message and becomes its exit code."""
-    for message in PADDLE_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
-    if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal's alphabet lacks must not end a training
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        main(sys.argv[1:])
-    except KeyboardInterrupt:
-        die_of(signal.SIGINT)
-    except Exception as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
-            die_of(signal.SIGPIPE)
-        exit_code = getattr(error, "exit_code", None)
-        if exit_code is None:
-            raise
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(exit_code)
-
-
-def die_of(number: signal.Signals) -> None:
-    """End as a program does that leaves the signal alone: without a traceback, and the caller sees which it was."""
-    with suppress(OSError):  # nobody reads any more
-        sys.stdout.flush()  # a file keeps what was printed
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-
-
-def _nobody_reads() -> bool:
-    """Whether the other end of stdout is closed, as by `| head`; a pipe to a worker may break too."""
-    if not hasattr(select, "poll"):  # Windows
-        return False
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _knobs(config_class: type) -> dict[str, dataclasses.Field]:

@@ -9,11 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-
-class UsageError(Exception):
-    """A flag or recipe key that cannot be used as given."""
-
-    exit_code = 2
+from common.errors import UsageError
 
 
 def knob(

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .errors import DataError, MissingDependencyError
-from .image_list import write_image_list
-from .programs import run
+from common.cli import run
+from common.errors import DataError, MissingDependencyError
+
+from .reading.image_list import write_image_list
 
 SIDE = 32  # of the images that are written; the scans are 8 x 8
 VAL_EVERY = 5  # each fifth scan of a class is for validation

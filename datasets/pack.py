@@ -18,14 +18,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .decode import MAX_BYTES, decode, read_bytes
-from .errors import BadImage, DataError
-from .image_list import ImageList
-from .parallel import usable_processors, work
-from .programs import run
-from .shards import ENTRY, INDEX_FILE, LIST_FILE, SHARDS_FILE, ShardedImages
-from .splits import open_split
-from .tiles import encode_tiled
+from common.cli import run
+from common.cpus import usable_cpus
+from common.errors import BadImage, DataError
+
+from .parallel import parallel_map
+from .reading.dataset import open_dataset
+from .reading.decode import MAX_BYTES, decode, read_bytes
+from .reading.image_list import ImageList
+from .reading.jpeg_tiles import encode_tiled
+from .reading.shards import ENTRY, INDEX_FILE, LIST_FILE, SHARDS_FILE, ShardedImages
 
 MAX_SIDE = 65_500  # of libjpeg
 SETTINGS_FILE = "settings.json"  # written first: a second run goes on only with the same
@@ -135,7 +137,7 @@ def pack(images: ImageList, folder: Path, *, prefix: str, encoding: Encoding, pe
         )
         for number, first in enumerate(range(0, len(images), per_shard))
     ]
-    shards = list(work(write_shard, jobs, num_workers=num_workers, title="shards"))
+    shards = list(parallel_map(write_shard, jobs, num_workers=num_workers, title="shards"))
     index = [(number, *entry) for number, shard in enumerate(shards) for entry in shard.pop("entries")]
     np.save(folder / INDEX_FILE, np.array(index, ENTRY))
     with (folder / LIST_FILE).open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
@@ -163,7 +165,7 @@ def _claim(folder: Path, settings: dict) -> None:
 def check_shards(folder: Path, num_workers: int) -> None:
     """Compare every checksum of shards and index in `folder` with that of the packing. Raises DataError for others."""
     files = ShardedImages(folder).files()
-    found = work(_checksum_or_error, list(files), num_workers=num_workers, title="checksums")
+    found = parallel_map(_checksum_or_error, list(files), num_workers=num_workers, title="checksums")
     bad = [path for path, sha256 in zip(files, found, strict=True) if sha256 != files[path]["sha256"]]
     if bad:
         raise DataError(f"{len(bad)} files are damaged, the first {bad[0]}; remove them and pack again")
@@ -194,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quality", type=_from_one, default=90, help="of --store jpeg (%(default)s)")
     parser.add_argument("--exif_orientation", choices=("ignore", "apply"), default="ignore", help="for jpeg and raw")
     parser.add_argument("--per_shard", type=_from_one, default=2000, help="images in a shard (%(default)s)")
-    parser.add_argument("--num_workers", type=int, default=usable_processors())
+    parser.add_argument("--num_workers", type=int, default=usable_cpus())
     parser.add_argument("--check", action="store_true", help="only compare OUTPUT_DIR/SPLIT with its checksums")
     flags = parser.parse_args(arguments)
     folder = flags.output_dir / flags.split
@@ -205,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if flags.store == "as_is" and (flags.short_side or flags.exif_orientation == "apply"):
             parser.error("--short_side and --exif_orientation apply need --store jpeg or raw")
-        images = open_split(flags.data_path, flags.split, flags.list, flags.nb_classes)
+        images = open_dataset(flags.data_path, flags.split, flags.list, flags.nb_classes)
         if isinstance(images, ShardedImages):
             raise DataError(f"{images.root}: holds shards already; pack the original files")
         kept = len(list(folder.glob("*.tar")))

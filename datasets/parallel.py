@@ -1,7 +1,6 @@
 """Many small jobs on all processors, in order, with a progress bar: for the programs that prepare data."""
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -9,19 +8,16 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
-from .children import end_with_parent, signals_blocked
-from .errors import DataError
+from common.errors import DataError
+from common.processes import exit_with_parent, signals_blocked
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def usable_processors() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def work(function: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int, title: str) -> Iterator[Result]:
+def parallel_map(
+    function: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int, title: str
+) -> Iterator[Result]:
     """`function(job)` of every job, in order; the bar goes to stderr, and only to a terminal.
 
     Raises what `function` raises, and DataError if a worker process dies.
@@ -37,7 +33,7 @@ def work(function: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers:
 def _spread(function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int) -> Iterator[Result]:
     others = multiprocessing.active_children()
     spawn = multiprocessing.get_context("spawn")  # the same on every platform
-    pool = ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=spawn, initializer=end_with_parent)
+    pool = ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=spawn, initializer=exit_with_parent)
 
     def submit(job: Job) -> Future:
         with signals_blocked([signal.SIGINT]):  # here processes are started

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .backends import PACKAGES, choose_backend, open_picture
-from .crop import RESAMPLING, Middle, cut_middle
-from .decode import read_bytes
-from .errors import DataError
+from common.errors import DataError
+
+from .reading.backends import PACKAGES, choose_backend, open_image
+from .reading.crop import RESAMPLING, Middle, cut_middle
+from .reading.decode import read_bytes
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -23,8 +24,9 @@ class Preprocess:
 
     `resize_size` None means int(input_size / 0.875). It is never smaller than `input_size`, so the crop always lies
     inside the resized image. Interpolation "random" is a setting of training and means bicubic here, as in the
-    references. With `exif_orientation` "ignore" photographs stay as they are stored, "apply" turns them. Files are read
-    by `image_backend` of `datasets.backends`: "pil" as in the references, the others faster, to nearly the same pixels.
+    references. With `exif_orientation` "ignore" photographs stay as they are stored, "apply" turns them.
+    `image_backend` of datasets/reading/backends.py reads the files: "pil" as in the references, the others faster, to
+    nearly the same pixels.
 
     Raises:
         DataError: a value that cannot be used; the message names the field.
@@ -70,9 +72,9 @@ class Preprocess:
         """The file at `path`, decoded, resized and cropped by `image_backend`: [S, S, 3] uint8.
 
         Raises:
-            BadImage: as `datasets.decode.read_image`.
+            BadImage: as `datasets.reading.decode.read_image`.
         """
-        picture = open_picture(read_bytes(path), path, self.exif_orientation, self.image_backend)
+        picture = open_image(read_bytes(path), path, self.exif_orientation, self.image_backend)
         return np.asarray(picture.cut_middle(self._middle(picture.size)))
 
     def _middle(self, size: tuple[int, int]) -> Middle:

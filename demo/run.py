@@ -163,7 +163,7 @@ def compare() -> dict:
 
 def draw_pictures() -> None:
     """The curves of the training, and a sheet of every 12th test image with what the exported model says of it."""
-    from datasets.decode import read_image
+    from datasets.reading.decode import read_image
     from engine.plots import plot_curves, plot_predictions
 
     plot_curves(FOLDER / "train" / "log.txt", FOLDER / "curves.png")

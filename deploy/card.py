@@ -9,10 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from datasets.errors import DataError
+from common.errors import DataError, ExportedModelError
 from datasets.preprocess import Preprocess
-
-from .errors import ExportedModelError
 
 CARD_NAME = "card.yaml"
 CARD_FORMAT = 1

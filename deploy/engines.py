@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import EngineOptionError, ExportedModelError, MissingDependencyError
+from common.errors import EngineOptionError, ExportedModelError, MissingDependencyError
 
 
 @dataclass(frozen=True)

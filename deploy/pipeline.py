@@ -10,12 +10,12 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from datasets.errors import BadImage
+from common.errors import BadImage
 
+from .benchmark_report import BenchmarkReport, StageTimes
 from .engines import EngineOptions
+from .predictions import failure_record
 from .predictor import Predictor
-from .records import failure_record
-from .report import BenchmarkReport, StageTimes
 from .topk import topk_records
 
 SECONDS_BETWEEN_LINES = 5
@@ -49,7 +49,7 @@ def with_progress(batches: Iterator[list[dict]], num_images: int) -> Iterator[li
             next_line = now + SECONDS_BETWEEN_LINES
 
 
-def answer_files(
+def predict_files(
     predictor: Predictor,
     paths: Sequence[str],
     *,

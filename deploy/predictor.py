@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from common.errors import ExportedModelError
 from datasets.preprocess import Preprocess
 
 from .card import CARD_NAME, EXPORT_AGAIN, Card, Program, read_card, verify_files
 from .engines import SINGLE, EngineOptions, all_programs, create_engine, engine_programs, last_line
-from .errors import ExportedModelError
-from .programs import check_program
+from .operator_allowlist import check_program
 from .self_check import ANSWER_NAME, PICTURE_NAME, check_answer, read_self_check
 from .topk import topk_records
 

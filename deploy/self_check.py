@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.decode import read_image
-from datasets.errors import BadImage
+from common.errors import BadImage, ExportedModelError
+from datasets.reading.decode import read_image
 
 from .card import EXPORT_AGAIN
-from .errors import ExportedModelError
 
 PICTURE_NAME, ANSWER_NAME = "check.png", "check.json"
 TOLERANCE = 1e-4  # relative to the largest logit; runtimes and CPUs differ by 2e-6, a mean off by 0.005 by 1e-3

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .errors import CheckpointError, DiskError
-from .legacy import read_pickle
-from .tensor_file import decode, decode_header, encode
+from common.errors import CheckpointError, DiskError
+
+from .paddle_pickle import read_pickle
+from .safetensors_io import decode, decode_header, encode
 from .torch_file import convert_torch_file
 
 if TYPE_CHECKING:

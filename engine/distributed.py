@@ -17,7 +17,7 @@ import paddle
 from paddle import distributed as dist
 from paddle import nn
 
-from .errors import CheckpointError, DiskError, LostRankError, MissingDependencyError
+from common.errors import CheckpointError, DiskError, LostRankError, MissingDependencyError
 
 POLL_SECONDS = 5.0  # gloo gives up a silent rank after 30 s, and Paddle has no knob for it
 
@@ -60,13 +60,13 @@ def init_ranks() -> Ranks:
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
-def meet() -> list[tuple[str, int]]:
+def gather_members() -> list[tuple[str, int]]:
     """(machine, process) of every rank: who they were is good to know when one is gone."""
     return gather_objects((socket.gethostname(), os.getpid()))
 
 
 @contextmanager
-def naming_lost_ranks(members: list[tuple[str, int]]) -> Iterator[None]:
+def explain_lost_ranks(members: list[tuple[str, int]]) -> Iterator[None]:
     """Within it an error of the library that talks to the `members` becomes a LostRankError that says who is gone."""
     try:
         yield
@@ -75,10 +75,12 @@ def naming_lost_ranks(members: list[tuple[str, int]]) -> Iterator[None]:
             raise
         time.sleep(1)  # whoever was just killed is still being taken apart
         what = str(error).strip().splitlines()[-1][:300]
-        raise LostRankError(f"rank {dist.get_rank()} lost the others: {who_is_gone(members)}\n({what})") from error
+        raise LostRankError(
+            f"rank {dist.get_rank()} lost the others: {describe_lost_ranks(members)}\n({what})"
+        ) from error
 
 
-def who_is_gone(members: list[tuple[str, int]]) -> str:
+def describe_lost_ranks(members: list[tuple[str, int]]) -> str:
     """What this machine can see of the processes of `meet`, in words, when the conversation broke off."""
     gone = [rank for rank, (host, pid) in enumerate(members) if host == socket.gethostname() and not _is_alive(pid)]
     if gone:

@@ -7,11 +7,12 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from common.errors import NonFiniteLossError
+
 from .amp import FLOAT32, Precision
 from .distributed import broadcast_model, gather_rows, world_size
-from .errors import NonFiniteLossError
-from .log import Logger, Meter, Pace
-from .metrics import Samples, Scores, judge, score
+from .log import Logger, Meter, ProgressLog
+from .metrics import SampleScores, Scores, per_sample, score
 
 
 def evaluate(
@@ -49,7 +50,7 @@ def evaluate_samples(
     logger: Logger,
     precision: Precision = FLOAT32,
     log_every: int = 10,
-) -> Samples:
+) -> SampleScores:
     """What the model makes of each of the `num_samples` images that all ranks have together.
 
     `batches` are this rank's: objects with images [b, 3, H, W], labels int64 [b] and indices (np.int64 [b]), b at most
@@ -62,13 +63,13 @@ def evaluate_samples(
     was_training = model.training
     model.eval()
     num_batches = math.ceil(num_samples / world_size() / batch_size)
-    pace = Pace(logger, "Test:", num_batches, log_every=log_every)
+    pace = ProgressLog(logger, "Test:", num_batches, log_every=log_every)
     meters = {"loss": Meter(), "acc1": Meter(), "acc5": Meter()}
     results, waiting = [], []  # float64 [3, b] each; and those still on the device
     for batch in pace.timed(batches):
         with precision.autocast():
             logits = model(batch.images)
-        waiting.append((batch.indices, judge(logits, batch.labels)))
+        waiting.append((batch.indices, per_sample(logits, batch.labels)))
         if pace.is_due:
             results += _fetch(waiting, meters)
         pace.step_done("  ".join(f"{name}: {meter}" for name, meter in meters.items()))
@@ -92,7 +93,7 @@ def _fetch(waiting: list, meters: dict[str, Meter]) -> list[np.ndarray]:
     return results
 
 
-def _together(results: list[np.ndarray]) -> Samples:
+def _together(results: list[np.ndarray]) -> SampleScores:
     """The results of all ranks, sorted by index; an image that was evaluated twice is a bug of the sampler."""
     mine = np.hstack(results) if results else np.zeros((3, 0))  # float64 [3, n]
     num = gather_rows(np.array([mine.shape[1]]))[:, 0].astype(int)
@@ -108,4 +109,4 @@ def _together(results: list[np.ndarray]) -> Samples:
             f"the loss of {int((~np.isfinite(losses)).sum())} of {len(losses)} evaluated images is not a finite number "
             f"(first: image {first} of the list); the weights are not usable"
         )
-    return Samples(indices.astype(int), positions.astype(int), losses.astype(np.float32))
+    return SampleScores(indices.astype(int), positions.astype(int), losses.astype(np.float32))

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from time import perf_counter
 
-from .errors import NonFiniteLossError, Preempted
+from common.errors import NonFiniteLossError, Preempted
+
 from .log import Logger
 from .metrics import Scores
 from .saver import BEST, BEST_EMA, LATEST, Saver
@@ -100,7 +101,7 @@ def log_to_wandb(entity: str | None, project: str | None, config: dict) -> Calla
     try:
         import wandb
     except ImportError:
-        from .errors import MissingDependencyError
+        from common.errors import MissingDependencyError
 
         raise MissingDependencyError("--log_wandb needs the package wandb: pip install wandb") from None
     run = wandb.init(entity=entity, project=project, config=config)

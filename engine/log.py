@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from .errors import DiskError
+from common.errors import DiskError
 
 
 class Meter:
@@ -106,7 +106,7 @@ def read_records(path: str | Path) -> list[dict]:
     return records
 
 
-class Pace:
+class ProgressLog:
     """How fast a pass over `num_steps` batches goes, and the lines that say so.
 
     `header` is "Epoch: [3]" or "Test:". On a GPU single times mean little between two lines, their mean is right.

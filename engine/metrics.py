@@ -9,7 +9,7 @@ import paddle
 from .losses import losses_by_sample
 
 
-class Samples(NamedTuple):
+class SampleScores(NamedTuple):
     """One entry for each evaluated image, sorted by index."""
 
     indices: np.ndarray  # int64 [N], the image's place in the list
@@ -26,7 +26,7 @@ class Scores(NamedTuple):
     top5_percent: float
 
 
-def judge(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+def per_sample(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
     """[B, C] and int64 [B] -> float32 [2, B] on the device: position of the label, loss.
 
     Of equal logits the first class wins, as in argmax: a model that says the same of every class is right by luck only.
@@ -40,7 +40,7 @@ def judge(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
     return paddle.stack([position, losses_by_sample(logits, labels)])
 
 
-def score(samples: Samples) -> Scores:
+def score(samples: SampleScores) -> Scores:
     """Exact whatever the order of the images was, and however many ranks shared them."""
     num = len(samples.indices)
     return Scores(

@@ -33,7 +33,7 @@ def _are_finite(tensors) -> bool:
     return bool(paddle.stack([tensor.sum() for tensor in tensors]).isfinite().all().item())
 
 
-class Guard:
+class NonFiniteGuard:
     """Leaves out up to `budget` steps of a run whose loss or gradient is not finite; what they counted is undone.
 
     With a budget of 0 it costs nothing. Otherwise every step waits for the device and for one message between ranks.
@@ -83,7 +83,7 @@ class Guard:
         return False
 
 
-def complain(epoch: int, unseen: list[Step], losses: np.ndarray, path_of: Callable[[int], str]) -> str:
+def describe_nonfinite(epoch: int, unseen: list[Step], losses: np.ndarray, path_of: Callable[[int], str]) -> str:
     """Name the first bad step and the images that its bad ranks had; every rank takes part and says the same.
 
     `losses` [world, len(unseen)] are those of all ranks.

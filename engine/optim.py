@@ -9,7 +9,7 @@ from paddle import nn
 from paddle.optimizer import SGD, AdamW, Momentum, Optimizer
 from paddle.regularizer import L2Decay
 
-from .errors import CheckpointError
+from common.errors import CheckpointError
 
 
 class RMSProp(Optimizer):

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from .errors import EngineError, MissingDependencyError
+from common.errors import MissingDependencyError, ProjectError
+
 from .log import read_records
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def plot_curves(log_file: str | Path, picture: str | Path) -> Path:
     pyplot = _pyplot()
     records = read_records(log_file)
     if not records:
-        raise EngineError(f"{log_file} holds no epoch to draw; it is written at the end of each epoch")
+        raise ProjectError(f"{log_file} holds no epoch to draw; it is written at the end of each epoch")
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axes, panel in zip(panels, ("loss", "accuracy (%)"), strict=True):
         for key, (its_panel, name) in CURVES.items():

@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 
-from .errors import Preempted
+from common.errors import Preempted
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")  # not every system has all of them
 

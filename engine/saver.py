@@ -6,9 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from common.errors import DiskError
+
 from .checkpoint import write_checkpoint
 from .distributed import wait_for_first_rank
-from .errors import DiskError
 from .log import Logger
 from .state import Snapshot, TrainState
 

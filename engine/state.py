@@ -11,13 +11,14 @@ import paddle
 from paddle import nn
 from paddle.optimizer import Optimizer
 
+from common.errors import CheckpointError
+
 from .checkpoint import read_checkpoint, set_weights, write_checkpoint
 from .distributed import world_size
-from .drift import check_drift
 from .ema import Ema
-from .errors import CheckpointError
 from .log import Meter
 from .optim import optimizer_arrays, set_optimizer_arrays
+from .resume_check import check_resumable
 
 
 class Snapshot(NamedTuple):
@@ -102,7 +103,7 @@ class TrainState:
             numbers["num_skipped"] = meta.get("num_skipped", 0)
         except KeyError as error:
             raise CheckpointError(f"{path} lacks the entry {error}: not a state of training of this version") from error
-        check_drift(meta["info"], self.info, is_inside_epoch=meta["next_step"] > 0, source=path, log=log)
+        check_resumable(meta["info"], self.info, is_inside_epoch=meta["next_step"] > 0, source=path, log=log)
         set_weights(self.model, checkpoint.section("model"), source=path)
         set_optimizer_arrays(self.optimizer, self.model, checkpoint.section("optimizer"), source=path)
         if self.ema and (average := checkpoint.section("model_ema")):

@@ -14,7 +14,16 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from .processes import adopt_orphans, bury_orphans, children, descendants, end_with_parent, environment_of, send
+from common.processes import (
+    adopt_orphans,
+    children,
+    descendants,
+    environment_of,
+    reap_orphans,
+    request_stop_with_parent,
+    send_signal,
+)
+
 from .run_state import RunRecord, read_run_state
 
 # The same command would end in the same way: wrong flags, data, checkpoint, numbers, missing packages.
@@ -98,7 +107,7 @@ class Supervisor:
         before = read_run_state(self._output_dir).get("time")
         self._ranks, self._endings = {}, {}
         environment = {**os.environ, "SUPERVISOR_PROCESS": str(os.getpid())}
-        self._child = subprocess.Popen(self._command, env=environment, preexec_fn=end_with_parent)
+        self._child = subprocess.Popen(self._command, env=environment, preexec_fn=request_stop_with_parent)
         while self._child.poll() is None:
             self._watch_ranks()
             if self._told_at and not self._is_passed_on:
@@ -135,9 +144,9 @@ class Supervisor:
         while left := descendants(os.getpid()):
             if time.monotonic() > deadline:
                 for process in left:
-                    send(process.pid, signal.SIGKILL)
+                    send_signal(process.pid, signal.SIGKILL)
             self._child.poll()
-            bury_orphans(self._child.pid)
+            reap_orphans(self._child.pid)
             time.sleep(0.05)
 
     def _progress(self) -> tuple[int, int]:
@@ -155,7 +164,7 @@ class Supervisor:
         is_launcher = any("distributed.launch" in word for word in self._command)
         pids = [process.pid for process in children(self._child.pid)] if is_launcher else [self._child.pid]
         for pid in pids:
-            send(pid, signal.SIGUSR1)
+            send_signal(pid, signal.SIGUSR1)
         self._is_passed_on = bool(pids)
 
     def _sleep(self, seconds: float) -> None:

@@ -7,8 +7,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from .errors import CheckpointError, MissingDependencyError
-from .tensor_file import decode
+from common.errors import CheckpointError, MissingDependencyError
+
+from .safetensors_io import decode
 
 ROOT = Path(__file__).parent.parent
 MISSING_DEPENDENCY = 7

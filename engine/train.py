@@ -8,12 +8,13 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from common.errors import NonFiniteLossError, Preempted
+
 from .amp import FLOAT32, Precision
 from .distributed import Ranks, gather_rows, no_sync
-from .errors import NonFiniteLossError, Preempted
-from .log import Logger, Pace
+from .log import Logger, ProgressLog
 from .losses import Loss
-from .nonfinite import Guard, Step, complain, weights_are_finite
+from .nonfinite import NonFiniteGuard, Step, describe_nonfinite, weights_are_finite
 from .preemption import Preemption
 from .schedule import LearningRate
 from .state import TrainState
@@ -55,8 +56,8 @@ def train_epoch(
     """
     epoch = state.next_epoch
     look_every = look_every or (1 if paddle.get_device() == "cpu" else log_every)
-    pace = Pace(logger, f"Epoch: [{epoch}]", steps_per_epoch, log_every=log_every, first_step=state.next_step)
-    guard = Guard(state, skip_nonfinite, logger=logger, path_of=path_of)
+    pace = ProgressLog(logger, f"Epoch: [{epoch}]", steps_per_epoch, log_every=log_every, first_step=state.next_step)
+    guard = NonFiniteGuard(state, skip_nonfinite, logger=logger, path_of=path_of)
     unseen: list[Step] = []
     network.train()
     for step, micro_batches in enumerate(pace.timed(_groups(batches, accum_iter)), start=state.next_step):
@@ -116,7 +117,7 @@ def look(state: TrainState, unseen: list[Step], path_of: Callable[[int], str], p
     notes = gather_rows(np.array([*losses, is_broken, preemption is not None and preemption.requested]))
     losses, is_broken, is_stopped = notes[:, :-2], notes[:, -2], notes[:, -1]  # [world, n], [world], [world]
     if not np.isfinite(losses).all() or is_broken.any():
-        raise NonFiniteLossError(complain(state.next_epoch, unseen, losses, path_of))
+        raise NonFiniteLossError(describe_nonfinite(state.next_epoch, unseen, losses, path_of))
     for step, loss in zip(unseen, losses.mean(axis=0), strict=True):
         state.lr_meter.add(step.lr)
         state.loss_meter.add(float(loss))

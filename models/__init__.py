@@ -6,14 +6,10 @@ import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from common.errors import ModelError
+
 if TYPE_CHECKING:
     import paddle
-
-
-class ModelError(ValueError):
-    """A model, an argument or an image size that does not exist; the message names those that do."""
-
-    exit_code = 2
 
 
 class SideRule(NamedTuple):

@@ -5,7 +5,9 @@ import math
 import paddle
 from paddle import nn
 
-from . import ModelError, check_input_size
+from common.errors import ModelError
+
+from . import check_input_size
 
 
 @paddle.jit.not_to_static

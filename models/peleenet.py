@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import paddle
 from paddle import nn
 
-from . import ModelError
+from common.errors import ModelError
+
 from .layers import check_count, check_images, check_number, init_fan_out
 
 NUM_STAGES = 4

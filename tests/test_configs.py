@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.loader import as_dict, die_of, parse, run, write_config
-from configs.schema import EvalConfig, ExportConfig, InferConfig, PredictConfig, TrainConfig, UsageError
+from common.cli import die_of_signal, run
+from common.errors import UsageError
+from configs.loader import as_dict, parse, write_config
+from configs.schema import EvalConfig, ExportConfig, InferConfig, PredictConfig, TrainConfig
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {
@@ -330,7 +332,7 @@ def test_what_was_printed_before_ctrl_c_is_kept(monkeypatch):
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("os.kill", lambda *_: at_the_end.append(stdout.buffer.getvalue()))
     print("an hour of results")
-    die_of(signal.SIGINT)
+    die_of_signal(signal.SIGINT)
     assert at_the_end == [b"an hour of results\n"]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import paddle
 import pytest
 
-from models import MODELS, ModelError, check_input_size, create_model
+from common.errors import ModelError
+from models import MODELS, check_input_size, create_model
 
 ROOT = Path(__file__).parent.parent
 

@@ -15,7 +15,8 @@ import pytest
 from paddle import nn
 from paddle.static import InputSpec
 
-from models import MODELS, ModelError, create_model, list_models
+from common.errors import ModelError
+from models import MODELS, create_model, list_models
 from models.complexity import count_macs, count_parameters
 from models.mobilenet_v3 import Hardsigmoid
 

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tipc_fakes import REFERENCE, TIPC, Place
 
 from configs import schema
 from configs.loader import parse
+from tests.tipc_fakes import REFERENCE, TIPC, Place
 
 CONFIGS = sorted((TIPC / "config").rglob("*.txt"))
 CHAIN = "test_train_inference_python.sh"

@@ -1,4 +1,4 @@
-// The report of deploy/report.py in the same order and words, without what only Python knows.
+// The report of deploy/benchmark_report.py in the same order and words, without what only Python knows.
 #include "benchmark.h"
 
 #include <sys/resource.h>

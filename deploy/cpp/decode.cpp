@@ -10,7 +10,7 @@
 namespace classify {
 namespace {
 
-// As in datasets/decode.py.
+// As in datasets/reading/decode.py.
 constexpr std::uintmax_t kMaxBytes = 64 << 20;
 constexpr std::uint64_t kMaxPixels = 64'000'000;
 

@@ -28,7 +28,7 @@ struct Decoded {
 Decoded decode_jpeg(const Bytes& data);
 Decoded decode_png(const Bytes& data);
 
-// Throws BadImage if the header promises more pixels than datasets/decode.py takes.
+// Throws BadImage if the header promises more pixels than datasets/reading/decode.py takes.
 void check_num_pixels(std::uint64_t width, std::uint64_t height);
 
 }  // namespace classify

@@ -1,4 +1,4 @@
-// Finds the same files in the same order as datasets/image_folder.py.
+// Finds the same files in the same order as datasets/reading/image_folder.py.
 #include "find_images.h"
 
 #include <algorithm>
@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Those of datasets/decode.py. What this program cannot read is reported, not passed over.
+// Those of datasets/reading/decode.py. What this program cannot read is reported, not passed over.
 const std::vector<std::string> kExtensions = {".jpg", ".jpeg", ".png",  ".ppm",  ".bmp",
                                               ".pgm", ".tif",  ".tiff", ".webp", ".gif"};
 

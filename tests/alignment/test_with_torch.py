@@ -17,14 +17,14 @@ pytest.importorskip("torch")
 from alignment.__main__ import main, run  # noqa: E402
 from alignment.auto_diff import auto_diff  # noqa: E402
 from alignment.case import Case, Training, read_case  # noqa: E402
-from alignment.errors import ReferenceFailedError, WeightsError  # noqa: E402
-from alignment.mutations import MUTATIONS  # noqa: E402
 from alignment.port import Port  # noqa: E402
 from alignment.reference import Reference  # noqa: E402
-from alignment.selftest import judge, run_clean  # noqa: E402
-from alignment.teaching import FunctionalLadder, Ladder  # noqa: E402
+from alignment.selftest.cli import judge, run_clean  # noqa: E402
+from alignment.selftest.mutations import MUTATIONS  # noqa: E402
+from alignment.selftest.toy_models import FunctionalLadder, Ladder  # noqa: E402
 from alignment.weights import convert, load_torch_weights, read_for_port  # noqa: E402
 from alignment.weights import main as weights_main  # noqa: E402
+from common.errors import ReferenceFailedError, WeightsError  # noqa: E402
 
 TORCH_SIDE = Path(__file__).parents[2] / "alignment" / "torch_side"
 LADDER = f"{TORCH_SIDE / 'teaching.py'}:Ladder"

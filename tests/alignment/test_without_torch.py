@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from alignment.__main__ import main, run, write_files
 from alignment.case import Case, list_cases, read_case
 from alignment.compare import compare, compare_sketches
-from alignment.errors import CaseError, DiskError, MissingReferenceError, WeightsError
 from alignment.exchange import DropoutMasks, sketch
 from alignment.hints import setting_hints, update_hints, value_hints
 from alignment.pairing import pair
@@ -28,7 +27,7 @@ from alignment.reprod import main as compare_main
 from alignment.rules import BATCH_NORM, COUNTERS, Rules, unaccounted
 from alignment.verdict import Check, RungResult, Verdict, as_json, within, write_junit
 from alignment.weights import read_for_port
-from datasets.errors import DataError
+from common.errors import CaseError, DataError, DiskError, MissingDependencyError, WeightsError
 
 TORCH_RULES = Rules((("a.*.b", "x.*.y"),), BATCH_NORM, ("fc.weight",), COUNTERS, prefix="module.")
 
@@ -406,11 +405,11 @@ def test_recordings_know_files_by_their_content(tmp_path):
 
 def test_a_missing_reference_is_no_bug_of_the_port():
     port = Port(lambda: None)
-    with Reference("/nowhere/python") as reference, pytest.raises(MissingReferenceError):
+    with Reference("/nowhere/python") as reference, pytest.raises(MissingDependencyError):
         run(read_case("ladder"), ("metric",), reference, port=port)
 
 
-def fake_rungs(monkeypatch, **outcomes):
+def fake_stages(monkeypatch, **outcomes):
     """The rungs give these results, or raise these errors."""
 
     def outcome(result):
@@ -422,7 +421,7 @@ def fake_rungs(monkeypatch, **outcomes):
         return climb
 
     for name, result in outcomes.items():
-        monkeypatch.setattr(f"alignment.rungs.{name}.climb", outcome(result))
+        monkeypatch.setattr(f"alignment.stages.{name}.climb", outcome(result))
 
 
 PASSED = RungResult("weights", [Check("names", "pass")])
@@ -431,7 +430,7 @@ FAILED = RungResult("weights", [Check("names", "fail")])
 
 @pytest.mark.parametrize("error", [WeightsError("of another shape"), ValueError("a bug of the port")])
 def test_a_rung_that_breaks_is_a_failed_check_and_the_rungs_above_it_are_tried(error, monkeypatch):
-    fake_rungs(monkeypatch, weights=PASSED, forward=error, loss=RungResult("loss", [Check("x", "pass")]))
+    fake_stages(monkeypatch, weights=PASSED, forward=error, loss=RungResult("loss", [Check("x", "pass")]))
     with Reference("/nowhere/python") as reference:
         verdict = run(read_case("ladder"), ("weights", "forward", "loss"), reference, port=Port(lambda: None))
     assert [(rung.rung, rung.status) for rung in verdict.rungs] == [
@@ -441,7 +440,7 @@ def test_a_rung_that_breaks_is_a_failed_check_and_the_rungs_above_it_are_tried(e
 
 
 def test_a_weights_error_of_the_first_rung_asked_for_is_no_empty_verdict(monkeypatch):
-    fake_rungs(monkeypatch, forward=WeightsError("of another shape"))
+    fake_stages(monkeypatch, forward=WeightsError("of another shape"))
     with Reference("/nowhere/python") as reference:
         verdict = run(read_case("ladder"), ("forward",), reference, port=Port(lambda: None))
         assert [rung.status for rung in verdict.rungs] == ["fail"]
@@ -450,7 +449,7 @@ def test_a_weights_error_of_the_first_rung_asked_for_is_no_empty_verdict(monkeyp
 
 
 def test_what_the_weights_rung_has_said_is_not_said_by_each_rung_above(monkeypatch):
-    fake_rungs(monkeypatch, weights=FAILED, forward=WeightsError("of another shape"))
+    fake_stages(monkeypatch, weights=FAILED, forward=WeightsError("of another shape"))
     for port in (None, Port(lambda: None)):
         with Reference("/nowhere/python") as reference:
             verdict = run(read_case("ladder"), ("weights", "forward", "loss"), reference, port=port)
@@ -475,16 +474,16 @@ def test_no_update_is_fitted_to_what_is_not_finite():
 def test_missing_torch_names_the_install_command(tmp_path):
     code = """sys.exit("ModuleNotFoundError: No module named 'torch'")"""
     with Reference(stub_python(tmp_path, code)) as reference:
-        with pytest.raises(MissingReferenceError, match="pip install torch") as caught:
+        with pytest.raises(MissingDependencyError, match="pip install torch") as caught:
             reference.ask("versions")
         assert caught.value.exit_code == 7
-    with Reference(str(tmp_path / "absent")) as reference, pytest.raises(MissingReferenceError, match="cannot start"):
+    with Reference(str(tmp_path / "absent")) as reference, pytest.raises(MissingDependencyError, match="cannot start"):
         reference.ask("versions")
 
 
 def test_usage_errors_come_before_torch(capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["climb", "peleenet"])
+        main(["run", "peleenet"])
     assert caught.value.code == 2
     with pytest.raises(CaseError):
         main(["all", "peleent"])

@@ -5,8 +5,7 @@ import re
 import pytest
 
 from benchmarks import backend_accuracy, latency, loader, throughput
-from configs.schema import UsageError
-from datasets.errors import DataError
+from common.errors import DataError, UsageError
 from datasets.preprocess import Preprocess
 from deploy.card import Card, Program, write_card
 

@@ -9,7 +9,7 @@ from benchmarks.record import record
 from datasets.preprocess import Preprocess
 from deploy.card import Card
 from deploy.eager import EagerPredictor
-from deploy.export import check_images, export_folder
+from deploy.export.export_folder import export_folder, parity_images
 
 
 class Fake:
@@ -60,7 +60,7 @@ def test_a_contestant_is_a_real_engine(tmp_path):
     model = create_model("peleenet", block_config=[1, 1, 1, 1], num_classes=4)
     model.eval()
     card = Card("peleenet", "PeleeNet", 4, Preprocess(input_size=SIDE), class_names=None)
-    eager, images = EagerPredictor(model, card), check_images()
+    eager, images = EagerPredictor(model, card), parity_images()
     writer = program_writer(model, SIDE)
     export_folder(tmp_path, ("paddle", "onnx"), card, writer, images, eager.logits(eager.arrays(images)))
     with contestant("onnxruntime", tmp_path, 1) as found:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tests.datasets.pictures import encoded, picture
+from tests.datasets.fake_images import encoded, picture
 
 PICTURE = picture(60, 40)
 PIXELS = np.asarray(PICTURE)

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import encoded, picture
 from PIL import Image
 
-from datasets.check import main
-from datasets.decode import read_image
-from datasets.findings import KINDS
-from datasets.image_folder import scan_image_folder
-from datasets.image_list import read_image_list
-from datasets.manifest import read_manifest
-from datasets.splits import open_split
+from datasets.check.__main__ import main
+from datasets.check.findings import KINDS
+from datasets.check.manifest import read_manifest
+from datasets.reading.dataset import open_dataset
+from datasets.reading.decode import read_image
+from datasets.reading.image_folder import scan_image_folder
+from datasets.reading.image_list import read_image_list
 from tests.datasets.corpus import CORPUS
+from tests.datasets.fake_images import encoded, picture
 
 ROOT = Path(__file__).parents[2]
 PER_CLASS = 11
@@ -327,7 +327,7 @@ def test_manifest_of_any_name(folder, tmp_path):
 
 
 def test_parallel_is_the_same(folder, monkeypatch):
-    monkeypatch.setattr("datasets.examine.CHUNK", 1)
+    monkeypatch.setattr("datasets.check.examine.CHUNK", 1)
     (folder / "train/a/1.png").write_bytes(b"x")
     shutil.rmtree(folder / "val")
     alone, together = check(folder), check(folder, "--num_workers=2")
@@ -342,7 +342,7 @@ def test_shards(folder, capsys):
     code, report = check(folder / "packed", "--write_clean_lists", folder / "clean")
     assert "shards have no list" in capsys.readouterr().err and code == 3
     assert report["findings"] == [] and report["splits"]["train"]["decodable"] == 4
-    assert len(open_split(folder / "packed", "val", None, 2)) == len(scan_image_folder(folder / "val")) == 4
+    assert len(open_dataset(folder / "packed", "val", None, 2)) == len(scan_image_folder(folder / "val")) == 4
 
 
 def test_nothing_there(tmp_path, capsys):
@@ -353,8 +353,8 @@ def test_nothing_there(tmp_path, capsys):
 
 
 def test_facts_of_strange_files(tmp_path):
-    from datasets.errors import BadImage
-    from datasets.examine import FACTS, examine
+    from common.errors import BadImage
+    from datasets.check.examine import FACTS, examine
 
     facts = np.zeros(2, FACTS)
     exif = Image.Exif()

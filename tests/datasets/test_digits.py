@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from datasets.decode import read_image
+from common.errors import MissingDependencyError
+from datasets.class_names import read_class_names
 from datasets.digits import main, write_digits
-from datasets.errors import MissingDependencyError
-from datasets.image_folder import check_same_classes, scan_image_folder
-from datasets.image_list import check_files, read_image_list
-from datasets.labels import read_label_names
+from datasets.reading.decode import read_image
+from datasets.reading.image_folder import check_same_classes, scan_image_folder
+from datasets.reading.image_list import check_files, read_image_list
 
 
 def checksum(folder) -> str:
@@ -35,7 +35,7 @@ def test_lists_and_folders_agree(folder):
         assert listed.labels.tolist() == found.labels.tolist()
         check_files(listed)
     check_same_classes(scan_image_folder(folder / "train"), scan_image_folder(folder / "val"))
-    assert read_label_names(folder / "label_list.txt", 10)[7] == "seven"
+    assert read_class_names(folder / "label_list.txt", 10)[7] == "seven"
 
 
 def test_every_class_is_in_both_splits_in_the_same_share(folder):

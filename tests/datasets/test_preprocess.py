@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import picture
 from PIL import Image
 
-from datasets import crop as module
-from datasets.decode import read_image
-from datasets.errors import BadImage, DataError
-from datasets.image_folder import find_images
+from common.errors import BadImage, DataError
 from datasets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from datasets.reading import crop as module
+from datasets.reading.decode import read_image
+from datasets.reading.image_folder import find_images
+from tests.datasets.fake_images import picture
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "imagenet_lite"
 SIZES = [(48, 36), (36, 48), (40, 40), (301, 97), (97, 301), (17, 64), (9, 9)]

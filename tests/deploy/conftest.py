@@ -9,7 +9,7 @@ from PIL import Image
 
 from datasets.preprocess import Preprocess
 from deploy.card import Card
-from deploy.export import check_images, export_folder
+from deploy.export.export_folder import export_folder, parity_images
 from export_model import program_writer
 from models import create_model
 
@@ -25,7 +25,7 @@ class Source:
         self.model = create_model("peleenet", block_config=[1, 1, 1, 1], num_classes=4)
         self.model.eval()
         self.save_program = program_writer(self.model, SIDE)
-        self.images = check_images()
+        self.images = parity_images()
         self.card = Card(
             model="peleenet",
             architecture="PeleeNet",

@@ -6,9 +6,9 @@ import shutil
 import pytest
 import yaml
 
+from common.errors import ExportedModelError
 from datasets.preprocess import Preprocess
 from deploy.card import Card, read_card, sealed, write_card
-from deploy.errors import ExportedModelError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import numpy as np
 import paddle
 import pytest
 
+from common.errors import EngineOptionError, ExportedModelError, MissingDependencyError
 from deploy.engines import EngineOptions, PaddleEngine, create_engine
-from deploy.errors import EngineOptionError, ExportedModelError, MissingDependencyError
 from deploy.predictor import Predictor, choose_engine
 from deploy.topk import softmax
 

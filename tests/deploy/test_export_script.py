@@ -9,16 +9,13 @@ import pytest
 import yaml
 
 import export_model
-from configs.schema import UsageError
-from datasets.errors import DataError
+from common.errors import CheckpointError, DataError, DiskError, ExportedModelError, ModelError, ParityError, UsageError
 from datasets.preprocess import Preprocess
 from deploy.card import Card, read_card
-from deploy.errors import DiskError, ExportedModelError, ParityError
-from deploy.onnx_export import write_onnx
+from deploy.export.onnx_export import write_onnx
 from deploy.predictor import Predictor
 from engine.checkpoint import write_checkpoint
-from engine.errors import CheckpointError
-from models import ModelError, create_model
+from models import create_model
 
 TINY = {"block_config": [1, 1, 1, 1]}  # the name peleenet stands for a smaller network here: exports take a second
 
@@ -86,13 +83,15 @@ def test_names_from_a_label_list(checkpoint, tmp_path):
 
 def test_given_photographs_are_compared_too(checkpoint, tmp_path, photographs, monkeypatch):
     seen = []
-    monkeypatch.setattr("deploy.export.check_parity", lambda path, images, logits, *, engine: seen.append(len(images)))
+    monkeypatch.setattr(
+        "deploy.export.export_folder.check_parity", lambda path, images, logits, *, engine: seen.append(len(images))
+    )
     export_model.main(flags(checkpoint, tmp_path, "--format=paddle", f"--check_images={photographs}"))
     assert seen == [4 + 7]
 
 
 def test_a_failing_gate_leaves_nothing(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("deploy.export.TOLERANCE", -1)
+    monkeypatch.setattr("deploy.export.export_folder.TOLERANCE", -1)
     with pytest.raises(ParityError, match=r"model.json disagrees"):
         export_model.main(flags(checkpoint, tmp_path / "out", "--format=paddle"))
     assert not list((tmp_path / "out").iterdir())

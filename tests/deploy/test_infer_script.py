@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 import infer
-from configs.schema import UsageError
-from datasets.errors import DataError
-from deploy.errors import ExportedModelError
-from deploy.records import read_records
+from common.errors import DataError, ExportedModelError, UsageError
+from deploy.predictions import read_records
 
 ROOT = Path(__file__).parents[2]
 KEYS = ["class_ids", "scores", "file_name", "label_names"]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import yaml
 
-from deploy import export
+from common.errors import ParityError
 from deploy.engines import EngineOptions, create_engine
-from deploy.errors import ParityError
+from deploy.export import export_folder
 from deploy.topk import softmax
 
 
@@ -33,6 +33,6 @@ def test_its_program_gives_probabilities(source, tmp_path, monkeypatch):
     engine = create_engine("paddle", [tmp_path / "inference.json", tmp_path / "inference.pdiparams"], EngineOptions())
     arrays = np.stack([source.card.preprocess(image) for image in source.images])
     np.testing.assert_allclose(engine.run(arrays), softmax(source.logits), atol=1e-5)
-    monkeypatch.setattr(export, "_allowed", lambda logits: -1)
+    monkeypatch.setattr(export_folder, "_allowed", lambda logits: -1)
     with pytest.raises(ParityError, match=r"inference.json disagrees"):
         source.export(tmp_path, ("paddlex",))

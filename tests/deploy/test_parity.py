@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import yaml
 
+from common.errors import DiskError, ExportedModelError, ParityError
 from configs.schema import EXPORT_FORMATS
 from datasets.preprocess import Preprocess
-from deploy import export
 from deploy.card import read_card, sealed, write_card
-from deploy.errors import DiskError, ExportedModelError, ParityError
-from deploy.export import check_images, check_parity
+from deploy.export import export_folder
+from deploy.export.export_folder import check_parity, parity_images
 from deploy.predictor import Predictor
 
 
@@ -44,7 +44,7 @@ def plant(folder, card, change):
 
 @pytest.mark.parametrize("change", PLANTED)
 def test_a_wrong_constant_in_the_card_is_caught_by_the_gate(tmp_path, source, monkeypatch, change):
-    monkeypatch.setattr(export, "write_card", lambda folder, card: plant(folder, card, change))
+    monkeypatch.setattr(export_folder, "write_card", lambda folder, card: plant(folder, card, change))
     with pytest.raises(ParityError, match=r"model.json disagrees with the eager model.*Compare the preprocessing"):
         source.export(tmp_path)
     assert not list(tmp_path.iterdir())
@@ -174,7 +174,7 @@ def test_a_card_of_another_model_is_refused(folder, change, message):
 
 
 def test_the_pictures_of_the_gate_are_fixed_and_reach_every_step_of_preprocessing():
-    first, second = check_images(), check_images()
+    first, second = parity_images(), parity_images()
     assert [image.tobytes() for image in first] == [image.tobytes() for image in second]
     for changed in ({"resize_size": 34}, {"interpolation": "bilinear"}, {"mean": (0.4, 0.4, 0.4)}):
         normal, other = Preprocess(input_size=32), Preprocess(**{"input_size": 32, **changed})
@@ -182,4 +182,4 @@ def test_the_pictures_of_the_gate_are_fixed_and_reach_every_step_of_preprocessin
 
 
 def test_the_flag_names_the_formats_that_can_be_written():
-    assert set(EXPORT_FORMATS) == {*export.WRITERS, "paddlex"}
+    assert set(EXPORT_FORMATS) == {*export_folder.WRITERS, "paddlex"}

@@ -11,7 +11,7 @@ from datasets.preprocess import Preprocess
 from deploy import pipeline
 from deploy.card import Card
 from deploy.engines import EngineOptions
-from deploy.pipeline import answer_files, share_threads, timed_answers, with_progress
+from deploy.pipeline import predict_files, share_threads, timed_answers, with_progress
 
 
 class FakePredictor:
@@ -48,7 +48,7 @@ def paths(tmp_path_factory):
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_every_image_is_answered_once_and_in_order(paths, num_workers, batch_size):
     predictor = FakePredictor()
-    batches = list(answer_files(predictor, paths, batch_size=batch_size, num_workers=num_workers, k=1))
+    batches = list(predict_files(predictor, paths, batch_size=batch_size, num_workers=num_workers, k=1))
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
     records = [record for batch in batches for record in batch]
     assert [record["file_name"] for record in records] == paths
@@ -65,7 +65,7 @@ def test_at_most_two_batches_a_worker_are_held(paths, monkeypatch):
         return answer_batch(predictor, batch, **arguments)
 
     monkeypatch.setattr(pipeline, "answer_batch", counted)
-    for num_taken, _ in enumerate(answer_files(FakePredictor(), paths, num_workers=2), start=1):
+    for num_taken, _ in enumerate(predict_files(FakePredictor(), paths, num_workers=2), start=1):
         time.sleep(0.005)  # a slow reader
         assert len(started) - num_taken <= 2 * 2
 
@@ -80,7 +80,7 @@ def test_an_error_in_a_worker_reaches_the_caller_and_the_rest_is_not_run(paths, 
     monkeypatch.setattr(pipeline, "answer_batch", fail)
     before = set(threading.enumerate())
     with pytest.raises(RuntimeError, match="out of order"):
-        list(answer_files(FakePredictor(), paths, num_workers=2))
+        list(predict_files(FakePredictor(), paths, num_workers=2))
     assert len(calls) <= 4
     assert set(threading.enumerate()) <= before, "a worker was left running"
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from datasets.image_folder import find_images
-from deploy import quantize
+from common.errors import ParityError
+from datasets.reading.image_folder import find_images
 from deploy.card import read_card
 from deploy.engines import EngineOptions
-from deploy.errors import ParityError
+from deploy.export import quantize
+from deploy.export.quantize import Calibration, Validation
 from deploy.predictor import Predictor, choose_engine
-from deploy.quantize import Calibration, Validation
 from deploy.topk import softmax
 
 pytestmark = pytest.mark.deploy

@@ -6,13 +6,13 @@ import numpy as np
 import paddle
 import pytest
 
-from datasets.decode import read_image
-from datasets.image_folder import find_images
 from datasets.preprocess import Preprocess
+from datasets.reading.decode import read_image
+from datasets.reading.image_folder import find_images
 from deploy.card import Card
 from deploy.eager import EagerPredictor
 from deploy.engines import EngineOptions
-from deploy.export import export_folder
+from deploy.export.export_folder import export_folder
 from deploy.predictor import Predictor
 from deploy.topk import softmax
 from export_model import program_writer

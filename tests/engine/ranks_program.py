@@ -12,11 +12,10 @@ warnings.filterwarnings("ignore")
 import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 from paddle import nn  # noqa: E402
-from tiny import Batch, arrays_of, batches, images_and_labels, same, tiny_net  # noqa: E402
 
+from common.errors import ProjectError  # noqa: E402
 from engine import distributed  # noqa: E402
 from engine.ema import Ema  # noqa: E402
-from engine.errors import EngineError  # noqa: E402
 from engine.evaluate import evaluate_samples  # noqa: E402
 from engine.log import Logger  # noqa: E402
 from engine.losses import cross_entropy  # noqa: E402
@@ -26,6 +25,7 @@ from engine.saver import LATEST, Saver  # noqa: E402
 from engine.schedule import warmup_cosine  # noqa: E402
 from engine.state import TrainState  # noqa: E402
 from engine.train import train_epoch  # noqa: E402
+from tests.engine.tiny import Batch, arrays_of, batches, images_and_labels, same, tiny_net  # noqa: E402
 
 STEPS, ACCUM, BATCH = 4, 2, 4
 
@@ -145,7 +145,7 @@ def outcome(work) -> str:
     try:
         work()
         return "nothing"
-    except EngineError as error:
+    except ProjectError as error:
         return f"{type(error).__name__} {error.exit_code} {error}"
 
 
@@ -169,7 +169,7 @@ def main() -> None:
             "same place": outcome(lambda: distributed.check_same_place((3, 7))),
             "other place": outcome(lambda: distributed.check_same_place((3, ranks.rank))),
             "long work": outcome(lambda: long_work(ranks)),
-            "members": distributed.who_is_gone(distributed.meet()),
+            "members": distributed.describe_lost_ranks(distributed.gather_members()),
             "disk": outcome(lambda: full_disk(ranks, out.parent)),
         }
     distributed.any_rank(False)  # who leaves early breaks off the conversation

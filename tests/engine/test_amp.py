@@ -4,13 +4,13 @@ from contextlib import contextmanager
 
 import paddle
 import pytest
-from test_train import ACCUM, STEPS, new_state, train
-from tiny import batches, tiny_net
 
 from engine.amp import FLOAT32, Precision, choose_precision
 from engine.evaluate import evaluate, evaluate_samples
 from engine.log import Logger
 from engine.losses import cross_entropy
+from tests.engine.test_train import ACCUM, STEPS, new_state, train
+from tests.engine.tiny import batches, tiny_net
 
 
 class WatchedPrecision:

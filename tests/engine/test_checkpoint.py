@@ -16,8 +16,8 @@ import paddle
 import pytest
 import safetensors.numpy
 from paddle import nn
-from tiny import arrays_of, same, tiny_net
 
+from common.errors import CheckpointError, DiskError
 from engine import checkpoint
 from engine.checkpoint import (
     drop_head,
@@ -28,8 +28,8 @@ from engine.checkpoint import (
     set_weights,
     write_checkpoint,
 )
-from engine.errors import CheckpointError, DiskError
-from engine.tensor_file import encode
+from engine.safetensors_io import encode
+from tests.engine.tiny import arrays_of, same, tiny_net
 
 ROOT = Path(__file__).parents[2]
 TENSORS = {

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import paddle
 import pytest
-from tiny import NUM_CLASSES, arrays_of, batches, images_and_labels, same, tiny_net
 
-from engine.errors import NonFiniteLossError
+from common.errors import NonFiniteLossError
 from engine.evaluate import evaluate, evaluate_samples
 from engine.log import Logger
-from engine.metrics import Samples, judge, score
+from engine.metrics import SampleScores, per_sample, score
+from tests.engine.tiny import NUM_CLASSES, arrays_of, batches, images_and_labels, same, tiny_net
 
 
 def test_scores_by_the_definition():
@@ -57,8 +57,8 @@ def test_the_order_of_batches_changes_no_bit(batch_size):
 @pytest.mark.parametrize(("num_classes", "top5"), [(3, 100), (10, 50)])
 def test_a_model_that_says_the_same_of_every_class_is_right_by_luck_only(num_classes, top5):
     labels = np.arange(30) % num_classes
-    verdict = judge(paddle.zeros([30, num_classes]), paddle.to_tensor(labels)).numpy()
-    samples = Samples(np.arange(30), *verdict)
+    verdict = per_sample(paddle.zeros([30, num_classes]), paddle.to_tensor(labels)).numpy()
+    samples = SampleScores(np.arange(30), *verdict)
     scores = score(samples)
     assert scores.top1_percent == pytest.approx(100 / num_classes)
     assert scores.top5_percent == top5

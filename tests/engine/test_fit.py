@@ -1,14 +1,14 @@
 """The epochs of a run: what is remembered as the best, and in which order the checkpoints reach the disk."""
 
 import pytest
-from test_train import new_state
 
+from common.errors import Preempted
 from engine.checkpoint import read_checkpoint
-from engine.errors import Preempted
 from engine.fit import fit
 from engine.log import Logger
 from engine.metrics import Scores
 from engine.saver import BEST, BEST_EMA, LATEST, Saver
+from tests.engine.test_train import new_state
 
 # Top 1 of the model and of the average in each epoch, in percent: both, neither, one and the other are the best so far.
 TOP1 = [(40.0, 30.0), (40.0, 30.0), (50.0, 30.0), (45.0, 60.0), (55.0, 65.0)]

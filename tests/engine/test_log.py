@@ -5,15 +5,15 @@ import re
 
 import pytest
 
-from engine.errors import DiskError
-from engine.log import Logger, Meter, Pace, read_records
+from common.errors import DiskError
+from engine.log import Logger, Meter, ProgressLog, read_records
 
 TIME = r"^\[\d\d:\d\d:\d\d\.\d{6}\] "
 TIMES = r"  time: \d\.\d{4}  data: \d\.\d{4}$"
 
 
 def test_lines_of_an_epoch(capsys):
-    pace, loss = Pace(Logger(), "Epoch: [119]", 45, log_every=20), Meter()
+    pace, loss = ProgressLog(Logger(), "Epoch: [119]", 45, log_every=20), Meter()
     for value in pace.timed(range(45)):
         loss.add(value)
         pace.step_done(f"lr: {0.1:.6f}  loss: {loss}")
@@ -29,7 +29,7 @@ def test_lines_of_an_epoch(capsys):
 
 def test_the_line_in_the_readme_of_the_predecessor(capsys):
     """[2000/2502] of a resumed epoch: the counter is as wide as the total, and stays in place."""
-    pace = Pace(Logger(), "Epoch: [3]", 2502, log_every=20, first_step=2000)
+    pace = ProgressLog(Logger(), "Epoch: [3]", 2502, log_every=20, first_step=2000)
     pace.step_done("lr: 0.000001  loss: 1.3032 (1.2889)")
     assert re.search(rf"Epoch: \[3\]  \[2000/2502\]  eta: 0:00:0\d  lr: 0\.000001  loss: 1\.3032 \(1\.2889\){TIMES}",
                      capsys.readouterr().out.strip())  # fmt: skip

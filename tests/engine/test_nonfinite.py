@@ -3,10 +3,10 @@
 import numpy as np
 import paddle
 import pytest
-from test_train import STEPS, everything, new_state, train
 
-from engine.errors import NonFiniteLossError
+from common.errors import NonFiniteLossError
 from engine.losses import cross_entropy
+from tests.engine.test_train import STEPS, everything, new_state, train
 
 
 def poisoned(state, steps, value=float("nan")):

@@ -4,10 +4,10 @@ import numpy as np
 import paddle
 import pytest
 from paddle import nn
-from tiny import arrays_of, same, tiny_net
 
-from engine.errors import CheckpointError
+from common.errors import CheckpointError
 from engine.optim import OPTIMIZERS, create_optimizer, optimizer_arrays, set_optimizer_arrays
+from tests.engine.tiny import arrays_of, same, tiny_net
 
 LR, DECAY, MOMENTUM, ALPHA, BETAS = 0.05, 0.1, 0.9, 0.9, (0.8, 0.95)
 

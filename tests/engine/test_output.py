@@ -11,12 +11,12 @@ import numpy as np
 import paddle
 import pytest
 from PIL import Image
-from tiny import images_and_labels, tiny_net
 
+from common.errors import MissingDependencyError, ProjectError
 from engine.distributed import choose_device, ranks_on_this_machine, synchronize_batch_norm
-from engine.errors import EngineError, MissingDependencyError
 from engine.export import export_program
 from engine.plots import plot_curves, plot_predictions
+from tests.engine.tiny import images_and_labels, tiny_net
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,7 +71,7 @@ def test_pictures(tmp_path):
 
 def test_an_empty_log_is_no_picture(tmp_path):
     (tmp_path / "log.txt").write_text("")
-    with pytest.raises(EngineError, match=r"log\.txt holds no epoch"):
+    with pytest.raises(ProjectError, match=r"log\.txt holds no epoch"):
         plot_curves(tmp_path / "log.txt", tmp_path / "curves.png")
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import DiskError, NonFiniteLossError, Preempted
+from common.processes import children
 from engine import supervise
-from engine.errors import DiskError, NonFiniteLossError, Preempted
 from engine.preemption import Preemption
-from engine.processes import children
 from engine.run_state import FILE, RunRecord, read_run_state
 from engine.supervise import _value
 from engine.watchdog import is_kept

@@ -4,13 +4,13 @@ import threading
 
 import numpy as np
 import pytest
-from test_train import new_state, train
 
+from common.errors import DiskError
 from engine import saver as module
 from engine.checkpoint import read_checkpoint
-from engine.errors import DiskError
 from engine.log import Logger
 from engine.saver import BEST, LATEST, PREVIOUS, Saver, numbered
+from tests.engine.test_train import new_state, train
 
 
 def make(tmp_path, state=None, **changes) -> Saver:

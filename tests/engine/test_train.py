@@ -7,12 +7,11 @@ import numpy as np
 import paddle
 import pytest
 from paddle import nn
-from tiny import arrays_of, batches, images_and_labels, same, tiny_net
 
+from common.errors import CheckpointError, NonFiniteLossError, Preempted
 from engine.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from engine.distributed import Ranks
 from engine.ema import Ema
-from engine.errors import CheckpointError, NonFiniteLossError, Preempted
 from engine.log import Logger
 from engine.losses import cross_entropy
 from engine.optim import create_optimizer, optimizer_arrays
@@ -20,6 +19,7 @@ from engine.preemption import Preemption
 from engine.schedule import warmup_cosine
 from engine.state import TrainState
 from engine.train import step_seed, train_epoch
+from tests.engine.tiny import arrays_of, batches, images_and_labels, same, tiny_net
 
 STEPS, ACCUM, BATCH = 7, 2, 4
 
@@ -217,7 +217,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
     state, path = new_state(), tmp_path / "checkpoint-latest.pd"
     poisoned = batches(STEPS * ACCUM * BATCH, BATCH)
     poisoned[3 * ACCUM].images[2, 0, 0, 0] = float("nan")
-    monkeypatch.setattr("test_train.batches", lambda *_, **__: poisoned)
+    monkeypatch.setattr("tests.engine.test_train.batches", lambda *_, **__: poisoned)
     with pytest.raises(
         NonFiniteLossError, match="the weights are no longer finite, though the loss is, in epoch 0, step 3"
     ):

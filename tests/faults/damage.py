@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.decode import decode
-from datasets.errors import BadImage
+from common.errors import BadImage
+from datasets.reading.decode import decode
 from tests.datasets.corpus import CORPUS, jpeg_pixels
-from tests.datasets.pictures import encoded, picture
+from tests.datasets.fake_images import encoded, picture
 
 from .job import ROOT, run_forked
 from .running import Tally, images_of_steps

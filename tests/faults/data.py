@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.decode import IMAGE_EXTENSIONS
 from datasets.preprocess import Preprocess
+from datasets.reading.decode import IMAGE_EXTENSIONS
 from tests.datasets.corpus import CORPUS, Case
 
 from .listings import LISTINGS, Listing, build

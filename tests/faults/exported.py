@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from common.errors import ExportedModelError
 from deploy.card import CARD_NAME, Card, read_card
 from deploy.engines import EngineOptions
-from deploy.errors import ExportedModelError
 from deploy.predictor import Predictor
 from deploy.self_check import ANSWER_NAME, PICTURE_NAME
 
@@ -40,7 +40,7 @@ from datasets.preprocess import Preprocess
 from deploy.card import Card
 from deploy.eager import EagerPredictor
 from deploy.export import check_images, export_folder
-from deploy.quantize import Calibration
+from deploy.export.quantize import Calibration
 from export_model import program_writer
 from models import create_model
 
@@ -113,9 +113,8 @@ def s4(cases: int, seed: int) -> dict:
 
 
 def foreign() -> Iterator[Case]:
-    """What tests/deploy/test_programs.py plants, of which some only have to be noticed by the form of the file."""
-    sys.path[:0] = [str(ROOT / "tests" / "deploy")]
-    from test_programs import PLANTED
+    """What tests/deploy/test_operator_allowlist.py plants; some of it is noticed by the form of the file."""
+    from tests.deploy.test_operator_allowlist import PLANTED
 
     for name, plants in PLANTED.items():
         for plant, _ in plants:
@@ -164,7 +163,7 @@ def accident(rng: random.Random, folder: Path, names: list[str]) -> Case:
 
 def try_all(cases: list[Case], folder: Path, card: Card, report_to: int) -> None:
     """Write a line for each case that was tried and for each loader that refused it, or did not."""
-    from test_programs import true_checksums
+    from tests.deploy.test_operator_allowlist import true_checksums
 
     work = Path(tempfile.mkdtemp(prefix="faults-s4-work-")) / "exported"
     shutil.copytree(folder, work)

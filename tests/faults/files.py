@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from common.errors import CheckpointError
 from engine.checkpoint import find_latest, read_checkpoint, remove_leftovers, write_checkpoint
-from engine.errors import CheckpointError
 
 KEEP = 3
 

@@ -179,7 +179,7 @@ def _in_child(fault: dict) -> int:
     import traceback
 
     import main
-    from configs.loader import run
+    from common.cli import run
 
     from .program import install
 

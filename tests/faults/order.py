@@ -4,11 +4,11 @@ import random
 
 import numpy as np
 
-from datasets.erasing import RandomErasing
-from datasets.image_list import read_image_list
+from datasets.augment.random_erasing import RandomErasing
+from datasets.augment.transforms import build_train_transform
+from datasets.loading.sampler import TrainSampler
 from datasets.preprocess import Preprocess
-from datasets.sampler import TrainSampler
-from datasets.transforms import build_train_transform
+from datasets.reading.image_list import read_image_list
 
 from .job import data_folder
 
@@ -43,7 +43,7 @@ def r3(cases: int, seed: int) -> dict:
 
 def bytes_with(num_workers: int, seed: int) -> list[bytes]:
     """Indices and pixels of an epoch."""
-    from datasets.loaders import TrainLoader
+    from datasets.loading.loader import TrainLoader
 
     folder, preprocess = data_folder(), Preprocess(input_size=32)
     images = read_image_list(folder / "train.txt", folder)

@@ -16,9 +16,9 @@ RANK = int(os.environ.get("PADDLE_TRAINER_ID", 0))
 
 def fault_of_reading(index: int, do: str, **_: object) -> None:
     """The process that reads image `index` dies, hangs or makes a mistake. Also in spawned workers."""
-    import datasets.samples as samples
+    import datasets.loading.sample as samples
 
-    real = samples.TrainSamples.make
+    real = samples.TrainSampleMaker.make
 
     def make(self, path, epoch, this):
         if this == index and do == "kill":
@@ -29,7 +29,7 @@ def fault_of_reading(index: int, do: str, **_: object) -> None:
             raise ZeroDivisionError("a mistake in an operation")
         return real(self, path, epoch, this)
 
-    samples.TrainSamples.make = make
+    samples.TrainSampleMaker.make = make
 
 
 def fault_at_step(after: dict[int, callable]) -> None:
@@ -122,9 +122,9 @@ def fault_none_but_record(file: str) -> None:
 
 def fault_none_but_record_samples(file: str) -> None:
     """No fault: note a checksum of each training sample, as it is after its augmentations. Without workers."""
-    import datasets.samples as samples
+    import datasets.loading.sample as samples
 
-    real = samples.TrainSamples.make
+    real = samples.TrainSampleMaker.make
 
     def make(self, path, epoch, index):
         row = real(self, path, epoch, index)
@@ -132,7 +132,7 @@ def fault_none_but_record_samples(file: str) -> None:
             notes.write(json.dumps([epoch, index, hashlib.sha256(row.tobytes()).hexdigest()]) + "\n")
         return row
 
-    samples.TrainSamples.make = make
+    samples.TrainSampleMaker.make = make
 
 
 def fault_pause(phase: str, seconds: float, marker: str, nth: int = 1, rank: int = 0) -> None:
@@ -156,7 +156,7 @@ def fault_pause(phase: str, seconds: float, marker: str, nth: int = 1, rank: int
 
         setattr(module, name, paused)
 
-    import datasets.loaders
+    import datasets.loading.loader
     import engine.evaluate
     import engine.saver
     import engine.train
@@ -165,7 +165,7 @@ def fault_pause(phase: str, seconds: float, marker: str, nth: int = 1, rank: int
         "train": (engine.train, "step_seed"),
         "eval": (engine.evaluate, "judge"),
         "save": (engine.saver, "write_checkpoint"),
-        "read": (datasets.loaders, "fill"),
+        "read": (datasets.loading.loader, "fill"),
     }
     before(*places[phase])
 
@@ -191,7 +191,7 @@ if "reading" in FAULT:  # here, because a spawned worker imports this file and d
 
 if __name__ == "__main__":
     import main
-    from configs.loader import run
+    from common.cli import run
 
     install({kind: arguments for kind, arguments in FAULT.items() if kind != "reading"})
     run(main.main)

@@ -10,8 +10,8 @@ import time
 from itertools import product
 from pathlib import Path
 
+from common.errors import CheckpointError
 from engine.checkpoint import find_latest, is_checkpoint, load_weights, read_checkpoint
-from engine.errors import CheckpointError
 
 from .job import ROOT
 
@@ -28,9 +28,8 @@ MAX_SECONDS, MAX_MEGABYTES, MUTANTS_A_PROCESS = 2.0, 500, 2000
 
 
 def s1(cases: int, seed: int) -> dict:
-    """Every crafted pickle of tests/engine/test_legacy.py through every reader; a file that appears is an execution."""
-    sys.path.insert(0, str(ROOT / "tests" / "engine"))
-    from test_legacy import PROTOCOLS, RAW, attacks
+    """Every crafted pickle of test_paddle_pickle.py through every reader; a file that appears is an execution."""
+    from tests.engine.test_paddle_pickle import PROTOCOLS, RAW, attacks
 
     folder = Path(tempfile.mkdtemp(prefix="faults-s1-"))
     marker, path = folder / "marker", folder / "checkpoint-latest.pd"
@@ -54,7 +53,7 @@ def s1(cases: int, seed: int) -> dict:
 GENUINE = """
 import argparse, sys
 import paddle
-from tiny import tiny_net
+from tests.engine.tiny import tiny_net
 for protocol in (2, 3, 4):
     content = {"model": tiny_net().state_dict(), "args": argparse.Namespace(a=1), "epoch": 3}
     paddle.save(content, f"{sys.argv[1]}/{protocol}.pd", protocol=protocol)

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.backends import PACKAGES
-from datasets.errors import DataError
+from common.errors import DataError
+from datasets.augment.transforms import build_train_transform, sample_rng
 from datasets.preprocess import Preprocess
-from datasets.transforms import build_train_transform, sample_rng
+from datasets.reading.backends import PACKAGES
 
 SIDE, NUM_CLASSES, SEED = 224, 4, 0
 MAX_SECONDS, ALARM_SECONDS, MAX_MEGABYTES = 1.0, 5, 200  # of a data set of one or a few pictures
@@ -70,7 +70,7 @@ DOCTOR = Way("doctor")
 
 def follow(way: Way, sources: Sequence[Source], exif_orientation: str = "ignore") -> Iterator[Outcome]:
     """What becomes of each source, in order. A process that died is an outcome too, and another goes on after it."""
-    import datasets.loaders  # noqa: F401 (with Paddle, which computes nothing before the forks)
+    import datasets.loading.loader  # noqa: F401 (with Paddle, which computes nothing before the forks)
     import deploy.predictor  # noqa: F401
 
     sources = deque(sources)
@@ -146,7 +146,7 @@ def _memory(which: str) -> float:
 @cache
 def warm_up() -> Source:
     """A good picture: what is imported and set up for the first one is no matter of a later one."""
-    from tests.datasets.pictures import picture
+    from tests.datasets.fake_images import picture
 
     root = Path(_scratch().name) / "warm-up"
     (root / "train" / "a").mkdir(parents=True)
@@ -174,8 +174,8 @@ def transform_of(preprocess: Preprocess):
 def training(way: Way, preprocess: Preprocess) -> Reader:
     from configs.loader import parse
     from configs.schema import TrainConfig
-    from datasets.loaders import TrainLoader
-    from datasets.sampler import TrainSampler
+    from datasets.loading.loader import TrainLoader
+    from datasets.loading.sampler import TrainSampler
     from main import open_images
 
     def read(source: Source) -> Iterator[Sample]:
@@ -200,12 +200,12 @@ def training(way: Way, preprocess: Preprocess) -> Reader:
 
 
 def evaluation(way: Way, preprocess: Preprocess) -> Reader:
-    from datasets.loaders import EvalLoader
-    from datasets.sampler import EvalSampler
-    from datasets.splits import open_split
+    from datasets.loading.loader import EvalLoader
+    from datasets.loading.sampler import EvalSampler
+    from datasets.reading.dataset import open_dataset
 
     def read(source: Source) -> Iterator[Sample]:
-        images = open_split(source.root, "val", source.list_file, NUM_CLASSES)
+        images = open_dataset(source.root, "val", source.list_file, NUM_CLASSES)
         loader = EvalLoader(images, preprocess, EvalSampler(len(images), 1), num_workers=0)
         yield from _of_batches(images, loader.batches())
 
@@ -263,11 +263,11 @@ def exported() -> Path:
 
 def _export(folder: Path) -> None:
     from deploy.eager import EagerPredictor
-    from deploy.export import check_images, export_folder
+    from deploy.export.export_folder import export_folder, parity_images
     from export_model import program_writer
 
     model, card = _model_and_card(Preprocess(SIDE))
-    images, eager = check_images(), EagerPredictor(model, card)
+    images, eager = parity_images(), EagerPredictor(model, card)
     export_folder(folder, ("paddle",), card, program_writer(model, SIDE), images, eager.logits(eager.arrays(images)))
 
 
@@ -286,16 +286,16 @@ def _model_and_card(preprocess: Preprocess):
 
 
 def _answers_of(predictor) -> Reader:
-    from datasets.image_folder import find_images
-    from deploy.pipeline import answer_files
-    from deploy.records import RecordWriter, read_records
+    from datasets.reading.image_folder import find_images
+    from deploy.pipeline import predict_files
+    from deploy.predictions import RecordWriter, read_records
 
     predictor.engine = engine = Watched(predictor.engine)
 
     def read(source: Source) -> Iterator[Sample]:
         """What --save_path keeps and gives back, in each of its forms, beside what the engine was fed."""
         engine.fed.clear()
-        found, paths = list(chain(*answer_files(predictor, find_images(source.named), batch_size=1))), []
+        found, paths = list(chain(*predict_files(predictor, find_images(source.named), batch_size=1))), []
         for suffix in (".json", ".jsonl", ".csv"):
             file = source.root / f"records{suffix}"
             with RecordWriter(file) as writer:
@@ -309,8 +309,8 @@ def _answers_of(predictor) -> Reader:
 
 
 def examination(way: Way, preprocess: Preprocess) -> Reader:
-    from datasets.check import open_leniently
-    from datasets.examine import examine_all
+    from datasets.check.__main__ import open_leniently
+    from datasets.check.examine import examine_all
 
     def read(source: Source) -> Iterator[Sample]:
         list_file = str(source.list_file) if source.list_file else None

@@ -12,8 +12,8 @@ import eval as evaluation
 import export_model
 import infer
 import predict
+from common.errors import MissingDependencyError
 from datasets import preprocess
-from datasets.errors import MissingDependencyError
 from datasets.preprocess import Preprocess
 from deploy.card import read_card
 from engine.checkpoint import write_checkpoint

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.loader import run
+from common.cli import run
 from tests.scripts.conftest import MODEL, run_script
 
 NET = MODEL[:-2]  # without --num_workers, which only main.py and eval.py have

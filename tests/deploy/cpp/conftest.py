@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from material import picture, write_folder
 
 from datasets.preprocess import Preprocess
+from tests.deploy.cpp.material import picture, write_folder
 
 ROOT = Path(__file__).parents[3]
 BUILD = ROOT / "build" / "cpp"

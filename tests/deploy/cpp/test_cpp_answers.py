@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.decode import read_image
-from datasets.image_folder import find_images
 from datasets.preprocess import Preprocess
+from datasets.reading.decode import read_image
+from datasets.reading.image_folder import find_images
 from deploy.card import Card
-from deploy.export import check_images, export_folder
+from deploy.export.export_folder import export_folder, parity_images
 from deploy.predictor import Predictor
 
 pytestmark = pytest.mark.cpp
@@ -70,7 +70,7 @@ def test_answers_equal_python_on_real_photographs(infer, tmp_path, name):
     model = create_model(name, num_classes=20)
     model.eval()
     preprocess = Preprocess()
-    images = check_images()
+    images = parity_images()
     with paddle.no_grad():
         logits = model(paddle.to_tensor(np.stack([preprocess(image) for image in images]))).numpy()
     card = Card(name, type(model).__name__, num_classes=20, preprocess=preprocess, class_names=None)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import PIL
 import pytest
-from material import chunk, picture, png_header, write_folder
 from PIL import Image, PngImagePlugin
 
-from datasets.decode import read_image
-from datasets.image_folder import find_images
 from datasets.preprocess import Preprocess
+from datasets.reading.decode import read_image
+from datasets.reading.image_folder import find_images
+from tests.deploy.cpp.material import chunk, picture, png_header, write_folder
 
 pytestmark = pytest.mark.cpp
 

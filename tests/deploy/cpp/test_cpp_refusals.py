@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from material import chunk, edit, picture, png_header, write_folder
 
 from datasets.preprocess import Preprocess
 from deploy.card import file_record, sealed
+from tests.deploy.cpp.material import chunk, edit, picture, png_header, write_folder
 
 pytestmark = pytest.mark.cpp
 

@@ -1,0 +1,75 @@
+"""Checksums of all files of a data set, in the form of `sha256sum`, against damage that no decoder notices."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from common.errors import DataError
+
+from ..reading.image_list import ImageList
+
+ESCAPES = {"n": "\n", "r": "\r"}  # all others stand for themselves
+
+
+def write_manifest(
+    path: str | os.PathLike, root: str | os.PathLike, rows: Iterable[tuple[ImageList, np.ndarray]]
+) -> int:
+    """Write `<sha256>  <path from root>` for every file that could be read; returns their number.
+
+    `rows` are images and their facts (`datasets.check.examine`). `sha256sum -c`, run in `root`, understands the file.
+    """
+    found = (row for images, facts in rows for row in _checksums(root, images, facts))
+    lines = [_line(name, checksum) for name, checksum in found if checksum]
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        file.writelines(lines)
+    return len(lines)
+
+
+def _line(name: str, checksum: str) -> str:
+    """As `sha256sum` writes it: a backslash before the checksum says that line breaks in the name are escaped."""
+    if "\n" not in name:
+        return f"{checksum}  {name}\n"
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"\\{checksum}  {escaped}\n"
+
+
+def read_manifest(path: str | os.PathLike) -> dict[str, str]:
+    """Checksum by path. Raises DataError naming the line that is not one of a manifest."""
+    checksums = {}
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                checksum, separator, name = line.rstrip("\n").partition("  ")
+                if checksum.startswith("\\"):
+                    checksum, name = checksum[1:], _unescaped(name)
+                if len(checksum) != 64 or not separator or not name:
+                    raise DataError(f"{path}:{number}: expected '<sha256>  <path>', got {line.strip()[:80]!r}")
+                checksums[name] = checksum
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    return checksums
+
+
+def _unescaped(name: str) -> str:
+    return re.sub(r"\\(.)", lambda escape: ESCAPES.get(escape[1], escape[1]), name)
+
+
+def changed_files(
+    manifest: dict[str, str], root: str | os.PathLike, images: ImageList, facts: np.ndarray
+) -> dict[int, str]:
+    """What is wrong with those files, by index, that the manifest does not know as they are."""
+    changed = {}
+    for index, (name, checksum) in enumerate(_checksums(root, images, facts)):
+        if name not in manifest:
+            changed[index] = "not in the manifest"
+        elif checksum and manifest[name] != checksum:
+            changed[index] = f"sha256 {checksum[:12]}..., the manifest has {manifest[name][:12]}..."
+    return changed
+
+
+def _checksums(root: str | os.PathLike, images: ImageList, facts: np.ndarray) -> Iterator[tuple[str, str]]:
+    for index in range(len(images)):
+        checksum = bytes(facts["sha256"][index]).ljust(32, b"\0").hex() if facts["num_bytes"][index] >= 0 else ""
+        yield os.path.relpath(images.path(index), root), checksum

@@ -1,0 +1,131 @@
+"""The doctor's report: on the terminal, as JSON, and as one picture."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import MissingDependencyError
+
+from .findings import KINDS, Finding, Split
+
+
+def summary(split: Split) -> dict:
+    """Counts, classes and sizes of a split, in plain values."""
+    good = split.facts[split.facts["width"] > 0]
+    labels, counts = np.unique(split.images.labels, return_counts=True)
+    short = np.minimum(good["width"], good["height"])
+    aspect = good["width"] / np.maximum(good["height"], 1)
+    return {
+        "images": len(split.images),
+        "decodable": len(good),
+        "megabytes": round(int(np.maximum(split.facts["num_bytes"], 0).sum()) / 2**20, 3),
+        "classes": len(labels),
+        "images_per_class": {str(label): count for label, count in zip(labels.tolist(), counts.tolist(), strict=True)},
+        "short_side_percentiles": _percentiles(short),
+        "aspect_percentiles": _percentiles(aspect),
+        "formats": _counts(good["format"]),
+        "modes": _counts(good["mode"]),
+    }
+
+
+def _percentiles(values: np.ndarray) -> dict[str, float]:
+    if not len(values):
+        return {}
+    points = (0, 5, 50, 95, 100)
+    return {str(at): round(float(value), 3) for at, value in zip(points, np.percentile(values, points), strict=True)}
+
+
+def _counts(values: np.ndarray) -> dict[str, int]:
+    names, counts = np.unique(values, return_counts=True)
+    return {name.decode(): int(count) for name, count in zip(names.tolist(), counts.tolist(), strict=True)}
+
+
+def write_json(splits: Sequence[Split], findings: Sequence[Finding], path: Path) -> None:
+    """Everything the doctor found, for programs."""
+    report = {
+        "splits": {split.name: summary(split) for split in splits},
+        "findings": [
+            {
+                "kind": finding.kind,
+                "severity": finding.severity,
+                "split": finding.split,
+                "count": finding.count,
+                "what": KINDS[finding.kind].what,
+                "fix": KINDS[finding.kind].fix,
+                "examples": finding.examples,
+            }
+            for finding in findings
+        ],
+    }
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
+
+
+def print_report(splits: Sequence[Split], findings: Sequence[Finding]) -> None:
+    """A table of the splits, and a paragraph for each finding."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(soft_wrap=True, highlight=False)
+    table = Table("split", "images", "decodable", "MB", "classes", "images a class", "short side", "width / height")
+    for split in splits:
+        facts = summary(split)
+        counts = list(facts["images_per_class"].values()) or [0]
+        table.add_row(
+            split.name,
+            f"{facts['images']:,}",
+            f"{facts['decodable']:,}",
+            f"{facts['megabytes']:,.1f}",
+            f"{facts['classes']:,}",
+            f"{min(counts)} to {max(counts)}",
+            _span(facts["short_side_percentiles"]),
+            _span(facts["aspect_percentiles"]),
+        )
+    console.print(table)
+    for finding in findings:
+        kind, colour = KINDS[finding.kind], {"error": "red", "warning": "yellow"}[finding.severity]
+        console.print(f"[bold {colour}]{finding.severity}[/] {finding.split}: {finding.count:,} {kind.what}")
+        for example in finding.examples:
+            console.print(f"    {escape(example)}")
+        if finding.count > len(finding.examples):
+            console.print(f"    and {finding.count - len(finding.examples):,} more")
+        console.print(f"  fix: {kind.fix}")
+    errors = sum(finding.severity == "error" for finding in findings)
+    console.print(f"{errors} kinds of errors, {len(findings) - errors} of warnings")
+
+
+def _span(percentiles: dict[str, float]) -> str:
+    return f"{percentiles['0']:g} / {percentiles['50']:g} / {percentiles['100']:g}" if percentiles else "-"
+
+
+def draw_report(splits: Sequence[Split], path: Path) -> None:
+    """Images per class, sizes, aspects and bytes of the splits, as four panels."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise MissingDependencyError("check.png is drawn by matplotlib: python -m pip install matplotlib") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(10, 7), layout="constrained")
+    classes, sides, aspects, sizes = axes.flat
+    for split in splits:
+        good = split.facts[split.facts["width"] > 0]
+        counts = np.sort(np.unique(split.images.labels, return_counts=True)[1])[::-1]
+        classes.step(np.arange(len(counts)), counts, where="mid", label=split.name)
+        if len(good):
+            style = {"bins": 40, "histtype": "step", "label": split.name, "density": True}
+            sides.hist(np.minimum(good["width"], good["height"]), **style)
+            aspects.hist(np.log2(good["width"] / good["height"]), **style)
+            sizes.hist(np.log10(np.maximum(good["num_bytes"], 1)), **style)
+    labels = ("classes, the largest first", "short side in pixels", "log2 of width / height", "log10 of bytes")
+    for axis, label in zip(axes.flat, labels, strict=True):
+        axis.set_xlabel(label)
+        axis.set_ylabel("images" if axis is classes else "density")
+        if axis.get_legend_handles_labels()[0]:  # nothing is drawn where no image could be read
+            axis.legend()
+    classes.set_ylim(bottom=0)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

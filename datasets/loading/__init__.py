@@ -1,0 +1,1 @@
+"""From indices to batches: samplers, the worker pool, and the loaders that put batches on the device."""

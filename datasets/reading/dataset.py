@@ -1,0 +1,62 @@
+"""The images and class names that the flags of the scripts name: list files, or folders of classes."""
+
+import os
+from pathlib import Path
+
+from common.errors import DataError
+
+from ..class_names import read_class_names
+from .image_folder import scan_image_folder
+from .image_list import ImageList, check_files, read_image_list
+from .shards import ShardedImages, is_sharded, open_shards
+
+IMAGENET_LABEL_LIST = Path(__file__).parents[2] / "demo" / "imagenet1k_label_list.txt"
+
+
+def open_dataset(
+    root: str | os.PathLike, split: str, list_file: str | os.PathLike | None, num_classes: int, *, look: bool = True
+) -> ImageList | ShardedImages:
+    """The images of `list_file`, or without one of the folder `root`/`split`, with labels below `num_classes`.
+
+    The folder holds a folder for each class, or the shards of `datasets.pack`. `look` checks that the files of a list
+    exist (some of them, if it is long); one rank is enough for that.
+
+    Raises:
+        DataError: nothing there, a faulty list, or more classes than `num_classes`.
+    """
+    if not os.path.isdir(root):
+        raise DataError(f"{root}: no such folder; name the root of the data with --data_path")
+    if is_sharded(os.path.join(root, split)):
+        if list_file:
+            raise DataError(f"{root}/{split} holds shards, which have their labels with them; leave out {list_file}")
+        return open_shards(os.path.join(root, split), num_classes, look=look)
+    if list_file:
+        images = read_image_list(list_file, root, num_classes)
+        if look:
+            check_files(images)
+        return images
+    folder = os.path.join(root, split)
+    if not os.path.isdir(folder):
+        raise DataError(
+            f"{folder}: no such folder; expected train/ and val/ below --data_path, each with a folder for each class "
+            f"or packed; or name a list file of {split}: --cls_label_path_{split}, or --list of datasets.pack"
+        )
+    images = scan_image_folder(folder)
+    if len(images.class_names) > num_classes:
+        raise DataError(
+            f"{images.root}: {len(images.class_names)} class folders, but --nb_classes is {num_classes}; "
+            f"set --nb_classes {len(images.class_names)}"
+        )
+    return images
+
+
+def choose_class_names(num_classes: int, label_list: str = "", kept: list[str] | None = None) -> tuple[str, ...] | None:
+    """Names of the classes: of the file `label_list`, else those `kept` with the weights, else ImageNet's for 1000.
+
+    None if there are none: a class is then called by its number.
+    """
+    if label_list:
+        return tuple(read_class_names(label_list, num_classes))
+    if kept:
+        return tuple(kept)
+    return tuple(read_class_names(IMAGENET_LABEL_LIST, num_classes)) if num_classes == 1000 else None

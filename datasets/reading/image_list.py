@@ -1,0 +1,144 @@
+"""Images named by a list file: a line `<relative path> <label>` for each, split at the last blank."""
+
+import os
+from array import array
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from common.errors import DataError
+
+from .text_lines import SHOWN_FAULTS, read_lines, refuse
+
+EXPECTED = "expected '<relative path> <label>'"
+MAX_DIGITS = 100  # beyond 4,300 Python makes no number of them
+
+
+class JoinedPaths:
+    """Many paths in two blocks of memory."""
+
+    def __init__(self, paths: Iterable[bytes] = ()):
+        self.joined = bytearray()
+        self._ends = array("q")
+        for path in paths:
+            self.append(path)
+
+    def append(self, path: bytes) -> None:
+        self.joined += path
+        self._ends.append(len(self.joined))
+
+    def __getitem__(self, index: int) -> bytes:
+        return bytes(self.joined[self._ends[index - 1] if index else 0 : self._ends[index]])
+
+
+class ImageList:
+    """Paths and labels of images: one block of bytes and a few arrays, whatever their number.
+
+    1,281,167 Python strings would cost 150 MB in every forked worker, because counting references writes to their
+    memory pages; these arrays are shared.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        paths: Iterable[bytes] | JoinedPaths,
+        labels: Iterable[int],
+        *,
+        list_file: str = "",
+        line_numbers: Iterable[int] = (),
+        class_names: Sequence[str] | None = None,
+    ):
+        self.root = os.fspath(root)
+        self.labels = np.fromiter(labels, dtype=np.int64)  # [N]
+        self.class_names = None if class_names is None else tuple(class_names)
+        self._list_file = list_file
+        self._line_numbers = np.fromiter(line_numbers, dtype=np.int32)
+        self._paths = paths if isinstance(paths, JoinedPaths) else JoinedPaths(paths)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def relative_paths(self) -> bytes:
+        """All of them, joined: what a checksum of the list is made of."""
+        return bytes(self._paths.joined)
+
+    def path(self, index: int) -> str:
+        """Where image `index` is; an absolute path of the list stays as it is."""
+        return os.path.join(self.root, os.fsdecode(self._paths[index]))
+
+    def label(self, index: int) -> int:
+        """The class of image `index`."""
+        return int(self.labels[index])
+
+    def place(self, index: int) -> str:
+        """What names image `index`: `file:line` of the list, or the folder that was searched."""
+        return f"{self._list_file}:{self._line_numbers[index]}" if self._list_file else self.root
+
+
+def read_image_list(path: str | os.PathLike, root: str | os.PathLike, num_classes: int | None = None) -> ImageList:
+    """Read the list file `path`, whose relative paths begin at `root`.
+
+    Labels are 0 to num_classes - 1. The list is trusted as a command line is: absolute paths and `..` are allowed.
+    Whether the images exist shows when they are read, or by `check_files`.
+
+    Raises:
+        DataError: naming file and line of the first faults.
+    """
+    limit = 2**31 if num_classes is None else num_classes
+    paths, labels, line_numbers, faults = JoinedPaths(), array("q"), array("i"), []
+    for number, line in read_lines(path):
+        entry = split_line(line)
+        if entry and 0 <= entry[1] < limit:
+            paths.append(entry[0])
+            labels.append(entry[1])
+            line_numbers.append(number)
+        else:
+            faults.append((number, _fault(line, entry, num_classes)))
+    refuse(path, faults)
+    if not labels:
+        raise DataError(f"{path}: {EXPECTED} a line, got a list without images")
+    return ImageList(root, paths, labels, list_file=os.fspath(path), line_numbers=line_numbers)
+
+
+def split_line(line: bytes) -> tuple[bytes, int] | None:
+    """Path and label, which may be out of range; None for a line that has not both."""
+    parts = line.rsplit(None, 1)
+    is_entry = len(parts) == 2 and parts[1].removeprefix(b"-").isdigit() and len(parts[1]) < MAX_DIGITS
+    return (parts[0], int(parts[1])) if is_entry else None
+
+
+def _fault(line: bytes, entry: tuple[bytes, int] | None, num_classes: int | None) -> str:
+    if entry:
+        last = "above" if num_classes is None else f"to {num_classes - 1}"
+        return f"expected a label from 0 {last}, got {entry[1]}"
+    *path, label = line.decode().rsplit(None, 1)
+    if not path:
+        return f"{EXPECTED}, got {label!r} alone"
+    return f"{EXPECTED} with a whole number as label, got {label[:MAX_DIGITS]!r}"
+
+
+def write_image_list(path: str | os.PathLike, entries: Iterable[tuple[str, int]]) -> None:
+    """Write (relative path, label) pairs as a list file. Raises DataError for a path that a line cannot hold."""
+    lines = []
+    for name, label in entries:
+        is_text = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)  # in UTF-8
+        if not is_text or name != name.strip() or "\n" in name or name.startswith("#") or not name:
+            raise DataError(f"{path}: a line of a list cannot hold the path {name!r}; rename the file")
+        lines.append(f"{name} {label}\n")
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(lines)
+
+
+def check_files(images: ImageList, limit: int = 10_000) -> None:
+    """Look whether the images exist: all of them, or `limit` evenly spread ones of a longer list.
+
+    Raises:
+        DataError: naming the first that do not, and how many of those looked at.
+    """
+    looked_at = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).astype(np.int64)).tolist()
+    missing = [index for index in looked_at if not os.path.isfile(images.path(index))]
+    if missing:
+        shown = [f"{images.place(index)}: no such file: {images.path(index)}" for index in missing[:SHOWN_FAULTS]]
+        shown[-1] += f" ({len(missing)} of {len(looked_at)} looked at are missing; is the data path right?)"
+        raise DataError("\n".join(shown))

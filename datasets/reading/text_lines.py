@@ -1,0 +1,41 @@
+"""Lines of a text file that a person wrote: UTF-8, with or without BOM, any line ending, blank lines and # comments."""
+
+import io
+import os
+from collections.abc import Iterator
+
+from common.errors import DataError
+
+SHOWN_FAULTS = 3
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
+    """(number, content) of every line of the file that is neither blank nor a comment; numbers start at 1.
+
+    Raises DataError if the file cannot be read or is not UTF-8.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}:{line}: expected UTF-8 text, got byte 0x{data[error.start]:02x}; save the file as UTF-8"
+        ) from None
+    for number, line in enumerate(io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")), start=1):
+        line = line.strip()
+        if line and not line.startswith(b"#"):
+            yield number, line
+
+
+def refuse(path: str | os.PathLike, faults: list[tuple[int, str]]) -> None:
+    """Raise DataError with the first of `faults` (line number, sentence) and their count, if there are any."""
+    if faults:
+        shown = [f"{path}:{number}: {sentence}" for number, sentence in faults[:SHOWN_FAULTS]]
+        if len(faults) > SHOWN_FAULTS:
+            shown[-1] += f" (and {len(faults) - SHOWN_FAULTS} more lines)"
+        raise DataError("\n".join(shown))

@@ -1,0 +1,112 @@
+"""Holds random operations to draw-then-apply: choices that replay, and chances that come true."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ImageOps
+
+from datasets.augment.image_ops import Op
+from datasets.augment.transforms import (
+    ColorJitter,
+    HorizontalFlip,
+    RandomResizedCrop,
+    build_train_transform,
+    sample_rng,
+)
+from tests.datasets.fake_images import picture
+
+POLICIES = [
+    "rand-m9-mstd0.5-inc1", "rand-m10-inc1", "rand-m2-mstd0.5", "rand-m0-n3", "rand-m9-w0-n13", "v0", "v0r", "original",
+    "originalr-mstd0.5", "augmix-m5-w4-d2", "augmix-m3-w3-a0.5-b1-mstd1",
+]  # fmt: skip
+STATISTICS = 2000
+
+
+def draws(operation, count=STATISTICS, size=(60, 40)):
+    return [operation.draw(sample_rng(0, 0, i), size) for i in range(count)]
+
+
+# ---------------------------------------------------------------------------------------------------- the whole
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("interpolation", ["random", "bilinear"])
+def test_choices_replay(policy, interpolation):
+    """The same generator gives the same choice, the choice the same pixels, and apply leaves no trace of chance."""
+    transform = build_train_transform(32, interpolation=interpolation, aa=policy)
+    image = picture(60, 40)
+    state = str(np.random.get_state())
+    for index in range(25):
+        choice = transform.draw(sample_rng(1, 2, index), image.size)
+        assert choice == transform.draw(sample_rng(1, 2, index), image.size)
+        assert len(repr(choice)) < 5000
+        first, second = transform.apply(image, choice), transform.apply(image, choice)
+        assert first.dtype == np.uint8 and first.shape == (32, 32, 3)
+        np.testing.assert_array_equal(first, second)
+    assert str(np.random.get_state()) == state and image == picture(60, 40)
+
+
+def test_seed_epoch_and_index_each_change_the_draws():
+    places = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1)]
+    assert len({sample_rng(*place).random() for place in places}) == len(places)
+
+
+def test_order_of_operations():
+    transform = build_train_transform(32, interpolation="bicubic", aa="v0", color_jitter=0.4)
+    names = [type(operation).__name__ for operation in (transform.crop, *transform.operations)]
+    assert names == ["RandomResizedCrop", "HorizontalFlip", "AutoAugment"]
+    jitter = build_train_transform(32, interpolation="bicubic", aa="", color_jitter=0.4)
+    assert jitter.operations == (HorizontalFlip(), ColorJitter(0.4))
+
+
+# ----------------------------------------------------------------------------------------------- crop, flip, jitter
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000), st.integers(0, 2**60))
+def test_crop_lies_inside(width, height, seed):
+    left, top, wide, high, _ = RandomResizedCrop(32).draw(sample_rng(seed, 0, 0), (width, height))
+    assert left >= 0 and top >= 0 and wide >= 1 and high >= 1
+    assert left + wide <= width and top + high <= height
+
+
+def test_crop_area_and_ratio():
+    crops = draws(RandomResizedCrop(32), size=(400, 400))
+    areas = np.array([crop.width * crop.height / 160_000 for crop in crops])
+    ratios = np.array([crop.width / crop.height for crop in crops])
+    assert areas.min() > 0.079 and areas.max() <= 1 and abs(np.median(areas) - 0.5) < 0.04
+    assert ratios.min() > 0.74 and ratios.max() < 1.35 and abs(np.median(ratios) - 1) < 0.02
+
+
+@pytest.mark.parametrize(("size", "expected"), [((10, 400), (0, 193, 10, 13)), ((400, 10), (193, 0, 13, 10))])
+def test_crop_of_a_ribbon_is_the_middle(size, expected):
+    assert RandomResizedCrop(32, scale=(1.0, 1.0)).draw(sample_rng(0, 0, 0), size)[:4] == expected
+
+
+def test_random_interpolation_draws_both():
+    names = [crop.interpolation for crop in draws(RandomResizedCrop(32, "random"))]
+    assert set(names) == {"bilinear", "bicubic"} and abs(names.count("bicubic") / STATISTICS - 0.5) < 0.04
+
+
+def test_crop_reads_nothing_outside():
+    image = picture(60, 40)
+    crop = RandomResizedCrop(32).draw(sample_rng(0, 0, 3), image.size)
+    inside = image.crop((crop.left, crop.top, crop.left + crop.width, crop.top + crop.height))
+    whole = crop._replace(left=0, top=0)
+    assert RandomResizedCrop(32).apply(image, crop) == RandomResizedCrop(32).apply(inside, whole)
+
+
+def test_flip():
+    assert abs(np.mean(draws(HorizontalFlip())) - 0.5) < 0.04
+    assert HorizontalFlip().apply(picture(), True) == ImageOps.mirror(picture())
+    assert HorizontalFlip().apply(picture(), False) == picture()
+
+
+def test_color_jitter():
+    choices = draws(ColorJitter(0.4))
+    factors = np.array([op.value for choice in choices for op in choice])
+    assert 0.6 <= factors.min() < 0.61 and 1.39 < factors.max() <= 1.4
+    assert len({tuple(op.name for op in choice) for choice in choices}) == 6
+    assert min(op.value for choice in draws(ColorJitter(3.0)) for op in choice) >= 0
+    unchanged = tuple(Op(name, 1.0) for name in ("Brightness", "Contrast", "Color"))
+    assert ColorJitter(0.4).apply(picture(), unchanged) == picture()

@@ -1,0 +1,40 @@
+"""Small pictures for the tests of this room: smooth enough for JPEG, different for each seed."""
+
+import io
+import os
+
+import numpy as np
+from PIL import Image
+
+from datasets.preprocess import Preprocess
+from datasets.reading.image_list import ImageList
+
+
+def picture(width: int = 48, height: int = 36, seed: int = 0) -> Image.Image:
+    """A random RGB picture without hard edges."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    """The bytes of an image file."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def write_pictures(folder, count: int) -> ImageList:
+    """`count` PNG files of different sizes, as lines of a list."""
+    names = []
+    for i in range(count):
+        names.append(f"{i}.png")
+        picture(40 + i % 7, 34 + i % 5, seed=i).save(folder / names[-1])
+    labels = [i % 4 for i in range(count)]
+    return ImageList(folder, list(map(os.fsencode, names)), labels, list_file="l.txt", line_numbers=range(1, count + 1))
+
+
+class Mistaken(Preprocess):
+    """A mistake in code, here where a worker process can import it."""
+
+    def read(self, path):
+        return 1 // 0

@@ -1,0 +1,200 @@
+"""Holds the fast backends to Pillow: the same files and draws, nearly the same pixels, the same bytes every time."""
+
+import io
+import struct
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from common.errors import BadImage, MissingDependencyError
+from datasets.augment.transforms import Crop, RandomResizedCrop, sample_rng
+from datasets.reading import backends
+from datasets.reading.backends import choose_backend, open_image
+from datasets.reading.crop import Middle
+from datasets.reading.jpeg_header import ordinary_jpeg
+from tests.datasets.fake_images import encoded, picture
+from tests.datasets.reading.test_decode import BAD, GOOD, UPRIGHT, with_orientation
+
+FAST = ("cv2", "turbo")
+LARGE = encoded(picture(500, 375), "JPEG", quality=92)
+
+
+def cut(data, backend, crop, side=32, exif_orientation="ignore"):
+    return np.asarray(open_image(data, "x.jpg", exif_orientation, backend).cut(crop, side))
+
+
+def middle(size, interpolation="bilinear"):
+    return Crop(size[0] // 4, size[1] // 4, max(1, size[0] // 2), max(1, size[1] // 2), interpolation)
+
+
+@pytest.fixture(autouse=True)
+def installed():
+    pytest.importorskip("cv2")
+    pytest.importorskip("simplejpeg")
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("kind", [{}, {"subsampling": 2}, {"subsampling": 0}, {"progressive": True}], ids=str)
+def test_nearly_the_same_pixels(backend, interpolation, kind):
+    data = encoded(picture(500, 375), "JPEG", quality=92, **kind)
+    errors = []
+    for index in range(20):
+        crop = RandomResizedCrop(160, interpolation).draw(sample_rng(0, 0, index), (500, 375))
+        exact, fast = (cut(data, which, crop, 160).astype(int) for which in ("pil", backend))
+        errors.append(np.abs(exact - fast).mean())
+    assert np.mean(errors) < 2 and max(errors) < 5, errors
+
+
+@given(
+    st.integers(1, 300), st.integers(1, 300), st.integers(1, 100), st.integers(0, 2**32), st.sampled_from(["L", "RGB"])
+)
+@settings(max_examples=60, deadline=None)
+def test_backends_agree_on_any_size(width, height, side, seed, mode):
+    data = encoded(picture(width, height, seed).convert(mode), "JPEG", quality=95)
+    crop = RandomResizedCrop(side).draw(sample_rng(seed, 0, 0), (width, height))
+    exact, opencv, turbo = (cut(data, which, crop, side).astype(int) for which in ("pil", *FAST))
+    np.testing.assert_array_equal(opencv, turbo)
+    shape = (side, side, 3)
+    assert turbo.shape == exact.shape == shape
+    if min(crop.width, crop.height, side) >= 16:  # a few pixels are no picture to compare
+        assert np.abs(exact - turbo).mean() < 12
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+def test_decodes_at_the_scale_of_the_crop(scale, monkeypatch):
+    asked = []
+    original = backends.DECODERS["turbo"]
+    monkeypatch.setitem(backends.DECODERS, "turbo", lambda *a: asked.append((a[3], original(*a))) or asked[-1][1])
+    cut(LARGE, "turbo", Crop(0, 0, 500, 375, "bilinear"), side=375 // scale - 1)
+    (was_asked, pixels), width = asked[0], -(-500 // scale)
+    assert was_asked == scale and pixels.shape == (-(-375 // scale), width, 3)
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize(("short_side", "scale"), [(126, 1), (125, 2), (63, 2), (62, 4), (32, 4), (31, 8)])
+@pytest.mark.parametrize("size", [(500, 375), (375, 500)], ids=["wide", "tall"])
+def test_evaluation_decodes_at_1_5_times_the_size_that_is_needed_or_more(backend, short_side, scale, size, monkeypatch):
+    """Decoding at exactly the needed size doubles the distance from Pillow's pixels."""
+    asked = []
+    original = backends.DECODERS[backend]
+    monkeypatch.setitem(backends.DECODERS, backend, lambda *a: asked.append(a[2:]) or original(*a))
+    resized = tuple(short_side * length // 375 for length in size)
+    wanted = Middle(*resized, short_side, "bicubic")
+    data = encoded(picture(*size), "JPEG", quality=92)
+    exact, fast = (np.asarray(open_image(data, "x", "ignore", one).cut_middle(wanted)) for one in ("pil", backend))
+    assert asked == [(size[1], scale)]  # all rows
+    assert exact.shape == fast.shape == (short_side, short_side, 3)
+    assert np.abs(exact.astype(int) - fast).mean() < 3
+
+
+@given(st.integers(0, 2), st.sampled_from([1, 2, 4, 8]), st.integers(1, 375), st.sampled_from(["L", "RGB"]))
+@settings(max_examples=60, deadline=None)
+def test_rows_below_the_crop_are_not_decoded_and_those_above_have_the_same_pixels(subsampling, scale, bottom, mode):
+    data = encoded(picture(500, 375).convert(mode), "JPEG", subsampling=subsampling)
+    whole, some = (backends.DECODERS["turbo"](data, ordinary_jpeg(data), rows, scale) for rows in (375, bottom))
+    assert len(some) == -(-min(375, bottom + 32) // scale)
+    kept = bottom // scale
+    np.testing.assert_array_equal(some[:kept], whole[:kept])
+
+
+@pytest.mark.parametrize("kind", [{"progressive": True}, {"restart_marker_rows": 1}, {"optimize": True}], ids=str)
+def test_rows_of_other_jpegs_have_the_same_pixels_too(kind):
+    data = encoded(picture(500, 375), "JPEG", **kind)
+    whole, some = (backends.DECODERS["turbo"](data, ordinary_jpeg(data), rows, 1) for rows in (375, 100))
+    assert len(some) == (132 if "optimize" in kind else 375)
+    np.testing.assert_array_equal(some[:100], whole[:100])
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("exif_orientation", ["ignore", "apply"])
+def test_every_good_file_has_the_same_size_and_nearly_the_same_pixels(backend, name, exif_orientation):
+    data, _ = GOOD[name]
+    exact, fast = (open_image(data, name, exif_orientation, which) for which in ("pil", backend))
+    assert exact.size == fast.size
+    found = [np.asarray(one.cut(middle(exact.size), 8)).astype(int) for one in (exact, fast)]
+    assert np.abs(found[0] - found[1]).mean() < (8 if "JPEG" in name or name == "PPM" else 0.001)
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_every_bad_file_is_bad(backend, name):
+    data, reason = BAD[name]
+    with pytest.raises(BadImage, match=reason):
+        opened = open_image(data, "some/where.jpg", "ignore", backend)
+        opened.cut(middle(opened.size), 8)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_turned_photographs_are_turned_in_every_backend(orientation):
+    data = with_orientation(orientation, "JPEG")
+    for exif_orientation in ("ignore", "apply"):
+        exact, fast = (open_image(data, "x", exif_orientation, which) for which in ("pil", "turbo"))
+        assert exact.size == fast.size
+        found = [np.asarray(one.cut(middle(exact.size), 16)).astype(int) for one in (exact, fast)]
+        assert np.abs(found[0] - found[1]).mean() < 6
+
+
+def test_size_by_header():
+    assert ordinary_jpeg(LARGE).size == (500, 375)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph = encoded(picture(), "JPEG", exif=exif)
+    assert ordinary_jpeg(photograph).size == (48, 36) and ordinary_jpeg(photograph, may_turn=True) is None
+    at = LARGE.index(b"\xff\xc0") + 5
+    for height, width in ((65_000, 65_000), (0, 10)):
+        assert ordinary_jpeg(LARGE[:at] + struct.pack(">HH", height, width) + LARGE[at + 4 :]) is None
+    for data in (b"", b"\xff\xd8\xff", LARGE[:100], encoded(picture(), "PNG"), b"\xff\xd8" + b"\xff\xe0\0\0" * 9):
+        assert ordinary_jpeg(data) is None
+
+
+@given(st.binary(max_size=200))
+def test_size_of_anything_is_no_crash(data):
+    ordinary_jpeg(b"\xff\xd8\xff" + data)
+
+
+def test_choice_of_backend(monkeypatch):
+    assert [choose_backend(name) for name in ("pil", "cv2", "turbo", "auto")] == ["pil", "cv2", "turbo", "turbo"]
+    absent = {"simplejpeg"}
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda module: None if module in absent else module)
+    assert choose_backend("auto") == "cv2"
+    remedy = r"backend turbo, .* needs python -m pip install simplejpeg; or take pil: "
+    with pytest.raises(MissingDependencyError, match=remedy) as no:
+        choose_backend("turbo")
+    assert no.value.exit_code == 7
+    absent.add("cv2")
+    assert choose_backend("auto") == "pil"
+    with pytest.raises(MissingDependencyError, match="install simplejpeg opencv-python-headless"):
+        choose_backend("turbo")
+
+
+def test_pillow_needs_neither(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    expected = RandomResizedCrop(32).apply(Image.open(io.BytesIO(LARGE)), middle((500, 375)))
+    np.testing.assert_array_equal(cut(LARGE, "pil", middle((500, 375))), np.asarray(expected))
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("kind", ["PPM", "JPEG"])
+def test_the_middle_of_a_ribbon_is_all_that_is_computed(backend, kind):
+    """At once it would be 256 x 1,024,000 pixels."""
+    ribbon = encoded(picture(1, 4000), kind)
+    wanted = Middle(256, 1_024_000, 224, "bicubic")
+    exact, fast = (
+        np.asarray(open_image(ribbon, "x", "ignore", which).cut_middle(wanted)) for which in ("pil", backend)
+    )
+    np.testing.assert_array_equal(exact, fast)
+
+
+def test_filters_that_opencv_has_not_are_pillows():
+    wanted = Middle(80, 60, 48, "lanczos")
+    ppm = encoded(picture(120, 90), "PPM")
+    exact, fast = (np.asarray(open_image(ppm, "x", "ignore", which).cut_middle(wanted)) for which in ("pil", "turbo"))
+    np.testing.assert_array_equal(exact, fast)

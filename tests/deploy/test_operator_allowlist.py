@@ -1,0 +1,222 @@
+"""Programs of others: what a file holds is known before a runtime opens it, and what we never write is refused."""
+
+import shutil
+from pathlib import Path
+
+import paddle
+import pytest
+from paddle.base.proto import framework_pb2
+from paddle.pir_utils import DygraphOldIrGuard
+
+from common.errors import ExportedModelError
+from deploy import operator_allowlist
+from deploy.card import Card, file_record, read_card, write_card
+from deploy.operator_allowlist import KNOWN
+from deploy.predictor import Predictor
+from export_model import program_writer
+from models import create_model
+
+
+@pytest.fixture(scope="module")
+def written(exported_onnx, source, tmp_path_factory) -> list[Path]:
+    """What our exporter writes of PeleeNet and MobileNetV3; AlexNet's operators are among theirs."""
+    from deploy.export.onnx_export import write_onnx
+    from deploy.export.quantize import Calibration, write_int8
+
+    folder, side = tmp_path_factory.mktemp("mobilenet"), source.card.preprocess.input_size
+    write = program_writer(create_model("mobilenet_v3_small_x0_35", num_classes=4), side)
+    write(folder)
+    layers = paddle.nn.Sequential(paddle.nn.Flatten(), paddle.nn.Linear(3 * side * side, 4))
+    program_writer(layers, side)(folder, with_softmax=True)
+    with DygraphOldIrGuard():
+        write(folder / "old")
+    write_onnx(folder / "model.json", folder / "model.onnx", source.card)
+    source.images[0].save(folder / "picture.png")
+    write_int8(folder / "model.onnx", folder / "int8.onnx", source.card, Calibration([str(folder / "picture.png")]))
+    return [path for place in (exported_onnx, folder) for path in place.rglob("*") if path.suffix in KNOWN]
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("suffix", KNOWN)
+def test_the_known_names_are_those_that_are_written(written, suffix):
+    paths = [path for path in written if path.suffix == suffix and path.name != "check.json"]
+    assert len(paths) >= 2
+    assert set().union(*map(operator_allowlist._names, paths)) | {""} == KNOWN[suffix] | {""}
+
+
+def replace(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+
+
+def change_pdmodel(path: Path, change) -> None:
+    program = framework_pb2.ProgramDesc.FromString(path.read_bytes())
+    change(program)
+    path.write_bytes(program.SerializeToString())
+
+
+def in_a_second_block(program) -> None:
+    program.blocks.add(idx=1, parent_idx=0).ops.add(type="py_func")
+
+
+def with_a_block_in_front(program) -> None:
+    program.blocks[0].forward_block_idx = 3
+
+
+def change_onnx(path: Path, change) -> None:
+    import onnx
+
+    model = onnx.load(path)
+    change(onnx, model)
+    path.write_bytes(model.SerializeToString())
+
+
+def of_another_domain(onnx, model) -> None:
+    model.graph.node[-1].domain = "com.example"
+
+
+def of_another_name(onnx, model) -> None:
+    model.graph.node[-1].op_type = "If"
+
+
+def with_its_own_operators(onnx, model) -> None:
+    model.functions.add(name="Conv", domain="")
+
+
+def with_a_graph_inside(onnx, model) -> None:
+    model.graph.node[-1].attribute.add(name="body", type=onnx.AttributeProto.GRAPH).g.name = "body"
+
+
+def _external(onnx, tensor) -> None:
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+
+
+def with_weights_elsewhere(onnx, model) -> None:
+    _external(onnx, model.graph.initializer.add(name="w", data_type=1, dims=[1]))
+
+
+def with_a_constant_elsewhere(onnx, model) -> None:
+    _external(onnx, next(node for node in model.graph.node if node.op_type == "Constant").attribute[0].t)
+
+
+PLANTED = {
+    "model.json": [
+        (lambda path: replace(path, b'"1.relu"', b'"1.save_combine"'), "'1.save_combine'"),
+        (lambda path: replace(path, b'"1.relu"', b'"2.print"'), "'2.print'"),
+        (lambda path: replace(path, b'"1.relu"', b'"1.\\u0070rint"'), "'1.print'"),
+        (lambda path: replace(path, b'"#":"1.relu"', b'"#":"1.print","#":"1.relu"'), "'1.print'"),
+        (lambda path: replace(path, b'"#":"1.relu"', b'"\\u0023":["1.relu"]'), "['1.relu']"),
+        (lambda path: replace(path, b'"0.a_str"', b'"0.a_pointer"'), "'0.a_pointer'"),
+        (lambda path: path.write_bytes(b"[" * 100_000), "damaged, or no program: maximum recursion"),
+        (lambda path: path.write_bytes(b" " * (1 << 24) + b"{}"), "more than 16777216 bytes"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "damaged, or no program: Expecting"),
+        (lambda path: replace(path, b"1.relu", b"1.\xff"), "damaged, or no program: 'utf-8'"),
+    ],
+    "model.pdmodel": [
+        (lambda path: change_pdmodel(path, in_a_second_block), "'py_func'"),
+        (lambda path: change_pdmodel(path, with_a_block_in_front), "'field 5'"),
+        (lambda path: path.write_bytes(b""), "damaged, or no program: cannot mmap an empty file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "ends 1 bytes after its message"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"\x0b\x0c"), "damaged, or no program"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"\x08" + b"\xff" * 11), "a number that does not end"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"\x08\xff"), "does not end"),
+    ],
+    "model.onnx": [
+        (lambda path: change_onnx(path, of_another_domain), "'com.example'"),
+        (lambda path: change_onnx(path, of_another_name), "'If'"),
+        (lambda path: change_onnx(path, with_its_own_operators), "'operators defined by the file'"),
+        (lambda path: change_onnx(path, with_a_graph_inside), "'a graph in a graph'"),
+        (lambda path: change_onnx(path, with_weights_elsewhere), "'weights in another file'"),
+        (lambda path: change_onnx(path, with_a_constant_elsewhere), "'weights in another file'"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "bytes after its message"),
+    ],
+}
+ENGINES = {"model.json": "paddle", "model.pdmodel": "paddle", "model.onnx": "onnxruntime"}
+
+
+@pytest.fixture
+def no_runtime(monkeypatch):
+    """A runtime that is given a file fails the test; some files end the process by a segmentation fault."""
+    for runtime in ("paddle.inference.create_predictor", "onnxruntime.InferenceSession"):
+        pytest.importorskip(runtime.partition(".")[0])
+        monkeypatch.setattr(runtime, lambda *_, **__: pytest.fail("a runtime opened the program"))
+
+
+def true_checksums(folder: Path) -> None:
+    """What anybody can do who changes a file."""
+    card = read_card(folder, verify=False)
+    write_card(folder, Card(**{**vars(card), "files": {name: file_record(folder / name) for name in card.files}}))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("", "check.json: is no answer: JSONDecodeError"),
+        ("[]", "check.json: is no answer: TypeError"),
+        ('{"logits": [1, [2]]}', "check.json: is no answer: ValueError"),
+        ('{"logits": [1, 2, 3]}', "gives 4 classes, check.json holds 3"),
+        ('{"logits": [0, 0, 0, 0]}', "answers check.png otherwise than at its export"),
+    ],
+)
+def test_a_kept_answer_that_is_none_is_refused(exported, tmp_path, answer, message):
+    folder = shutil.copytree(exported, tmp_path / "exported")
+    (folder / "check.json").write_text(answer)
+    true_checksums(folder)
+    with pytest.raises(ExportedModelError, match=message):
+        Predictor(folder)
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize(
+    ("name", "plant", "message"),
+    [(name, plant, message) for name, cases in PLANTED.items() for plant, message in cases],
+    ids=[f"{name}-{message}" for name, cases in PLANTED.items() for _, message in cases],
+)
+def test_what_is_never_written_is_refused_whatever_the_checksum_says(
+    exported_onnx, tmp_path, name, plant, message, no_runtime
+):
+    folder = shutil.copytree(exported_onnx, tmp_path / "exported")
+    plant(folder / name)
+    true_checksums(folder)
+    with pytest.raises(ExportedModelError) as error:
+        Predictor(folder / name, engine=ENGINES[name])
+    assert message in str(error.value) and str(folder / name) in str(error.value)
+    assert error.value.exit_code == 4
+
+
+def test_an_operator_that_writes_a_file_runs_only_if_the_program_is_trusted(exported, tmp_path):
+    """The file appears when the program runs: the check is all that stands between."""
+    folder, victim = shutil.copytree(exported, tmp_path / "exported"), tmp_path / "victim"
+
+    def plant(program):
+        block = program.blocks[0]
+        weight = next(var.name for var in block.vars if var.name.endswith(".b_0"))
+        saving = framework_pb2.OpDesc(type="save_combine")
+        saving.inputs.add(parameter="X", arguments=[weight])
+        saving.attrs.add(name="file_path", type=framework_pb2.AttrType.STRING, s=str(victim))
+        block.ops.insert(1, saving)
+
+    change_pdmodel(folder / "model.pdmodel", plant)
+    true_checksums(folder)
+    with pytest.raises(ExportedModelError, match=r"holds 'save_combine', which our exporter never .* --trust_program"):
+        Predictor(folder / "model.pdmodel")
+    assert not victim.exists()
+    Predictor(folder / "model.pdmodel", trust_program=True)
+    assert victim.exists()
+
+
+def test_an_export_of_new_operators_names_them_and_keeps_nothing(source, tmp_path):
+    layers = paddle.nn.Sequential(source.model, paddle.nn.GELU())
+    with pytest.raises(
+        ExportedModelError, match=r"holds '1.gelu'.*your own: add its operators to deploy/operator_allowlist.py"
+    ):
+        source.export(tmp_path, save_program=program_writer(layers, source.card.preprocess.input_size))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_of_an_unknown_form_is_refused(tmp_path):
+    (tmp_path / "model.xml").touch()
+    with pytest.raises(ExportedModelError, match=r"model.xml: expected a program called \*.json, \*.pdmodel, \*.onnx"):
+        Predictor(tmp_path / "model.xml", engine="openvino")
