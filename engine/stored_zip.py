@@ -6,6 +6,7 @@ entries that share their bytes.
 
 import struct
 import zlib
+from itertools import pairwise
 from typing import NamedTuple
 
 from .errors import CheckpointError
@@ -92,7 +93,7 @@ class StoredZip:
             entries[name] = entry
             extents.append(extent)
         extents.sort()
-        if any(before[1] > after[0] for before, after in zip(extents, extents[1:], strict=False)):
+        if any(before[1] > after[0] for before, after in pairwise(extents)):
             raise CheckpointError("refused: entries of the zip archive overlap")
         return entries
 

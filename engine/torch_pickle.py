@@ -1,7 +1,7 @@
 """Reads the files of torch.save, zip and legacy form, without PyTorch and without running anything of the file.
 
-Known names become tensors or plain containers; every other name becomes a Placeholder, since optimizers, settings and
-numbers of other packages stand beside the weights and are not needed. A tensor is checked and read when it is asked for.
+Known names become tensors or plain containers. Every other name becomes a Placeholder: optimizers, settings and numbers
+of other packages stand beside the weights and are not needed. A tensor is checked and read when it is asked for.
 """
 
 import math
@@ -17,19 +17,22 @@ from .stored_zip import StoredZip
 
 Arrays = dict[str, np.ndarray]
 
-# Torch's name of an element type: (numpy's code, what it becomes). numpy has no bfloat16: its 16 bits are the upper half
-# of a float32.
+# Torch's name of an element type, and numpy's code of its bytes. numpy has no bfloat16: its 16 bits are the upper half
+# of a float32. The quantized types are here for the size of their storages, which a file may have beside the weights.
 BFLOAT16 = "bfloat16"
 DTYPES = {
     "float64": "f8", "float32": "f4", "float16": "f2", BFLOAT16: "u2", "complex64": "c8", "complex128": "c16",
     "int64": "i8", "int32": "i4", "int16": "i2", "int8": "i1", "uint8": "u1", "bool": "u1",
     "uint16": "u2", "uint32": "u4", "uint64": "u8",
+    "qint8": "i1", "quint8": "u1", "qint32": "i4", "quint4x2": "u1", "quint2x4": "u1",
 }  # fmt: skip
 STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": BFLOAT16,
     "ComplexFloatStorage": "complex64", "ComplexDoubleStorage": "complex128",
     "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
     "ByteStorage": "uint8", "BoolStorage": "bool", "UntypedStorage": "uint8",
+    "QInt8Storage": "qint8", "QUInt8Storage": "quint8", "QInt32Storage": "qint32",
+    "QUInt4x2Storage": "quint4x2", "QUInt2x4Storage": "quint2x4",
 }  # fmt: skip
 UNREADABLE = {  # functions that build tensors of another kind: what a message calls them
     "_rebuild_sparse_tensor": "a sparse tensor",
@@ -41,6 +44,7 @@ UNREADABLE = {  # functions that build tensors of another kind: what a message c
     "_rebuild_device_tensor_from_numpy": "a tensor of another device",
     "_rebuild_device_tensor_from_cpu_tensor": "a tensor of another device",
 }
+QUANTIZED = ("qint", "quint")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 MAX_DIMENSIONS = 32
@@ -48,12 +52,18 @@ MAX_EXPANDED_ELEMENTS = 1 << 16  # that a view may have beyond the elements of i
 
 
 class Storage(NamedTuple):
-    """A run of numbers in the file, which tensors are views of."""
+    """Numbers in the file, which tensors are views of.
+
+    Attributes:
+        num_elements: of the whole storage.
+        part: (first element, number of elements) where the file takes a part of the storage for one of its own.
+    """
 
     key: str
     dtype: str
     num_elements: int
-    location: str = "cpu"
+    on_meta: bool
+    part: tuple[int, int]
 
 
 class Tensor(NamedTuple):
@@ -133,7 +143,7 @@ def _read_legacy(data: bytes) -> tuple[object, Storages]:
     def resolve_storage(identity: object) -> object:
         found = _resolve_storage(identity)
         if isinstance(found, Storage):
-            return known.setdefault(found.key, found)
+            known.setdefault(found.key, found)
         return found
 
     machine = PickleMachine(data, _resolve, resolve_storage)
@@ -177,19 +187,27 @@ def _resolve(module: str, name: str) -> Function | Placeholder:
 
 
 def _resolve_storage(identity: object) -> object:
-    """("storage", class, key, location, number of elements), in the legacy form with None or a view's place behind."""
+    """("storage", class, key, location, number of elements), in the legacy form with None or a part behind.
+
+    A part is (its key, first element, number of elements), as PyTorch wrote it before version 0.4.
+    """
     match identity:
-        case ("module", kind, *_):
+        case ("module", kind, *_):  # a class with its source text
             return kind
-        case ("storage", Placeholder(name=name), str() as key, location, int() as count, *view) if view in ([], [None]):
+        case ("storage", Placeholder(name=name), str() as key, location, count, *rest):
             name = name.removeprefix("torch.").removeprefix("storage.").removeprefix("cuda.")
             if name not in STORAGES:
                 return Unreadable(f"a tensor of {name[:80]}, whose numbers are not known")
-            if type(count) is not int or not 0 <= count < 1 << 48:
+            match rest:
+                case [] | [None]:
+                    part = (0, count)
+                case [(_, first, length)]:
+                    part = (first, length)
+                case _:
+                    part = ()
+            if not all(type(number) is int and 0 <= number < 1 << 48 for number in (count, *part)) or not part:
                 raise CheckpointError("damaged: the size of a storage is not a number of elements")
-            return Storage(key, STORAGES[name], count, "meta" if location == "meta" else "cpu")
-        case ("storage", *_):
-            return Unreadable("a view of a storage as PyTorch wrote it before version 0.4")
+            return Storage(key, STORAGES[name], count, location == "meta", part)
     return Placeholder("persistent id")
 
 
@@ -199,13 +217,15 @@ def _tensor(storage: object, offset: object, size: object, stride: object, *rest
         return storage
     if not isinstance(storage, Storage):
         return Unreadable("a tensor without a storage")
+    if storage.dtype.startswith(QUANTIZED):
+        return Unreadable(UNREADABLE["_rebuild_qtensor"])
     return Tensor(storage, offset, size, stride, storage.dtype, rest[2] if len(rest) > 2 else None)
 
 
 def _tensor_of_dtype(storage: object, offset: object, size: object, stride: object, *rest: object) -> object:
     """_rebuild_tensor_v3, for element types that have no class of storage: requires_grad, hooks, dtype behind."""
     dtype = rest[2].name.removeprefix("torch.") if len(rest) > 2 and isinstance(rest[2], Placeholder) else "?"
-    if dtype not in DTYPES:
+    if dtype not in DTYPES or dtype.startswith(QUANTIZED):
         return Unreadable(f"a tensor of the element type {dtype[:80]}")
     tensor = _tensor(storage, offset, size, stride)
     return tensor._replace(dtype=dtype) if isinstance(tensor, Tensor) else tensor
@@ -307,16 +327,20 @@ class ArrayReader:
         storage, dtype = tensor.storage, np.dtype(DTYPES[tensor.dtype])
         if (kept := self._arrays.get((storage, tensor.dtype))) is not None:
             return kept
-        if storage.location == "meta":
+        if storage.on_meta:
             raise CheckpointError(UNREADABLE["_rebuild_meta_tensor_no_storage"])
         raw = self._storages.read(storage.key)
-        if len(raw) != storage.num_elements * _itemsize(storage.dtype) or len(raw) % dtype.itemsize:
-            raise CheckpointError(
-                f"damaged: its storage has {len(raw):,} bytes instead of {storage.num_elements:,} numbers of {storage.dtype}"
-            )
+        if (
+            len(raw) != storage.num_elements * _itemsize(storage.dtype)
+            or storage.part[1] * _itemsize(storage.dtype) % dtype.itemsize
+        ):
+            wanted = f"{storage.num_elements:,} numbers of {storage.dtype}"
+            raise CheckpointError(f"damaged: its storage has {len(raw):,} bytes instead of {wanted}")
         if self._storages.is_big_endian:
             dtype = dtype.newbyteorder(">")
-        self._arrays[storage, tensor.dtype] = numbers = np.frombuffer(raw, dtype)
+        itemsize = _itemsize(storage.dtype)
+        first, length = (number * itemsize for number in storage.part)
+        self._arrays[storage, tensor.dtype] = numbers = np.frombuffer(raw[first : first + length], dtype)
         return numbers
 
 
