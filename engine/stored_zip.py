@@ -103,7 +103,9 @@ class StoredZip:
         at = data.rfind(END, max(0, len(data) - 65557))  # 22 bytes and a comment
         if at < 0:
             raise CheckpointError("a zip archive that is cut off or damaged: its directory is missing")
-        count, size, start = struct.unpack_from("<10xHII", data, at)
+        count, size, start, comment_length = struct.unpack_from("<10xHIIH", data, at)
+        if at + 22 + comment_length != len(data):
+            raise CheckpointError("a zip archive that is cut off, or with foreign bytes behind its end")
         end = at
         if at >= 20 and data[at - 20 : at - 16] == LOCATOR_64:
             (at_64,) = struct.unpack_from("<8xQ", data, at - 20)

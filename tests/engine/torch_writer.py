@@ -1,0 +1,160 @@
+"""Writes the two forms of torch.save without PyTorch, sound and crafted ones."""
+
+import io
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from typing import ClassVar
+
+import numpy as np
+
+MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
+CLASSES = {
+    "f8": "DoubleStorage", "f4": "FloatStorage", "f2": "HalfStorage", "c8": "ComplexFloatStorage",
+    "i8": "LongStorage", "i4": "IntStorage", "i2": "ShortStorage", "i1": "CharStorage", "u1": "ByteStorage",
+    "b1": "BoolStorage", "bf16": "BFloat16Storage",
+}  # fmt: skip
+
+
+class Name:
+    """Pickles to a global of this module and name, which need not exist."""
+
+    def __init__(self, module: str, name: str):
+        self.module, self.name = module, name
+
+    def __call__(self):
+        raise NotImplementedError
+
+
+class Call:
+    """Pickles to a call of `function` with these arguments and, perhaps, a state and items."""
+
+    def __init__(self, function: Name, *arguments: object, state: object = None, pairs: dict | None = None):
+        self.function, self.arguments, self.state, self.pairs = function, arguments, state, pairs
+
+
+class Storage:
+    """Pickles to a persistent id.
+
+    Args:
+        key: of the storage in the file.
+        raw: its bytes; the file's, not the pickle's.
+        kind: name of a class of torch.
+        num_elements: as the pickle says it.
+        location: a device.
+        more: what follows in the id: (None,) in the legacy form.
+    """
+
+    def __init__(self, key: str, raw: bytes, kind: str, num_elements: int, location: str = "cpu", more: tuple = ()):
+        self.key, self.raw, self.kind, self.num_elements = key, raw, kind, num_elements
+        self.location, self.more = location, more
+
+
+def tensor(
+    array: np.ndarray, key: str = "0", *, code: str = "", location: str = "cpu", view: tuple | None = None, order="<"
+) -> Call:
+    """A tensor of the numbers of `array`.
+
+    Args:
+        array: its numbers; uint16 for the code "bf16".
+        key: of its storage.
+        code: the element type, a key of CLASSES; the array's by default.
+        location: a device.
+        view: (offset, size, stride) of the storage, instead of all of it.
+        order: byte order.
+    """
+    raw = np.ascontiguousarray(array).astype(array.dtype.newbyteorder(order)).tobytes()
+    kind = CLASSES[code or array.dtype.str[1:]]
+    stride = tuple(step // array.itemsize for step in np.ascontiguousarray(array).reshape(array.shape).strides)
+    return tensor_of(Storage(key, raw, kind, array.size, location), *(view or (0, array.shape, stride)))
+
+
+def tensor_of(storage: object, offset: object, size: object, stride: object, *more: object) -> Call:
+    return Call(Name("torch._utils", "_rebuild_tensor_v2"), storage, offset, size, stride, False, OrderedDict(), *more)
+
+
+def parameter(data: object) -> Call:
+    return Call(Name("torch._utils", "_rebuild_parameter"), data, True, OrderedDict())
+
+
+class _Pickler(pickle._Pickler):
+    """Python's pickler in Python, which can be taught the classes above."""
+
+    dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)
+
+    def __init__(self, file: io.BytesIO, protocol: int, more: tuple):
+        super().__init__(file, protocol)
+        self.storages, self.more = {}, more
+
+    def persistent_id(self, value: object) -> tuple | None:
+        if not isinstance(value, Storage):
+            return None
+        self.storages[value.key] = value
+        kind = Name("torch.storage" if value.kind == "UntypedStorage" else "torch", value.kind)
+        return ("storage", kind, value.key, value.location, value.num_elements, *(value.more or self.more))
+
+    def save_name(self, value: Name) -> None:
+        self.write(b"c" + f"{value.module}\n{value.name}\n".encode())
+
+    def save_call(self, value: Call) -> None:
+        pairs = iter(value.pairs.items()) if value.pairs else None
+        self.save_reduce(value.function, value.arguments, value.state, None, pairs, obj=value)
+
+    dispatch[Name] = save_name
+    dispatch[Call] = save_call
+
+
+def pickled(content: object, *, protocol: int = 2, more: tuple = ()) -> tuple[bytes, dict[str, Storage]]:
+    """(pickle of `content`, the storages that it refers to)."""
+    file = io.BytesIO()
+    pickler = _Pickler(file, protocol, more)
+    pickler.dump(content)
+    return file.getvalue(), pickler.storages
+
+
+def zip_form(
+    content: object,
+    *,
+    protocol: int = 2,
+    order: str | None = "little",
+    folder: str = "archive",
+    method: int = zipfile.ZIP_STORED,
+    more: dict[str, bytes] | None = None,
+) -> bytes:
+    """A file as torch.save writes it since version 1.6.
+
+    Args:
+        content: what is saved; bytes are taken as the finished pickle.
+        protocol: of the pickle.
+        order: of the bytes of numbers; None for a file without the entry.
+        folder: in the archive.
+        method: of the compression.
+        more: further entries.
+    """
+    pickle_bytes, storages = (content, {}) if isinstance(content, bytes) else pickled(content, protocol=protocol)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr(f"{folder}/data.pkl", pickle_bytes)
+        if order:
+            archive.writestr(f"{folder}/byteorder", order)
+        for key, storage in storages.items():
+            archive.writestr(f"{folder}/data/{key}", storage.raw)
+        archive.writestr(f"{folder}/version", "3\n")
+        for name, raw in (more or {}).items():
+            archive.writestr(f"{folder}/{name}", raw)
+    return file.getvalue()
+
+
+def legacy_form(content: object, *, protocol: int = 2, little_endian: bool = True) -> bytes:
+    """A file as torch.save wrote it before version 1.6; bytes are taken as the finished pickle."""
+    note = {"protocol_version": VERSION, "little_endian": little_endian, "type_sizes": {"int": 4}}
+    pickle_bytes, storages = (content, {}) if isinstance(content, bytes) else pickled(content, more=(None,))
+    head = [pickle.dumps(value, protocol=protocol) for value in (MAGIC, VERSION, note)]
+    tail = [pickle.dumps(sorted(storages), protocol=protocol)]
+    for key in sorted(storages):
+        tail += [struct.pack("<q", storages[key].num_elements), storages[key].raw]
+    return b"".join([*head, pickle_bytes, *tail])
+
+
+FORMS = {"zip": zip_form, "legacy": legacy_form}
