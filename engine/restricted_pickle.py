@@ -7,7 +7,7 @@ every operation is counted before it acts, integers have a limited size, and onl
 import struct
 from collections.abc import Callable
 
-from .errors import CheckpointError
+from common.errors import CheckpointError
 
 # A network of 600 tensors takes 20,000 operations, and its checkpoint with optimizer and average 100,000. An operation
 # costs at most about 150 bytes and 2 microseconds.

@@ -9,7 +9,7 @@ import zlib
 from itertools import pairwise
 from typing import NamedTuple
 
-from .errors import CheckpointError
+from common.errors import CheckpointError
 
 MAX_ENTRIES = 100_000
 MAX_INFLATED_BYTES = 16 << 20  # of all compressed entries; torch.save compresses nothing

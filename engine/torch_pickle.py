@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import CheckpointError
+from common.errors import CheckpointError
+
 from .restricted_pickle import Function, PickleMachine, Placeholder, shown
 from .stored_zip import StoredZip
 

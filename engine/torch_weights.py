@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .errors import CheckpointError
+from common.errors import CheckpointError
+
 from .restricted_pickle import Placeholder
 from .torch_pickle import Tensor, Unreadable, read_torch_file
 

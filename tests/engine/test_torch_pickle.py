@@ -10,11 +10,22 @@ from itertools import product
 
 import numpy as np
 import pytest
-from torch_writer import FORMS, Call, Name, Storage, legacy_form, parameter, pickled, tensor, tensor_of, zip_form
 
-from engine.errors import CheckpointError
+from common.errors import CheckpointError
 from engine.torch_pickle import read_torch_file
 from engine.torch_weights import read_torch_sections
+from tests.engine.torch_writer import (
+    FORMS,
+    Call,
+    Name,
+    Storage,
+    legacy_form,
+    parameter,
+    pickled,
+    tensor,
+    tensor_of,
+    zip_form,
+)
 
 ONES = np.ones((2, 3), np.float32)
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
