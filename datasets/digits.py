@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from common.cli import run
-from common.errors import DataError, MissingDependencyError
+from common.errors import MissingDependencyError
 
 from .reading.image_list import write_image_list
 
@@ -63,13 +63,9 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print("usage: python -m datasets.digits FOLDER", file=sys.stderr)
         return 2
-    try:
-        print(f"wrote {write_digits(arguments[0])}")
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 74 if isinstance(error, OSError) else 3)
+    print(f"wrote {write_digits(arguments[0])}")
     return 0
 
 
 if __name__ == "__main__":
-    run(lambda: main(sys.argv[1:]))
+    run(main)

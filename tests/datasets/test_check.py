@@ -181,7 +181,7 @@ def test_clean_lists_train(planted, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.check.draw_report", lambda *arguments: None)  # takes longer than all the rest
+    monkeypatch.setattr("datasets.check.__main__.draw_report", lambda *arguments: None)  # slow
     for seed, (split, label, i) in enumerate(product(("train", "val"), "ab", range(2))):
         path = tmp_path / split / label / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,11 +10,11 @@ import pytest
 
 PROGRAM = """
 import signal, time
-from datasets.parallel import work
-from datasets.programs import run
+from common.cli import run
+from datasets.parallel import parallel_map
 
-def main():
-    for _ in work(time.sleep, [0, 60, 60], num_workers=2, title="naps"):
+def main(argv):
+    for _ in parallel_map(time.sleep, [0, 60, 60], num_workers=2, title="naps"):
         print("begun", flush=True)
 
 if __name__ == "__main__":

@@ -212,7 +212,7 @@ def test_workers_outlive_an_epoch_and_the_signals_of_a_batch_system(images):
 def test_workers_know_nothing_of_paddle():
     """They start in a fraction of Paddle's time, and hold none of its locks."""
     code = "import sys; sys.modules['paddle'] = None; import datasets.loading.process_pool"
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True)
 
 
 def test_exif_orientation_is_the_same_in_training_and_evaluation(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.datasets.fake_images import picture
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COUNT = 1_281_167
 NUM_WORKERS = 8
 

@@ -169,7 +169,7 @@ images = ImageList({str(images.root)!r}, [b"0.png", b"1.png"], [0, 1])
 loader = EvalLoader(images, Preprocess(16), EvalSampler(2, 1), num_workers=1)
 print(sum(len(batch.indices) for batch in loader.batches()))
 """
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable], input=program, cwd=root, capture_output=True, text=True)
     assert done.stdout == "2\n" and "going on with 1 threads" in done.stderr, done.stderr
 
@@ -227,7 +227,7 @@ def test_a_process_that_may_have_no_children_goes_on_with_threads(monkeypatch, c
     def refuse(*arguments):
         raise AssertionError("daemonic processes are not allowed to have children")
 
-    monkeypatch.setattr("datasets.loading.worker_pool.Workers", refuse)
+    monkeypatch.setattr("datasets.loading.worker_pool.ProcessPool", refuse)
     threads = open_pool(SAMPLES, 2, 1, "auto")
     threads.close()
     assert isinstance(threads, ThreadPool) and "not allowed to have children" in capsys.readouterr().err
