@@ -7,6 +7,7 @@ import numpy as np
 import paddle
 import pytest
 import yaml
+from PIL import Image
 
 import export_model
 from common.errors import CheckpointError, DataError, DiskError, ExportedModelError, ModelError, ParityError, UsageError
@@ -88,6 +89,20 @@ def test_given_photographs_are_compared_too(checkpoint, tmp_path, photographs, m
     )
     export_model.main(flags(checkpoint, tmp_path, "--format=paddle", f"--check_images={photographs}"))
     assert seen == [4 + 7]
+
+
+@pytest.mark.parametrize(("orientation", "size"), [("ignore", (60, 40)), ("apply", (40, 60))])
+def test_given_photographs_are_turned_as_the_card_says(checkpoint, tmp_path, monkeypatch, orientation, size):
+    exif = Image.Exif()
+    exif[274] = 6  # a quarter turn
+    Image.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=exif)
+    seen = []
+    monkeypatch.setattr("deploy.export.check_parity", lambda path, images, logits, *, engine: seen.extend(images))
+    flag = f"--exif_orientation={orientation}"
+    photograph = f"--check_images={tmp_path / 'turned.jpg'}"
+    export_model.main(flags(checkpoint, tmp_path / "out", "--format=paddle", photograph, flag))
+    assert seen[4].size == size
+    assert read_card(tmp_path / "out").preprocess.exif_orientation == orientation
 
 
 def test_a_failing_gate_leaves_nothing(checkpoint, tmp_path, monkeypatch):
