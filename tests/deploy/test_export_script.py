@@ -97,7 +97,9 @@ def test_given_photographs_are_turned_as_the_card_says(checkpoint, tmp_path, mon
     exif[274] = 6  # a quarter turn
     Image.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=exif)
     seen = []
-    monkeypatch.setattr("deploy.export.check_parity", lambda path, images, logits, *, engine: seen.extend(images))
+    monkeypatch.setattr(
+        "deploy.export.export_folder.check_parity", lambda path, images, logits, *, engine: seen.extend(images)
+    )
     flag = f"--exif_orientation={orientation}"
     photograph = f"--check_images={tmp_path / 'turned.jpg'}"
     export_model.main(flags(checkpoint, tmp_path / "out", "--format=paddle", photograph, flag))

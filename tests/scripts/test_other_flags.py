@@ -17,7 +17,7 @@ import eval as evaluation
 import export_model
 import infer
 import predict
-from datasets.errors import DataError
+from common.errors import DataError
 from deploy.card import read_card
 from engine.checkpoint import write_checkpoint
 from tests.scripts.conftest import write_split
@@ -134,7 +134,7 @@ def export(root, models, monkeypatch):
     def export_folder(folder, formats, card, save_program, images, expected_logits, calibration=None, validation=None):
         called.append(SimpleNamespace(**locals()))
 
-    monkeypatch.setattr("deploy.export.export_folder", export_folder)
+    monkeypatch.setattr("deploy.export.export_folder.export_folder", export_folder)
 
     def run_export(*flags):
         export_model.main([*MODEL, *PREPROCESS, f"--resume={root / 'c.pd'}", *map(str, flags)])

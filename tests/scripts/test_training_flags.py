@@ -4,6 +4,7 @@ A flag that is lost, or exchanged with another of the same type, changes one of 
 their settings is tested beside the parts.
 """
 
+import importlib
 import json
 import os
 import re
@@ -17,13 +18,12 @@ import pytest
 from paddle import nn
 
 import main
-from datasets.erasing import RandomErasing
-from datasets.errors import DataError
-from datasets.mix import Mix, Mixer
-from datasets.sampler import epoch_order
-from datasets.transforms import TrainTransform
+from common.errors import CheckpointError, DataError, DiskError, NonFiniteLossError
+from datasets.augment.mixup import Mixup, MixupDraw
+from datasets.augment.random_erasing import RandomErasing
+from datasets.augment.transforms import TrainTransform
+from datasets.loading.sampler import epoch_order
 from engine.checkpoint import read_checkpoint, write_checkpoint
-from engine.errors import CheckpointError, DiskError, NonFiniteLossError
 from tests.scripts.conftest import write_split
 
 NUM_TRAIN, NUM_VAL, NUM_CLASSES = 24, 6, 4
@@ -52,7 +52,7 @@ def tiny_network(num_classes: int) -> nn.Layer:
 @pytest.fixture
 def run(root, tmp_path, monkeypatch, capfd):
     """main.py with a network of two layers; returns what was seen of the run, which wrote into `tmp_path`."""
-    seen = Seen(models=[], trained=[], evaluated=[], logits=[], updates=[], mixers=[], transforms=[], erasings=[],
+    seen = Seen(models=[], trained=[], evaluated=[], logits=[], updates=[], mixups=[], transforms=[], erasings=[],
                 threads=set(), watchdogs=[], opened=[])  # fmt: skip
 
     def create_model(name, *, num_classes):
@@ -88,7 +88,7 @@ def run(root, tmp_path, monkeypatch, capfd):
         monkeypatch.setattr(owner, "step", step)
 
     monkeypatch.setattr("models.create_model", create_model)
-    spy(Mixer, "draw", seen.mixers.append)
+    spy(Mixup, "draw", seen.mixups.append)
     spy(RandomErasing, "draw", seen.erasings.append)
     spy(TrainTransform, "draw", lambda self: (seen.transforms.append(self), seen.threads.add(threading.get_ident())))
     spy_on_step(paddle.optimizer.Optimizer)
@@ -129,7 +129,7 @@ def test_model_data_and_batches(run, tmp_path):
     assert seen.checkpoint.meta["info"]["class_names"] == [f"name{label}" for label in range(5)]
 
 
-def test_the_seed_is_that_of_weights_and_order_and_labels_are_smoothed_without_a_mixer(run):
+def test_the_seed_is_that_of_weights_and_order_and_labels_are_smoothed_without_mixup(run):
     seen = run(*SAME_PICTURES, "--seed=7", "--batch_size=24", "--smoothing=0.25", "--scale", "1", "1")
     paddle.seed(7)
     expected = {name: value.numpy() for name, value in tiny_network(NUM_CLASSES).state_dict().items()}
@@ -145,19 +145,19 @@ def test_preprocessing_backends_and_workers(run, monkeypatch):
     pytest.importorskip("cv2")
     pytest.importorskip("simplejpeg")
     opened = {}
-    for module in ("samples", "preprocess"):
-        open_picture = sys.modules[f"datasets.{module}"].open_picture
+    for module in ("loading.sample", "preprocess"):
+        open_image = importlib.import_module(f"datasets.{module}").open_image
         monkeypatch.setattr(
-            f"datasets.{module}.open_picture",
-            lambda data, name, exif, backend, module=module, open_picture=open_picture: (
-                opened.setdefault(module, set()).add((exif, backend)) or open_picture(data, name, exif, backend)
+            f"datasets.{module}.open_image",
+            lambda data, name, exif, backend, module=module, open_image=open_image: (
+                opened.setdefault(module, set()).add((exif, backend)) or open_image(data, name, exif, backend)
             ),
         )
     seen = run(
         *"--train_interpolation bilinear --exif_orientation apply --image_backend cv2".split(),
         *"--eval_image_backend turbo --num_workers 2 --worker_type thread".split(),
     )
-    assert opened == {"samples": {("apply", "cv2")}, "preprocess": {("apply", "turbo")}}
+    assert opened == {"loading.sample": {("apply", "cv2")}, "preprocess": {("apply", "turbo")}}
     assert threading.get_ident() not in seen.threads and 1 <= len(seen.threads) <= 2
     preprocess = seen.checkpoint.meta["info"]["preprocess"]
     names = ("input_size", "interpolation", "exif_orientation", "image_backend")
@@ -218,9 +218,9 @@ def test_erasing(run, mode):
 
 def test_mixing(run):
     words = "--mixup 0.5 --cutmix 50 --mixup_prob 0.75 --mixup_switch_prob 0.125 --mixup_mode batch --smoothing 0.5"
-    mixer = run(*words.split()).mixers[0]
+    mixup = run(*words.split()).mixups[0]
     rng = np.random.default_rng(0)
-    drawn = [mixer.draw(rng, 4, 32, 32) for _ in range(3000)]
+    drawn = [mixup.draw(rng, 4, 32, 32) for _ in range(3000)]
     lams, boxes = np.array([mix.lam[0] for mix in drawn]), np.array([mix.boxes[0] for mix in drawn])
     is_cut = boxes.any(axis=1)
     is_blended = ~is_cut & (lams < 1)
@@ -229,15 +229,15 @@ def test_mixing(run):
     assert np.std(lams[is_blended]) == pytest.approx(0.354, abs=0.03)  # of beta(0.5, 0.5); of beta(50, 50) 0.05
     assert 20 <= (boxes[:, 1] - boxes[:, 0]).max() <= 27  # about the root of one half of 32
     assert all(len(set(mix.lam.tolist())) == 1 for mix in drawn), "one draw for a batch"
-    whole = Mix(np.ones(4, np.float32), np.zeros((4, 4), np.int64), np.ones(4, np.float32))
-    _, labels = mixer.apply(np.zeros((4, 3, 32, 32), np.float32), np.arange(4), whole)
+    whole = MixupDraw(np.ones(4, np.float32), np.zeros((4, 4), np.int64), np.ones(4, np.float32))
+    _, labels = mixup.apply(np.zeros((4, 3, 32, 32), np.float32), np.arange(4), whole)
     np.testing.assert_allclose(labels, 0.125 + 0.5 * np.eye(NUM_CLASSES))
 
 
 def test_the_box_of_cutmix_and_what_draws_its_own_parameters(run):
-    mixer = run(*"--mixup 0 --cutmix_minmax 0.25 0.5 --mixup_mode pair".split()).mixers[0]
+    mixup = run(*"--mixup 0 --cutmix_minmax 0.25 0.5 --mixup_mode pair".split()).mixups[0]
     rng = np.random.default_rng(0)
-    boxes = np.array([mixer.draw(rng, 4, 64, 64).boxes for _ in range(1000)])
+    boxes = np.array([mixup.draw(rng, 4, 64, 64).boxes for _ in range(1000)])
     assert {(boxes[..., 1] - boxes[..., 0]).min(), (boxes[..., 3] - boxes[..., 2]).min()} == {16}
     assert {(boxes[..., 1] - boxes[..., 0]).max(), (boxes[..., 3] - boxes[..., 2]).max()} == {32}
     assert np.array_equal(boxes, boxes[:, ::-1]) and not np.array_equal(boxes[:, 0], boxes[:, 1])
