@@ -24,13 +24,12 @@ import torch  # noqa: E402
 
 from alignment.case import read_case  # noqa: E402
 from alignment.port import Port, set_state  # noqa: E402
+from alignment.selftest.mutations import MUTATIONS  # noqa: E402
+from alignment.stages.data import EVAL_SETTINGS, write_jpegs  # noqa: E402
 from alignment.torch_side import shim  # noqa: E402, F401
 from alignment.torch_side.formulas import eval_pixels  # noqa: E402
 from alignment.torch_side.references import build, set_lively_weights  # noqa: E402
 from alignment.torch_side.training import cross_entropy, sgd  # noqa: E402
-
-from ..selftest.mutations import MUTATIONS  # noqa: E402
-from ..stages.data import EVAL_SETTINGS, write_jpegs  # noqa: E402
 
 STEPS = 3  # as the tutorial's 05_test_backward
 FORWARD, OTHERS = 1e-5, 1e-6  # the tutorial's thresholds; losses after a step get 1e-5, its own run missed 1e-6

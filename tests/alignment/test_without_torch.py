@@ -421,7 +421,7 @@ def fake_stages(monkeypatch, **outcomes):
         return climb
 
     for name, result in outcomes.items():
-        monkeypatch.setattr(f"alignment.stages.{name}.climb", outcome(result))
+        monkeypatch.setattr(f"alignment.stages.{name}.run", outcome(result))
 
 
 PASSED = RungResult("weights", [Check("names", "pass")])
