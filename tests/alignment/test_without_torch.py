@@ -413,12 +413,12 @@ def fake_stages(monkeypatch, **outcomes):
     """The rungs give these results, or raise these errors."""
 
     def outcome(result):
-        def climb(session, images=None):
+        def run_stage(session, images=None):
             if isinstance(result, Exception):
                 raise result
             return result
 
-        return climb
+        return run_stage
 
     for name, result in outcomes.items():
         monkeypatch.setattr(f"alignment.stages.{name}.run", outcome(result))
