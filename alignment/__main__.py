@@ -1,4 +1,4 @@
-"""`python -m alignment RUNG CASE`: does the port match its reference, and where does it differ first?"""
+"""`python -m alignment STAGE CASE`: does the port match its reference, and where does it differ first?"""
 
 import argparse
 import importlib
@@ -14,11 +14,11 @@ from datasets.reading.image_folder import find_images
 
 from .case import list_cases, read_case
 from .reference import Reference
-from .verdict import FAIL, PASS, Check, RungResult, Verdict, write_json, write_junit
+from .verdict import FAIL, PASS, Check, StageResult, Verdict, write_json, write_junit
 
-RUNGS = ("weights", "forward", "data", "metric", "loss", "backward", "train")
+STAGES = ("weights", "forward", "data", "metric", "loss", "backward", "train")
 EPILOG = f"""
-RUNG is all, or one of {", ".join(RUNGS)}; shipped cases: {", ".join(list_cases())}; or give a YAML file.
+STAGE is all, or one of {", ".join(STAGES)}; shipped cases: {", ".join(list_cases())}; or give a YAML file.
 Other commands: `python -m alignment.weights convert --help`, `python -m alignment compare A.npy B.npy`,
 `python -m alignment selftest`.
 Exit codes: 0 match, 2 usage, 3 images cannot be read, 4 weights cannot be used, 6 no match or inconclusive,
@@ -27,7 +27,7 @@ Exit codes: 0 match, 2 usage, 3 images cannot be read, 4 weights cannot be used,
 
 
 def main(argv: list[str]) -> int:
-    """Climb the rungs, print what was found, write the files that were asked for; returns the exit code."""
+    """Run the stages, print what was found, write the files that were asked for; returns the exit code."""
     if argv[:1] == ["selftest"]:
         from .selftest.cli import main as selftest
 
@@ -39,8 +39,8 @@ def main(argv: list[str]) -> int:
     options = _parse(argv)
     case = read_case(options.case)
     if options.images:
-        find_images(options.images)  # a wrong folder is an error of every rung, though only one looks into it
-    names = RUNGS if options.rung == "all" else (options.rung,)
+        find_images(options.images)  # a wrong folder is an error of every stage, though only one looks into it
+    names = STAGES if options.stage == "all" else (options.stage,)
     weights = None
     with Reference(options.python, options.recordings) as reference:
         if options.weights:
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
 
 
 def run(case, names, reference: Reference, *, port=None, weights=None, images=None, report_progress=None) -> Verdict:
-    """Climb the named rungs; a rung that cannot even start is a failed check, the rungs above it are still tried."""
+    """Run the named stages; a stage that cannot even start is a failed check, the stages above it are still tried."""
     from .session import Session
 
     session = Session(case, reference, port, weights)
@@ -65,17 +65,17 @@ def run(case, names, reference: Reference, *, port=None, weights=None, images=No
         try:
             result = run_stage(session, images) if name == "data" else run_stage(session)
         except Exception as error:
-            if isinstance(error, WeightsError) and verdict.rungs and verdict.rungs[0].status == FAIL:
-                break  # the weights rung has said it
+            if isinstance(error, WeightsError) and verdict.stages and verdict.stages[0].status == FAIL:
+                break  # the weights stage has said it
             exit_code = getattr(error, "exit_code", 0)
             if exit_code == 7 or (exit_code in (2, 3, 4) and port is None):
                 raise  # the question itself is wrong, or cannot be asked on this machine
             text = f"{type(error).__name__}: {str(error)[:400]}"
-            result = RungResult(name, [Check("the rung runs", FAIL, detail=text)])
+            result = StageResult(name, [Check("the stage runs", FAIL, detail=text)])
         result.seconds = time.perf_counter() - start
-        verdict.rungs.append(result)
+        verdict.stages.append(result)
         if report_progress:
-            print_rung(result, report_progress)
+            print_stage(result, report_progress)
     if report_progress:
         report_progress(_conclusion(verdict))
     return verdict
@@ -85,10 +85,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m alignment", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("rung", choices=("all", *RUNGS))
+    parser.add_argument("stage", choices=("all", *STAGES))
     parser.add_argument("case", help="a shipped case, or the path of a YAML file")
     parser.add_argument("--weights", type=Path, help="a file of the reference's weights, instead of drawn ones")
-    parser.add_argument("--images", type=Path, help="a folder for the data rung, of which 64 images are taken")
+    parser.add_argument("--images", type=Path, help="a folder for the data stage, of which 64 images are taken")
     parser.add_argument("--python", default=sys.executable, help="the interpreter of the reference")
     parser.add_argument("--recordings", type=Path, help="keep the reference's answers here, and use those that are")
     parser.add_argument("--report", type=Path, help="write the HTML report here")
@@ -105,8 +105,8 @@ def _versions(reference: Reference) -> dict[str, str]:
     return {"paddle": paddle.__version__, "torch": theirs["torch"], "numpy": numpy.__version__}
 
 
-def print_rung(result: RungResult, write) -> None:
-    write(f"{result.rung:<9} {result.status:<12} {result.seconds:6.1f} s")
+def print_stage(result: StageResult, write) -> None:
+    write(f"{result.name:<9} {result.status:<12} {result.seconds:6.1f} s")
     for check in result.checks:
         number = "" if check.value is None else f"{check.value:.2e}"
         limit = "" if check.tolerance is None else f" {'>' if _is_beyond(check) else '<='} {check.tolerance:.0e}"

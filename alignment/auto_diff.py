@@ -8,13 +8,13 @@ from paddle import nn
 
 from common.errors import CaseError
 
-from .__main__ import print_rung
+from .__main__ import print_stage
 from .case import Case, Tolerances, Training
 from .port import Port
 from .reference import Reference
 from .session import Session
 from .stages import backward, forward, train
-from .verdict import PASS, RungResult
+from .verdict import PASS, StageResult
 
 PHASES = ("forward", "backward", "both")
 
@@ -80,7 +80,7 @@ def auto_diff(
     judged = [_single(result) if single_step else result for result in results]
     if print_report:
         for result in judged:
-            print_rung(result, print)
+            print_stage(result, print)
     return all(result.status == PASS for result in judged)
 
 
@@ -92,5 +92,5 @@ def _with_images(session: Session, images: np.ndarray) -> Session:
     return session
 
 
-def _single(result: RungResult) -> RungResult:
-    return RungResult(result.rung, [check for check in result.checks if "alone" in check.name], result.seconds)
+def _single(result: StageResult) -> StageResult:
+    return StageResult(result.name, [check for check in result.checks if "alone" in check.name], result.seconds)

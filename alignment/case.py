@@ -17,7 +17,7 @@ CASES = Path(__file__).parent / "cases"
 
 @dataclass(frozen=True)
 class Training:
-    """Of the backward and the train rung.
+    """Of the backward and the train stage.
 
     The default numbers are exact in float32, where Paddle keeps momentum and decay: so both sides compute with the same
     ones, and in float64 20 steps agree to 1e-10. With 0.9 and 1e-4 they would differ by 1e-8 before the first step.
@@ -48,7 +48,7 @@ class Tolerances:
     float32: float = 1e-5
     gradient: float = 1e-7
     step: float = 1e-6
-    curve: float = 3.0  # times the distance of the reference from itself, see rungs/train.py
+    curve: float = 3.0  # times the distance of the reference from itself, see stages/train.py
     absolute: float = 0.0  # forgiven beside the relative error; for auto_diff, 0 in every case
     amplification: float = 30.0  # how much the rounding of a listed op may grow on its way to the logits
 

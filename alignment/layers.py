@@ -18,13 +18,13 @@ FLOORS = {"upsample": 2e-6, "selu": 1e-6, "elu": 1e-7, "celu": 1e-7, "softplus":
 
 @dataclass
 class Row:
-    """One layer of the port beside its twin. Errors are relative (compare.py), None where nothing was compared."""
+    """One layer of the port beside its match. Errors are relative (compare.py), None where nothing was compared."""
 
     path: str
     kind: str
     place: str
-    twin: str
-    twin_place: str
+    match: str
+    match_place: str
     paired_by: str
     tolerance: float  # alone; `allowed` is that of the chain, which hands on what a listed op rounds
     allowed: float = 0.0
@@ -52,15 +52,15 @@ class LayerTable:
         self._logits = answer["logits"]
         self.pairing: Pairing = pair(ours.nodes, ours.arrays, self.nodes, theirs, session.case.layers)
         self.rows = [self._row(*found) for found in self.pairing.pairs]
-        for row, (index, twin, _) in zip(self.rows, self.pairing.pairs, strict=True):
-            self._run_alone(row, index, twin, is_backward)
+        for row, (index, match, _) in zip(self.rows, self.pairing.pairs, strict=True):
+            self._run_alone(row, index, match, is_backward)
         self.chain_tolerance = self._judge_chain()
 
-    def _row(self, index: int, twin: int, by: str) -> Row:
-        node, other = self.ours.nodes[index], self.nodes[twin]
+    def _row(self, index: int, match: int, by: str) -> Row:
+        node, other = self.ours.nodes[index], self.nodes[match]
         tolerance = max(FLOORS.get(kind(node), 0.0), self.session.case.tolerances.float64)
-        twin_name = f"{other['path']} {other['class']}"
-        row = Row(node["path"], node["class"], node["place"], twin_name, other["place"], by, tolerance)
+        match_name = f"{other['path']} {other['class']}"
+        row = Row(node["path"], node["class"], node["place"], match_name, other["place"], by, tolerance)
         outputs = self._differences(node.get("outputs", []), other.get("outputs", []))
         row.input_error = _worst(self._differences(node["inputs"], other["inputs"]))
         row.output_error = _worst(outputs)
@@ -87,9 +87,9 @@ class LayerTable:
             return [Difference(np.inf, note=f"{len(ours)} tensors against {len(theirs)}")]
         return [self._compare(self.ours.arrays[a], self.theirs[b]) for a, b in zip(ours, theirs, strict=True)]
 
-    def _run_alone(self, row: Row, index: int, twin: int, is_backward: bool) -> None:
-        """Feed a layer of the port what its twin was fed, so that one wrong layer does not hide the next."""
-        node, other, layer = self.ours.nodes[index], self.nodes[twin], self.ours.layers[index]
+    def _run_alone(self, row: Row, index: int, match: int, is_backward: bool) -> None:
+        """Feed a layer of the port what its match was fed, so that one wrong layer does not hide the next."""
+        node, other, layer = self.ours.nodes[index], self.nodes[match], self.ours.layers[index]
         can_compare = node["is_isolable"] and other["is_isolable"] and len(node["inputs"]) == len(other["inputs"])
         if not can_compare or not other.get("outputs"):
             return
@@ -108,14 +108,14 @@ class LayerTable:
             return
         row.alone_error = _worst([self._compare(a, b) for a, b in zip(outputs, expected, strict=True)])
         if has_gradients:
-            row.gradient_error = _worst(self._alone_gradients(twin, found))
+            row.gradient_error = _worst(self._alone_gradients(match, found))
         allowed = self.session.case.tolerances.gradient
         row.is_wrong_alone = not (row.alone_error <= row.tolerance and (row.gradient_error or 0) <= allowed)
         if row.is_wrong_alone:
             row.hints = hints_for(node, other, layer, inputs, outputs, expected)
 
-    def _alone_gradients(self, twin: int, found: dict[str, np.ndarray]) -> list[Difference]:
-        start = f"i{twin}."
+    def _alone_gradients(self, match: int, found: dict[str, np.ndarray]) -> list[Difference]:
+        start = f"i{match}."
         wanted = {key.removeprefix(start): array for key, array in self.theirs.items() if key.startswith(start)}
         least = 1e-4 * max((float(np.abs(array).max()) for array in wanted.values() if array.size), default=0.0)
         missing = [Difference(np.inf, note=f"no gradient of {name}") for name in wanted if name not in found]
@@ -132,11 +132,11 @@ class LayerTable:
     def first_difference(self) -> Check | None:
         """Where, in the order of execution, the values part; None if all outputs and the logits agree."""
         last_good = "the images"
-        for row, (index, twin, _) in zip(self.rows, self.pairing.pairs, strict=True):
+        for row, (index, match, _) in zip(self.rows, self.pairing.pairs, strict=True):
             if not row.is_wrong_alone and row.input_error is not None and row.input_error > row.allowed:
-                return self._in_code(row, index, twin, last_good)
+                return self._in_code(row, index, match, last_good)
             if row.status == FAIL:
-                detail = f"{row.kind} at {row.place}; reference: {row.twin} at {row.twin_place}"
+                detail = f"{row.kind} at {row.place}; reference: {row.match} at {row.match_place}"
                 detail += f"; {row.note}" if row.note else ""
                 error = max(row.output_error or 0, row.alone_error or 0, row.gradient_error or 0)
                 return Check("first difference", FAIL, error, row.tolerance, detail, row.path, row.hints)
@@ -152,19 +152,19 @@ class LayerTable:
             return Check("first difference", FAIL, logits.relative, self.chain_tolerance, detail, "(logits)", hints)
         return None
 
-    def _in_code(self, row: Row, index: int, twin: int, last_good: str) -> Check:
-        """The layer got something else than its twin, though all layers before it agree."""
+    def _in_code(self, row: Row, index: int, match: int, last_good: str) -> Check:
+        """The layer got something else than its match, though all layers before it agree."""
         previous = max((a for a, b, _ in self.pairing.pairs if a < index), default=-1)
-        previous_twin = max((b for a, b, _ in self.pairing.pairs if b < twin), default=-1)
+        previous_match = max((b for a, b, _ in self.pairing.pairs if b < match), default=-1)
         extra = [self.ours.nodes[k] for k in self.pairing.only_port if previous < k < index]
-        lacking = [self.nodes[k] for k in self.pairing.only_reference if previous_twin < k < twin]
-        where = f"in the code that calls {row.path} ({row.place}), after {last_good}; reference: {row.twin_place}"
+        lacking = [self.nodes[k] for k in self.pairing.only_reference if previous_match < k < match]
+        where = f"in the code that calls {row.path} ({row.place}), after {last_good}; reference: {row.match_place}"
         hints = [f"the port has {node['class']} {node['path']} ({node['place']}) here, the reference has not"
                  for node in extra]  # fmt: skip
         hints += [f"the reference has {node['class']} {node['path']} ({node['place']}) here" for node in lacking]
         hints += [f"the reference calls {self.nodes[b]['path']} before {row.path}, the port after it"
-                  for a, b, _ in self.pairing.pairs if a > index and b < twin]  # fmt: skip
-        ours, theirs = self.ours.nodes[index]["inputs"], self.nodes[twin]["inputs"]
+                  for a, b, _ in self.pairing.pairs if a > index and b < match]  # fmt: skip
+        ours, theirs = self.ours.nodes[index]["inputs"], self.nodes[match]["inputs"]
         hints += hints_for(
             None, None, None, [], [self.ours.arrays[name] for name in ours], [self.theirs[name] for name in theirs]
         )
@@ -172,23 +172,23 @@ class LayerTable:
         return Check("first difference", FAIL, row.input_error, row.allowed, where, layer, hints)
 
     def unpaired_with_weights(self) -> Check:
-        """A layer without a twin is fine when it is the other side's function call, not when it has weights."""
+        """A layer without a match is fine when it is the other side's function call, not when it has weights."""
         ours = [node["path"] for k in self.pairing.only_port if (node := self.ours.nodes[k])["num_parameters"]]
         theirs = [node["path"] for k in self.pairing.only_reference if (node := self.nodes[k])["num_parameters"]]
         detail = f"{len(self.rows)} pairs"
         if ours or theirs:
-            detail += f"; without a twin in the port: {theirs or 'none'}, in the reference: {ours or 'none'}"
-        return exactly("every layer with weights has a twin", not (ours or theirs), detail)
+            detail += f"; without a match in the port: {theirs or 'none'}, in the reference: {ours or 'none'}"
+        return exactly("every layer with weights has a match", not (ours or theirs), detail)
 
     def dead_layers(self) -> list[str]:
-        """Layers whose twin answers one number everywhere, or what is no number: agreement there proves nothing."""
+        """Layers whose match answers one number everywhere, or what is no number: agreement there proves nothing."""
         dead = []
-        for _, twin, _ in self.pairing.pairs:
-            for name in self.nodes[twin].get("outputs", []):
+        for _, match, _ in self.pairing.pairs:
+            for name in self.nodes[match].get("outputs", []):
                 array = self.theirs[name]
                 is_constant = array.size > 1 and np.ptp(array) <= 1e-12 * max(np.abs(array).max(), 1e-300)
                 if is_constant or not np.isfinite(array).all():
-                    dead.append(self.nodes[twin]["path"])
+                    dead.append(self.nodes[match]["path"])
         return dead
 
 

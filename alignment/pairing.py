@@ -35,9 +35,9 @@ def pair(
     by_path = {node["path"]: index for index, node in enumerate(port_nodes)}
     pairs, rest = [], []
     for index, node in enumerate(reference_nodes):
-        twin = by_path.get(rules.name_for_port(node["path"]))
-        if twin is not None and _may_be_twins(port_nodes[twin], node):
-            pairs.append(Pair(twin, index, "path"))
+        match = by_path.get(rules.name_for_port(node["path"]))
+        if match is not None and _may_match(port_nodes[match], node):
+            pairs.append(Pair(match, index, "path"))
         else:
             rest.append(index)
     taken = {found.port for found in pairs}
@@ -57,7 +57,7 @@ def pair(
     )
 
 
-def _may_be_twins(ours: dict, theirs: dict) -> bool:
+def _may_match(ours: dict, theirs: dict) -> bool:
     """Of one path: the same kind, or an exchanged layer without parameters (GELU where ReLU should be)."""
     return kind(ours) == kind(theirs) or ours["num_parameters"] == theirs["num_parameters"] == 0
 

@@ -1,4 +1,4 @@
-"""The HTML report: one file, readable offline: verdict, rungs, the layer table, error by depth, loss curves."""
+"""The HTML report: one file, readable offline: verdict, stages, the layer table, error by depth, loss curves."""
 
 import html
 import math
@@ -39,13 +39,13 @@ def as_html(verdict: Verdict) -> str:
         f'<h1>{_text(verdict.case)}: <span class="{verdict.status}">{WORDS.get(verdict.status, "inconclusive")}</span>'
         f'</h1><p class="soft">{_text(versions)}</p>',
         _first_problem(verdict),
-        _rungs(verdict),
+        _stages(verdict),
     ]
-    for rung in verdict.rungs:
-        if rung.layers:
-            parts += [_depth_plot(rung.rung, rung.layers), _layer_table(rung.rung, rung.layers, verdict)]
-        if rung.curves:
-            parts.append(_curves(rung.curves))
+    for stage in verdict.stages:
+        if stage.layers:
+            parts += [_depth_plot(stage.name, stage.layers), _layer_table(stage.name, stage.layers, verdict)]
+        if stage.curves:
+            parts.append(_curves(stage.curves))
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     title = f"<title>{_text(verdict.case)} alignment</title><style>{STYLE}</style>"
     return f"{head}{title}<body>{''.join(parts)}</body></html>"
@@ -61,22 +61,22 @@ def _first_problem(verdict: Verdict) -> str:
             f"{f'<ul>{hints}</ul>' if hints else ''}</div>")  # fmt: skip
 
 
-def _rungs(verdict: Verdict) -> str:
+def _stages(verdict: Verdict) -> str:
     rows = []
-    for rung in verdict.rungs:
-        rows.append(f'<tr><td><b>{rung.rung}</b></td><td class="word {rung.status}">{rung.status}</td>'
-                    f'<td></td><td></td><td></td><td class="soft">{rung.seconds:.1f} s</td></tr>')  # fmt: skip
-        for check in rung.checks:
+    for stage in verdict.stages:
+        rows.append(f'<tr><td><b>{stage.name}</b></td><td class="word {stage.status}">{stage.status}</td>'
+                    f'<td></td><td></td><td></td><td class="soft">{stage.seconds:.1f} s</td></tr>')  # fmt: skip
+        for check in stage.checks:
             hints = "".join(f"<br><i>{_text(hint)}</i>" for hint in check.hints)
             rows.append(f'<tr><td></td><td class="{check.status}">{check.status}</td><td>{_text(check.name)}</td>'
                         f'<td class="n">{_number(check.value)}</td><td class="n">{_number(check.tolerance)}</td>'
                         f"<td>{_text(check.detail)}{hints}</td></tr>")  # fmt: skip
-    head = '<tr><th>rung</th><th></th><th>check</th><th class="n">error</th><th class="n">allowed</th><th></th></tr>'
-    return f"<h2>Rungs</h2><table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+    head = '<tr><th>stage</th><th></th><th>check</th><th class="n">error</th><th class="n">allowed</th><th></th></tr>'
+    return f"<h2>Stages</h2><table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _layer_table(rung: str, layers: list[dict], verdict: Verdict) -> str:
-    first = next((check.layer for result in verdict.rungs if result.rung == rung
+def _layer_table(stage: str, layers: list[dict], verdict: Verdict) -> str:
+    first = next((check.layer for result in verdict.stages if result.name == stage
                   for check in result.checks if check.status == FAIL and check.layer), None)  # fmt: skip
     rows = []
     for row in layers:
@@ -86,21 +86,21 @@ def _layer_table(rung: str, layers: list[dict], verdict: Verdict) -> str:
         notes = "; ".join([row["note"], *row["hints"]]).strip("; ")
         rows.append(f'<tr{mark}><td class="{row["status"]}">{row["status"]}</td><td><code>{_text(row["path"])}</code> '
                     f'{_text(row["kind"])}<br><span class="soft">{_text(row["place"])}</span></td><td>'
-                    f'<code>{_text(row["twin"])}</code><br><span class="soft">{_text(row["twin_place"])} '
+                    f'<code>{_text(row["match"])}</code><br><span class="soft">{_text(row["match_place"])} '
                     f'(by {row["paired_by"]})</span></td>{numbers}<td>{_text(notes)}</td></tr>')  # fmt: skip
     columns = "".join(f'<th class="n">{name}</th>' for name in ("in the chain", "alone", "alone, backward", "float32"))
-    head = f"<tr><th></th><th>layer of the port</th><th>its twin</th>{columns}<th></th></tr>"
+    head = f"<tr><th></th><th>layer of the port</th><th>its match</th>{columns}<th></th></tr>"
     link = ' <a href="#first">to the first difference</a>' if first else ""
     table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
-    return f'<h2>Layers, {rung}: {len(layers)} pairs{link}</h2><div class="scroll">{table}</div>'
+    return f'<h2>Layers, {stage}: {len(layers)} pairs{link}</h2><div class="scroll">{table}</div>'
 
 
-def _depth_plot(rung: str, layers: list[dict]) -> str:
+def _depth_plot(stage: str, layers: list[dict]) -> str:
     names = {"output_error": "float64, in the chain", "alone_error": "float64, each layer alone",
              "float32_error": "float32, in the chain"}  # fmt: skip
     lines = {label: [row[key] for row in layers] for key, label in names.items()}
     lines = {label: values for label, values in lines.items() if any(value is not None for value in values)}
-    return f"<h2>Error by depth, {rung}</h2>{_plot(lines, 'layer', is_log=True)}"
+    return f"<h2>Error by depth, {stage}</h2>{_plot(lines, 'layer', is_log=True)}"
 
 
 def _curves(curves: dict[str, list[float]]) -> str:

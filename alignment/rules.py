@@ -23,7 +23,7 @@ class Rules:
         rename: pairs (theirs, port's), of which the first that fits counts; `*` stands for any text, dots included.
         endings: the same, tried after `rename`.
         transpose: names of the port, with `*`, whose two axes change places.
-        drop: {theirs: theirs beside it}: counters without a twin; on the way back an int64 0 beside each neighbour.
+        drop: {theirs: theirs beside it}: counters without a match; on the way back an int64 0 beside each neighbour.
         prefix: removed if every name carries it (torch's DataParallel).
         scale: {port's: factor}, powers of two, so that it can be undone exactly.
     """

@@ -1,4 +1,4 @@
-"""One case under way: the port, the reference, and the weights and inputs that all rungs share."""
+"""One case under way: the port, the reference, and the weights and inputs that all stages share."""
 
 import hashlib
 from functools import cached_property
@@ -14,13 +14,13 @@ from .port_trace import Trace, record_trace
 from .reference import File, Reference
 from .rules import Arrays, unaccounted
 
-# Images of the forward rung's size that the batch norms see first. With statistics of smaller images the activations of
+# Images of the forward stage's size that batch norms see first. With statistics of smaller images the activations of
 # MobileNetV3 grew to 860 at the logits, and float32's rounding with them.
 CALIBRATION_BATCH = 4
 
 
 class Session:
-    """`weights` are the reference's own arrays, for example of a published file; without, lively ones are drawn."""
+    """`weights` are the reference's own arrays, for example of a published file; without, random ones are drawn."""
 
     def __init__(self, case: Case, reference: Reference, port: Port | None = None, weights: Arrays | None = None):
         self.case, self.reference, self.port = case, reference, port or Port.of(case)

@@ -1,4 +1,4 @@
-"""What a rung found: checks with their numbers, and one word for the whole: pass, fail or inconclusive."""
+"""What a stage found: checks with their numbers, and one word for the whole: pass, fail or inconclusive."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -23,10 +23,10 @@ class Check:
 
 
 @dataclass
-class RungResult:
-    """All checks of one rung; `layers` and `curves` are for the report."""
+class StageResult:
+    """All checks of one stage; `layers` and `curves` are for the report."""
 
-    rung: str
+    name: str
     checks: list[Check]
     seconds: float = 0.0
     layers: list[dict] = field(default_factory=list)
@@ -42,22 +42,22 @@ class Verdict:
     """The answer of one run of the tool."""
 
     case: str
-    rungs: list[RungResult]
+    stages: list[StageResult]
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
-        return worst(rung.status for rung in self.rungs)
+        return worst(stage.status for stage in self.stages)
 
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.status]
 
     def first_problem(self) -> Check | None:
-        """The failed check that is nearest to the cause: of the lowest rung, and the one with a layer before others."""
+        """The failed check nearest to the cause: of the first failed stage, a check with a layer before others."""
         for status in (FAIL, INCONCLUSIVE):
-            for rung in self.rungs:
-                found = [check for check in rung.checks if check.status == status]
+            for stage in self.stages:
+                found = [check for check in stage.checks if check.status == status]
                 if found:
                     return next((check for check in found if check.layer), found[0])
         return None
@@ -88,14 +88,14 @@ def exactly(name: str, is_equal: bool, detail: str, *, layer: str = "") -> Check
 
 def as_json(verdict: Verdict) -> dict:
     """What is committed beside the code: no layer tables, no curves, four digits."""
-    rungs = {}
-    for rung in verdict.rungs:
+    stages = {}
+    for stage in verdict.stages:
         checks = [{key: value for key, value in asdict(check).items() if value not in (None, "", [])}
-                  for check in rung.checks]  # fmt: skip
+                  for check in stage.checks]  # fmt: skip
         for check in checks:
             check |= {key: _short(check[key]) for key in ("value", "tolerance") if key in check}
-        rungs[rung.rung] = {"status": rung.status, "seconds": round(rung.seconds, 1), "checks": checks}
-    return {"case": verdict.case, "status": verdict.status, "versions": verdict.versions, "rungs": rungs}
+        stages[stage.name] = {"status": stage.status, "seconds": round(stage.seconds, 1), "checks": checks}
+    return {"case": verdict.case, "status": verdict.status, "versions": verdict.versions, "stages": stages}
 
 
 def _short(value: float) -> float | str:
@@ -108,12 +108,12 @@ def write_json(verdict: Verdict, path: Path) -> None:
 
 
 def write_junit(verdict: Verdict, path: Path) -> None:
-    """For CI: one suite a rung, one test a check; an inconclusive check is an error, not a success."""
+    """For CI: one suite a stage, one test a check; an inconclusive check is an error, not a success."""
     root = ElementTree.Element("testsuites", name=f"alignment {verdict.case}")
-    for rung in verdict.rungs:
-        suite = ElementTree.SubElement(root, "testsuite", name=rung.rung, tests=str(len(rung.checks)))
-        for check in rung.checks:
-            test = ElementTree.SubElement(suite, "testcase", name=check.name, classname=f"{verdict.case}.{rung.rung}")
+    for stage in verdict.stages:
+        suite = ElementTree.SubElement(root, "testsuite", name=stage.name, tests=str(len(stage.checks)))
+        for check in stage.checks:
+            test = ElementTree.SubElement(suite, "testcase", name=check.name, classname=f"{verdict.case}.{stage.name}")
             if check.status != PASS:
                 tag = "failure" if check.status == FAIL else "error"
                 ElementTree.SubElement(test, tag, message="; ".join([check.detail, *check.hints]))

@@ -75,7 +75,7 @@ def read_for_port(
 
 
 def read_for_reference(path: Path, case: Case, reference: Reference) -> Arrays:
-    """Any file in the reference's names, for `--weights` of the rungs."""
+    """Any file in the reference's names, for `--weights` of the stages."""
     return case.rules("torch").from_port(read_for_port(path, case, reference).arrays)
 
 

@@ -21,7 +21,7 @@ from .mutations import MUTATIONS, Mutation
 
 NETS = ("ladder", "fork")
 NUM_CLEAN = 20
-CLEAN_RUNGS = ("weights", "forward", "metric", "loss", "backward", "train")
+CLEAN_STAGES = ("weights", "forward", "metric", "loss", "backward", "train")
 SCOREBOARD = Path(__file__).parents[1] / "torch_side" / "scoreboard.py"
 
 
@@ -68,12 +68,12 @@ def main(argv: list[str]) -> int:
 
 
 def judge(mutation: Mutation, net: str, reference: Reference, seed: int = 0) -> Outcome:
-    """Climb the rungs that can see the bug until one fails."""
+    """Run the stages that can see the bug until one fails."""
     case = replace(read_case(net), seed=seed)
     port, blamed = mutation.apply(Port.of(case))
     verdict = Verdict(net, [])
-    for rung in mutation.rungs:
-        verdict.rungs += run(case, (rung,), reference, port=port).rungs
+    for stage in mutation.stages:
+        verdict.stages += run(case, (stage,), reference, port=port).stages
         if verdict.status != PASS:
             break
     problem = verdict.first_problem()
@@ -82,14 +82,14 @@ def judge(mutation: Mutation, net: str, reference: Reference, seed: int = 0) -> 
     if blamed:
         where = f"{problem.layer} {problem.detail}" if problem else ""
         is_named = is_found and blamed[0] in where
-    said = f"{verdict.rungs[-1].rung}: {problem.name} {problem.layer} {' '.join(problem.hints[:1])}" if problem else ""
+    said = f"{verdict.stages[-1].name}: {problem.name} {problem.layer} {' '.join(problem.hints[:1])}" if problem else ""
     return Outcome(mutation.name, net, is_found, is_named, said)
 
 
 def run_clean(seed: int, reference: Reference) -> Verdict:
     """A right port with weights, images and labels of another seed; the nets take turns."""
     case = replace(read_case(NETS[seed % len(NETS)]), seed=1000 + seed)
-    verdict = run(case, CLEAN_RUNGS, reference, port=Port.of(case))
+    verdict = run(case, CLEAN_STAGES, reference, port=Port.of(case))
     if verdict.status != PASS:
         print(f"false alarm with seed {seed}: {verdict.first_problem()}")
     return verdict

@@ -17,10 +17,10 @@ Change = Callable[[nn.Layer], str]  # changes a built model, returns the path of
 
 @dataclass(frozen=True)
 class Mutation:
-    """`change` is a bug in the model, `exchange` one in another piece; `rungs` are those that can see it."""
+    """`change` is a bug in the model, `exchange` one in another piece; `stages` are those that can see it."""
 
     name: str
-    rungs: tuple[str, ...]
+    stages: tuple[str, ...]
     change: Change | None = None
     exchange: Callable[[Port], Port] | None = None
 

@@ -1,4 +1,4 @@
-"""Two small networks that hold every kind of layer a port gets wrong; the torch twins are torch_side/teaching.py."""
+"""Two small networks with the kinds of layers that ports get wrong; torch_side/toy_models.py has their references."""
 
 import paddle
 from paddle import nn

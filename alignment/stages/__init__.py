@@ -1,1 +1,1 @@
-"""The rungs of the ladder, from the bottom: each is a module with `climb(session) -> RungResult`."""
+"""The stages of the ladder, from the bottom: each is a module with `run(session) -> StageResult`."""

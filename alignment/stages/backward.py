@@ -1,11 +1,11 @@
-"""Rung 6: one step in train mode and float64: loss, gradients of images and of every parameter, each layer alone."""
+"""Stage 6: one step in train mode and float64: loss, gradients of images and of every parameter, each layer alone."""
 
 import numpy as np
 
 from ..compare import Difference, compare, compare_packed
 from ..layers import LayerTable
 from ..session import Session
-from ..verdict import FAIL, Check, RungResult, within
+from ..verdict import FAIL, Check, StageResult, within
 from .forward import alone_checks
 
 # A gradient that is zero but for rounding (a bias before a batch norm) is judged by the size of the others.
@@ -13,7 +13,7 @@ LEAST_SHARE = 1e-6
 SOFTMAX_DEPTH = 64  # Paddle's CPU kernel clips what it exponentiates to -64
 
 
-def run(session: Session) -> RungResult:
+def run(session: Session) -> StageResult:
     """Dropout takes the same masks on both sides, batch norms use the batch."""
     case = session.case
     images = session.images(case.train.shape, "backward")
@@ -23,7 +23,7 @@ def run(session: Session) -> RungResult:
     table = LayerTable(session, ours, answer, theirs, is_backward=True)
     if ours.error:
         checks = [table.first_difference(), *alone_checks(table.rows, table.wrong_alone(), "forward and backward")]
-        return RungResult("backward", checks, layers=[row.as_dict() for row in table.rows])
+        return StageResult("backward", checks, layers=[row.as_dict() for row in table.rows])
     loss = _even_if_constant(compare(np.array([ours.loss]), np.array([answer["loss"]])))
     loss_check = within("loss", loss, max(case.tolerances.float64, table.chain_tolerance))
     if loss_check.status == FAIL and np.ptp(theirs[answer["logits"]], axis=-1).max() > SOFTMAX_DEPTH:
@@ -38,7 +38,7 @@ def run(session: Session) -> RungResult:
         checks.insert(0, first)
     elif any(check.status == FAIL for check in checks) and (broken := _first_broken_gradient(table)):
         checks.insert(0, broken)  # alone it may be a tie in a max pool, broken by rounding: harmless
-    return RungResult("backward", checks, layers=[row.as_dict() for row in table.rows])
+    return StageResult("backward", checks, layers=[row.as_dict() for row in table.rows])
 
 
 def _parameter_checks(session: Session, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> list[Check]:
@@ -85,8 +85,8 @@ def _first_broken_gradient(table: LayerTable) -> Check | None:
     least = LEAST_SHARE * max((float(np.abs(array).max()) for array in gradients.values()), default=0.0)
     tolerance = table.session.case.tolerances.gradient
     after = "the loss"
-    for index, twin, _ in reversed(table.pairing.pairs):
-        node, other = table.ours.nodes[index], table.nodes[twin]
+    for index, match, _ in reversed(table.pairing.pairs):
+        node, other = table.ours.nodes[index], table.nodes[match]
         for name, their_name in zip(node.get("outputs", []), other.get("outputs", []), strict=False):
             mine, expected = table.ours.gradients.get(name), gradients.get(their_name)
             if expected is None:

@@ -1,4 +1,4 @@
-"""Rung 3: pixels of evaluation, replayed training transforms, mixup and cutmix, and the order of samples."""
+"""Stage 3: pixels of evaluation, replayed training transforms, mixup and cutmix, and the order of samples."""
 
 import tempfile
 from pathlib import Path
@@ -9,16 +9,16 @@ from PIL import Image
 from ..compare import compare
 from ..reference import File
 from ..session import Session
-from ..verdict import FAIL, Check, RungResult, exactly, within
+from ..verdict import FAIL, Check, StageResult, exactly, within
 
 # (input size, size of the short side, interpolation): PeleeNet-paddle's, torchvision's, and one that is not 0.875.
 EVAL_SETTINGS = ((224, 256, "bicubic"), (224, 256, "bilinear"), (176, 232, "bilinear"))
 MOST_IMAGES = 64  # of a folder
 SIDE = 64  # of replayed training crops
 ONE_LEVEL = 1 / 255  # of a pixel; both sides round the same uint8 pixels, so nothing may differ by one
-# Our operation -> torchvision's (torch_side/formulas.py), the name of its argument, and values within the range that
-# RandAugment draws. Shears and relative translations are left out: torchvision turns about the image's centre, timm
-# about its corner.
+# Our operation -> torchvision's (torch_side/torch_formulas.py), the name of its argument, and values within the range
+# that RandAugment draws. Shears and relative translations are left out: torchvision turns about the image's centre,
+# timm about its corner.
 REPLAYED = {
     "Rotate": ("rotate", "degrees", (-27.3, 11.0)),
     "Posterize": ("posterize", "bits", (1, 3)),
@@ -33,13 +33,13 @@ REPLAYED = {
 }
 
 
-def run(session: Session, images: Path | None = None) -> RungResult:
+def run(session: Session, images: Path | None = None) -> StageResult:
     """On the JPEGs of a folder, or on generated ones of odd sizes when there is none."""
     with tempfile.TemporaryDirectory() as folder:
         paths = _find(images) if images else write_jpegs(Path(folder), session.case.seed)
         checks = [_eval_pixels(session, paths, *setting) for setting in EVAL_SETTINGS]
         checks += [_crops(session, paths), *_operations(session, paths), *_mixes(session), *_orders(session)]
-    return RungResult("data", checks)
+    return StageResult("data", checks)
 
 
 def _find(folder: Path) -> list[str]:

@@ -1,16 +1,16 @@
-"""Rung 2: in evaluation, layer by layer, in float64 and float32, in the chain and each layer alone."""
+"""Stage 2: in evaluation, layer by layer, in float64 and float32, in the chain and each layer alone."""
 
 import numpy as np
 
 from ..compare import compare
 from ..layers import LayerTable, Row
 from ..session import Session
-from ..verdict import FAIL, INCONCLUSIVE, PASS, Check, RungResult, exactly, within
+from ..verdict import FAIL, INCONCLUSIVE, PASS, Check, StageResult, exactly, within
 
 FEWEST_DISTINCT = 1e-6  # logits that vary less than this, relative to their size, cannot tell one model from another
 
 
-def run(session: Session) -> RungResult:
+def run(session: Session) -> StageResult:
     """The layer table in float64, the errors of float32 beside it, and the first difference."""
     case = session.case
     images, labels = session.images(case.shape), np.zeros(case.shape[0], np.int64)
@@ -28,11 +28,11 @@ def run(session: Session) -> RungResult:
         checks.insert(0, first)
     ours32, answer32, theirs32 = session.traces(images, labels, "float32", is_training=False, smoothing=None)
     if ours32.error:
-        return RungResult("forward", checks, layers=[row.as_dict() for row in table.rows])
+        return StageResult("forward", checks, layers=[row.as_dict() for row in table.rows])
     add_float32(table, ours32.nodes, ours32.arrays, answer32["nodes"], theirs32)
     logits32 = compare(ours32.arrays[ours32.logits], theirs32[answer32["logits"]], absolute=case.tolerances.absolute)
     checks.append(within("logits, float32", logits32, case.tolerances.float32))
-    return RungResult("forward", checks, layers=[row.as_dict() for row in table.rows])
+    return StageResult("forward", checks, layers=[row.as_dict() for row in table.rows])
 
 
 def alone_checks(rows: list[Row], wrong: list[Row], what: str, *, gradient: float = 0.0) -> list[Check]:
@@ -40,7 +40,7 @@ def alone_checks(rows: list[Row], wrong: list[Row], what: str, *, gradient: floa
     if wrong:
         return [
             Check(f"{row.path} alone, {what}", FAIL, max(row.alone_error or 0, row.gradient_error or 0), row.tolerance,
-                  f"{row.kind} at {row.place}; reference: {row.twin}; {row.note}".rstrip("; "), row.path, row.hints)
+                  f"{row.kind} at {row.place}; reference: {row.match}; {row.note}".rstrip("; "), row.path, row.hints)
             for row in wrong
         ]  # fmt: skip
     errors = [max(row.alone_error, row.gradient_error or 0) for row in rows if row.alone_error is not None]
@@ -64,7 +64,7 @@ def conclusive(logits: np.ndarray, dead: list[str]) -> Check:
 
 def add_float32(table: LayerTable, nodes: list[dict], arrays: dict, their_nodes: list[dict], theirs: dict) -> None:
     """The same pairs in float32: the noise beside which a bug shows, or hides."""
-    for row, (index, twin, _) in zip(table.rows, table.pairing.pairs, strict=True):
-        a, b = nodes[index].get("outputs"), their_nodes[twin].get("outputs")
+    for row, (index, match, _) in zip(table.rows, table.pairing.pairs, strict=True):
+        a, b = nodes[index].get("outputs"), their_nodes[match].get("outputs")
         if a and b:
             row.float32_error = compare(arrays[a[0]], theirs[b[0]]).relative

@@ -1,4 +1,4 @@
-"""Rung 5: cross entropy with hard, smoothed and soft labels, and the learning rate of every step of whole runs."""
+"""Stage 5: cross entropy with hard, smoothed and soft labels, and the learning rate of every step of whole runs."""
 
 import numpy as np
 import paddle
@@ -6,7 +6,7 @@ import paddle
 from ..compare import Difference, compare
 from ..port import Port
 from ..session import Session
-from ..verdict import Check, RungResult, within
+from ..verdict import Check, StageResult, within
 
 SMOOTHINGS = (0.0, 0.1)
 TOLERANCE = 1e-12  # in float64, relative
@@ -15,9 +15,9 @@ RATE_TOLERANCE = 1e-12
 EPOCHS, STEPS_PER_EPOCH = 90, 20
 
 
-def run(session: Session) -> RungResult:
+def run(session: Session) -> StageResult:
     checks = [*_losses(session), _cosine(session), _warmup(session), _steps(session)]
-    return RungResult("loss", checks)
+    return StageResult("loss", checks)
 
 
 def _losses(session: Session) -> list[Check]:

@@ -1,15 +1,15 @@
-"""Rung 4: top-1 and top-5 counts, over several batches of unequal size, exactly."""
+"""Stage 4: top-1 and top-5 counts, over several batches of unequal size, exactly."""
 
 import numpy as np
 
 from ..session import Session
-from ..verdict import Check, RungResult, exactly
+from ..verdict import Check, StageResult, exactly
 
 KS = (1, 5)
 BATCHES = (64, 64, 7)  # the last one is smaller: averaging averages would show
 
 
-def run(session: Session) -> RungResult:
+def run(session: Session) -> StageResult:
     """Random logits, and a percentage over all batches; then equal logits, where only our own rule is held."""
     rng = np.random.default_rng(session.case.seed)
     num_classes, ks = session.num_classes, _ks(session)
@@ -27,7 +27,7 @@ def run(session: Session) -> RungResult:
     for k in ks:
         text = f"{ours[k]} in the port, {theirs[k]} in the reference, of {sum(BATCHES)}"
         checks.append(exactly(f"top-{k}", ours[k] == theirs[k], text))
-    return RungResult("metric", [*checks, _ties(session)])
+    return StageResult("metric", [*checks, _ties(session)])
 
 
 def _ks(session: Session) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Rung 7: N steps from the same weights on the same batches, and two loss curves on a real data set."""
+"""Stage 7: N steps from the same weights on the same batches, and two loss curves on a real data set."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from ..port_train import train_port
 from ..reference import File
 from ..rules import Arrays
 from ..session import Session
-from ..verdict import FAIL, Check, RungResult, exactly, within
+from ..verdict import FAIL, Check, StageResult, exactly, within
 
 WIDTH = 256  # of the sketch of each tensor at each step
 LEAST_SHARE = 1e-6  # as in backward.py
@@ -22,7 +22,7 @@ ORDER = list(KINDS)
 CURVE_EPOCHS, CURVE_BATCH, CURVE_SEED = 2, 64, 0
 
 
-def run(session: Session) -> RungResult:
+def run(session: Session) -> StageResult:
     """Losses, gradients, optimizer state, weights and batch-norm statistics after each step; then the curves."""
     train = session.case.train
     settings = {"name": train.optimizer, "weight_decay": train.weight_decay}
@@ -58,7 +58,7 @@ def run(session: Session) -> RungResult:
         check, digits = _digits(session, settings)
         checks.append(check)
         curves |= digits
-    return RungResult("train", checks, curves=curves)
+    return StageResult("train", checks, curves=curves)
 
 
 def _begin(session: Session, images, labels, rates, settings: dict, weights: File, dtype: str, width: int):
@@ -71,7 +71,7 @@ def _begin(session: Session, images, labels, rates, settings: dict, weights: Fil
 
 
 def _setting_hints(session: Session, layer: str) -> list[str]:
-    """What the layer was told, beside its twin: a batch norm's momentum shows in no forward."""
+    """What the layer was told, beside its match: a batch norm's momentum shows in no forward."""
     images = session.images(session.case.shape)
     ours, answer, theirs = session.traces(images, np.zeros(len(images)), "float32", is_training=False, smoothing=None)
     pairs = pair(ours.nodes, ours.arrays, answer["nodes"], theirs, session.case.layers).pairs

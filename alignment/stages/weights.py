@@ -1,14 +1,14 @@
-"""Rung 1: every tensor of the reference arrives in the port, and all of them find their way back."""
+"""Stage 1: every tensor of the reference arrives in the port, and all of them find their way back."""
 
 import numpy as np
 
 from ..port import set_state
 from ..rules import unaccounted
 from ..session import Session
-from ..verdict import Check, RungResult, exactly
+from ..verdict import Check, StageResult, exactly
 
 
-def run(session: Session) -> RungResult:
+def run(session: Session) -> StageResult:
     """Names, shapes and kinds on both sides, the round trip, and what the port holds after loading."""
     theirs = session.their_weights
     declared = {entry["name"]: tuple(entry["shape"]) for entry in session.inventory["entries"]}
@@ -18,9 +18,9 @@ def run(session: Session) -> RungResult:
     problems = unaccounted(arrays, session.port_shapes) + session.rules.idle(session.port_shapes)
     checks.append(exactly("every entry is accounted for", not problems, "; ".join(problems[:5]) or f"{len(arrays)}"))
     if problems:
-        return RungResult("weights", checks)
+        return StageResult("weights", checks)
     checks += [_round_trip(session, theirs), _arrival(session, arrays), _trainable(session)]
-    return RungResult("weights", checks)
+    return StageResult("weights", checks)
 
 
 def _round_trip(session: Session, theirs: dict[str, np.ndarray]) -> Check:

@@ -8,10 +8,10 @@ import torch
 
 from alignment.exchange import DropoutMasks, read_arrays, sketch, write_arrays
 
-from . import formulas
+from . import torch_formulas
+from .float32_constants import float32_constants
 from .recorder import short_path, trace
-from .references import DTYPES, build, constant_layers, load_callable, set_lively_weights, set_state
-from .stored import constants_as_stored
+from .references import DTYPES, build, constant_layers, load_callable, set_random_weights, set_state
 from .training import cross_entropy, train
 
 MAX_DRAWS = 20  # a ReLU over four channels is dead in one of some twenty draws; what stays dead is inconclusive
@@ -50,11 +50,11 @@ def class_place(kind: type) -> str:
 
 
 def initialise(reference: dict, seed: int, images: str, num_checked: int, output: str) -> dict:
-    """Write lively weights (see references.py) as float32; draw again while a layer is dead on the checked images."""
+    """Write random weights (see references.py) as float32; draw again while a layer is dead on the checked images."""
     model = build(reference, "float64")
     batch = torch.from_numpy(read_arrays(Path(images))["images"]).double()
     for draw in range(MAX_DRAWS):
-        set_lively_weights(model, [seed, draw], batch)
+        set_random_weights(model, [seed, draw], batch)
         if not constant_layers(model, batch[:num_checked]):
             break
     state = {name: value.numpy() for name, value in model.float().state_dict().items()}
@@ -72,7 +72,7 @@ def record_trace(
     images = torch.from_numpy(arrays["images"]).to(DTYPES[dtype])
     labels = torch.from_numpy(arrays["labels"])
     loss_of = (lambda logits: loss_function(loss)(logits, labels)) if loss else None
-    with constants_as_stored(dtype == "float64"):
+    with float32_constants(dtype == "float64"):
         answer, values = trace(model, images, loss_of, DropoutMasks(seed), lambda name, array: pack(name, array, axes))
     write_arrays(Path(output), values)
     return answer
@@ -97,7 +97,7 @@ def train_steps(
     arrays = read_arrays(Path(inputs))
     model = set_state(build(reference, dtype), read_arrays(Path(weights)))
     images = arrays["images"]
-    with constants_as_stored(dtype == "float64"):
+    with float32_constants(dtype == "float64"):
         records = train(
             model, images, arrays["labels"], rates, optimizer, loss_function(loss), DropoutMasks(seed), axes, width
         )
@@ -132,11 +132,11 @@ OPERATIONS = {
     "train_steps": train_steps,
     "load_file": load_file,
     "save_file": save_file,
-    "eval_pixels": formulas.eval_pixels,
-    "replay": formulas.replay,
-    "mixup": formulas.mixup,
-    "losses": formulas.losses,
-    "rates": formulas.rates,
-    "accuracy": formulas.accuracy,
-    "loader_order": formulas.loader_order,
+    "eval_pixels": torch_formulas.eval_pixels,
+    "replay": torch_formulas.replay,
+    "mixup": torch_formulas.mixup,
+    "losses": torch_formulas.losses,
+    "rates": torch_formulas.rates,
+    "accuracy": torch_formulas.accuracy,
+    "loader_order": torch_formulas.loader_order,
 }

@@ -43,7 +43,7 @@ def set_state(model: nn.Module, arrays: dict[str, np.ndarray]) -> nn.Module:
     return model
 
 
-def set_lively_weights(model: nn.Module, seed: int | list[int], images: torch.Tensor) -> None:
+def set_random_weights(model: nn.Module, seed: int | list[int], images: torch.Tensor) -> None:
     """Weights under which every layer matters: activations near 1, biases and batch norms away from 0 and 1.
 
     A fresh MobileNetV3 answers 1e-10 for every image, so that any two of them agree; with these weights they cannot.

@@ -27,8 +27,8 @@ from alignment.port import Port, set_state  # noqa: E402
 from alignment.selftest.mutations import MUTATIONS  # noqa: E402
 from alignment.stages.data import EVAL_SETTINGS, write_jpegs  # noqa: E402
 from alignment.torch_side import shim  # noqa: E402, F401
-from alignment.torch_side.formulas import eval_pixels  # noqa: E402
-from alignment.torch_side.references import build, set_lively_weights  # noqa: E402
+from alignment.torch_side.references import build, set_random_weights  # noqa: E402
+from alignment.torch_side.torch_formulas import eval_pixels  # noqa: E402
 from alignment.torch_side.training import cross_entropy, sgd  # noqa: E402
 
 STEPS = 3  # as the tutorial's 05_test_backward
@@ -48,7 +48,7 @@ class Pair:
     def models(self, *, is_training: bool):
         """Dropout is 0 in training, as the tutorial does and PaDiff needs."""
         theirs = build(self.case.reference_spec)
-        set_lively_weights(theirs, self.case.seed, torch.from_numpy(self.images))
+        set_random_weights(theirs, self.case.seed, torch.from_numpy(self.images))
         arrays = {name: value.numpy().copy() for name, value in theirs.state_dict().items()}
         ours = set_state(self.port.build(), self.case.rules().to_port(arrays), "scoreboard")
         if is_training:

@@ -8,8 +8,8 @@ from torch import nn
 
 from alignment.exchange import DropoutMasks, sketch
 
+from .float32_constants import share_as_float32
 from .recorder import shared_dropout
-from .stored import share_as_stored
 
 STATE_NAMES = {"momentum_buffer": "velocity", "exp_avg": "moment1", "exp_avg_sq": "moment2"}
 
@@ -48,7 +48,7 @@ class BiasedVariance:
         norm.register_forward_pre_hook(self._count)
         self.num_samples = 0
         is_double = norm.running_var.dtype == torch.float64
-        self.share = share_as_stored(norm.momentum) if is_double else norm.momentum
+        self.share = share_as_float32(norm.momentum) if is_double else norm.momentum
 
     def _count(self, norm, args):
         self.num_samples = args[0].numel() // args[0].shape[1]

@@ -1,4 +1,4 @@
-"""The whole tool on the teaching nets: right ports pass, wrong ones are found and named, files are safe."""
+"""The whole tool on the toy models: right ports pass, wrong ones are found and named, files are safe."""
 
 import os
 import pickle
@@ -27,7 +27,7 @@ from alignment.weights import main as weights_main  # noqa: E402
 from common.errors import ReferenceFailedError, WeightsError  # noqa: E402
 
 TORCH_SIDE = Path(__file__).parents[2] / "alignment" / "torch_side"
-LADDER = f"{TORCH_SIDE / 'teaching.py'}:Ladder"
+LADDER = f"{TORCH_SIDE / 'toy_models.py'}:Ladder"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def reference(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["ladder", "fork", "other_tree"])
-def test_right_ports_pass_every_rung(name, reference):
+def test_right_ports_pass_every_stage(name, reference):
     names = ("weights", "forward", "metric", "loss", "backward", "train")
     verdict = run(read_case(name), names, reference)
     assert verdict.status == "pass", verdict.first_problem()
@@ -47,7 +47,7 @@ def test_no_false_alarm_with_other_seeds(reference):
     assert {run_clean(seed, reference).status for seed in range(100, 104)} == {"pass"}
 
 
-def test_data_rung_passes(reference):
+def test_data_stage_passes(reference):
     assert run(read_case("ladder"), ("data",), reference).status == "pass"
 
 
@@ -56,7 +56,7 @@ def test_forty_mutations_and_more():
 
 
 @pytest.mark.parametrize("net", ["ladder", pytest.param("fork", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("mutation", [m for m in MUTATIONS if "data" not in m.rungs], ids=lambda m: m.name)
+@pytest.mark.parametrize("mutation", [m for m in MUTATIONS if "data" not in m.stages], ids=lambda m: m.name)
 def test_every_mutation_is_found_and_named(mutation, net, reference):
     outcome = judge(mutation, net, reference)
     assert outcome.is_found and outcome.is_named in (True, None), outcome.said
@@ -82,7 +82,7 @@ def test_answers_are_recorded_and_replayed_without_torch(tmp_path):
         first = run(case, ("weights", "forward"), reference)
     with Reference(python="/nowhere/python", recordings=tmp_path) as offline:
         again = run(case, ("weights", "forward"), offline)
-    assert [c.value for r in again.rungs for c in r.checks] == [c.value for r in first.rungs for c in r.checks]
+    assert [c.value for r in again.stages for c in r.checks] == [c.value for r in first.stages for c in r.checks]
 
 
 NET = """
@@ -110,7 +110,7 @@ def test_a_small_net_whose_head_comes_first(values, status, tmp_path, reference)
     case = Case("net", tmp_path, "paddle_net.py:Net", "torch_net.py:Net", shape=(2, 3, 8, 8), train=train,
                 transpose=("head.weight",))  # fmt: skip
     verdict = run(case, ("forward", "metric", "loss", "backward", "train"), reference)
-    assert {rung.rung: rung.status for rung in verdict.rungs} == {
+    assert {stage.name: stage.status for stage in verdict.stages} == {
         "forward": status, "metric": "pass", "loss": "pass", "backward": status, "train": status
     }  # fmt: skip
 
@@ -131,21 +131,21 @@ def test_the_new_port_of_the_docs(tmp_path, reference):
     for name, block in zip(("reference.py", "port.py", "net.yaml"), blocks, strict=False):
         (tmp_path / name).write_text(block.partition("\n")[2], encoding="utf-8")
     for (name, old, new), said in zip(BUGS, blocks[3:6], strict=True):
-        answer = climb_all(tmp_path / "net.yaml", reference)
+        answer = run_all(tmp_path / "net.yaml", reference)
         for line in said.split("!")[1].splitlines():
             assert " ".join(line.split()) in answer
         (tmp_path / name).write_text((tmp_path / name).read_text().replace(old, new))
-    answer = climb_all(tmp_path / "net.yaml", reference)
+    answer = run_all(tmp_path / "net.yaml", reference)
     assert answer.endswith("net: match") and "> 1e-10" not in answer
 
     right = "self.pool(F.relu(self.norm(self.conv(x))))"
     port = (tmp_path / "port.py").read_text().replace(right, "F.relu(self.norm(self.pool(self.conv(x))))")
     (tmp_path / "port.py").write_text(port)
-    assert "the reference calls norm before pool, the port after it" in climb_all(tmp_path / "net.yaml", reference)
+    assert "the reference calls norm before pool, the port after it" in run_all(tmp_path / "net.yaml", reference)
 
 
-def climb_all(case: Path, reference: Reference) -> str:
-    """What `python -m alignment all` prints, but for the rungs that do not look at the model; single blanks."""
+def run_all(case: Path, reference: Reference) -> str:
+    """What `python -m alignment all` prints, but for the stages that do not look at the model; single blanks."""
     said = []
     run(read_case(str(case)), ("weights", "forward", "backward", "train"), reference, report_progress=said.append)
     return " ".join("\n".join(said).replace(f"{case.parent.resolve()}/", "").split())

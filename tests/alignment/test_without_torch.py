@@ -25,7 +25,7 @@ from alignment.report import as_html
 from alignment.reprod import compare_dictionaries, read_dictionary, write_dictionary
 from alignment.reprod import main as compare_main
 from alignment.rules import BATCH_NORM, COUNTERS, Rules, unaccounted
-from alignment.verdict import Check, RungResult, Verdict, as_json, within, write_junit
+from alignment.verdict import Check, StageResult, Verdict, as_json, within, write_junit
 from alignment.weights import read_for_port
 from common.errors import CaseError, DataError, DiskError, MissingDependencyError, WeightsError
 
@@ -316,26 +316,26 @@ def verdict():
         Check("good", "pass", 1e-12, 1e-10),
         Check("<bad>", "fail", float("inf"), 1e-10, "why", "a.b", ["a hint"]),
     ]
-    return Verdict("net", [RungResult("forward", checks), RungResult("loss", [Check("nothing", "inconclusive")])])
+    return Verdict("net", [StageResult("forward", checks), StageResult("loss", [Check("nothing", "inconclusive")])])
 
 
 def test_a_verdict_is_no_success_unless_all_pass(tmp_path):
     assert verdict().exit_code == 6
-    assert Verdict("net", [RungResult("loss", [Check("x", "inconclusive")])]).exit_code == 6
+    assert Verdict("net", [StageResult("loss", [Check("x", "inconclusive")])]).exit_code == 6
     assert Verdict("net", []).exit_code == 6
-    assert Verdict("net", [RungResult("loss", [Check("x", "pass")])]).exit_code == 0
+    assert Verdict("net", [StageResult("loss", [Check("x", "pass")])]).exit_code == 0
     assert verdict().first_problem().layer == "a.b"
     write_junit(verdict(), tmp_path / "junit.xml")
     tests = ElementTree.parse(tmp_path / "junit.xml").findall(".//testcase")
     assert [[child.tag for child in test] for test in tests] == [[], ["failure"], ["error"]]
-    assert json.loads(json.dumps(as_json(verdict())))["rungs"]["forward"]["checks"][1]["value"] == "infinite"
+    assert json.loads(json.dumps(as_json(verdict())))["stages"]["forward"]["checks"][1]["value"] == "infinite"
 
 
 def test_the_report_is_one_file_and_escapes(tmp_path):
     page = as_html(verdict())
     assert "&lt;bad&gt;" in page and "<bad>" not in page and "a hint" in page
     assert "http" not in page and "src=" not in page
-    diverged = RungResult("train", [Check("losses", "fail")], curves={"loss of the port": [float("nan")] * 3})
+    diverged = StageResult("train", [Check("losses", "fail")], curves={"loss of the port": [float("nan")] * 3})
     assert "Loss, 3 steps" in as_html(Verdict("net", [diverged]))
 
 
@@ -410,7 +410,7 @@ def test_a_missing_reference_is_no_bug_of_the_port():
 
 
 def fake_stages(monkeypatch, **outcomes):
-    """The rungs give these results, or raise these errors."""
+    """The stages give these results, or raise these errors."""
 
     def outcome(result):
         def run_stage(session, images=None):
@@ -424,36 +424,36 @@ def fake_stages(monkeypatch, **outcomes):
         monkeypatch.setattr(f"alignment.stages.{name}.run", outcome(result))
 
 
-PASSED = RungResult("weights", [Check("names", "pass")])
-FAILED = RungResult("weights", [Check("names", "fail")])
+PASSED = StageResult("weights", [Check("names", "pass")])
+FAILED = StageResult("weights", [Check("names", "fail")])
 
 
 @pytest.mark.parametrize("error", [WeightsError("of another shape"), ValueError("a bug of the port")])
-def test_a_rung_that_breaks_is_a_failed_check_and_the_rungs_above_it_are_tried(error, monkeypatch):
-    fake_stages(monkeypatch, weights=PASSED, forward=error, loss=RungResult("loss", [Check("x", "pass")]))
+def test_a_stage_that_breaks_is_a_failed_check_and_the_stages_after_it_are_tried(error, monkeypatch):
+    fake_stages(monkeypatch, weights=PASSED, forward=error, loss=StageResult("loss", [Check("x", "pass")]))
     with Reference("/nowhere/python") as reference:
         verdict = run(read_case("ladder"), ("weights", "forward", "loss"), reference, port=Port(lambda: None))
-    assert [(rung.rung, rung.status) for rung in verdict.rungs] == [
+    assert [(stage.name, stage.status) for stage in verdict.stages] == [
         ("weights", "pass"), ("forward", "fail"), ("loss", "pass")
     ]  # fmt: skip
     assert str(error) in verdict.first_problem().detail and verdict.exit_code == 6
 
 
-def test_a_weights_error_of_the_first_rung_asked_for_is_no_empty_verdict(monkeypatch):
+def test_a_weights_error_of_the_first_stage_asked_for_is_no_empty_verdict(monkeypatch):
     fake_stages(monkeypatch, forward=WeightsError("of another shape"))
     with Reference("/nowhere/python") as reference:
         verdict = run(read_case("ladder"), ("forward",), reference, port=Port(lambda: None))
-        assert [rung.status for rung in verdict.rungs] == ["fail"]
+        assert [stage.status for stage in verdict.stages] == ["fail"]
         with pytest.raises(WeightsError):  # of the command line: the weights given cannot be used
             run(read_case("ladder"), ("forward",), reference)
 
 
-def test_what_the_weights_rung_has_said_is_not_said_by_each_rung_above(monkeypatch):
+def test_what_the_weights_stage_has_said_is_not_said_by_each_stage_above(monkeypatch):
     fake_stages(monkeypatch, weights=FAILED, forward=WeightsError("of another shape"))
     for port in (None, Port(lambda: None)):
         with Reference("/nowhere/python") as reference:
             verdict = run(read_case("ladder"), ("weights", "forward", "loss"), reference, port=port)
-        assert verdict.rungs == [FAILED]
+        assert verdict.stages == [FAILED]
 
 
 def test_images_that_are_not_there_are_no_difference(tmp_path):

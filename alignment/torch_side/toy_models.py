@@ -1,4 +1,4 @@
-"""The torch twins of alignment/selftest/toy_models.py."""
+"""The torch matches of alignment/selftest/toy_models.py."""
 
 import torch
 from torch import nn
