@@ -2,66 +2,42 @@
 
 import sys
 
+import factory
 from common.cli import run
-from common.errors import UsageError
+from common.errors import CheckpointError, UsageError
 from configs.loader import parse
 from configs.schema import ExportConfig
 
 METRICS = ("best_top1_percent", "best_top1_ema_percent", "epoch")  # of the checkpoint, kept in the card
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     config = parse(ExportConfig, argv, prog="export_model.py")
-    from common.errors import CheckpointError
-    from models import check_input_size, list_models
-
-    if config.model.list_models:
-        print("\n".join(list_models()))
+    if factory.list_models_or_check(config.model, config.preprocess):
         return
     if not config.export.output_dir:
         raise UsageError("--output_dir is missing; for example: --output_dir exported")
     if not config.weights.resume:
         raise CheckpointError("--resume is missing: random weights are not exported; name a checkpoint")
-    check_input_size(config.model.model, config.model.input_size)
 
-    from datasets.preprocess import Preprocess
-    from datasets.reading.dataset import choose_class_names
-    from deploy.card import Card
     from deploy.eager import EagerPredictor
     from deploy.export.export_folder import export_folder
-    from engine.checkpoint import load_weights, set_weights
-    from models import create_model
 
-    weights = load_weights(config.weights.resume, ema=config.weights.use_ema, model_name=config.model.model)
-    info, flags = weights.meta.get("info", {}), config.preprocess
-    model = create_model(config.model.model, num_classes=config.model.nb_classes)
-    set_weights(model, weights.arrays, source=weights.path, trained_with=weights.trained_with)
-    card = Card(
-        model=config.model.model,
-        architecture=type(model).__name__,
-        num_classes=config.model.nb_classes,
-        preprocess=Preprocess.from_flags(
-            config.model.input_size,
-            flags.train_interpolation,
-            flags.exif_orientation,
-            flags.eval_image_backend,
-            trained=info.get("preprocess"),
-        ),
-        class_names=choose_class_names(config.model.nb_classes, config.export.label_list, info.get("class_names")),
-        metrics={name: weights.meta[name] for name in METRICS if weights.meta.get(name) is not None},
-    )
-    images, eager = gate_images(config), EagerPredictor(model, card)
+    trained = factory.load_trained(config.model, config.weights, config.preprocess, config.export.label_list)
+    meta = trained.weights.meta
+    card = trained.card({name: meta[name] for name in METRICS if meta.get(name) is not None})
+    images, eager = gate_images(config), EagerPredictor(trained.model, card)
     export_folder(
         config.export.output_dir,
         config.export.format.split(","),
         card,
-        program_writer(model, config.model.input_size),
+        program_writer(trained.model, config.preprocess.input_size),
         images,
         eager.logits(eager.arrays(images)),
         *quantization_data(config),
     )
-    if note := weights.other_preprocessing(card.preprocess.to_dict()):
-        print(note, file=sys.stderr)
+    if trained.note:
+        print(trained.note, file=sys.stderr)
     print(f"Model is saved in {config.export.output_dir}.")
 
 

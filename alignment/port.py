@@ -31,15 +31,20 @@ def default_loss(smoothing: float) -> Callable:
 
 
 def default_optimizer(name: str, model: nn.Layer, **settings: float) -> paddle.optimizer.Optimizer:
+    from configs.schema import OptimConfig
     from engine.optim import create_optimizer
 
-    return create_optimizer(name, model, **settings)
+    flags = {"betas": "opt_betas", "eps": "opt_eps", "alpha": "opt_alpha"}
+    lr = settings.pop("lr")
+    config = OptimConfig(opt=name, **{"weight_decay": 0.0, **{flags.get(key, key): v for key, v in settings.items()}})
+    return create_optimizer(model, config, lr)
 
 
 def default_rate(lr: float, epochs: int) -> Callable[[int, int, int], float]:
+    from configs.schema import ScheduleConfig
     from engine.schedule import warmup_cosine
 
-    return warmup_cosine(lr, epochs)
+    return warmup_cosine(lr, ScheduleConfig(epochs=epochs, warmup_epochs=0, min_lr=0.0))
 
 
 def default_counts(logits: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) -> dict[int, int]:

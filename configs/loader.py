@@ -1,21 +1,24 @@
-"""A recipe and flags become one frozen Config, or an error that names the fix; errors become exit codes."""
+"""From a recipe and a command line to one frozen config, or an error that names the fix."""
 
 import argparse
 import dataclasses
-import difflib
 import math
-import os
 import types
 import typing
 from pathlib import Path
 
 import yaml
 
+from common.cli import did_you_mean
 from common.errors import UsageError
+from common.files import write_atomically
 
+from .declare import flag_name
 from .schema import TrainConfig
 
 TRUE_WORDS = ("true", "t", "1")
+
+Flags = dict[str, dataclasses.Field]  # by flag name
 
 
 class _Parser(argparse.ArgumentParser):
@@ -24,59 +27,75 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(config_class: type, argv: list[str], *, prog: str):
-    """The `config_class` that `argv` describes: defaults, then the recipe of `--config`, then flags.
+    """Parse the arguments of a script: defaults, then the recipe of `--config`, then flags.
+
+    Returns:
+        An instance of `config_class`, one of the config classes of schema.py.
 
     Raises:
         UsageError: an unknown flag or recipe key (with the nearest known one), a value of a wrong type or out of range.
     """
-    knobs = _knobs(config_class)
-    parser = _parser(config_class, prog)
-    arguments, unknown = parser.parse_known_args([_underscored(word) for word in argv])
+    flags = _flags_of(config_class)
+    arguments, unknown = _parser(config_class, prog).parse_known_args([_underscored(word) for word in argv])
     if unknown:
-        raise UsageError(f"{_unknown(unknown[0], knobs)}\n{prog} --help lists every flag")
+        raise UsageError(f"{_unknown(unknown[0], flags)}\n{prog} --help lists every flag")
     given = {
         name: value for name, value in vars(arguments).items() if value is not argparse.SUPPRESS and name != "config"
     }
-    values = {name: _convert(knobs[name], value, f"--{name}") for name, value in given.items()}
+    values = {name: _convert(flags[name], value, f"--{name}") for name, value in given.items()}
     if arguments.config:
-        values = _read_recipe(arguments.config, knobs) | values
+        values = _read_recipe(arguments.config, flags) | values
+    return _build(config_class, values)
+
+
+def _build(config_class: type, values: dict):
     branches = {}
     for branch in dataclasses.fields(config_class):
-        names = {field.name for field in dataclasses.fields(branch.type)}
-        branches[branch.name] = branch.type(**{name: values[name] for name in names & values.keys()})
+        names = {field.name: flag_name(field) for field in dataclasses.fields(branch.type)}
+        branches[branch.name] = branch.type(**{name: values[key] for name, key in names.items() if key in values})
     return config_class(**branches)
 
 
 def as_dict(config) -> dict:
-    """Every knob of `config` by name, in the order of schema.py; the form of a recipe."""
-    flat = {}
-    for branch in dataclasses.fields(config):
-        flat |= dataclasses.asdict(getattr(config, branch.name))
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
+    """All values of a config by flag name, in the order of schema.py; the form of a recipe."""
+    values = {
+        flag_name(field): getattr(getattr(config, branch.name), field.name)
+        for branch in dataclasses.fields(config)
+        for field in dataclasses.fields(branch.type)
+    }
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def resume_rules(config_class: type) -> dict[str, str]:
+    """What a resumed run does when a flag changed, by flag name: a value of `declare.ON_RESUME`."""
+    return {name: field.metadata["on_resume"] for name, field in _flags_of(config_class).items()}
 
 
 def write_config(config, path: Path) -> None:
-    """Write `config` as a recipe that makes the same run; a disk that is full leaves an older one as it was."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a config as a recipe that repeats the run.
+
+    Raises:
+        OSError: the file cannot be written; an older one is untouched.
+    """
+    write_atomically(path, yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True))
 
 
-def _knobs(config_class: type) -> dict[str, dataclasses.Field]:
-    """The knobs of all branches by name; two branches may not share one."""
-    knobs: dict[str, dataclasses.Field] = {}
+def _flags_of(config_class: type) -> Flags:
+    """The flags of all branches by name; two branches may not share one."""
+    flags: Flags = {}
     for branch in dataclasses.fields(config_class):
         for field in dataclasses.fields(branch.type):
-            assert field.name not in knobs, f"two branches of {config_class.__name__} declare {field.name}"
-            knobs[field.name] = field
-    return knobs
+            name = flag_name(field)
+            assert name not in flags, f"two branches of {config_class.__name__} declare {name}"
+            flags[name] = field
+    return flags
 
 
 def _parser(config_class: type, prog: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=prog, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("--config", default=None, metavar="RECIPE", help="YAML recipe; flags win over it")
     for branch in dataclasses.fields(config_class):
-        group = parser.add_argument_group(branch.type.__doc__.strip().rstrip("."))
+        group = parser.add_argument_group(branch.type.__doc__)
         for field in dataclasses.fields(branch.type):
             _add_flag(group, field)
     return parser
@@ -84,26 +103,27 @@ def _parser(config_class: type, prog: str) -> argparse.ArgumentParser:
 
 def _add_flag(group, field: dataclasses.Field) -> None:
     meta = field.metadata
-    flags = [f"--{field.name}", *(f"-{alias}" if len(alias) == 1 else f"--{alias}" for alias in meta["aliases"])]
+    name = flag_name(field)
+    flags = [f"--{name}", *(f"-{alias}" if len(alias) == 1 else f"--{alias}" for alias in meta["aliases"])]
     meaning = meta["meaning"] + _default_text(field)
     if meta["style"] == "pair":
-        off = f"--no_{field.name}"
-        group.add_argument(off, dest=field.name, action="store_const", const=False, help=argparse.SUPPRESS)
+        off = f"--no_{name}"
+        group.add_argument(off, dest=name, action="store_const", const=False, help=argparse.SUPPRESS)
         meaning += f"; {off} turns it off"
     if meta["style"] in ("flag", "pair"):
-        group.add_argument(*flags, dest=field.name, action="store_const", const=True, help=meaning.replace("%", "%%"))
+        group.add_argument(*flags, dest=name, action="store_const", const=True, help=meaning.replace("%", "%%"))
         return
     many = typing.get_origin(_type(field)) is tuple
     shown = "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else _word(_type(field)).upper()
     nargs = "+" if many else None
-    group.add_argument(*flags, dest=field.name, nargs=nargs, metavar=shown, help=meaning.replace("%", "%%"))
+    group.add_argument(*flags, dest=name, nargs=nargs, metavar=shown, help=meaning.replace("%", "%%"))
 
 
-def _unknown(word: str, knobs: dict[str, dataclasses.Field]) -> str:
+def _unknown(word: str, flags: Flags) -> str:
     if not word.startswith("-"):
         return f"unexpected word {word!r}: switches such as --use_amp take no value, and text with blanks needs quotes"
-    known = [f"--{name}" for field in knobs.values() for name in (field.name, *field.metadata["aliases"])]
-    return f"unknown flag {word}{_nearest(word.split('=')[0], known)}"
+    known = [f"--{word}" for name, field in flags.items() for word in (name, *field.metadata["aliases"])]
+    return f"unknown flag {word}{did_you_mean(word.split('=')[0], known)}"
 
 
 def _default_text(field: dataclasses.Field) -> str:
@@ -114,7 +134,7 @@ def _default_text(field: dataclasses.Field) -> str:
 
 
 def _type(field: dataclasses.Field) -> type:
-    """The type of a knob's value: `int` for `int | None`."""
+    """The type of the value of a flag: `int` for `int | None`."""
     if isinstance(field.type, types.UnionType):
         return next(part for part in typing.get_args(field.type) if part is not types.NoneType)
     return field.type
@@ -125,7 +145,7 @@ def _word(kind: type) -> str:
 
 
 def _convert(field: dataclasses.Field, value, place: str):
-    """`value` (text of a flag, or a value of a recipe) as the knob's type, checked; `place` names it in the error."""
+    """Convert and check the text of a flag or the value of a recipe; `place` names it in the error."""
     if value is None and field.default is None:
         return None
     kind = _type(field)
@@ -156,16 +176,15 @@ def _scalar(field: dataclasses.Field, kind: type, value, place: str):
     if kind is float and not math.isfinite(value):
         raise UsageError(f"{place}: expected a finite number, got {value}")
     if meta["choices"] and value not in meta["choices"]:
-        raise UsageError(
-            f"{place}: unknown value {value!r}{_nearest(value, meta['choices'])}; known: {', '.join(meta['choices'])}"
-        )
+        known = ", ".join(meta["choices"])
+        raise UsageError(f"{place}: unknown value {value!r}{did_you_mean(value, meta['choices'])}; known: {known}")
     if (meta["low"] is not None and value < meta["low"]) or (meta["high"] is not None and value > meta["high"]):
         bounds = f"at least {meta['low']}" if meta["high"] is None else f"between {meta['low']} and {meta['high']}"
         raise UsageError(f"{place}: expected {bounds}, got {value}")
     return value
 
 
-def _read_recipe(path: str, knobs: dict[str, dataclasses.Field]) -> dict:
+def _read_recipe(path: str, flags: Flags) -> dict:
     try:
         text = Path(path).read_text(encoding="utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
@@ -175,20 +194,15 @@ def _read_recipe(path: str, knobs: dict[str, dataclasses.Field]) -> dict:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(f"--config {path}: cannot be read as a YAML recipe: {error}") from None
     if not isinstance(recipe, dict):
-        raise UsageError(f"--config {path}: expected `knob: value` lines, got {type(recipe).__name__}")
+        raise UsageError(f"--config {path}: expected `flag: value` lines, got {type(recipe).__name__}")
     for key in recipe:
         if keys.count(key) > 1:  # YAML would take the last
             raise UsageError(f"--config {path}: {key} stands there {keys.count(key)} times")
-    of_training = _knobs(TrainConfig)  # whose config.yaml the other scripts take too, as far as they know its keys
+    of_training = _flags_of(TrainConfig)  # whose config.yaml the other scripts take too, as far as they know its keys
     for key in recipe:
-        if key not in knobs and key not in of_training:
-            raise UsageError(f"--config {path}: unknown key {key!r}{_nearest(str(key), knobs)}")
-    return {key: _convert(knobs[key], value, f"{path}: {key}") for key, value in recipe.items() if key in knobs}
-
-
-def _nearest(word: str, known) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+        if key not in flags and key not in of_training:
+            raise UsageError(f"--config {path}: unknown key {key!r}{did_you_mean(str(key), flags)}")
+    return {key: _convert(flags[key], value, f"{path}: {key}") for key, value in recipe.items() if key in flags}
 
 
 def _underscored(word: str) -> str:

@@ -1,9 +1,12 @@
 """Mixed precision on a GPU; on a CPU, or when it is off, the same calls do nothing."""
 
+import logging
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import paddle
+
+logger = logging.getLogger(__name__)
 
 
 class Precision(NamedTuple):
@@ -24,8 +27,9 @@ class Precision(NamedTuple):
 FLOAT32 = Precision()
 
 
-def choose_precision(use_amp: bool, dtype: str = "float16") -> tuple[Precision, str]:
-    """The precision to train in, and a sentence for the log if that is not what was asked for."""
+def choose_precision(use_amp: bool, dtype: str = "float16") -> Precision:
+    """The precision to compute in; a line is logged where mixed precision is asked for and there is no GPU."""
     if use_amp and not paddle.get_device().startswith("gpu"):
-        return FLOAT32, "mixed precision is ignored: it needs a GPU, and this run is on a CPU"
-    return Precision(dtype) if use_amp else FLOAT32, ""
+        logger.warning("mixed precision is ignored: it needs a GPU, and this run is on a CPU")
+        return FLOAT32
+    return Precision(dtype) if use_amp else FLOAT32

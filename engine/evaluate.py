@@ -1,7 +1,7 @@
 """One pass over the evaluation data: exact scores, the same on one rank and on many."""
 
+import logging
 import math
-from collections.abc import Iterable
 
 import numpy as np
 import paddle
@@ -11,80 +11,70 @@ from common.errors import NonFiniteLossError
 
 from .amp import FLOAT32, Precision
 from .distributed import broadcast_model, gather_rows, world_size
-from .log import Logger, Meter, ProgressLog
+from .meters import Meter, ProgressLog
 from .metrics import SampleScores, Scores, per_sample, score
+from .run import EVAL_LOG_EVERY, Run
+
+logger = logging.getLogger(__name__)
+
+ALONE = Run()
 
 
-def evaluate(
-    model: nn.Layer,
-    batches: Iterable,
-    *,
-    num_samples: int,
-    batch_size: int,
-    logger: Logger,
-    precision: Precision = FLOAT32,
-    log_every: int = 10,
-) -> Scores:
-    """The scores of a model; the arguments are those of `evaluate_samples`."""
-    samples = evaluate_samples(
-        model,
-        batches,
-        num_samples=num_samples,
-        batch_size=batch_size,
-        logger=logger,
-        precision=precision,
-        log_every=log_every,
-    )
-    scores = score(samples)
-    logger.line(f"* Acc@1 {scores.top1_percent:.3f} Acc@5 {scores.top5_percent:.3f} loss {scores.loss:.3f}")
+def evaluate(model: nn.Layer, loader, run: Run = ALONE, precision: Precision = FLOAT32) -> Scores:
+    """Compute the scores of a model, and log them; arguments and errors are those of `evaluate_samples`."""
+    scores = score(evaluate_samples(model, loader, run, precision))
+    logger.info(f"* Acc@1 {scores.top1_percent:.3f} Acc@5 {scores.top5_percent:.3f} loss {scores.loss:.3f}")
     return scores
 
 
 @paddle.no_grad()
-def evaluate_samples(
-    model: nn.Layer,
-    batches: Iterable,
-    *,
-    num_samples: int,
-    batch_size: int,
-    logger: Logger,
-    precision: Precision = FLOAT32,
-    log_every: int = 10,
-) -> SampleScores:
-    """What the model makes of each of the `num_samples` images that all ranks have together.
+def evaluate_samples(model: nn.Layer, loader, run: Run = ALONE, precision: Precision = FLOAT32) -> SampleScores:
+    """Compute loss and rank of the label for each of the images that all ranks have together.
 
-    `batches` are this rank's: objects with images [b, 3, H, W], labels int64 [b] and indices (np.int64 [b]), b at most
-    `batch_size`. NonFiniteLossError, on all ranks, if any loss is not a finite number.
+    The result is the same to the last bit on any number of ranks if the batches are: whole batches are dealt out. (The
+    last bits of a matrix product depend on the number of rows and, for odd numbers of classes, on the place of a row.)
 
-    The result is the same to the last bit on any number of ranks if the batches are: whole ones dealt out. (The last
-    bits of a matrix product depend on the number of rows and, for odd numbers of classes, on the place of the row.)
+    Args:
+        model: left in the mode (training or evaluation) in which it was.
+        loader: `num_samples` of all ranks, `batch_size`, `num_common_batches` that every rank has, `batches()` of this
+            rank (images [B, 3, S, S], labels int64 [B], indices np.int64 [B], B at most `batch_size`) and
+            `waiting_for()`, as datasets.loading.loader.EvalLoader.
+        run: this process among the ranks.
+        precision: of the forward pass.
+
+    Raises:
+        NonFiniteLossError: on all ranks, if any loss is not a finite number.
+        Preempted: on all ranks, if a signal asked the run to stop.
     """
     broadcast_model(model)
     was_training = model.training
     model.eval()
-    num_batches = math.ceil(num_samples / world_size() / batch_size)
-    pace = ProgressLog(logger, "Test:", num_batches, log_every=log_every)
+    num_batches = math.ceil(loader.num_samples / world_size() / loader.batch_size)
+    progress = ProgressLog("Test:", num_batches, log_every=EVAL_LOG_EVERY)
     meters = {"loss": Meter(), "acc1": Meter(), "acc5": Meter()}
-    results, waiting = [], []  # float64 [3, b] each; and those still on the device
-    for batch in pace.timed(batches):
+    results, waiting = [], []  # float64 [3, B] each; and those still on the device
+    batches = run.watch(loader.batches(), "evaluation images", lambda: loader.waiting_for())
+    for batch in progress.timed(run.interruptible(batches, loader.num_common_batches)):
         with precision.autocast():
             logits = model(batch.images)
         waiting.append((batch.indices, per_sample(logits, batch.labels)))
-        if pace.is_due:
+        if progress.is_due:
             results += _fetch(waiting, meters)
-        pace.step_done("  ".join(f"{name}: {meter}" for name, meter in meters.items()))
+        progress.step_done("  ".join(f"{name}: {meter}" for name, meter in meters.items()))
     results += _fetch(waiting, meters)
     if was_training:
         model.train()
-    pace.finish()
-    samples = _together(results)
-    assert len(samples.indices) == num_samples, f"{len(samples.indices)} of {num_samples} images were evaluated"
+    progress.finish()
+    samples = _gather(results)
+    assert len(samples.indices) == loader.num_samples, (
+        f"{len(samples.indices)} of {loader.num_samples} images were evaluated"
+    )
     return samples
 
 
 def _fetch(waiting: list, meters: dict[str, Meter]) -> list[np.ndarray]:
-    """Bring the results since the last line from the device to the host."""
-    results = [np.vstack([indices, verdict.numpy()]) for indices, verdict in waiting]
+    """Copy the results since the last line from the device to the host."""
+    results = [np.vstack([indices, scores.numpy()]) for indices, scores in waiting]
     waiting.clear()
     for _, positions, losses in results:
         meters["loss"].add(float(losses.mean()))
@@ -93,8 +83,8 @@ def _fetch(waiting: list, meters: dict[str, Meter]) -> list[np.ndarray]:
     return results
 
 
-def _together(results: list[np.ndarray]) -> SampleScores:
-    """The results of all ranks, sorted by index; an image that was evaluated twice is a bug of the sampler."""
+def _gather(results: list[np.ndarray]) -> SampleScores:
+    """Join the results of all ranks, sorted by index; an image that was evaluated twice is a fault of the sampler."""
     mine = np.hstack(results) if results else np.zeros((3, 0))  # float64 [3, n]
     num = gather_rows(np.array([mine.shape[1]]))[:, 0].astype(int)
     row = np.full((3, num.max()), -1.0)

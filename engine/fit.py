@@ -1,108 +1,128 @@
-"""All epochs of a run: train, evaluate, remember the best, write checkpoints and log.txt."""
+"""All epochs of a training: train, evaluate, remember the best, write checkpoints and log.txt."""
 
-from collections.abc import Callable
+import logging
 from datetime import timedelta
 from time import perf_counter
 
 from common.errors import NonFiniteLossError, Preempted
 
-from .log import Logger
+from .distributed import explain_lost_ranks, wrap_model
+from .evaluate import evaluate
 from .metrics import Scores
+from .run import Run
 from .saver import BEST, BEST_EMA, LATEST, Saver
 from .state import TrainState
+from .train import Recipe, train_epoch
+
+logger = logging.getLogger(__name__)
 
 
 def fit(
     state: TrainState,
-    *,
-    epochs: int,
-    train_one: Callable[[int], None],
-    scores: Callable[[], Scores],
-    ema_eval: bool,
+    recipe: Recipe,
+    train_loader,
+    val_loader,
+    run: Run,
     saver: Saver | None,
-    save_freq: int,
-    logger: Logger,
-    record: Callable[[dict], None],
-    constants: dict,
+    constants: dict | None = None,
 ) -> None:
-    """Run the epochs that `state` still has before it.
+    """Run the epochs that remain after `state`. When it returns or is preempted, the last checkpoint is on the disk.
 
-    `train_one` trains an epoch, `scores` evaluates the model as it is. `record` gets the numbers of every epoch,
-    `constants` added. When it returns, or raises Preempted, the last checkpoint is on the disk.
+    Args:
+        state: all that survives a restart; changed in place.
+        recipe: how the model is trained.
+        train_loader: see `train_epoch`.
+        val_loader: see `evaluate`.
+        run: this process among the ranks.
+        saver: writes the checkpoints; None saves nothing.
+        constants: numbers that stand in every line of log.txt.
+
+    Raises:
+        Preempted: a signal asked the run to stop.
+        NonFiniteLossError: a loss or a weight is not finite.
+        LostRankError: another rank is gone.
+        DiskError: the checkpoints could not be written too often in a row.
     """
-    logger.forget_from(state.next_epoch)
-    logger.line(f"Start training for {epochs} epochs")
-    if state.next_epoch >= epochs:
-        logger.line(f"nothing is left to train: epoch {state.next_epoch} comes after the last, --epochs {epochs}")
+    run.epoch_log.forget_from(state.next_epoch)
+    logger.info(f"Start training for {recipe.epochs} epochs")
+    if state.next_epoch >= recipe.epochs:
+        last = f"--epochs {recipe.epochs}"
+        logger.info(f"nothing is left to train: epoch {state.next_epoch} comes after the last, {last}")
     started = perf_counter()
-    try:
-        for epoch in range(state.next_epoch, epochs):
-            train_one(epoch)
-            names = [LATEST]  # the last to be written: a resume begins with it, and all the epoch leaves is there
-            if (epoch + 1) % save_freq == 0 or epoch + 1 == epochs:
-                names.insert(0, f"checkpoint-{epoch}.pd")
-            numbers = _judge(state, scores, ema_eval, names, logger, saver)
-            record({**numbers, "epoch": epoch, **constants})
-            state.begin_epoch(epoch + 1)
+    network = wrap_model(state.model, run.ranks)
+    with explain_lost_ranks(run.members):
+        try:
+            for epoch in range(state.next_epoch, recipe.epochs):
+                train_epoch(state, network, train_loader, recipe, run, saver)
+                scores, ema_scores = _evaluate(state, val_loader, recipe, run, saver)
+                best_names = _update_best(state, scores, ema_scores)
+                run.epoch_log.record({**_numbers(state, scores, ema_scores), "epoch": epoch, **(constants or {})})
+                state.begin_epoch(epoch + 1)
+                if saver:
+                    # LATEST is written last: a resume begins with it, and then every other file of the epoch is there.
+                    saver.save(*best_names, *saver.numbered_names(epoch, recipe.epochs), LATEST)
             if saver:
-                saver.save(*names)
-        if saver:
-            saver.finish()
-    except (Preempted, NonFiniteLossError):  # raised by all ranks together
-        if saver:
-            saver.finish()
-        raise
-    logger.line(f"Training time {timedelta(seconds=int(perf_counter() - started))}")
+                saver.finish()
+        except (Preempted, NonFiniteLossError):  # raised by all ranks together
+            if saver:
+                saver.finish()
+            raise
+    logger.info(f"Training time {timedelta(seconds=int(perf_counter() - started))}")
 
 
-def _judge(
-    state: TrainState, scores: Callable, ema_eval: bool, names: list[str], logger: Logger, saver: Saver | None
-) -> dict:
-    """The numbers of the epoch; names of the best are put before the others.
+def _evaluate(
+    state: TrainState, val_loader, recipe: Recipe, run: Run, saver: Saver | None
+) -> tuple[Scores, Scores | None]:
+    """Evaluate the model, and its moving average if the recipe asks for it.
 
-    A signal in the meantime saves the state as it is after the last step: the next run evaluates again. So nothing
-    is changed before both evaluations are done.
+    A signal meanwhile saves the state as it is after the last step, and the next run evaluates again. So nothing of
+    the state is changed before both evaluations are done.
     """
     try:
-        found = scores()
-        found_ema = None
-        if ema_eval:
+        scores, ema_scores = evaluate(state.model, val_loader, run, recipe.precision), None
+        if recipe.eval_ema:
             with state.ema.applied():
-                found_ema = scores()
+                ema_scores = evaluate(state.model, val_loader, run, recipe.precision)
     except Preempted:
         if saver:
             saver.save(LATEST)
         raise
-    numbers = {"train_lr": state.lr_meter.mean, "train_loss": state.loss_meter.mean}
-    if found.top1_percent > state.best_top1_percent:
-        state.best_top1_percent = found.top1_percent
+    return scores, ema_scores
+
+
+def _update_best(state: TrainState, scores: Scores, ema_scores: Scores | None) -> list[str]:
+    """Keep the best accuracies in the state; returns the names of the checkpoints that are now the best."""
+    names = []
+    if scores.top1_percent > state.best_top1_percent:
+        state.best_top1_percent = scores.top1_percent
         names.insert(0, BEST)
-    numbers |= {"test_loss": found.loss, "test_acc1": found.top1_percent, "test_acc5": found.top5_percent}
-    numbers["best_acc1"] = state.best_top1_percent
-    logger.line(f"Accuracy of the network on the {found.num_samples} test images: {found.top1_percent:.1f}%")
-    logger.line(f"Max accuracy: {state.best_top1_percent:.2f}%")
-    if found_ema:
-        if found_ema.top1_percent > state.best_top1_ema_percent:
-            state.best_top1_ema_percent = found_ema.top1_percent
+    logger.info(f"Accuracy of the network on the {scores.num_samples} test images: {scores.top1_percent:.1f}%")
+    logger.info(f"Max accuracy: {state.best_top1_percent:.2f}%")
+    if ema_scores:
+        if ema_scores.top1_percent > state.best_top1_ema_percent:
+            state.best_top1_ema_percent = ema_scores.top1_percent
             names.insert(0, BEST_EMA)
-        numbers |= {"test_loss_ema": found_ema.loss, "test_acc1_ema": found_ema.top1_percent}
-        numbers |= {"test_acc5_ema": found_ema.top5_percent, "best_acc1_ema": state.best_top1_ema_percent}
-        logger.line(f"Accuracy of the model EMA on {found_ema.num_samples} test images: {found_ema.top1_percent:.1f}%")
-        logger.line(f"Max accuracy of the model EMA: {state.best_top1_ema_percent:.2f}%")
+        num = ema_scores.num_samples
+        logger.info(f"Accuracy of the model EMA on {num} test images: {ema_scores.top1_percent:.1f}%")
+        logger.info(f"Max accuracy of the model EMA: {state.best_top1_ema_percent:.2f}%")
+    return names
+
+
+def _numbers(state: TrainState, scores: Scores, ema_scores: Scores | None) -> dict[str, float]:
+    """The numbers of one epoch under the names that the predecessor uses in log.txt."""
+    numbers = {
+        "train_lr": state.lr_meter.mean,
+        "train_loss": state.loss_meter.mean,
+        "test_loss": scores.loss,
+        "test_acc1": scores.top1_percent,
+        "test_acc5": scores.top5_percent,
+        "best_acc1": state.best_top1_percent,
+    }
+    if ema_scores:
+        numbers |= {
+            "test_loss_ema": ema_scores.loss,
+            "test_acc1_ema": ema_scores.top1_percent,
+            "test_acc5_ema": ema_scores.top5_percent,
+            "best_acc1_ema": state.best_top1_ema_percent,
+        }
     return numbers
-
-
-def log_to_wandb(entity: str | None, project: str | None, config: dict) -> Callable[[dict], None]:
-    """A function that sends the numbers of an epoch to Weights & Biases.
-
-    Raises:
-        MissingDependencyError: wandb is not installed.
-    """
-    try:
-        import wandb
-    except ImportError:
-        from common.errors import MissingDependencyError
-
-        raise MissingDependencyError("--log_wandb needs the package wandb: pip install wandb") from None
-    run = wandb.init(entity=entity, project=project, config=config)
-    return lambda numbers: run.log(numbers, step=numbers["epoch"])

@@ -1,5 +1,6 @@
-"""Numbers that are not finite: found on all ranks together, skipped within a budget, named, and never saved."""
+"""Losses, gradients and weights that are not finite: found on all ranks, skipped within a budget, never saved."""
 
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,14 +9,15 @@ import paddle
 from paddle import nn
 
 from .distributed import gather_objects, gather_rows
-from .log import Logger
 from .state import TrainState
+
+logger = logging.getLogger(__name__)
 
 SHOWN_IMAGES = 8
 
 
 class Step(NamedTuple):
-    """A finished step whose loss is still on the device."""
+    """A finished step, with its loss still on the device."""
 
     step: int
     lr: float
@@ -25,7 +27,7 @@ class Step(NamedTuple):
 
 @paddle.no_grad()
 def weights_are_finite(model: nn.Layer) -> bool:
-    """The loss alone does not tell: Paddle's relu makes 0 of NaN, so a network of NaN can have a finite loss."""
+    """Check all parameters and statistics. Paddle's relu makes 0 of NaN, so NaN weights can have a finite loss."""
     return _are_finite(model.state_dict().values())
 
 
@@ -34,15 +36,13 @@ def _are_finite(tensors) -> bool:
 
 
 class NonFiniteGuard:
-    """Leaves out up to `budget` steps of a run whose loss or gradient is not finite; what they counted is undone.
+    """Skips up to `budget` steps of a run whose loss or gradient is not finite, and restores the batch-norm statistics.
 
-    With a budget of 0 it costs nothing. Otherwise every step waits for the device and for one message between ranks.
+    A budget of 0 costs nothing. Otherwise every step waits for the device and for one message between the ranks.
     """
 
-    def __init__(
-        self, state: TrainState, budget: int = 0, *, logger: Logger | None = None, path_of: Callable[[int], str] = str
-    ):
-        self._state, self._budget, self._logger, self._path_of = state, budget, logger, path_of
+    def __init__(self, state: TrainState, budget: int = 0, *, path_of: Callable[[int], str] = str):
+        self._state, self._budget, self._path_of = state, budget, path_of
         self._statistics = [tensor for tensor in state.model.state_dict().values() if tensor.stop_gradient]
         self._before: list[paddle.Tensor] = []
 
@@ -52,13 +52,13 @@ class NonFiniteGuard:
 
     @paddle.no_grad()
     def before_step(self) -> None:
-        """Remember the batch-norm statistics, which the forward pass changes."""
+        """Copy the batch-norm statistics, which the forward pass changes."""
         if self._is_on:
             self._before = [tensor.clone() for tensor in self._statistics]
 
     @paddle.no_grad()
     def allows(self, step: Step) -> bool:
-        """Whether the weights may take the step, the same on all ranks. When the budget is spent, all steps may."""
+        """Decide whether the optimizer may take the step, alike on all ranks. When the budget is spent, it may."""
         if not self._is_on:
             return True
         gradients = [p.grad for p in self._state.model.parameters() if p.grad is not None]
@@ -75,24 +75,27 @@ class NonFiniteGuard:
         if len(bad_ranks):
             what = f"the loss is {notes[bad_ranks[0], 0]} on rank {bad_ranks[0]}"
         names = name_images(step, bad_ranks.tolist(), self._path_of)
-        if self._logger:
-            self._logger.line(
-                f"step {step.step} of epoch {self._state.next_epoch} is left out ({self._state.num_skipped} of "
-                f"{self._budget} allowed): {what}; its images: {names}"
-            )
+        logger.warning(
+            f"step {step.step} of epoch {self._state.next_epoch} is left out ({self._state.num_skipped} of "
+            f"{self._budget} allowed): {what}; its images: {names}"
+        )
         return False
 
 
-def describe_nonfinite(epoch: int, unseen: list[Step], losses: np.ndarray, path_of: Callable[[int], str]) -> str:
-    """Name the first bad step and the images that its bad ranks had; every rank takes part and says the same.
+def describe_nonfinite(epoch: int, unsynced: list[Step], losses: np.ndarray, path_of: Callable[[int], str]) -> str:
+    """Describe the first bad step and the images of its bad ranks; every rank calls this and gets the same text.
 
-    `losses` [world, len(unseen)] are those of all ranks.
+    Args:
+        epoch: the current epoch.
+        unsynced: the steps since the last exchange.
+        losses: [world, len(unsynced)] float64, of all ranks.
+        path_of: path of an image by its index.
     """
-    if not unseen:  # all were left out
+    if not unsynced:  # all were left out
         return f"the weights are no longer finite in epoch {epoch}: they were not when the last steps began"
     bad_steps = np.flatnonzero(~np.isfinite(losses).all(axis=0))
     which = int(bad_steps[0]) if len(bad_steps) else -1
-    step = unseen[which]
+    step = unsynced[which]
     bad_ranks = np.flatnonzero(~np.isfinite(losses[:, which])).tolist()
     if bad_ranks:
         what = f"the loss is {losses[bad_ranks[0], which]} on rank {bad_ranks[0]}"
@@ -107,7 +110,7 @@ def describe_nonfinite(epoch: int, unseen: list[Step], losses: np.ndarray, path_
 
 
 def name_images(step: Step, ranks: list[int], path_of: Callable[[int], str]) -> str:
-    """The images that `ranks` (if there are none, all) had in a step; every rank takes part."""
+    """List the images of a step on `ranks` (empty: on all); every rank calls this."""
     of_ranks = gather_objects([path_of(int(index)) for indices in step.indices for index in indices])
     names = [name for rank in ranks or range(len(of_ranks)) for name in of_ranks[rank]]
     more = len(names) - SHOWN_IMAGES

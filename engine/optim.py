@@ -1,6 +1,6 @@
 """Optimizers by name, with the formulas of torch, and their state by the structured names of the model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from paddle.optimizer import SGD, AdamW, Momentum, Optimizer
 from paddle.regularizer import L2Decay
 
 from common.errors import CheckpointError
+from configs.schema import OptimConfig
 
 
 class RMSProp(Optimizer):
@@ -19,7 +20,7 @@ class RMSProp(Optimizer):
     The two forms are far apart where squares are small: 0.2 after 20 steps with the default epsilon.
     """
 
-    def __init__(self, parameters, lr, *, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0, grad_clip=None):
+    def __init__(self, parameters, lr, *, alpha, eps, momentum, weight_decay, grad_clip=None):
         super().__init__(lr, parameters, weight_decay or None, grad_clip)
         self._alpha, self._eps, self._momentum = alpha, eps, momentum
 
@@ -38,69 +39,55 @@ class RMSProp(Optimizer):
         parameter.subtract_(buffer * self.get_lr())
 
 
-class Settings(NamedTuple):
-    """What the optimizers take, each its part; `exempt` holds Paddle's names of parameters that do not decay."""
+class Builder(NamedTuple):
+    """What the rows of OPTIMIZERS take; `exempt` holds Paddle's names of parameters that do not decay."""
 
+    parameters: list
     lr: float
-    weight_decay: float
-    momentum: float
-    betas: Sequence[float]
-    eps: float
-    alpha: float
+    config: OptimConfig
     grad_clip: nn.ClipGradByGlobalNorm | None
     exempt: set[str]
 
+    @property
+    def common(self) -> dict:
+        """Arguments of every optimizer."""
+        return {"weight_decay": float(self.config.weight_decay), "grad_clip": self.grad_clip}
 
-OPTIMIZERS: dict[str, Callable[[list, Settings], Optimizer]] = {
-    "momentum": lambda p, s: Momentum(s.lr, s.momentum, p, weight_decay=s.weight_decay, grad_clip=s.grad_clip),
-    "sgd": lambda p, s: SGD(s.lr, p, weight_decay=s.weight_decay, grad_clip=s.grad_clip),
-    "rmsprop": lambda p, s: RMSProp(
-        p, s.lr, alpha=s.alpha, eps=s.eps, momentum=s.momentum, weight_decay=s.weight_decay, grad_clip=s.grad_clip
+
+OPTIMIZERS: dict[str, Callable[[Builder], Optimizer]] = {
+    "momentum": lambda b: Momentum(b.lr, b.config.momentum, b.parameters, **b.common),
+    "sgd": lambda b: SGD(b.lr, b.parameters, **b.common),
+    "rmsprop": lambda b: RMSProp(
+        b.parameters, b.lr, alpha=b.config.opt_alpha, eps=b.config.opt_eps, momentum=b.config.momentum, **b.common
     ),
-    "adamw": lambda p, s: AdamW(
-        s.lr,
-        *s.betas,
-        s.eps,
-        p,
-        weight_decay=s.weight_decay,
-        apply_decay_param_fun=lambda name: name not in s.exempt,
-        grad_clip=s.grad_clip,
+    "adamw": lambda b: AdamW(
+        b.lr,
+        *b.config.betas,
+        b.config.opt_eps,
+        b.parameters,
+        apply_decay_param_fun=lambda name: name not in b.exempt,
+        **b.common,
     ),
 }
 DECOUPLED = {"adamw"}  # decay is no part of the gradient, and by default norm and bias parameters are exempt
 
 
-def create_optimizer(
-    name: str,
-    model: nn.Layer,
-    *,
-    lr: float,
-    weight_decay: float = 0.0,
-    momentum: float = 0.9,
-    betas: Sequence[float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    alpha: float = 0.99,
-    clip_grad: float | None = None,
-    decay_norm_and_bias: bool | None = None,
-) -> Optimizer:
-    """An optimizer of the model's trainable parameters (Paddle lists batch-norm statistics among its parameters).
+def create_optimizer(model: nn.Layer, config: OptimConfig, lr: float) -> Optimizer:
+    """Create an optimizer of the model's trainable parameters (Paddle lists batch-norm statistics among parameters).
 
     Weight decay is decoupled in adamw and added to the gradient (L2) in the others. `decay_norm_and_bias` None is as
     published: all parameters decay, in adamw only those that are neither 1-d nor a bias. `clip_grad` clips the norm of
-    the whole gradient. `alpha` belongs to rmsprop. The learning rate of a step is set by `set_lr`.
+    the whole gradient. `lr` holds until `set_lr` sets the learning rate of a step.
     """
-    if decay_norm_and_bias is None:
-        decay_norm_and_bias = name not in DECOUPLED
+    is_decoupled = config.opt in DECOUPLED
+    decays_all = not is_decoupled if config.decay_norm_and_bias is None else config.decay_norm_and_bias
     trainable = _trainable(model)
-    exempt = (
-        set() if decay_norm_and_bias else {p.name for n, p in trainable.items() if p.ndim < 2 or n.endswith(".bias")}
-    )
+    exempt = set() if decays_all else {p.name for n, p in trainable.items() if p.ndim < 2 or n.endswith(".bias")}
     for parameter in trainable.values():
         # A parameter's own regularizer goes before the optimizer's. (Parameter groups would each be clipped alone.)
-        parameter.regularizer = L2Decay(0.0) if parameter.name in exempt and name not in DECOUPLED else None
-    grad_clip = None if clip_grad is None else nn.ClipGradByGlobalNorm(clip_grad)
-    settings = Settings(float(lr), float(weight_decay), momentum, betas, eps, alpha, grad_clip, exempt)
-    return OPTIMIZERS[name](list(trainable.values()), settings)
+        parameter.regularizer = L2Decay(0.0) if parameter.name in exempt and not is_decoupled else None
+    grad_clip = None if config.clip_grad is None else nn.ClipGradByGlobalNorm(config.clip_grad)
+    return OPTIMIZERS[config.opt](Builder(list(trainable.values()), float(lr), config, grad_clip, exempt))
 
 
 def _trainable(model: nn.Layer) -> dict[str, paddle.Tensor]:

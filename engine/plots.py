@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import MissingDependencyError, ProjectError
 
-from .log import read_records
+from .epoch_log import read_records
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -1,90 +1,139 @@
-"""Where a run begins: from nothing, from weights, or in the middle of an earlier run."""
+"""Where a run begins: from nothing, from weights, or from a checkpoint of an earlier run."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from paddle import nn
 
 from common.errors import CheckpointError
+from configs.schema import ResumeConfig
 
-from .checkpoint import Weights, drop_head, find_latest, is_checkpoint, load_weights, set_weights
-from .log import Logger
+from .checkpoint import Weights, drop_head, find_latest, is_checkpoint, load_weights, read_checkpoint, set_weights
+from .distributed import check_same_place
+from .resume_check import check_resumable
 from .state import TrainState
 
+logger = logging.getLogger(__name__)
 
-def find_checkpoint(path: str, output_dir: Path | None, *, is_needed: bool, logger: Logger) -> Path | None:
-    """The checkpoint `path`, or with "auto" the newest good one of `output_dir`; None where there is nothing to resume.
+
+def start_from(
+    state: TrainState, config: ResumeConfig, output_dir: Path | None, *, model_name: str, rules: Mapping[str, str]
+) -> bool:
+    """Load what --resume names, or else --finetune, into a training; then --resume_ema.
+
+    With --resume auto, --finetune and --resume_ema are where the run began: once there is a checkpoint, they are not
+    read.
+
+    Args:
+        state: the state before its first step; changed in place.
+        config: the flags that name the files.
+        output_dir: where --resume auto looks.
+        model_name: name of the model, for weights that do not tell it.
+        rules: what a changed flag means, see `check_resumable`.
+
+    Returns:
+        Whether the best accuracy so far is known: foreign weights tell at most their epoch.
 
     Raises:
-        CheckpointError: there is none that is good, or none at all and it `is_needed`, to be evaluated.
+        CheckpointError: no such file, damaged, of another model, or the ranks found different checkpoints.
     """
-    if not path:
+    is_best_known = True
+    path = find_checkpoint(config.resume, output_dir)
+    if path:
+        is_best_known = resume_training(state, path, model_name=model_name, rules=rules)
+    elif config.finetune:
+        remove = config.remove_head_from_pretained
+        load_finetune(state, config.finetune, remove_head=remove, model_name=model_name)
+    check_same_place((state.next_epoch, state.next_step))
+    if config.resume_ema and not (path and config.resume == "auto"):
+        load_ema(state, config.resume_ema)
+    return is_best_known
+
+
+def find_checkpoint(resume: str, output_dir: Path | None, *, is_required: bool = False) -> Path | None:
+    """The file that --resume names, or with "auto" the newest good checkpoint of `output_dir`; None if there is none.
+
+    Raises:
+        CheckpointError: no good checkpoint is left, or there is none at all and one `is_required`.
+    """
+    if not resume:
         return None
-    found = find_latest(output_dir, logger.line) if path == "auto" else Path(path)
-    if found is None and is_needed:
+    path = find_latest(output_dir, logger.warning) if resume == "auto" else Path(resume)
+    if path is None and is_required:
         raise CheckpointError(f"no checkpoint in {output_dir}, and random weights are never evaluated")
-    begins = f"no checkpoint in {output_dir}: starting from the beginning"
-    logger.line(f"Resume checkpoint {found}" if found else begins)
-    return found
+    nothing = f"no checkpoint in {output_dir}: starting from the beginning"
+    logger.info(f"Resume checkpoint {path}" if path else nothing)
+    return path
 
 
-def resume_training(state: TrainState, found: Path, *, model_name: str, logger: Logger) -> bool:
-    """Go on from the checkpoint `found`.
+def resume_training(state: TrainState, path: Path, *, model_name: str, rules: Mapping[str, str]) -> bool:
+    """Continue from the file `path`: from the whole state of a checkpoint, or from foreign weights alone.
 
-    Returns whether the best accuracy so far is known: weights of others say at most after which epoch they were saved,
-    and the optimizer starts anew.
+    Returns:
+        Whether the best accuracy so far is known.
 
     Raises:
-        CheckpointError: no such file, damaged, or of another model.
+        CheckpointError: no such file, damaged, of another model, or of a run with other settings.
     """
-    if is_checkpoint(found):
-        state.restore(found, logger.line)
+    if is_checkpoint(path):
+        checkpoint = read_checkpoint(path)
+        is_inside_epoch = checkpoint.meta.get("next_step", 0) > 0
+        check_resumable(
+            checkpoint.meta.get("info", {}), state.info, rules, is_inside_epoch=is_inside_epoch, source=path
+        )
+        state.restore(checkpoint)
         return True
-    weights = load_weights(found, model_name=model_name)
-    set_weights(state.model, weights.arrays, source=found, trained_with=weights.trained_with)
+    weights = load_weights(path, model_name=model_name)
+    set_weights(state.model, weights.arrays, source=path, trained_with=weights.trained_with)
     last_epoch = weights.meta.get("epoch")
     state.begin_epoch(last_epoch + 1 if isinstance(last_epoch, int) else state.next_epoch)
     if state.ema:
-        _restart_ema(state, found, logger)
-    logger.line(f"{found} holds no state of training of this project: the optimizer starts anew")
+        _restart_ema(state, path)
+    logger.warning(f"{path} holds no state of training of this project: the optimizer starts anew")
     return False
 
 
-def load_model(model: nn.Layer, found: Path, *, model_name: str) -> Weights:
-    """The weights that `resume` would go on with, for an evaluation: no matter how they were and would be trained.
-
-    Raises:
-        CheckpointError: no such file, damaged, or of another model.
-    """
-    weights = load_weights(found, model_name=model_name)
-    set_weights(model, weights.arrays, source=found, trained_with=weights.trained_with)
-    return weights
-
-
-def load_ema(state: TrainState, path: str | Path) -> None:
-    """Go on with the averaged weights of `path`; CheckpointError if it cannot be read or has none."""
-    state.ema.load(load_weights(path, ema=True).arrays, source=path)
-
-
-def _restart_ema(state: TrainState, path: Path, logger: Logger) -> None:
-    """The averaged weights of `path`, which is loaded, or where it has none, those of its model: never random ones."""
-    try:
-        load_ema(state, path)
-    except CheckpointError:
-        logger.line(f"{path} has no moving average: it starts from the weights of the model")
-        state.ema.restart()
-
-
-def load_finetune(state: TrainState, path: str, *, remove_head: bool, model_name: str, logger: Logger) -> None:
-    """Begin with the weights of `path`; a classifier of another size, or with `remove_head` any, stays fresh.
+def load_model(model: nn.Layer, path: Path, *, model_name: str) -> Weights:
+    """Load the weights of `path` for an evaluation, however they were trained.
 
     Raises:
         CheckpointError: no such file, damaged, or of another model.
     """
     weights = load_weights(path, model_name=model_name)
-    logger.line(f"Load pre-trained checkpoint from: {path}")
+    set_weights(model, weights.arrays, source=path, trained_with=weights.trained_with)
+    return weights
+
+
+def load_ema(state: TrainState, path: str | Path) -> None:
+    """Load the averaged weights of `path` into the moving average.
+
+    Raises:
+        CheckpointError: the file cannot be read, or has no averaged weights.
+    """
+    state.ema.load(load_weights(path, ema=True).arrays, source=path)
+
+
+def _restart_ema(state: TrainState, path: Path) -> None:
+    """Load the averaged weights of a file, or restart the average from the model: never keep a random one."""
+    try:
+        load_ema(state, path)
+    except CheckpointError:
+        logger.warning(f"{path} has no moving average: the average starts from the weights of the model")
+        state.ema.restart()
+
+
+def load_finetune(state: TrainState, path: str, *, remove_head: bool, model_name: str) -> None:
+    """Load the weights that --finetune names; a classifier of another size, or with `remove_head` any, stays fresh.
+
+    Raises:
+        CheckpointError: no such file, damaged, or of another model.
+    """
+    weights = load_weights(path, model_name=model_name)
+    logger.info(f"Load pre-trained checkpoint from: {path}")
     arrays, dropped = drop_head(weights.arrays, state.model, remove=remove_head)
     for name in dropped:
-        logger.line(f"Removing key {name} from pretained checkpoint")
+        logger.info(f"Removing key {name} from pretained checkpoint")
     set_weights(state.model, arrays, source=path, trained_with=weights.trained_with)
     if state.ema:
         state.ema.restart()

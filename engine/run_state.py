@@ -18,7 +18,7 @@ class RunRecord:
     of the process is all there is.
     """
 
-    def __init__(self, folder: str | Path | None, rank: int = 0):
+    def __init__(self, folder: str | Path | None = None, rank: int = 0):
         self._path = Path(folder) / FILE if folder else None
         self._rank = rank
         self._facts = {"status": "running", "exit_code": None, "message": "", "next_epoch": 0, "next_step": 0}

@@ -1,5 +1,6 @@
-"""Checkpoints written beside training, which waits for the copy of the arrays and for at most one write."""
+"""Checkpoints written beside the training, which waits for the copy of the arrays and for at most one write."""
 
+import logging
 import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,52 +8,75 @@ from contextlib import suppress
 from pathlib import Path
 
 from common.errors import DiskError
+from configs.schema import OutputConfig
 
 from .checkpoint import write_checkpoint
 from .distributed import wait_for_first_rank
-from .log import Logger
 from .state import Snapshot, TrainState
+
+logger = logging.getLogger(__name__)
 
 LATEST, PREVIOUS = "checkpoint-latest.pd", "checkpoint-previous.pd"
 BEST, BEST_EMA = "checkpoint-best.pd", "checkpoint-best-ema.pd"
 
 
 class Saver:
-    """Rank 0 writes for all; every rank calls each method, and all take the same decisions.
+    """Rank 0 writes for all ranks; every rank calls each method, and all take the same decisions.
 
-    At most one write is under way. If one fails, training goes on, and what is missing is written with the next;
-    after `attempts` failures in a row a DiskError ends the run. Of the files `checkpoint-<epoch>.pd` the last `keep`
-    are kept (None: all), and older ones deleted only when the new file is in its place. What was `checkpoint-latest.pd`
-    becomes `checkpoint-previous.pd`, so that a damaged file costs one interval.
+    At most one write is under way. If a write fails, the training continues, and what is missing is written with the
+    next one; after `save_attempts` failures in a row a DiskError ends the run. Of the files `checkpoint-<epoch>.pd` the
+    last `keep_last` are kept (None: all), and older ones are deleted only when the new file is in its place. The older
+    `checkpoint-latest.pd` becomes `checkpoint-previous.pd`, so that a damaged file costs one interval.
+
+    Args:
+        state: what is saved.
+        config: the branch of the config with output_dir, save_freq, save_steps, keep_last and save_attempts.
+        rank: number of this process.
+        on_saved: called in the writing thread with (next_epoch, next_step) after `checkpoint-latest.pd` is on the disk.
     """
 
     def __init__(
         self,
         state: TrainState,
-        folder: Path,
+        config: OutputConfig,
         *,
-        rank: int,
-        logger: Logger,
-        keep: int | None = None,
-        attempts: int = 3,
+        rank: int = 0,
         on_saved: Callable[[int, int], None] = lambda epoch, step: None,
     ):
-        self._state, self._folder, self._is_writer, self._logger = state, folder, rank == 0, logger
-        self._keep, self._attempts, self._on_saved = keep, attempts, on_saved
+        self._state, self._config, self._is_writer, self._on_saved = state, config, rank == 0, on_saved
+        self._folder = Path(config.output_dir)
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._under_way: Future | None = None
         self._has_begun = False  # the same on all ranks, of which one writes
         self._waiting: dict[str, Snapshot] = {}  # file names in the order of writing
         self._num_failures = 0
 
+    @property
+    def save_steps(self) -> int | None:
+        """Steps between two saves inside an epoch."""
+        return self._config.save_steps
+
+    def numbered_names(self, epoch: int, num_epochs: int) -> list[str]:
+        """The name `checkpoint-<epoch>.pd` after every `save_freq` epochs and after the last; else nothing."""
+        is_due = (epoch + 1) % self._config.save_freq == 0 or epoch + 1 == num_epochs
+        return [f"checkpoint-{epoch}.pd"] if is_due else []
+
     def save(self, *names: str) -> None:
-        """Begin to write the state as it is now under each of the names; DiskError if writing failed too often."""
-        self._settle()
+        """Begin to write the state as it is now under each of the names, in this order.
+
+        Raises:
+            DiskError: writing failed `save_attempts` times in a row.
+        """
+        self._await_write()
         self._begin(names)
 
     def finish(self) -> None:
-        """Wait until all is on the disk; what could not be written is tried once more, and then is a DiskError."""
-        self._settle()
+        """Wait until everything is on the disk; a failed write is tried once more.
+
+        Raises:
+            DiskError: that write failed, too.
+        """
+        self._await_write()
         if self._num_failures:
             self._begin(())
             if error := self._outcome():
@@ -73,30 +97,30 @@ class Saver:
         under_way, self._under_way, self._has_begun = self._under_way, None, False
         return wait_for_first_rank(under_way)
 
-    def _settle(self) -> None:
-        """Learn how the last write went."""
+    def _await_write(self) -> None:
+        """Wait for the write under way and count its failure."""
         if not self._has_begun:
             return
         error = self._outcome()
         self._num_failures = self._num_failures + 1 if error else 0
-        if error and self._num_failures >= self._attempts:
+        if error and self._num_failures >= self._config.save_attempts:
             raise error
         if error:
-            count = f"failure {self._num_failures} of {self._attempts}"
-            self._logger.line(f"{error}; {count}: training goes on, and the next save tries again")
+            count = f"failure {self._num_failures} of {self._config.save_attempts}"
+            logger.warning(f"{error}; {count}: the training continues, and the next save tries again")
 
     def _write(self) -> None:
-        """In the thread."""
+        """Write all that waits; runs in the thread."""
         for name, snapshot in list(self._waiting.items()):
             previous = self._folder / PREVIOUS if name == LATEST else None
             write_checkpoint(self._folder / name, *snapshot, keep_old_as=previous)
             del self._waiting[name]
             if name == LATEST:
                 self._on_saved(snapshot.meta["next_epoch"], snapshot.meta["next_step"])
-        if self._keep:
-            # An earlier run in this folder may have left later epochs: to count them would be to delete ours.
+        if keep := self._config.keep_last:
+            # An earlier run in this folder may have left later epochs: counting them would delete files of this run.
             ours = numbered(self._folder, before=snapshot.meta["next_epoch"])
-            for path in ours[: -self._keep]:
+            for path in ours[:-keep]:
                 with suppress(OSError):  # it is tried again after the next write
                     path.unlink()
 

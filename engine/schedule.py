@@ -3,72 +3,50 @@
 import math
 from collections.abc import Callable
 
+from configs.schema import ScheduleConfig
+
 LearningRate = Callable[[int, int, int], float]
 
 
-def warmup_cosine(
-    lr: float,
-    epochs: int,
-    *,
-    warmup_epochs: float = 0,
-    warmup_lr: float = 0.0,
-    min_lr: float = 0.0,
-    t_in_epochs: bool = False,
-) -> LearningRate:
-    """Linear from `warmup_lr` to `lr` over the warm-up, then half a cosine down to `min_lr`, new at every step.
+def peak_lr(config: ScheduleConfig, effective_batch: int) -> float:
+    """The highest learning rate: --lr, or --blr scaled from 512 images per step to `effective_batch`."""
+    return config.blr * effective_batch / 512 if config.lr is None else config.lr
 
-    `t_in_epochs` holds the value of an epoch's first step for the whole epoch. A step is one update of the weights,
-    however many micro-batches it accumulates.
+
+def warmup_cosine(lr: float, config: ScheduleConfig) -> LearningRate:
+    """Linear from `warmup_lr` to `lr` over the warm-up, then half a cosine to `min_lr`, at every step.
+
+    Loshchilov and Hutter, 2017. With `t_in_epochs` the value of the first step holds for the whole epoch. A step is one
+    update of the weights, however many micro-batches it accumulates.
     """
 
     def learning_rate(epoch: int, step: int, steps_per_epoch: int) -> float:
-        t = epoch if t_in_epochs else epoch + step / steps_per_epoch
-        if t >= epochs:
-            return min_lr
-        if t < warmup_epochs:
-            return warmup_lr + (lr - warmup_lr) * t / warmup_epochs
-        progress = (t - warmup_epochs) / (epochs - warmup_epochs)
-        return min_lr + (lr - min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+        t = epoch if config.t_in_epochs else epoch + step / steps_per_epoch
+        if t >= config.epochs:
+            return config.min_lr
+        if t < config.warmup_epochs:
+            return config.warmup_lr + (lr - config.warmup_lr) * t / config.warmup_epochs
+        progress = (t - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+        return config.min_lr + (lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return learning_rate
 
 
-def step_decay(
-    lr: float,
-    *,
-    step_size: int = 30,
-    gamma: float = 0.1,
-    warmup_epochs: float = 0,
-    warmup_lr: float = 0.0,
-    t_in_epochs: bool = False,
-) -> LearningRate:
-    """`lr` times `gamma` for every `step_size` epochs that have passed, after a linear warm-up."""
+def step_decay(lr: float, config: ScheduleConfig) -> LearningRate:
+    """`lr` times `decay_rate` for every `decay_epochs` epochs that have passed, after a linear warm-up."""
 
     def learning_rate(epoch: int, step: int, steps_per_epoch: int) -> float:
-        t = epoch if t_in_epochs else epoch + step / steps_per_epoch
-        if t < warmup_epochs:
-            return warmup_lr + (lr - warmup_lr) * t / warmup_epochs
-        return lr * gamma ** (epoch // step_size)
+        t = epoch if config.t_in_epochs else epoch + step / steps_per_epoch
+        if t < config.warmup_epochs:
+            return config.warmup_lr + (lr - config.warmup_lr) * t / config.warmup_epochs
+        return lr * config.decay_rate ** (epoch // config.decay_epochs)
 
     return learning_rate
 
 
-def create_schedule(
-    name: str,
-    lr: float,
-    *,
-    epochs: int,
-    warmup_epochs: float,
-    warmup_lr: float,
-    min_lr: float,
-    t_in_epochs: bool,
-    decay_epochs: int,
-    decay_rate: float,
-) -> LearningRate:
-    """The schedule called "cosine" or "step"; each takes what concerns it."""
-    warmup = {"warmup_epochs": warmup_epochs, "warmup_lr": warmup_lr, "t_in_epochs": t_in_epochs}
-    schedules = {
-        "cosine": lambda: warmup_cosine(lr, epochs, min_lr=min_lr, **warmup),
-        "step": lambda: step_decay(lr, step_size=decay_epochs, gamma=decay_rate, **warmup),
-    }
-    return schedules[name]()
+SCHEDULES: dict[str, Callable[[float, ScheduleConfig], LearningRate]] = {"cosine": warmup_cosine, "step": step_decay}
+
+
+def create_schedule(config: ScheduleConfig, lr: float) -> LearningRate:
+    """The schedule that `config.sched` names, with the peak learning rate `lr`."""
+    return SCHEDULES[config.sched](lr, config)

@@ -1,8 +1,8 @@
 """Everything that survives a restart, as one object; what is not a field here is computed anew."""
 
+import logging
 import os
 import platform
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +13,13 @@ from paddle.optimizer import Optimizer
 
 from common.errors import CheckpointError
 
-from .checkpoint import read_checkpoint, set_weights, write_checkpoint
+from .checkpoint import Checkpoint, set_weights, write_checkpoint
 from .distributed import world_size
 from .ema import Ema
-from .log import Meter
+from .meters import Meter
 from .optim import optimizer_arrays, set_optimizer_arrays
-from .resume_check import check_resumable
+
+logger = logging.getLogger(__name__)
 
 
 class Snapshot(NamedTuple):
@@ -31,9 +32,9 @@ class Snapshot(NamedTuple):
 class TrainState:
     """The objects in training and the numbers beside them.
 
-    `info` is what the run wants kept with the weights (flags, class names, checksums): plain JSON values. On restore
-    drift.py compares it with the file's.
-    There is no random state: every draw is a function of (seed, epoch, step, rank), so one file serves all ranks.
+    `info` is what the run keeps with the weights (flags, class names, checksums): plain JSON values, which
+    resume_check.py compares with those of the file. There is no random state: every draw is a function of (seed, epoch,
+    step, rank), so one file serves all ranks.
     """
 
     def __init__(
@@ -90,26 +91,27 @@ class TrainState:
         """Write one file and wait for it; DiskError if it cannot be written."""
         write_checkpoint(path, *self.snapshot())
 
-    def restore(self, path: str | Path, log: Callable[[str], None] = print) -> None:
-        """Continue from a file of `save`; CheckpointError if it does not fit, before anything is changed but the model.
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint that `snapshot` made.
 
         What may make the continuation differ from the uninterrupted run in the last bits is logged.
+
+        Raises:
+            CheckpointError: it does not fit; nothing but the model is changed then.
         """
-        checkpoint = read_checkpoint(path)
-        meta = checkpoint.meta
+        path, meta = checkpoint.path, checkpoint.meta
         try:
             lr_meter, loss_meter = Meter.from_dict(meta["lr_meter"]), Meter.from_dict(meta["loss_meter"])
             numbers = {name: meta[name] for name in PLAIN_NUMBERS}
             numbers["num_skipped"] = meta.get("num_skipped", 0)
         except KeyError as error:
             raise CheckpointError(f"{path} lacks the entry {error}: not a state of training of this version") from error
-        check_resumable(meta["info"], self.info, is_inside_epoch=meta["next_step"] > 0, source=path, log=log)
         set_weights(self.model, checkpoint.section("model"), source=path)
         set_optimizer_arrays(self.optimizer, self.model, checkpoint.section("optimizer"), source=path)
         if self.ema and (average := checkpoint.section("model_ema")):
             self.ema.load(average, source=path)
         elif self.ema:
-            log(f"{path} has no moving average: it starts from the weights of the model")
+            logger.warning(f"{path} has no moving average: the average starts from the weights of the model")
             self.ema.restart()
         if meta["scaler"]:
             self.scaler.load_state_dict({k: np.array(v) if k == "scale" else v for k, v in meta["scaler"].items()})
@@ -118,7 +120,7 @@ class TrainState:
             setattr(self, name, value)
         for name, now in environment().items():
             if (then := meta["environment"].get(name)) != now:
-                log(f"{path} was written with {name} {then}, this run has {now}: the last bits may differ")
+                logger.warning(f"{path} was written with {name} {then}, this run has {now}: the last bits may differ")
 
 
 PLAIN_NUMBERS = ("next_epoch", "next_step", "best_top1_percent", "best_top1_ema_percent")

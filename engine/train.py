@@ -1,7 +1,9 @@
 """One epoch of training."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -11,65 +13,77 @@ from paddle import nn
 from common.errors import NonFiniteLossError, Preempted
 
 from .amp import FLOAT32, Precision
-from .distributed import Ranks, gather_rows, no_sync
-from .log import Logger, ProgressLog
+from .distributed import gather_rows, no_sync
 from .losses import Loss
+from .meters import ProgressLog
 from .nonfinite import NonFiniteGuard, Step, describe_nonfinite, weights_are_finite
-from .preemption import Preemption
+from .run import Run
+from .saver import LATEST, Saver
 from .schedule import LearningRate
 from .state import TrainState
 
-ALONE = Ranks()
+logger = logging.getLogger(__name__)
 
 
-def train_epoch(
-    state: TrainState,
-    network: nn.Layer,
-    batches: Iterable,
-    *,
-    loss_fn: Loss,
-    learning_rate: LearningRate,
-    steps_per_epoch: int,
-    accum_iter: int = 1,
-    seed: int = 0,
-    ranks: Ranks = ALONE,
-    precision: Precision = FLOAT32,
-    logger: Logger,
-    path_of: Callable[[int], str] = str,
-    log_every: int = 20,
-    look_every: int | None = None,
-    save: Callable[[], None] | None = None,
-    save_steps: int | None = None,
-    skip_nonfinite: int = 0,
-    preemption: Preemption | None = None,
-) -> None:
-    """Train from `state.next_step` to the end of the epoch; the means of the epoch are then in the state's meters.
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained, beside its state and its data.
 
-    `network` is `state.model`, or that wrapped by `wrap_model`. `batches` are micro-batches from `state.next_step` on,
-    `accum_iter` for each step: images, labels (int64 [b] or float32 [b, C]), indices. `path_of` names an image by its
-    index. `save` writes a checkpoint (the function sees to it that rank 0 does), every `save_steps` steps and when a
-    signal came. Every `look_every` steps the losses are fetched from the device and the ranks compare notes: looking
-    costs nothing on a CPU (default 1) and waits for the device on a GPU (default `log_every`). Up to `skip_nonfinite`
-    steps of the run are left out where loss or gradient are not finite.
-
-    Raises NonFiniteLossError and Preempted, each on all ranks at the same step.
+    Attributes:
+        loss_fn: mean loss of a batch, from logits [B, C] and labels.
+        learning_rate: learning rate of (epoch, step, steps_per_epoch).
+        epochs: number of epochs of the whole training.
+        accum_iter: batches whose gradients are accumulated before one optimizer step.
+        precision: of forward pass and loss.
+        seed: of dropout and all else that is random in the forward pass.
+        skip_nonfinite: number of steps of the run that may be skipped because loss or gradient is not finite.
+        eval_ema: evaluate the moving average of the weights too, after every epoch.
     """
-    epoch = state.next_epoch
-    look_every = look_every or (1 if paddle.get_device() == "cpu" else log_every)
-    pace = ProgressLog(logger, f"Epoch: [{epoch}]", steps_per_epoch, log_every=log_every, first_step=state.next_step)
-    guard = NonFiniteGuard(state, skip_nonfinite, logger=logger, path_of=path_of)
-    unseen: list[Step] = []
+
+    loss_fn: Loss
+    learning_rate: LearningRate
+    epochs: int
+    accum_iter: int = 1
+    precision: Precision = FLOAT32
+    seed: int = 0
+    skip_nonfinite: int = 0
+    eval_ema: bool = False
+
+
+def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, run: Run, saver: Saver | None) -> None:
+    """Train from `state.next_step` to the end of the epoch `state.next_epoch`.
+
+    The means of the epoch are then in the meters of the state.
+
+    Args:
+        state: model, optimizer and numbers; changed in place.
+        network: `state.model`, or that model wrapped by `wrap_model`.
+        loader: `steps_per_epoch`, `batches(epoch, first_step)` (micro-batches with images, labels int64 [B] or float32
+            [B, C], and indices), `path(index)` and `waiting_for()`, as datasets.loading.loader.TrainLoader.
+        recipe: loss, learning rate, accumulation, precision.
+        run: this process among the ranks.
+        saver: writes checkpoint-latest.pd every `save_steps` steps and when a signal arrived; None saves nothing.
+
+    Raises:
+        NonFiniteLossError: on all ranks at the same step.
+        Preempted: a signal asked the run to stop; on all ranks at the same step, after the checkpoint is written.
+    """
+    epoch, first_step, num_steps = state.next_epoch, state.next_step, loader.steps_per_epoch
+    progress = ProgressLog(f"Epoch: [{epoch}]", num_steps, log_every=run.log_every, first_step=first_step)
+    guard = NonFiniteGuard(state, recipe.skip_nonfinite, path_of=loader.path)
+    batches = run.watch(loader.batches(epoch, first_step), "training images", lambda: loader.waiting_for())
+    unsynced: list[Step] = []
     network.train()
-    for step, micro_batches in enumerate(pace.timed(_groups(batches, accum_iter)), start=state.next_step):
-        lr = learning_rate(epoch, step, steps_per_epoch)
+    for step, micro_batches in enumerate(progress.timed(_grouped(batches, recipe.accum_iter)), start=first_step):
+        lr = recipe.learning_rate(epoch, step, num_steps)
         state.optimizer.set_lr(lr)
         guard.before_step()
         loss = paddle.zeros([])
         for micro, batch in enumerate(micro_batches):
-            paddle.seed(step_seed(seed, epoch, step * accum_iter + micro, ranks.rank))
-            with no_sync(network) if micro < accum_iter - 1 else nullcontext():
-                with precision.autocast():
-                    part = loss_fn(network(batch.images), batch.labels) / accum_iter
+            paddle.seed(step_seed(recipe.seed, epoch, step * recipe.accum_iter + micro, run.ranks.rank))
+            with no_sync(network) if micro < recipe.accum_iter - 1 else nullcontext():
+                with recipe.precision.autocast():
+                    part = recipe.loss_fn(network(batch.images), batch.labels) / recipe.accum_iter
                 state.scaler.scale(part).backward()
             loss += part.detach()
         done = Step(step, lr, loss, [batch.indices for batch in micro_batches])
@@ -78,54 +92,61 @@ def train_epoch(
             state.scaler.update()
             if state.ema:
                 state.ema.update()
-            unseen.append(done)
+            unsynced.append(done)
         state.optimizer.clear_grad()
         state.next_step = step + 1
 
-        is_save_step = bool(save and save_steps and state.next_step % save_steps == 0)
-        if pace.is_due or is_save_step or state.next_step % look_every == 0:
-            is_stopped = look(state, unseen, path_of, preemption)
-            if is_save_step or (is_stopped and save):
-                save()
+        is_save_step = bool(saver and saver.save_steps and state.next_step % saver.save_steps == 0)
+        if progress.is_due or is_save_step or state.next_step % run.steps_per_sync == 0:
+            is_stopped = sync_losses(state, unsynced, loader.path, run)
+            if saver and (is_save_step or is_stopped):
+                saver.save(LATEST)
             if is_stopped:
-                raise Preempted(_farewell(epoch, state.next_step, is_saved=save is not None))
-        pace.step_done(f"lr: {lr:.6f}  loss: {state.loss_meter}")
-    assert state.next_step == steps_per_epoch, f"{state.next_step} steps in an epoch of {steps_per_epoch}"
-    pace.finish()
-    logger.line(f"Averaged stats: lr: {state.lr_meter.mean:.6f}  loss: {state.loss_meter}")
+                raise Preempted(_stopped_message(epoch, state.next_step, is_saved=saver is not None))
+        progress.step_done(f"lr: {lr:.6f}  loss: {state.loss_meter}")
+    assert state.next_step == num_steps, f"{state.next_step} steps in an epoch of {num_steps}"
+    progress.finish()
+    logger.info(f"Averaged stats: lr: {state.lr_meter.mean:.6f}  loss: {state.loss_meter}")
 
 
 def step_seed(seed: int, epoch: int, iteration: int, rank: int) -> int:
-    """The seed of everything random in a forward pass, such as dropout: a function of place, never of history."""
+    """Seed of everything random in one forward pass, such as dropout: a function of the place, never of history."""
     return int(np.random.SeedSequence((seed, epoch, iteration, rank)).generate_state(1)[0])
 
 
-def _groups(batches: Iterable, size: int) -> Iterator[list]:
+def _grouped(batches: Iterable, size: int) -> Iterator[list]:
     iterator = iter(batches)
     while group := list(islice(iterator, size)):
         yield group
 
 
-def look(state: TrainState, unseen: list[Step], path_of: Callable[[int], str], preemption: Preemption | None) -> bool:
-    """Fetch the losses of the unseen steps into the meters; True if a rank was asked to stop. Before every save.
+def sync_losses(state: TrainState, unsynced: list[Step], path_of: Callable[[int], str], run: Run) -> bool:
+    """Fetch the losses of the last steps from the device and exchange them with the other ranks.
 
-    One message between the ranks carries the losses, the state of the weights and the signals, so all ranks take the
-    same decision at the same step. The meters hold means over the ranks.
+    One message between the ranks carries the losses, whether the weights are finite, and the signals, so all ranks
+    take the same decision at the same step. The meters get the means over the ranks. Called before every save, so that
+    weights that are not finite are never saved.
+
+    Returns:
+        Whether a rank was asked to stop.
+
+    Raises:
+        NonFiniteLossError: a loss or a weight is not finite; names the step and its images.
     """
-    losses = paddle.stack([step.loss for step in unseen]).numpy().astype(np.float64) if unseen else np.zeros(0)
+    losses = paddle.stack([step.loss for step in unsynced]).numpy().astype(np.float64) if unsynced else np.zeros(0)
     is_broken = not weights_are_finite(state.model)
-    notes = gather_rows(np.array([*losses, is_broken, preemption is not None and preemption.requested]))
-    losses, is_broken, is_stopped = notes[:, :-2], notes[:, -2], notes[:, -1]  # [world, n], [world], [world]
+    rows = gather_rows(np.array([*losses, is_broken, run.is_stop_requested]))
+    losses, is_broken, is_stopped = rows[:, :-2], rows[:, -2], rows[:, -1]  # [world, steps], [world], [world]
     if not np.isfinite(losses).all() or is_broken.any():
-        raise NonFiniteLossError(describe_nonfinite(state.next_epoch, unseen, losses, path_of))
-    for step, loss in zip(unseen, losses.mean(axis=0), strict=True):
+        raise NonFiniteLossError(describe_nonfinite(state.next_epoch, unsynced, losses, path_of))
+    for step, loss in zip(unsynced, losses.mean(axis=0), strict=True):
         state.lr_meter.add(step.lr)
         state.loss_meter.add(float(loss))
-    unseen.clear()
+    unsynced.clear()
     return bool(is_stopped.any())
 
 
-def _farewell(epoch: int, next_step: int, *, is_saved: bool) -> str:
+def _stopped_message(epoch: int, next_step: int, *, is_saved: bool) -> str:
     if not is_saved:
         return f"stopped by a signal before epoch {epoch}, step {next_step}; nothing is saved without --output_dir"
-    return f"stopped by a signal before epoch {epoch}, step {next_step}; saved: go on with --resume auto"
+    return f"stopped by a signal before epoch {epoch}, step {next_step}; saved: continue with --resume auto"

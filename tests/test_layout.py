@@ -19,16 +19,17 @@ DOORS = {
     "datasets": {"common", "configs.schema"},
     "engine": {"common", "configs.schema"},
     "deploy": {"common", "configs.schema", "datasets.preprocess", "datasets.reading", "datasets.class_names"},
-    "main": PACKAGES,
-    "eval": PACKAGES,
-    "predict": PACKAGES,
-    "export_model": PACKAGES,
+    "factory": PACKAGES,
+    "main": PACKAGES | {"factory"},
+    "eval": PACKAGES | {"factory"},
+    "predict": PACKAGES | {"factory"},
+    "export_model": PACKAGES | {"factory"},
     "infer": PACKAGES - {"models", "engine"},
     "alignment": PACKAGES,
     "benchmarks": PACKAGES,
     "demo": PACKAGES,
     "test_tipc": PACKAGES,
-    "tests": PACKAGES | {"alignment", "benchmarks", "demo", *HALL},
+    "tests": PACKAGES | {"alignment", "benchmarks", "demo", "factory", *HALL},
 }
 # Parts whose import must not import Paddle, but for the files named: `--help`, the workers and the ONNX path do not
 # wait for it.

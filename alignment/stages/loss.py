@@ -68,15 +68,17 @@ def _cosine(session: Session) -> Check:
 
 
 def _warmup(session: Session) -> Check:
+    from configs.schema import ScheduleConfig
     from engine.schedule import warmup_cosine
 
     options = {"warmup_epochs": 5, "warmup_lr": 1e-6, "min_lr": 1e-5}
-    rule = warmup_cosine(0.25, EPOCHS, **options)
+    rule = warmup_cosine(0.25, ScheduleConfig(epochs=EPOCHS, **options))
     return _rates(session, rule, "cosine", 0.25, options, "schedule, warm-up and cosine")
 
 
 def _steps(session: Session) -> Check:
+    from configs.schema import ScheduleConfig
     from engine.schedule import step_decay
 
-    rule = step_decay(0.1, step_size=30, gamma=0.1)
+    rule = step_decay(0.1, ScheduleConfig(decay_epochs=30, decay_rate=0.1, warmup_epochs=0))
     return _rates(session, rule, "step", 0.1, {"step_size": 30, "gamma": 0.1}, "schedule, steps")

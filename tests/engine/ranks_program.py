@@ -14,57 +14,69 @@ import paddle  # noqa: E402
 from paddle import nn  # noqa: E402
 
 from common.errors import ProjectError  # noqa: E402
+from configs.schema import OptimConfig, OutputConfig, ScheduleConfig  # noqa: E402
 from engine import distributed  # noqa: E402
+from engine.checkpoint import read_checkpoint  # noqa: E402
 from engine.ema import Ema  # noqa: E402
 from engine.evaluate import evaluate_samples  # noqa: E402
-from engine.log import Logger  # noqa: E402
 from engine.losses import cross_entropy  # noqa: E402
 from engine.metrics import score  # noqa: E402
 from engine.optim import create_optimizer, optimizer_arrays  # noqa: E402
+from engine.run import Run  # noqa: E402
 from engine.saver import LATEST, Saver  # noqa: E402
 from engine.schedule import warmup_cosine  # noqa: E402
 from engine.state import TrainState  # noqa: E402
-from engine.train import train_epoch  # noqa: E402
-from tests.engine.tiny import Batch, arrays_of, batches, images_and_labels, same, tiny_net  # noqa: E402
+from engine.train import Recipe, train_epoch  # noqa: E402
+from tests.engine.tiny import (  # noqa: E402
+    Batch,
+    FakeEvalLoader,
+    FakeTrainLoader,
+    arrays_of,
+    batches,
+    images_and_labels,
+    same,
+    tiny_net,
+)
 
 STEPS, ACCUM, BATCH = 4, 2, 4
 
 
-def micro_batches(ranks: distributed.Ranks, num: int = STEPS * ACCUM, first: int = 0) -> list[Batch]:
+class RankLoader(FakeTrainLoader):
     """This rank's part of batches of `BATCH * world` images."""
-    images, labels = images_and_labels(num * BATCH * ranks.world)
-    made = []
-    for i in range(first, num):
-        part = np.arange(BATCH) + BATCH * (i * ranks.world + ranks.rank)
-        made.append(Batch(paddle.to_tensor(images[part]), paddle.to_tensor(labels[part]), part))
-    return made
+
+    def __init__(self, ranks: distributed.Ranks, steps: int = STEPS, accum: int = ACCUM):
+        super().__init__(steps, BATCH, accum)
+        self._ranks = ranks
+
+    def batches(self, epoch: int = 0, first_step: int = 0) -> list[Batch]:
+        num, (rank, world) = self.steps_per_epoch * self._accum_iter, self._ranks
+        images, labels = images_and_labels(num * BATCH * world)
+        made = []
+        for i in range(first_step * self._accum_iter, num):
+            part = np.arange(BATCH) + BATCH * (i * world + rank)
+            made.append(Batch(paddle.to_tensor(images[part]), paddle.to_tensor(labels[part]), part))
+        return made
+
+    def path(self, index: int) -> str:
+        return f"{index}.jpg"
 
 
-def train(state: TrainState, ranks: distributed.Ranks, *, accum: int = ACCUM, steps: int = STEPS, **changes) -> None:
-    train_epoch(
-        state,
-        distributed.wrap_model(state.model, ranks),
-        micro_batches(ranks, steps * accum, state.next_step * accum),
-        learning_rate=warmup_cosine(0.1, 2),
-        steps_per_epoch=steps,
-        accum_iter=accum,
-        ranks=ranks,
-        logger=Logger(rank=1),
-        **{"loss_fn": cross_entropy(0.1), **changes},
-    )
+SCHEDULE = ScheduleConfig(epochs=2, warmup_epochs=0, min_lr=0.0)
+
+
+def train(state: TrainState, ranks: distributed.Ranks, saver=None, *, accum: int = ACCUM, steps: int = STEPS, **run):
+    loss_fn = run.pop("loss_fn", cross_entropy(0.1))
+    recipe = Recipe(loss_fn, warmup_cosine(0.1, SCHEDULE), epochs=2, accum_iter=accum)
+    network = distributed.wrap_model(state.model, ranks)
+    train_epoch(state, network, RankLoader(ranks, steps, accum), recipe, Run(ranks=ranks, **run), saver)
 
 
 def evaluation(ranks: distributed.Ranks, batch_size: int) -> dict:
     """33 images; the other rank's batch-norm statistics are made wrong before."""
     model = tiny_net()
     model[1]._mean.set_value(model[1]._mean + ranks.rank)
-    samples = evaluate_samples(
-        model,
-        batches(33, batch_size)[ranks.rank :: ranks.world],
-        num_samples=33,
-        batch_size=batch_size,
-        logger=Logger(rank=1),
-    )
+    mine = batches(33, batch_size)[ranks.rank :: ranks.world]
+    samples = evaluate_samples(model, FakeEvalLoader(mine, 33, batch_size))
     return {"scores": list(score(samples)), "losses": samples.losses.tobytes().hex(), "order": samples.indices.tolist()}
 
 
@@ -72,7 +84,7 @@ def large_batch(ranks: distributed.Ranks, accum: int) -> list[float]:
     """Weights after two steps of 16 images, without anything that sees a batch as a whole."""
     paddle.seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 7))
-    state = TrainState(model, create_optimizer("momentum", model, lr=0.1))
+    state = TrainState(model, create_optimizer(model, OptimConfig(opt="momentum", weight_decay=0), 0.1))
     train(state, ranks, accum=accum, steps=2)
     return [*model[1].weight.numpy().ravel().tolist(), state.loss_meter.total]
 
@@ -81,7 +93,7 @@ def gradients_stay(ranks: distributed.Ranks) -> list[bool]:
     """Whether the ranks' gradients are equal after a backward pass within no_sync, and after one without."""
     model = tiny_net()
     network = distributed.wrap_model(model, ranks)
-    batch = micro_batches(ranks)[0]
+    batch = RankLoader(ranks).batches()[0]
     with distributed.no_sync(network):
         network(batch.images).square().mean().backward()
     before = distributed.gather_rows(model[5].weight.grad.numpy().ravel())
@@ -92,7 +104,9 @@ def gradients_stay(ranks: distributed.Ranks) -> list[bool]:
 
 def new_state(seed: int = 0) -> TrainState:
     model = tiny_net(seed)
-    return TrainState(model, create_optimizer("adamw", model, lr=0.1), ema=Ema(model, 0.9))
+    return TrainState(
+        model, create_optimizer(model, OptimConfig(opt="adamw", weight_decay=0), 0.1), ema=Ema(model, 0.9)
+    )
 
 
 def resumed_equals_whole(ranks: distributed.Ranks, folder: Path) -> dict:
@@ -103,10 +117,10 @@ def resumed_equals_whole(ranks: distributed.Ranks, folder: Path) -> dict:
     class SignalOnRank1:
         requested = property(lambda self: ranks.rank == 1 and stopped.next_step == 2)
 
-    saver = Saver(stopped, folder, rank=ranks.rank, logger=Logger(rank=1))
-    error = outcome(lambda: train(stopped, ranks, preemption=SignalOnRank1(), save=lambda: saver.save(LATEST)))
+    saver = Saver(stopped, OutputConfig(output_dir=str(folder)), rank=ranks.rank)
+    error = outcome(lambda: train(stopped, ranks, saver, preemption=SignalOnRank1()))
     saver.finish()
-    resumed.restore(folder / LATEST)
+    resumed.restore(read_checkpoint(folder / LATEST))
     train(resumed, ranks)
     statistics = ("_mean", "_variance") if ranks.rank == 1 else ()  # those of rank 0 are the model's
 
@@ -125,7 +139,7 @@ def nan_on_rank_1(ranks: distributed.Ranks) -> str:
     def loss_fn(logits, labels):
         return cross_entropy()(logits, labels) * (float("nan") if ranks.rank == 1 and state.next_step == 2 else 1)
 
-    return outcome(lambda: train(state, ranks, loss_fn=loss_fn, path_of=lambda index: f"{index}.jpg", look_every=3))
+    return outcome(lambda: train(state, ranks, loss_fn=loss_fn, sync_every=3))
 
 
 def long_work(ranks: distributed.Ranks) -> None:
@@ -136,7 +150,7 @@ def long_work(ranks: distributed.Ranks) -> None:
 
 
 def full_disk(ranks: distributed.Ranks, folder: Path) -> None:
-    saver = Saver(new_state(), folder / "no such folder", rank=ranks.rank, logger=Logger(rank=1))
+    saver = Saver(new_state(), OutputConfig(output_dir=str(folder / "no such folder")), rank=ranks.rank)
     saver.save(LATEST)
     saver.finish()
 

@@ -7,10 +7,9 @@ import pytest
 
 from engine.amp import FLOAT32, Precision, choose_precision
 from engine.evaluate import evaluate, evaluate_samples
-from engine.log import Logger
 from engine.losses import cross_entropy
 from tests.engine.test_train import ACCUM, STEPS, new_state, train
-from tests.engine.tiny import batches, tiny_net
+from tests.engine.tiny import eval_loader, tiny_net
 
 
 class WatchedPrecision:
@@ -29,7 +28,7 @@ class WatchedPrecision:
 def test_evaluation_computes_in_the_precision_it_is_given(run):
     precision, model, inside = WatchedPrecision(), tiny_net(), []
     model.register_forward_pre_hook(lambda layer, inputs: inside.append(precision.is_entered))
-    run(model, batches(9, 4), num_samples=9, batch_size=4, logger=Logger(rank=1), precision=precision)
+    run(model, eval_loader(9, 4), precision=precision)
     assert inside == [True] * 3
 
 
@@ -71,11 +70,11 @@ def test_what_paddle_is_asked_for_each_type(monkeypatch, dtype):
         ("cpu", False, "float16", "float32"),
     ],
 )
-def test_the_precision_by_flag_and_device(monkeypatch, device, use_amp, dtype, expected):
+def test_the_precision_by_flag_and_device(monkeypatch, caplog, device, use_amp, dtype, expected):
     monkeypatch.setattr(paddle, "get_device", lambda: device)
-    precision, remark = choose_precision(use_amp, dtype)
+    precision = choose_precision(use_amp, dtype)
     assert precision.dtype == expected
-    assert ("mixed precision is ignored" in remark) == (use_amp and device == "cpu")
+    assert ("mixed precision is ignored" in caplog.text) == (use_amp and device == "cpu")
 
 
 def test_float32_is_the_default():

@@ -7,10 +7,19 @@ import paddle
 import pytest
 
 from common.errors import NonFiniteLossError
+from common.logs import set_up_logging
 from engine.evaluate import evaluate, evaluate_samples
-from engine.log import Logger
 from engine.metrics import SampleScores, per_sample, score
-from tests.engine.tiny import NUM_CLASSES, arrays_of, batches, images_and_labels, same, tiny_net
+from tests.engine.tiny import (
+    NUM_CLASSES,
+    FakeEvalLoader,
+    arrays_of,
+    batches,
+    eval_loader,
+    images_and_labels,
+    same,
+    tiny_net,
+)
 
 
 def test_scores_by_the_definition():
@@ -23,7 +32,7 @@ def test_scores_by_the_definition():
     better = (logits > own[:, None]).sum(1)
     losses = np.log(np.exp(logits).sum(1)) - own
     before = arrays_of(model)
-    scores = evaluate(model, batches(33, 8), num_samples=33, batch_size=8, logger=Logger())
+    scores = evaluate(model, eval_loader(33, 8))
     assert scores.num_samples == 33
     assert scores.top1_percent == 100 * (better < 1).sum() / 33
     assert scores.top5_percent == 100 * (better < 5).sum() / 33
@@ -37,7 +46,7 @@ def test_the_model_is_left_in_the_mode_it_was_in(is_training):
     model.train() if is_training else model.eval()
     modes = []
     model.register_forward_pre_hook(lambda layer, inputs: modes.append(layer.training))
-    evaluate(model, batches(9, 4), num_samples=9, batch_size=4, logger=Logger(rank=1))
+    evaluate(model, eval_loader(9, 4))
     assert modes == [False] * 3
     assert [layer.training for layer in model.sublayers(include_self=True)] == [is_training] * 7
 
@@ -45,8 +54,7 @@ def test_the_model_is_left_in_the_mode_it_was_in(is_training):
 @pytest.mark.parametrize("batch_size", [1, 5, 8, 33, 40])
 def test_the_order_of_batches_changes_no_bit(batch_size):
     def samples(batches):
-        arguments = {"num_samples": 33, "batch_size": batch_size, "logger": Logger(rank=1)}
-        return evaluate_samples(tiny_net(), batches, **arguments)
+        return evaluate_samples(tiny_net(), FakeEvalLoader(batches, 33, batch_size))
 
     straight, reverse = samples(batches(33, batch_size)), samples(batches(33, batch_size)[::-1])
     for a, b in zip(straight, reverse, strict=True):
@@ -71,21 +79,20 @@ def test_a_model_that_says_the_same_of_every_class_is_right_by_luck_only(num_cla
 )
 def test_images_that_are_missing_or_double_are_noticed(indices, message):
     with pytest.raises(AssertionError, match=message):
-        evaluate(
-            tiny_net(), batches(33, 8, indices=np.array(indices)), num_samples=33, batch_size=8, logger=Logger(rank=1)
-        )
+        evaluate(tiny_net(), FakeEvalLoader(batches(33, 8, indices=np.array(indices)), 33, 8))
 
 
 def test_a_broken_model_has_no_scores():
     model = tiny_net()
     model[5].bias.set_value(paddle.full([NUM_CLASSES], float("nan")))
     with pytest.raises(NonFiniteLossError, match="of 9 of 9 evaluated images is not a finite number"):
-        evaluate(model, batches(9, 4), num_samples=9, batch_size=4, logger=Logger(rank=1))
+        evaluate(model, eval_loader(9, 4))
 
 
 def test_the_lines(capsys):
-    evaluate(tiny_net(), batches(33, 8), num_samples=33, batch_size=8, logger=Logger(), log_every=2)
+    set_up_logging()
+    evaluate(tiny_net(), eval_loader(33, 3))
     lines = capsys.readouterr().out.splitlines()
-    starts = ["Test:  [0/5] ", "Test:  [2/5] ", "Test:  [4/5] ", "Test: Total t", "* Acc@1 18.18"]
-    assert [line[18:31] for line in lines] == starts
+    starts = ["Test:  [ 0/11]", "Test:  [10/11]", "Test: Total tim", "* Acc@1 18.182"]
+    assert [line[18:33].strip() for line in lines] == starts
     assert " eta: 0:00:0" in lines[0] and "  loss: " in lines[0] and "  acc1: " in lines[0] and "  acc5: " in lines[0]

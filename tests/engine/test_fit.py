@@ -1,53 +1,51 @@
 """The epochs of a run: what is remembered as the best, and in which order the checkpoints reach the disk."""
 
+from dataclasses import replace
+
 import pytest
 
 from common.errors import Preempted
+from configs.schema import OutputConfig
 from engine.checkpoint import read_checkpoint
+from engine.epoch_log import EpochLog
 from engine.fit import fit
-from engine.log import Logger
 from engine.metrics import Scores
+from engine.run import Run
 from engine.saver import BEST, BEST_EMA, LATEST, Saver
-from tests.engine.test_train import new_state
+from tests.engine.test_train import LOADER, RECIPE, new_state
 
 # Top 1 of the model and of the average in each epoch, in percent: both, neither, one and the other are the best so far.
 TOP1 = [(40.0, 30.0), (40.0, 30.0), (50.0, 30.0), (45.0, 60.0), (55.0, 65.0)]
 
 
-def run(state, folder, evaluate, *, on_saved=lambda epoch, step: None) -> list[dict]:
-    """The numbers that were recorded of the epochs."""
+def run_fit(state, folder, monkeypatch, evaluate, *, on_saved=lambda epoch, step: None) -> list[dict]:
+    """Run the epochs without training; returns the numbers that were recorded of them."""
     records = []
-    fit(
-        state,
-        epochs=len(TOP1),
-        train_one=lambda epoch: None,
-        scores=evaluate,
-        ema_eval=True,
-        saver=Saver(state, folder, rank=0, logger=Logger(), on_saved=on_saved),
-        save_freq=2,
-        logger=Logger(),
-        record=records.append,
-        constants={"n_parameters": 7},
-    )
+    monkeypatch.setattr("engine.fit.train_epoch", lambda *arguments: None)
+    monkeypatch.setattr("engine.fit.evaluate", lambda *arguments: evaluate())
+    recipe = replace(RECIPE, epochs=len(TOP1), eval_ema=True)
+    saver = Saver(state, OutputConfig(output_dir=str(folder), save_freq=2), on_saved=on_saved)
+    run = Run(epoch_log=EpochLog(None, 0, [records.append]))
+    fit(state, recipe, LOADER, None, run, saver, {"n_parameters": 7})
     return records
 
 
 def scores_of(tops):
     """An evaluation that finds these top 1 in turn: of the model and of the average in each epoch."""
-    found = iter([top1 for epoch in tops for top1 in epoch])
-    return lambda: Scores(100, 1.0, next(found), 100.0)
+    remaining = iter([top1 for epoch in tops for top1 in epoch])
+    return lambda: Scores(100, 1.0, next(remaining), 100.0)
 
 
-def test_all_that_an_epoch_leaves_is_on_the_disk_before_the_latest_checkpoint(tmp_path):
+def test_all_that_an_epoch_leaves_is_on_the_disk_before_the_latest_checkpoint(tmp_path, monkeypatch):
     """A resume begins with the latest: an epoch that it holds is not run again, so nothing would write the others."""
     state, seen = new_state(), []
 
-    def look(next_epoch, next_step):
+    def note(next_epoch, next_step):
         names = [path.name for path in tmp_path.glob("checkpoint-*.pd") if path.name != "checkpoint-previous.pd"]
         epochs = {name: read_checkpoint(tmp_path / name).meta["next_epoch"] for name in names}
         seen.append((next_epoch, {name for name, epoch in epochs.items() if epoch == next_epoch}))
 
-    records = run(state, tmp_path, scores_of(TOP1), on_saved=look)
+    records = run_fit(state, tmp_path, monkeypatch, scores_of(TOP1), on_saved=note)
     assert seen == [
         (1, {LATEST, BEST, BEST_EMA}),
         (2, {LATEST, "checkpoint-1.pd"}),
@@ -60,7 +58,7 @@ def test_all_that_an_epoch_leaves_is_on_the_disk_before_the_latest_checkpoint(tm
     assert [(record["epoch"], record["n_parameters"]) for record in records] == [(epoch, 7) for epoch in range(5)]
 
 
-def test_a_signal_during_either_evaluation_saves_the_state_after_the_last_step(tmp_path):
+def test_a_signal_during_either_evaluation_saves_the_state_after_the_last_step(tmp_path, monkeypatch):
     for num_evaluations in (0, 1):
         folder = tmp_path / str(num_evaluations)
         folder.mkdir()
@@ -72,7 +70,7 @@ def test_a_signal_during_either_evaluation_saves_the_state_after_the_last_step(t
             raise Preempted("stopped by a signal during evaluation")
 
         with pytest.raises(Preempted):
-            run(state, folder, evaluate)
+            run_fit(state, folder, monkeypatch, evaluate)
         assert [path.name for path in folder.iterdir()] == [LATEST]
         meta = read_checkpoint(folder / LATEST).meta
         assert (meta["next_epoch"], meta["best_top1_percent"], meta["best_top1_ema_percent"]) == (0, 0, 0)

@@ -6,6 +6,7 @@ import pytest
 from paddle import nn
 
 from common.errors import CheckpointError
+from configs.schema import OptimConfig
 from engine.optim import OPTIMIZERS, create_optimizer, optimizer_arrays, set_optimizer_arrays
 from tests.engine.tiny import arrays_of, same, tiny_net
 
@@ -62,8 +63,17 @@ def test_five_steps_follow_the_formula(name, decay_all, clip):
     assert len(trainable) == 4  # without the batch-norm statistics
     rng = np.random.default_rng(0)
     gradients = [{key: rng.standard_normal(p.shape) for key, p in trainable.items()} for _ in range(5)]
-    arguments = {"momentum": MOMENTUM, "betas": BETAS, "alpha": ALPHA, "eps": 0.03, "clip_grad": clip}
-    optimizer = create_optimizer(name, model, lr=1, weight_decay=DECAY, decay_norm_and_bias=decay_all, **arguments)
+    config = OptimConfig(
+        opt=name,
+        momentum=MOMENTUM,
+        weight_decay=DECAY,
+        decay_norm_and_bias=decay_all,
+        opt_eps=0.03,
+        opt_betas=BETAS,
+        opt_alpha=ALPHA,
+        clip_grad=clip,
+    )
+    optimizer = create_optimizer(model, config, lr=1)
     decays_all = decay_all if decay_all is not None else name != "adamw"
     expected = by_formula(
         name,
@@ -93,7 +103,7 @@ def take_steps(model, optimizer, seed, num):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_state_continues_to_the_last_bit_beside_other_layers(name):
     model = tiny_net()
-    optimizer = create_optimizer(name, model, lr=0.1, weight_decay=0.01)
+    optimizer = create_optimizer(model, OptimConfig(opt=name, weight_decay=0.01), lr=0.1)
     take_steps(model, optimizer, 0, 2)
     state, weights = optimizer_arrays(optimizer, model), arrays_of(model)
     assert all(array.size for array in state.values())
@@ -101,7 +111,7 @@ def test_state_continues_to_the_last_bit_beside_other_layers(name):
     nn.Linear(2, 2)  # moves Paddle's automatic names on
     other = tiny_net(seed=5)
     other.set_state_dict({key: paddle.to_tensor(array) for key, array in weights.items()})
-    resumed = create_optimizer(name, other, lr=0.1, weight_decay=0.01)
+    resumed = create_optimizer(other, OptimConfig(opt=name, weight_decay=0.01), lr=0.1)
     set_optimizer_arrays(resumed, other, state, source="a file")
     assert same(optimizer_arrays(resumed, other), state)  # also before its first step
     take_steps(model, optimizer, 9, 3)
@@ -112,7 +122,7 @@ def test_state_continues_to_the_last_bit_beside_other_layers(name):
 
 def test_state_names_are_those_of_the_model():
     model = tiny_net()
-    optimizer = create_optimizer("momentum", model, lr=0.1)
+    optimizer = create_optimizer(model, OptimConfig(opt="momentum"), lr=0.1)
     assert optimizer_arrays(optimizer, model) == {}
     take_steps(model, optimizer, 0, 1)
     names = ("0.weight", "0.bias", "1.weight", "1.bias", "5.weight", "5.bias")
@@ -121,11 +131,11 @@ def test_state_names_are_those_of_the_model():
 
 def test_state_of_another_optimizer_is_refused():
     model = tiny_net()
-    optimizer = create_optimizer("momentum", model, lr=0.1)
+    optimizer = create_optimizer(model, OptimConfig(opt="momentum"), lr=0.1)
     take_steps(model, optimizer, 0, 1)
     state = optimizer_arrays(optimizer, model)
     with pytest.raises(CheckpointError, match=r"f\.pd holds the state of another optimizer.*AdamW"):
-        set_optimizer_arrays(create_optimizer("adamw", model, lr=0.1), model, state, source="f.pd")
+        set_optimizer_arrays(create_optimizer(model, OptimConfig(opt="adamw"), lr=0.1), model, state, source="f.pd")
     state["0.weight.velocity"] = state["0.weight.velocity"][:1]
     with pytest.raises(CheckpointError, match=r"1 of its entries .* 0\.weight\.velocity"):
         set_optimizer_arrays(optimizer, model, state, source="f.pd")

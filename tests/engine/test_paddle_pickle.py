@@ -19,6 +19,7 @@ import paddle
 import pytest
 
 from common.errors import CheckpointError
+from configs.schema import OptimConfig
 from engine.checkpoint import load_weights
 from engine.optim import create_optimizer
 from tests.engine.tiny import arrays_of, same, tiny_net
@@ -31,7 +32,7 @@ SCALAR = np.float64(0).__reduce__()[0]  # its module depends on the version of n
 def trained():
     """A network with something in its batch-norm statistics and its optimizer."""
     model = tiny_net()
-    optimizer = create_optimizer("adamw", model, lr=0.1)
+    optimizer = create_optimizer(model, OptimConfig(opt="adamw"), lr=0.1)
     model(paddle.randn([4, 3, 8, 8])).sum().backward()
     optimizer.step()
     return model, optimizer

@@ -87,7 +87,7 @@ def test_gradients_are_exchanged_once_a_step(two):
 
 def test_a_signal_on_one_rank_stops_both_and_one_file_resumes_both_exactly(two):
     for rank in two:
-        error = "Preempted 75 stopped by a signal before epoch 0, step 2; saved: go on with --resume auto"
+        error = "Preempted 75 stopped by a signal before epoch 0, step 2; saved: continue with --resume auto"
         assert rank["resumed"] == {"error": error, "equal": [True] * 3, "loss": True}
 
 

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from common.errors import DiskError
+from configs.schema import OutputConfig
 from engine import saver as module
 from engine.checkpoint import read_checkpoint
-from engine.log import Logger
 from engine.saver import BEST, LATEST, PREVIOUS, Saver, numbered
 from tests.engine.test_train import new_state, train
 
 
 def make(tmp_path, state=None, **changes) -> Saver:
-    return Saver(state or new_state(), tmp_path, rank=0, logger=Logger(), **changes)
+    on_saved = {"on_saved": changes.pop("on_saved")} if "on_saved" in changes else {}
+    return Saver(state or new_state(), OutputConfig(output_dir=str(tmp_path), **changes), **on_saved)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_training_may_go_on_while_a_snapshot_is_written(tmp_path, monkeypatch):
     assert not np.array_equal(state.model[0].weight.numpy(), before)
 
 
-def test_a_full_disk_is_survived_and_what_was_missed_is_written_later(tmp_path, disk, capsys):
+def test_a_full_disk_is_survived_and_what_was_missed_is_written_later(tmp_path, disk, caplog):
     state = new_state()
     saver = make(tmp_path, state)
     state.begin_epoch(1)
@@ -60,7 +61,7 @@ def test_a_full_disk_is_survived_and_what_was_missed_is_written_later(tmp_path, 
     saver.save(BEST, LATEST)
     state.begin_epoch(3)
     saver.save(LATEST)
-    assert "failure 1 of 3: training goes on" in capsys.readouterr().out
+    assert "failure 1 of 3: the training continues" in caplog.text
     assert read_checkpoint(tmp_path / LATEST).meta["next_epoch"] == 1
     with pytest.raises(DiskError):
         saver.finish()
@@ -73,7 +74,7 @@ def test_a_full_disk_is_survived_and_what_was_missed_is_written_later(tmp_path, 
 
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_too_many_failures_end_the_run(tmp_path, disk, attempts):
-    disk.is_full, saver = True, make(tmp_path, attempts=attempts)
+    disk.is_full, saver = True, make(tmp_path, save_attempts=attempts)
     for _ in range(attempts):
         saver.save(LATEST)
     with pytest.raises(DiskError, match="No space left") as caught:
@@ -82,9 +83,9 @@ def test_too_many_failures_end_the_run(tmp_path, disk, attempts):
 
 
 def test_a_success_forgives_earlier_failures(tmp_path, disk):
-    saver = make(tmp_path, attempts=2)
+    saver = make(tmp_path, save_attempts=2)
     for is_full in (True, False) * 4:
-        saver._settle()
+        saver._await_write()
         disk.is_full = is_full
         saver.save(LATEST)
     saver.finish()
@@ -92,7 +93,7 @@ def test_a_success_forgives_earlier_failures(tmp_path, disk):
 
 def test_nothing_is_deleted_for_a_file_that_could_not_be_written(tmp_path, disk):
     state = new_state()
-    saver = make(tmp_path, state, keep=2)
+    saver = make(tmp_path, state, keep_last=2)
     for epoch in range(4):
         disk.refused = ("checkpoint-3.pd",)
         state.begin_epoch(epoch + 1)
@@ -108,7 +109,7 @@ def test_nothing_is_deleted_for_a_file_that_could_not_be_written(tmp_path, disk)
 def test_later_epochs_of_an_earlier_run_do_not_count(tmp_path):
     state = new_state()
     (tmp_path / "checkpoint-299.pd").touch()
-    saver = make(tmp_path, state, keep=2)
+    saver = make(tmp_path, state, keep_last=2)
     for epoch in range(3):
         state.begin_epoch(epoch + 1)
         saver.save(f"checkpoint-{epoch}.pd")

@@ -2,6 +2,7 @@
 
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import paddle
@@ -9,38 +10,56 @@ import pytest
 from paddle import nn
 
 from common.errors import CheckpointError, NonFiniteLossError, Preempted
+from common.logs import set_up_logging
+from configs.schema import OptimConfig, ScheduleConfig
 from engine.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from engine.distributed import Ranks
 from engine.ema import Ema
-from engine.log import Logger
 from engine.losses import cross_entropy
 from engine.optim import create_optimizer, optimizer_arrays
 from engine.preemption import Preemption
+from engine.run import Run
 from engine.schedule import warmup_cosine
 from engine.state import TrainState
-from engine.train import step_seed, train_epoch
-from tests.engine.tiny import arrays_of, batches, images_and_labels, same, tiny_net
+from engine.train import Recipe, step_seed, train_epoch
+from tests.engine.tiny import FakeTrainLoader, arrays_of, batches, images_and_labels, same, tiny_net
 
 STEPS, ACCUM, BATCH = 7, 2, 4
 
 
 def new_state(opt: str = "momentum", *, seed: int = 0, dropout: float = 0.3, lr: float = 0.1) -> TrainState:
     model = tiny_net(seed, dropout)
-    return TrainState(model, create_optimizer(opt, model, lr=lr, weight_decay=1e-3), ema=Ema(model, 0.9))
+    return TrainState(model, create_optimizer(model, OptimConfig(opt=opt, weight_decay=1e-3), lr), ema=Ema(model, 0.9))
 
 
-def train(state: TrainState, **changes) -> None:
-    """One epoch of 7 steps of 2 micro-batches of 4 images, from where the state stands."""
-    arguments = {
-        "loss_fn": cross_entropy(0.1),
-        "learning_rate": warmup_cosine(0.1, 3, warmup_epochs=1),
-        "steps_per_epoch": STEPS,
-        "accum_iter": ACCUM,
-        "logger": Logger(),
-        "log_every": 3,
-    } | changes
-    first = state.next_step * ACCUM
-    train_epoch(state, state.model, batches(STEPS * ACCUM * BATCH, BATCH, first=first), **arguments)
+LOADER = FakeTrainLoader(STEPS, BATCH, ACCUM)
+RECIPE = Recipe(
+    loss_fn=cross_entropy(0.1),
+    learning_rate=warmup_cosine(0.1, ScheduleConfig(epochs=3, warmup_epochs=1, min_lr=0.0)),
+    epochs=3,
+    accum_iter=ACCUM,
+)
+
+
+class FakeSaver:
+    """Stands for Saver: writes at once."""
+
+    def __init__(self, state: TrainState, path, save_steps: int | None = None):
+        self.state, self.path, self.save_steps, self.saved_at = state, path, save_steps, []
+
+    def save(self, name: str) -> None:
+        save(self.state, self.path)
+        self.saved_at.append(self.state.next_step)
+
+
+def save(state: TrainState, path) -> None:
+    write_checkpoint(path, *state.snapshot())
+
+
+def train(state: TrainState, saver=None, *, loader=LOADER, run: dict | None = None, **recipe) -> None:
+    """One epoch of 7 steps of 2 micro-batches of 4 images, from where the state stands; `run` are fields of Run."""
+    run = Run(**{"log_every": 3, "sync_every": 1, **(run or {})})
+    train_epoch(state, state.model, loader, replace(RECIPE, **recipe), run, saver)
 
 
 def everything(state: TrainState) -> dict[str, np.ndarray]:
@@ -72,6 +91,7 @@ def untimed(text: str) -> list[str]:
 @pytest.mark.parametrize("opt", ["momentum", "adamw", "rmsprop", "sgd"])
 @pytest.mark.parametrize("stop", [1, 3, 6, 7])
 def test_resuming_anywhere_in_an_epoch_changes_no_bit(tmp_path, capsys, opt, stop):
+    set_up_logging()
     whole = new_state(opt)
     train(whole)
     lines_of_whole = untimed(capsys.readouterr().out)
@@ -79,10 +99,10 @@ def test_resuming_anywhere_in_an_epoch_changes_no_bit(tmp_path, capsys, opt, sto
     path = tmp_path / "checkpoint-latest.pd"
     stopped = new_state(opt)
     with pytest.raises(Preempted, match=f"epoch 0, step {stop}; saved"):
-        train(stopped, preemption=StopAfter(stopped, stop), save=lambda: stopped.save(path))
+        train(stopped, FakeSaver(stopped, path), run={"preemption": StopAfter(stopped, stop)})
     nn.Linear(3, 3)  # another process would have other automatic names
     resumed = new_state(opt, seed=9)
-    resumed.restore(path)
+    resumed.restore(read_checkpoint(path))
     assert (resumed.next_epoch, resumed.next_step) == (0, stop)
     capsys.readouterr()
     train(resumed)
@@ -92,25 +112,24 @@ def test_resuming_anywhere_in_an_epoch_changes_no_bit(tmp_path, capsys, opt, sto
 
 
 def test_saving_every_few_steps(tmp_path):
-    state, saved = new_state(), []
-    path = tmp_path / "checkpoint-latest.pd"
-    train(state, save=lambda: (state.save(path), saved.append(state.next_step)), save_steps=2)
-    assert saved == [2, 4, 6]
+    state, path = new_state(), tmp_path / "checkpoint-latest.pd"
+    train(state, saver := FakeSaver(state, path, save_steps=2))
+    assert saver.saved_at == [2, 4, 6]
     resumed = new_state(seed=5)
-    resumed.restore(path)
+    resumed.restore(read_checkpoint(path))
     train(resumed)
     assert same(everything(resumed), everything(state))
 
 
-def test_looking_less_often_changes_no_number():
+def test_exchanging_losses_less_often_changes_no_number():
     often, seldom = new_state(), new_state()
-    train(often, look_every=1)
-    train(seldom, look_every=5, log_every=100)
+    train(often, run={"sync_every": 1})
+    train(seldom, run={"sync_every": 5, "log_every": 100})
     assert same(everything(often), everything(seldom))
 
 
-def test_nothing_is_fetched_from_the_device_between_looks(monkeypatch):
-    """Each fetch would make a GPU wait; those of one look are allowed at steps 0, 3 and 6."""
+def test_nothing_is_fetched_from_the_device_between_exchanges(monkeypatch):
+    """Each fetch would make a GPU wait; those of an exchange or a log line are allowed, at steps 0, 3 and 6."""
     state, fetched_at = new_state(), []
     tensor = type(paddle.zeros([]))
     for name in ("numpy", "item", "tolist", "__float__", "__bool__", "__int__"):
@@ -121,7 +140,7 @@ def test_nothing_is_fetched_from_the_device_between_looks(monkeypatch):
             return real(self, *arguments)
 
         monkeypatch.setattr(tensor, name, counted)
-    train(state, look_every=3)
+    train(state, run={"sync_every": 3})
     assert set(fetched_at) == {1, 3, 4, 6, 7}
 
 
@@ -150,7 +169,7 @@ def test_no_two_forward_passes_draw_the_same_random_numbers():
             )
             for epoch in (0, 1):
                 state.begin_epoch(epoch)
-                train(state, seed=seed, ranks=Ranks(rank, 2))
+                train(state, seed=seed, run={"ranks": Ranks(rank, 2)})
     assert len(draws) == 2 * 2 * 2 * STEPS * ACCUM
     assert len(set(draws)) == len(draws)
 
@@ -161,17 +180,10 @@ def test_accumulation_equals_a_large_batch():
     for accum in (1, 4):
         paddle.seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(192, 7))
-        state = TrainState(model, create_optimizer("momentum", model, lr=0.1))
-        train_epoch(
-            state,
-            model,
-            batches(48, 16 // accum),
-            loss_fn=cross_entropy(),
-            learning_rate=warmup_cosine(0.1, 2),
-            steps_per_epoch=3,
-            accum_iter=accum,
-            logger=Logger(),
-        )
+        state = TrainState(model, create_optimizer(model, OptimConfig(opt="momentum", weight_decay=0), 0.1))
+        schedule = warmup_cosine(0.1, ScheduleConfig(epochs=2, warmup_epochs=0, min_lr=0.0))
+        recipe = Recipe(cross_entropy(), schedule, epochs=2, accum_iter=accum)
+        train_epoch(state, model, FakeTrainLoader(3, 16 // accum, accum), recipe, Run(), None)
         results.append((model[1].weight.numpy(), state.loss_meter.total))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5, atol=1e-6)
     assert results[0][1] == pytest.approx(results[1][1], rel=1e-6)
@@ -180,24 +192,16 @@ def test_accumulation_equals_a_large_batch():
 # --- What goes wrong ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("look_every", [1, 3, 100])
+@pytest.mark.parametrize("sync_every", [1, 3, 100])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_is_named_with_its_images(tmp_path, look_every, value):
+def test_a_loss_that_is_not_finite_is_named_with_its_images(tmp_path, sync_every, value):
     state, path = new_state(), tmp_path / "checkpoint-latest.pd"
 
     def loss_fn(logits, labels):
         return cross_entropy()(logits, labels) * (value if state.next_step == 4 else 1)
 
     with pytest.raises(NonFiniteLossError) as caught:
-        train(
-            state,
-            loss_fn=loss_fn,
-            log_every=100,
-            look_every=look_every,
-            path_of=lambda index: f"val/{index}.jpg",
-            save=lambda: state.save(path),
-            save_steps=2,
-        )
+        train(state, FakeSaver(state, path, 2), run={"log_every": 100, "sync_every": sync_every}, loss_fn=loss_fn)
     message = str(caught.value)
     for part in (
         "epoch 0, step 4, learning rate 0.05",
@@ -217,18 +221,19 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
     state, path = new_state(), tmp_path / "checkpoint-latest.pd"
     poisoned = batches(STEPS * ACCUM * BATCH, BATCH)
     poisoned[3 * ACCUM].images[2, 0, 0, 0] = float("nan")
-    monkeypatch.setattr("tests.engine.test_train.batches", lambda *_, **__: poisoned)
+    loader = FakeTrainLoader(STEPS, BATCH, ACCUM)
+    monkeypatch.setattr(loader, "batches", lambda epoch, first_step: poisoned)
     with pytest.raises(
         NonFiniteLossError, match="the weights are no longer finite, though the loss is, in epoch 0, step 3"
     ):
-        train(state, save=lambda: state.save(path), save_steps=2, preemption=StopAfter(state, 4))
+        train(state, FakeSaver(state, path, 2), loader=loader, run={"preemption": StopAfter(state, 4)})
     assert read_checkpoint(path).meta["next_step"] == 2
 
 
 def test_a_signal_without_an_output_folder():
     state = new_state()
     with pytest.raises(Preempted, match="nothing is saved without --output_dir"):
-        train(state, preemption=StopAfter(state, 2))
+        train(state, run={"preemption": StopAfter(state, 2)})
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
@@ -252,18 +257,18 @@ def test_signals_set_a_flag(name):
 # --- The state ------------------------------------------------------------------------------------------------------
 
 
-def test_all_numbers_of_the_state_come_back(tmp_path):
+def test_all_numbers_of_the_state_come_back(tmp_path, caplog):
     state = new_state()
     train(state)
     state.begin_epoch(5)
     state.best_top1_percent, state.best_top1_ema_percent, state.info = 71.3, 71.6, {"class_names": ["a", "b"]}
-    state.save(path := tmp_path / "checkpoint-best.pd")
-    lines = []
+    save(state, path := tmp_path / "checkpoint-best.pd")
     resumed = new_state(seed=2)
-    resumed.restore(path, lines.append)
+    caplog.clear()
+    resumed.restore(read_checkpoint(path))
     assert (resumed.next_epoch, resumed.next_step, resumed.loss_meter.count) == (5, 0, 0)
     assert (resumed.best_top1_percent, resumed.best_top1_ema_percent) == (71.3, 71.6)
-    assert lines == []
+    assert caplog.messages == []
     meta = load_weights(path).meta
     assert meta["epoch"] == 4 and meta["info"] == state.info
 
@@ -275,37 +280,38 @@ def rewrite(path, change):
     write_checkpoint(path, tensors, meta)
 
 
-def test_a_checkpoint_without_average_starts_it_from_the_weights(tmp_path):
+def test_a_checkpoint_without_average_starts_it_from_the_weights(tmp_path, caplog):
     state, fresh, path = new_state(), new_state(seed=3), tmp_path / "c.pd"
     train(state)
     trained, untrained = arrays_of(state.model), arrays_of(fresh.model)
     for name in trained:  # the batch-norm statistics too: an entry that is left out must show
         assert not np.array_equal(trained[name], untrained[name]), name
     state.ema = None
-    state.save(path)
-    resumed, lines = fresh, []
-    resumed.restore(path, lines.append)
+    save(state, path)
+    resumed = fresh
+    resumed.restore(read_checkpoint(path))
     assert same(resumed.ema.arrays(), trained)
-    assert "no moving average" in lines[0]
+    assert "no moving average" in caplog.messages[-1]
     for tensor in resumed.model.state_dict().values():
         tensor.set_value(paddle.full_like(tensor, 3.0))
     assert same(resumed.ema.arrays(), trained), "the average shares its memory with the model"
 
 
-def test_another_environment_is_said(tmp_path):
-    state, path, lines = new_state(), tmp_path / "c.pd", []
-    state.save(path)
+def test_another_environment_is_said(tmp_path, caplog):
+    state, path = new_state(), tmp_path / "c.pd"
+    save(state, path)
     rewrite(path, lambda tensors, meta: meta["environment"].update(threads="64", ranks=8))
-    state.restore(path, lines.append)
+    state.restore(read_checkpoint(path))
+    lines = caplog.messages
     assert len(lines) == 2 and "written with threads 64" in lines[0] and "ranks 8, this run has 1" in lines[1]
 
 
 def test_a_file_that_lacks_something_is_refused(tmp_path):
     state, path = new_state(), tmp_path / "c.pd"
-    state.save(path)
+    save(state, path)
     rewrite(path, lambda tensors, meta: meta.pop("loss_meter"))
     with pytest.raises(CheckpointError, match="lacks the entry 'loss_meter'"):
-        state.restore(path)
+        state.restore(read_checkpoint(path))
 
 
 def test_the_scaler_survives(tmp_path):
@@ -323,9 +329,9 @@ def test_the_scaler_survives(tmp_path):
 
     state, path = new_state(), tmp_path / "c.pd"
     state.scaler = Scaler(1024.0)
-    state.save(path)
+    save(state, path)
     state.scaler = Scaler(1.0)
-    state.restore(path)
+    state.restore(read_checkpoint(path))
     assert state.scaler.values["scale"].tolist() == [1024.0] and state.scaler.values["incr_count"] == 7
 
 
@@ -334,7 +340,7 @@ def test_the_average_follows_its_formula_and_leaves_the_model_alone():
     expected = {name: array.astype(float) for name, array in arrays_of(state.model).items()}
     for epoch in range(3):
         state.begin_epoch(epoch)
-        train(state, steps_per_epoch=STEPS)
+        train(state)
     assert not np.allclose(expected["1._mean"], state.ema.arrays()["1._mean"])
 
     model, average = state.model, Ema(state.model, 0.75)

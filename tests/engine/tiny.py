@@ -42,6 +42,42 @@ def batches(num_samples: int, batch_size: int, *, first: int = 0, indices: np.nd
     return [Batch(paddle.to_tensor(images[part]), paddle.to_tensor(labels[part]), part) for part in parts[first:]]
 
 
+class FakeTrainLoader:
+    """Stands for TrainLoader: micro-batches of random images in order; `path(index)` is "val/<index>.jpg"."""
+
+    def __init__(self, steps_per_epoch: int, batch_size: int, accum_iter: int = 1):
+        self.steps_per_epoch, self._batch_size, self._accum_iter = steps_per_epoch, batch_size, accum_iter
+
+    def batches(self, epoch: int, first_step: int = 0) -> list[Batch]:
+        num_images = self.steps_per_epoch * self._accum_iter * self._batch_size
+        return batches(num_images, self._batch_size, first=first_step * self._accum_iter)
+
+    def path(self, index: int) -> str:
+        return f"val/{index}.jpg"
+
+    def waiting_for(self) -> str:
+        return ""
+
+
+class FakeEvalLoader:
+    """Stands for EvalLoader: the given batches of this rank."""
+
+    def __init__(self, batches: list[Batch], num_samples: int, batch_size: int):
+        self._batches, self.num_samples, self.batch_size = batches, num_samples, batch_size
+        self.num_common_batches = 0
+
+    def batches(self) -> list[Batch]:
+        return self._batches
+
+    def waiting_for(self) -> str:
+        return ""
+
+
+def eval_loader(num_samples: int, batch_size: int, **changes) -> FakeEvalLoader:
+    """All images of an evaluation on one rank."""
+    return FakeEvalLoader(batches(num_samples, batch_size, **changes), num_samples, batch_size)
+
+
 def arrays_of(model: nn.Layer) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 

@@ -9,16 +9,16 @@ def r16(cases: int, seed: int) -> dict:
     """PeleeNet with EMA and AdamW; `cases` saves a second apart, while the main thread goes on computing."""
     import paddle
 
+    from configs.schema import OptimConfig, OutputConfig
     from engine.checkpoint import write_checkpoint
     from engine.ema import Ema
-    from engine.log import Logger
     from engine.optim import create_optimizer
     from engine.saver import Saver
     from engine.state import TrainState
     from models import create_model
 
     model = create_model("peleenet", num_classes=1000)
-    state = TrainState(model, create_optimizer("adamw", model, lr=1e-3), ema=Ema(model, 0.999))
+    state = TrainState(model, create_optimizer(model, OptimConfig(opt="adamw"), lr=1e-3), ema=Ema(model, 0.999))
     images = paddle.randn([4, 3, 64, 64])
     model(images).mean().backward()
     state.optimizer.step()
@@ -27,7 +27,7 @@ def r16(cases: int, seed: int) -> dict:
     write_checkpoint(folder / "c.pd", *state.snapshot())
     alone = time.perf_counter() - start
     size = (folder / "c.pd").stat().st_size
-    saver = Saver(state, folder, rank=0, logger=Logger(rank=1))
+    saver = Saver(state, OutputConfig(output_dir=str(folder)))
     for _ in range(cases):
         start = time.perf_counter()
         saver.save("checkpoint-latest.pd")

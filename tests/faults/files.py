@@ -20,7 +20,7 @@ def saver_of(folder: Path, on_saved=lambda epoch, step: None):
     """A Saver whose tensors all hold the number of the epoch, 1 MB: a wrong mixture would show."""
     from types import SimpleNamespace
 
-    from engine.log import Logger
+    from configs.schema import OutputConfig
     from engine.saver import Saver
     from engine.state import Snapshot
 
@@ -31,7 +31,7 @@ def saver_of(folder: Path, on_saved=lambda epoch, step: None):
         return Snapshot(arrays, {"next_epoch": state.epoch, "next_step": 0})
 
     state.snapshot = snapshot
-    return state, Saver(state, folder, rank=0, logger=Logger(rank=1), keep=KEEP, on_saved=on_saved)
+    return state, Saver(state, OutputConfig(output_dir=str(folder), keep_last=KEEP), on_saved=on_saved)
 
 
 def r4(cases: int, seed: int) -> dict:
@@ -152,11 +152,14 @@ def r10(cases: int, seed: int) -> dict:
 def _run_epochs(folder: Path, tops: list[float], first: int, last: int) -> None:
     from types import SimpleNamespace
 
-    from engine.fit import fit
-    from engine.log import Logger, Meter
+    import engine.fit
+    from configs.schema import OutputConfig
+    from engine.meters import Meter
     from engine.metrics import Scores
+    from engine.run import Run
     from engine.saver import Saver
     from engine.state import Snapshot
+    from engine.train import Recipe
 
     state = SimpleNamespace(next_epoch=first, next_step=0, best_top1_percent=0.0, lr_meter=Meter(), loss_meter=Meter())
     if first:
@@ -166,16 +169,8 @@ def _run_epochs(folder: Path, tops: list[float], first: int, last: int) -> None:
     state.snapshot = lambda: Snapshot(
         {}, {"next_epoch": state.next_epoch, "next_step": 0, "best": state.best_top1_percent}
     )
-    logger = Logger(rank=1)
-    fit(
-        state,
-        epochs=last,
-        train_one=lambda epoch: None,
-        scores=lambda: Scores(100, 1.0, tops[state.next_epoch], 100.0),
-        ema_eval=False,
-        saver=Saver(state, folder, rank=0, logger=logger, keep=KEEP),
-        save_freq=1,
-        logger=logger,
-        record=lambda numbers: None,
-        constants={},
-    )
+    state.model = None
+    engine.fit.train_epoch = lambda *arguments: None
+    engine.fit.evaluate = lambda *arguments: Scores(100, 1.0, tops[state.next_epoch], 100.0)
+    saver = Saver(state, OutputConfig(output_dir=str(folder), keep_last=KEEP, save_freq=1))
+    engine.fit.fit(state, Recipe(None, None, epochs=last), None, None, Run(), saver)

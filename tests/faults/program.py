@@ -36,15 +36,15 @@ def fault_at_step(after: dict[int, callable]) -> None:
     """Do something once that many steps are done in this process, before the ranks compare notes."""
     import engine.train as train
 
-    real, done = train.look, [0]
+    real, done = train.sync_losses, [0]
 
-    def look(*arguments):
+    def sync_losses(*arguments):
         done[0] += 1
         if action := after.get(done[0]):
             action()
         return real(*arguments)
 
-    train.look = look
+    train.sync_losses = sync_losses
 
 
 def fault_signal(step: int, name: str, rank: int = 0) -> None:
@@ -108,16 +108,16 @@ def fault_none_but_record(file: str) -> None:
     """No fault: note which images each rank has in each micro-batch of each step."""
     import engine.train as train
 
-    real = train.look
+    real = train.sync_losses
 
-    def look(state, unseen, *arguments):
+    def sync_losses(state, unsynced, *arguments):
         with open(file, "a", encoding="utf-8") as notes:
-            for step in unseen:
+            for step in unsynced:
                 images = [micro.tolist() for micro in step.indices]
                 notes.write(json.dumps([state.next_epoch, step.step, RANK, images]) + "\n")
-        return real(state, unseen, *arguments)
+        return real(state, unsynced, *arguments)
 
-    train.look = look
+    train.sync_losses = sync_losses
 
 
 def fault_none_but_record_samples(file: str) -> None:
@@ -163,9 +163,9 @@ def fault_pause(phase: str, seconds: float, marker: str, nth: int = 1, rank: int
 
     places = {
         "train": (engine.train, "step_seed"),
-        "eval": (engine.evaluate, "judge"),
+        "eval": (engine.evaluate, "per_sample"),
         "save": (engine.saver, "write_checkpoint"),
-        "read": (datasets.loading.loader, "fill"),
+        "read": (datasets.loading.loader, "fill_batch"),
     }
     before(*places[phase])
 

@@ -1,23 +1,27 @@
 """The lines and log.txt are in the format that the predecessor's users parse."""
 
 import json
+import logging
 import re
 
 import pytest
 
 from common.errors import DiskError
-from engine.log import Logger, Meter, ProgressLog, read_records
+from common.logs import set_up_logging
+from engine.epoch_log import EpochLog, read_records
+from engine.meters import Meter, ProgressLog
 
 TIME = r"^\[\d\d:\d\d:\d\d\.\d{6}\] "
 TIMES = r"  time: \d\.\d{4}  data: \d\.\d{4}$"
 
 
 def test_lines_of_an_epoch(capsys):
-    pace, loss = ProgressLog(Logger(), "Epoch: [119]", 45, log_every=20), Meter()
-    for value in pace.timed(range(45)):
+    set_up_logging()
+    progress, loss = ProgressLog("Epoch: [119]", 45, log_every=20), Meter()
+    for value in progress.timed(range(45)):
         loss.add(value)
-        pace.step_done(f"lr: {0.1:.6f}  loss: {loss}")
-    pace.finish()
+        progress.step_done(f"lr: {0.1:.6f}  loss: {loss}")
+    progress.finish()
     lines = capsys.readouterr().out.splitlines()
     starts = [r"\[ 0/45\]", r"\[20/45\]", r"\[40/45\]", r"\[44/45\]"]
     losses = [r"0\.0000 \(0\.0000\)", r"10\.5000 \(10\.0000\)", r"30\.5000 \(20\.0000\)", r"34\.5000 \(22\.0000\)"]
@@ -29,19 +33,21 @@ def test_lines_of_an_epoch(capsys):
 
 def test_the_line_in_the_readme_of_the_predecessor(capsys):
     """[2000/2502] of a resumed epoch: the counter is as wide as the total, and stays in place."""
-    pace = ProgressLog(Logger(), "Epoch: [3]", 2502, log_every=20, first_step=2000)
-    pace.step_done("lr: 0.000001  loss: 1.3032 (1.2889)")
+    set_up_logging()
+    progress = ProgressLog("Epoch: [3]", 2502, log_every=20, first_step=2000)
+    progress.step_done("lr: 0.000001  loss: 1.3032 (1.2889)")
     assert re.search(rf"Epoch: \[3\]  \[2000/2502\]  eta: 0:00:0\d  lr: 0\.000001  loss: 1\.3032 \(1\.2889\){TIMES}",
                      capsys.readouterr().out.strip())  # fmt: skip
 
 
 def test_only_rank_0_speaks(tmp_path, capsys):
-    logger = Logger(tmp_path, rank=1)
-    logger.line("hello")
-    logger.record({"epoch": 0})
-    logger.forget_from(0)
+    set_up_logging(rank=1)
+    logging.getLogger("engine.fit").warning("hello")
+    log = EpochLog(tmp_path, rank=1)
+    log.record({"epoch": 0})
+    log.forget_from(0)
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
-    Logger(None).record({"epoch": 0})  # without --output_dir nothing is kept
+    EpochLog(None).record({"epoch": 0})  # without --output_dir nothing is kept
 
 
 def test_a_meter_comes_back_with_every_bit():
@@ -56,25 +62,25 @@ def test_a_meter_comes_back_with_every_bit():
 
 
 def test_log_txt_has_each_epoch_once(tmp_path):
-    logger = Logger(tmp_path)
-    logger.forget_from(0)  # nothing there yet
+    log = EpochLog(tmp_path)
+    log.forget_from(0)  # nothing there yet
     for epoch in range(4):
-        logger.record({"epoch": epoch, "train_loss": epoch / 3})
+        log.record({"epoch": epoch, "train_loss": epoch / 3})
     path = tmp_path / "log.txt"
     with open(path, "a") as file:
         file.write('{"epoch": 4, "trai')  # a kill
     assert [record["epoch"] for record in read_records(path)] == [0, 1, 2, 3]
-    logger.forget_from(2)
-    logger.record({"epoch": 2})
+    log.forget_from(2)
+    log.record({"epoch": 2})
     assert read_records(path) == [{"epoch": 0, "train_loss": 0.0}, {"epoch": 1, "train_loss": 1 / 3}, {"epoch": 2}]
 
 
 def test_a_full_disk_costs_no_line(tmp_path, monkeypatch):
-    logger = Logger(tmp_path)
-    logger.record({"epoch": 0})
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(DiskError, match="No space left"):
-        logger.forget_from(0)
+    log = EpochLog(tmp_path)
+    log.record({"epoch": 0})
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No sprogress left on device")))
+    with pytest.raises(DiskError, match="No sprogress left"):
+        log.forget_from(0)
     assert read_records(tmp_path / "log.txt") == [{"epoch": 0}]
 
 

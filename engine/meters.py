@@ -1,0 +1,103 @@
+"""Running means of numbers, and the log lines that say how fast a pass over batches goes."""
+
+import logging
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+
+logger = logging.getLogger(__name__)
+
+
+class Meter:
+    """Keeps the last 20 values of a number, and the sum and count of all values."""
+
+    WINDOW = 20
+
+    def __init__(self):
+        self.recent: deque[float] = deque(maxlen=self.WINDOW)
+        self.total = 0.0
+        self.count = 0
+
+    def add(self, value: float) -> None:
+        self.recent.append(value)
+        self.total += value
+        self.count += 1
+
+    @property
+    def mean(self) -> float:
+        """Mean of all values."""
+        return self.total / self.count if self.count else 0.0
+
+    @property
+    def recent_mean(self) -> float:
+        """Mean of the last values."""
+        return statistics.fmean(self.recent) if self.recent else 0.0
+
+    @property
+    def median(self) -> float:
+        """Median of the last values."""
+        return statistics.median(self.recent) if self.recent else 0.0
+
+    def to_dict(self) -> dict:
+        return {"recent": list(self.recent), "total": self.total, "count": self.count}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Meter":
+        meter = cls()
+        meter.recent.extend(values["recent"])
+        meter.total, meter.count = values["total"], values["count"]
+        return meter
+
+    def __str__(self) -> str:
+        return f"{self.median:.4f} ({self.mean:.4f})"
+
+
+class ProgressLog:
+    """Measures a pass over `num_steps` batches and logs one line every `log_every` steps.
+
+    `header` is "Epoch: [3]" or "Test:". On a GPU the time of a single step means little between two lines, because the
+    host does not wait for the device; the mean is right.
+    """
+
+    def __init__(self, header: str, num_steps: int, *, log_every: int, first_step: int = 0):
+        self._header, self._num_steps, self._log_every = header, num_steps, log_every
+        self._step, self._first_step = first_step, first_step
+        self._seconds, self._waiting = Meter(), Meter()
+        self._started = self._last = time.perf_counter()
+
+    def timed(self, batches: Iterable) -> Iterator:
+        """Yield the same batches; the time spent waiting for each is the `data:` of the log lines."""
+        iterator = iter(batches)
+        while True:
+            start = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self._waiting.add(time.perf_counter() - start)
+            yield batch
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the current step ends with a line: every `log_every` steps, and the last step."""
+        return self._step % self._log_every == 0 or self._step == self._num_steps - 1
+
+    def step_done(self, numbers: str) -> None:
+        """Count one step, and log a line with `numbers` if one is due."""
+        now = time.perf_counter()
+        self._seconds.add(now - self._last)
+        self._last = now
+        if self.is_due:
+            eta = timedelta(seconds=int(self._seconds.mean * (self._num_steps - self._step)))
+            place = f"[{self._step:{len(str(self._num_steps))}}/{self._num_steps}]"
+            times = f"time: {self._seconds.recent_mean:.4f}  data: {self._waiting.recent_mean:.4f}"
+            logger.info(f"{self._header}  {place}  eta: {eta}  {numbers}  {times}")
+        self._step += 1
+
+    def finish(self) -> None:
+        """Log the total time."""
+        seconds = time.perf_counter() - self._started
+        each = seconds / max(1, self._step - self._first_step)
+        logger.info(f"{self._header} Total time: {timedelta(seconds=int(seconds))} ({each:.4f} s / it)")
