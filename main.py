@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
         # What can be wrong with flags and data shows before Paddle is imported.
         train_set, val_set = factory.open_datasets(config, check_files=rank == 0)
         preprocess = Preprocess.from_config(config.preprocess)
-        transform = build_train_transform(config.augment, preprocess)
+        transform = build_train_transform(config.augment, config.preprocess)
         mixup = create_mixup(config.mix, config.model.nb_classes)
         train(config, preprocess, train_set, val_set, transform, mixup, record)
 
@@ -203,7 +203,7 @@ def with_wandb(config: TrainConfig, run):
 
 def describe(config: TrainConfig, preprocess: Preprocess, train_set, effective_batch: int) -> dict:
     """What a checkpoint keeps of its run; engine/resume_check.py compares it when the run is resumed."""
-    from engine.resume_check import checksum_of_images, checksum_of_source
+    from engine.resume_check import checksum_of_source
 
     names = choose_class_names(config.model.nb_classes, config.data.label_list, train_set.class_names)
     return {
@@ -211,7 +211,7 @@ def describe(config: TrainConfig, preprocess: Preprocess, train_set, effective_b
         "class_names": names,
         "preprocess": preprocess.to_dict(),
         "effective_batch": effective_batch,
-        "images": checksum_of_images(train_set.labels.tobytes(), train_set.relative_paths),
+        "images": train_set.fingerprint()[:16],
         "code": checksum_of_source(ROOT / package for package in ("models", "datasets", "engine")),
     }
 

@@ -20,8 +20,9 @@ from .case import Case, located
 
 def default_preprocess(image: Image.Image, size: int, resize: int, interpolation: str) -> np.ndarray:
     from datasets.preprocess import Preprocess
+    from datasets.reading.pixels import image_to_input
 
-    return Preprocess(input_size=size, resize_size=resize, interpolation=interpolation)(image)
+    return image_to_input(image, Preprocess(input_size=size, resize_size=resize, interpolation=interpolation))
 
 
 def default_loss(smoothing: float) -> Callable:

@@ -18,6 +18,7 @@ from benchmarks.flags import add_output_flag, add_results_flag, from_one
 from benchmarks.loader_peers import PEERS, Job
 from benchmarks.record import processor, record
 from common.cli import run as run_script
+from configs.schema import AugmentConfig, PreprocessConfig, TrainLoaderConfig
 from datasets.augment.transforms import build_train_transform
 from datasets.loading.sampler import TrainSampler
 from datasets.pack import main as pack
@@ -108,9 +109,10 @@ def our_epochs(job: Job, source: str, backend: str, num_workers: int) -> Callabl
 
     images = open_dataset(job.folder if source == "files" else job.folder / source, "train", None, 4)
     preprocess = Preprocess(job.side)
-    transform = build_train_transform(preprocess.input_size, interpolation="bilinear")
+    transform = build_train_transform(AugmentConfig(aa=""), PreprocessConfig(job.side, "bilinear"))
     sampler = TrainSampler(len(images), job.batch_size, 1, 0, 1, seed=0)
-    loader = TrainLoader(images, transform, preprocess, sampler, num_workers=num_workers, seed=0, backend=backend)
+    config = TrainLoaderConfig(job.batch_size, num_workers, image_backend=backend)
+    loader = TrainLoader(images, transform, preprocess, sampler, config)
     epoch = itertools.count()
     return lambda: loader.batches(next(epoch))
 

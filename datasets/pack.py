@@ -4,7 +4,6 @@ python -m datasets.pack --data_path ILSVRC2012 --split train --list ILSVRC2012/t
 """
 
 import argparse
-import hashlib
 import io
 import json
 import os
@@ -21,6 +20,7 @@ from PIL import Image
 from common.cli import run
 from common.cpus import usable_cpus
 from common.errors import BadImage, DataError
+from common.files import sha256_of_file
 
 from .parallel import parallel_map
 from .reading.dataset import open_dataset
@@ -89,7 +89,7 @@ def write_shard(shard: Shard) -> dict:
 
 
 def _facts(path: str | os.PathLike) -> dict:
-    return {"name": os.path.basename(path), "bytes": os.path.getsize(path), "sha256": checksum_of_file(path)}
+    return {"name": os.path.basename(path), "bytes": os.path.getsize(path), "sha256": sha256_of_file(path)}
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -109,15 +109,6 @@ def _entries(path: str) -> Iterator[tuple[int, int, int]]:
         raise DataError(f"{path}: is not a whole shard ({error}); remove it and pack again") from None
 
 
-def checksum_of_file(path: str) -> str:
-    """SHA-256 of the content, in hexadecimal."""
-    checksum = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            checksum.update(block)
-    return checksum.hexdigest()
-
-
 def pack(images: ImageList, folder: Path, *, prefix: str, encoding: Encoding, per_shard: int, num_workers: int) -> dict:
     """Write `images` to shards in `folder`, in their order; goes on where an earlier run was stopped.
 
@@ -126,7 +117,7 @@ def pack(images: ImageList, folder: Path, *, prefix: str, encoding: Encoding, pe
         DataError: `folder` holds shards of other images or settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, {"images": _checksum(images), "per_shard": per_shard, **asdict(encoding)})
+    _claim(folder, {"images": images.fingerprint(), "per_shard": per_shard, **asdict(encoding)})
     jobs = [
         Shard(
             str(folder / f"{prefix}-{number:05d}.tar"),
@@ -150,10 +141,6 @@ def pack(images: ImageList, folder: Path, *, prefix: str, encoding: Encoding, pe
     return about
 
 
-def _checksum(images: ImageList) -> str:
-    return hashlib.sha256(images.relative_paths + images.labels.tobytes()).hexdigest()
-
-
 def _claim(folder: Path, settings: dict) -> None:
     path, text = folder / SETTINGS_FILE, json.dumps(settings, indent=1)
     if not path.exists():
@@ -173,7 +160,7 @@ def check_shards(folder: Path, num_workers: int) -> None:
 
 def _checksum_or_error(path: str) -> str:
     try:
-        return checksum_of_file(path)
+        return sha256_of_file(path)
     except OSError as error:
         return str(error)
 

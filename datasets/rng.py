@@ -1,15 +1,16 @@
-"""Where every random number of the data comes from: a purpose, the seed and a place in training, never history."""
+"""Random generators of the data: each is a pure function of a purpose, the seed and a place in training."""
 
 import numpy as np
 
 
-def stream(purpose: str, seed: int, *place: int) -> np.random.Philox:
-    """The bit generator of `purpose` at `place`, up to three numbers such as (epoch, index).
+def generator(purpose: str, seed: int, *place: int) -> np.random.Generator:
+    """Create the generator of `purpose` at `place`, up to three numbers such as (epoch, index).
 
-    Philox is counter-based (Salmon et al., SC 2011): purpose and seed are its key and the place is the high part of its
-    counter, so any place is reached in microseconds, without passing through others, and no two streams overlap.
+    Philox is counter-based (Salmon et al., SC 2011): purpose and seed are its key, the place is the high part of its
+    counter. So any place is reached in microseconds, without the numbers of earlier places, and no two generators of
+    different purposes or places return the same part of a sequence.
     """
     key = np.array([seed, int.from_bytes(purpose.encode("ascii"), "little")], dtype=np.uint64)
     counter = np.zeros(4, dtype=np.uint64)
     counter[1 : 1 + len(place)] = place
-    return np.random.Philox(key=key, counter=counter)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
+from datasets.reading.backends import choose_backend
+
 from .card import Card
 from .predictor import Predictor
 
@@ -30,5 +32,5 @@ class EagerPredictor(Predictor):
 
     def __init__(self, model, card: Card, autocast: Callable[[], AbstractContextManager] = nullcontext):
         self.card, self.has_card = card, True
-        self.card.preprocess.check_backend()
+        choose_backend(self.card.preprocess.image_backend)
         self.engine = EagerEngine(model, autocast)

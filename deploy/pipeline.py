@@ -11,6 +11,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from common.errors import BadImage
+from datasets.reading.pixels import read_pixels
 
 from .benchmark_report import BenchmarkReport, StageTimes
 from .engines import EngineOptions
@@ -122,7 +123,7 @@ def answer_batch(
     arrays, reasons = {}, {}
     for path in paths:
         try:
-            arrays[path] = preprocess.normalize(preprocess.read(path))
+            arrays[path] = preprocess.normalize(read_pixels(path, preprocess))
         except BadImage as error:
             reasons[path] = error.reason
     batch = np.stack(list(arrays.values())) if arrays else None

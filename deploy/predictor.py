@@ -12,6 +12,8 @@ from PIL import Image
 
 from common.errors import ExportedModelError
 from datasets.preprocess import Preprocess
+from datasets.reading.backends import choose_backend
+from datasets.reading.pixels import image_to_input
 
 from .card import CARD_NAME, EXPORT_AGAIN, Card, Program, read_card, verify_files
 from .engines import SINGLE, EngineOptions, all_programs, create_engine, engine_programs, last_line
@@ -191,7 +193,7 @@ class Predictor:
         default_card = default_card or predecessor_card([])
         exported = find_exported(model_path, params_path, engine, options, default_card, trust_program=trust_program)
         self.card, self.has_card = exported.card, bool(exported.program)
-        self.card.preprocess.check_backend()
+        choose_backend(self.card.preprocess.image_backend)
         self.engine = create_engine(engine, exported.files, options)
         self._is_one_by_one = exported.program == SINGLE
         # a GPU may multiply in TF32, with three digits
@@ -226,7 +228,7 @@ class Predictor:
 
     def arrays(self, images: Sequence[Image.Image]) -> np.ndarray:
         """The preprocessed batch [B, 3, S, S] float32 of RGB `images`."""
-        return np.stack([self.card.preprocess(image) for image in images])
+        return np.stack([image_to_input(image, self.card.preprocess) for image in images])
 
     def logits(self, arrays: np.ndarray) -> np.ndarray:
         """Logits [B, C] of preprocessed `arrays` [B, 3, S, S]."""

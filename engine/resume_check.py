@@ -67,8 +67,3 @@ def checksum_of_source(folders: Iterable[Path]) -> str:
         for path in sorted(folder.rglob("*.py")):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def checksum_of_images(labels: bytes, paths: bytes) -> str:
-    """Checksum of a list of images without its root, which may have moved; 16 hexadecimal digits."""
-    return hashlib.sha256(labels + paths).hexdigest()[:16]

@@ -198,7 +198,8 @@ def _pixels(make: Callable) -> Callable[[Port], Port]:
 
 def _shifted_crop(image: Image.Image, size: int, resize: int, interpolation: str) -> np.ndarray:
     """Corner rounded up where torchvision rounds half to even, which shows at odd margins."""
-    from datasets.preprocess import RESAMPLING, Preprocess
+    from datasets.preprocess import Preprocess
+    from datasets.reading.crop import RESAMPLING
 
     scale = resize / min(image.size)
     width, height = (max(resize, int(side * scale)) for side in image.size)

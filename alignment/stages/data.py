@@ -67,7 +67,7 @@ def _open(path: str) -> Image.Image:
 
 
 def _eval_pixels(session: Session, paths: list[str], size: int, resize: int, interpolation: str) -> Check:
-    from datasets.preprocess import IMAGENET_MEAN, IMAGENET_STD
+    from datasets.constants import IMAGENET_MEAN, IMAGENET_STD
 
     _, theirs = session.reference.ask_arrays(
         "eval_pixels", paths=[File.at(path) for path in paths], resize=resize, crop=size, interpolation=interpolation,
@@ -105,9 +105,12 @@ def _pixel_hints(ours: np.ndarray, theirs: np.ndarray) -> list[str]:
 
 def _crops(session: Session, paths: list[str]) -> Check:
     """Random resized crop and flip, drawn by us and replayed by torchvision."""
-    from datasets.augment.transforms import HorizontalFlip, RandomResizedCrop, sample_rng
+    from configs.schema import AugmentConfig, PreprocessConfig
+    from datasets.augment.transforms import build_train_transform, sample_rng
 
-    crop, flip = RandomResizedCrop(SIDE, "random"), HorizontalFlip()
+    preprocess = PreprocessConfig(input_size=SIDE, train_interpolation="random")
+    transform = build_train_transform(AugmentConfig(aa=""), preprocess)
+    crop, (flip,) = transform.crop, transform.operations
     ours, choices = [], []
     for index, path in enumerate(paths):
         image, rng = _open(path), sample_rng(session.case.seed, 0, index)
@@ -144,12 +147,13 @@ def _replayed(session: Session, name: str, paths: list[str], choices: list, ours
 
 def _mixes(session: Session) -> list[Check]:
     """Drawn by our Mixer, carried out by timm's formula."""
-    from datasets.augment.mixup import Mixup
+    from configs.schema import MixConfig
+    from datasets.augment.mixup import create_mixup
 
     rng = np.random.default_rng(session.case.seed)
     images = rng.normal(0, 1, (6, 3, 32, 40)).astype(np.float32)
     labels, num_classes, smoothing = rng.integers(0, 10, 6), 10, 0.1
-    mixer = Mixup(0.8, 1.0, None, 1.0, 0.5, "batch", smoothing, num_classes)
+    mixer = create_mixup(MixConfig(smoothing=smoothing, mixup=0.8, cutmix=1.0), num_classes)
     choices = [mixer.draw(rng, 6, 32, 40) for _ in range(8)]
     draws = [{"lam": float(choice.lam[0]), "box": list(map(int, choice.boxes[0])) if choice.boxes[0].any() else None}
              for choice in choices]  # fmt: skip

@@ -111,7 +111,7 @@ def protocol_arrays(pair: Pair) -> tuple[dict, dict]:
 def _data(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     from PIL import Image
 
-    from datasets.preprocess import IMAGENET_MEAN, IMAGENET_STD
+    from datasets.constants import IMAGENET_MEAN, IMAGENET_STD
 
     size, resize, interpolation = EVAL_SETTINGS[0]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The vocabulary of automatic augmentation: what each operation does to an image, and how strong each level is."""
+"""The operations of automatic augmentation: the effect of each on an image, and its strength at each level."""
 
 import math
 from collections.abc import Callable
@@ -7,42 +7,50 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from ..preprocess import IMAGENET_MEAN
+from ..constants import IMAGENET_MEAN
 from ..reading.crop import RESAMPLING
 
 MAX_LEVEL = 10
-FILL = tuple(round(255 * mean) for mean in IMAGENET_MEAN)  # of the corners that a moved image leaves free
+FILL = tuple(round(255 * mean) for mean in IMAGENET_MEAN)  # colour of the corners that a moved image does not cover
 
 
 class Op(NamedTuple):
-    """A drawn operation, ready to apply; only operations that move pixels interpolate."""
+    """A drawn operation with its parameters; only operations that move pixels interpolate."""
 
     name: str
-    value: float | None = None  # degrees, a share of the side, a factor, bits or a gray value
+    value: float | None = None  # degrees, share of the side, factor, bits or gray value, by operation
     interpolation: str | None = None
 
 
 def draw_op(rng: np.random.Generator, name: str, level: float, level_std: float, interpolation: str) -> Op:
-    """The operation `name` at about `level`, with level, sign and interpolation drawn where it has them."""
-    kind = OPERATIONS[name]
+    """Draw the parameters of one operation.
+
+    Args:
+        rng: generator of the draws.
+        name: key of OPERATIONS.
+        level: mean of the level, 0 to MAX_LEVEL.
+        level_std: standard deviation of the level; infinite draws uniformly between 0 and `level`.
+        interpolation: key of RESAMPLING, or "random".
+    """
+    operation = OPERATIONS[name]
     fraction = draw_level(rng, level, level_std) / MAX_LEVEL
-    value = kind.strength(fraction, -1 if rng.random() < 0.5 else 1)
-    return Op(name, value, draw_interpolation(rng, interpolation) if kind.moves_pixels else None)
+    value = operation.strength(fraction, -1 if rng.random() < 0.5 else 1)
+    return Op(name, value, draw_interpolation(rng, interpolation) if operation.moves_pixels else None)
 
 
 def draw_level(rng: np.random.Generator, level: float, std: float) -> float:
-    """`level` with Gaussian noise, within 0 and MAX_LEVEL; an infinite `std` means uniform between 0 and `level`."""
+    """Draw a level: `level` plus Gaussian noise, clipped to 0..MAX_LEVEL; infinite `std`: uniform in 0..`level`."""
     drawn = rng.uniform(0, level) if math.isinf(std) else rng.normal(level, std)
     return min(MAX_LEVEL, max(0, drawn))
 
 
 def draw_interpolation(rng: np.random.Generator, interpolation: str) -> str:
-    """A name in RESAMPLING: `interpolation` itself unless it is "random"."""
+    """Draw "bilinear" or "bicubic" if `interpolation` is "random"; else return `interpolation`."""
     return ("bilinear", "bicubic")[rng.integers(2)] if interpolation == "random" else interpolation
 
 
 def apply_op(image: Image.Image, op: Op) -> Image.Image:
-    """Carry out `op` on an RGB image."""
+    """Apply `op` to an RGB image."""
     return OPERATIONS[op.name].effect(image, op)
 
 
@@ -87,39 +95,39 @@ def _solarize_add(image: Image.Image, op: Op) -> Image.Image:
     return image.point([min(255, value + op.value) if value < 128 else value for value in range(256)] * 3)
 
 
-class Operation(NamedTuple):
-    """A row of the table: strength(level / MAX_LEVEL, sign) -> value, and what the value does to an image."""
+class ImageOperation(NamedTuple):
+    """A row of OPERATIONS: strength(level / MAX_LEVEL, sign) -> value, and the effect of the value on an image."""
 
     strength: Callable[[float, int], float | None]
     effect: Callable[[Image.Image, Op], Image.Image]
     moves_pixels: bool = False
 
 
-# The strengths are those of PeleeNet-paddle, which took them from timm. Zero bits of Posterize were a black image in
-# old Pillow and are an error since Pillow 13: one bit is the least that shows anything.
+# The strengths are those of PeleeNet-paddle, which took them from timm. Posterize keeps at least one bit: zero bits are
+# a black image in old Pillow and an error since Pillow 13.
 OPERATIONS = {
-    "AutoContrast": Operation(lambda f, sign: None, lambda image, op: ImageOps.autocontrast(image)),
-    "Equalize": Operation(lambda f, sign: None, lambda image, op: ImageOps.equalize(image)),
-    "Invert": Operation(lambda f, sign: None, lambda image, op: ImageOps.invert(image)),
-    "Rotate": Operation(lambda f, sign: sign * 30 * f, _rotate, moves_pixels=True),
-    "ShearX": Operation(lambda f, sign: sign * 0.3 * f, _shear_x, moves_pixels=True),
-    "ShearY": Operation(lambda f, sign: sign * 0.3 * f, _shear_y, moves_pixels=True),
-    "TranslateXRel": Operation(lambda f, sign: sign * 0.45 * f, _translate_x, moves_pixels=True),
-    "TranslateYRel": Operation(lambda f, sign: sign * 0.45 * f, _translate_y, moves_pixels=True),
-    "TranslateXRelAugMix": Operation(lambda f, sign: sign * 0.3 * f, _translate_x, moves_pixels=True),
-    "TranslateYRelAugMix": Operation(lambda f, sign: sign * 0.3 * f, _translate_y, moves_pixels=True),
-    "Posterize": Operation(lambda f, sign: max(1, int(4 * f)), _posterize),
-    "PosterizeIncreasing": Operation(lambda f, sign: max(1, 4 - int(4 * f)), _posterize),
-    "PosterizeOriginal": Operation(lambda f, sign: 4 + int(4 * f), _posterize),
-    "Solarize": Operation(lambda f, sign: int(256 * f), _solarize),
-    "SolarizeIncreasing": Operation(lambda f, sign: 256 - int(256 * f), _solarize),
-    "SolarizeAdd": Operation(lambda f, sign: int(110 * f), _solarize_add),
-    "Color": Operation(lambda f, sign: 0.1 + 1.8 * f, _enhance(ImageEnhance.Color)),
-    "ColorIncreasing": Operation(lambda f, sign: 1 + sign * 0.9 * f, _enhance(ImageEnhance.Color)),
-    "Contrast": Operation(lambda f, sign: 0.1 + 1.8 * f, _enhance(ImageEnhance.Contrast)),
-    "ContrastIncreasing": Operation(lambda f, sign: 1 + sign * 0.9 * f, _enhance(ImageEnhance.Contrast)),
-    "Brightness": Operation(lambda f, sign: 0.1 + 1.8 * f, _enhance(ImageEnhance.Brightness)),
-    "BrightnessIncreasing": Operation(lambda f, sign: 1 + sign * 0.9 * f, _enhance(ImageEnhance.Brightness)),
-    "Sharpness": Operation(lambda f, sign: 0.1 + 1.8 * f, _enhance(ImageEnhance.Sharpness)),
-    "SharpnessIncreasing": Operation(lambda f, sign: 1 + sign * 0.9 * f, _enhance(ImageEnhance.Sharpness)),
+    "AutoContrast": ImageOperation(lambda f, sign: None, lambda image, op: ImageOps.autocontrast(image)),
+    "Equalize": ImageOperation(lambda f, sign: None, lambda image, op: ImageOps.equalize(image)),
+    "Invert": ImageOperation(lambda f, sign: None, lambda image, op: ImageOps.invert(image)),
+    "Rotate": ImageOperation(lambda f, sign: sign * 30 * f, _rotate, moves_pixels=True),
+    "ShearX": ImageOperation(lambda f, sign: sign * 0.3 * f, _shear_x, moves_pixels=True),
+    "ShearY": ImageOperation(lambda f, sign: sign * 0.3 * f, _shear_y, moves_pixels=True),
+    "TranslateXRel": ImageOperation(lambda f, sign: sign * 0.45 * f, _translate_x, moves_pixels=True),
+    "TranslateYRel": ImageOperation(lambda f, sign: sign * 0.45 * f, _translate_y, moves_pixels=True),
+    "TranslateXRelAugMix": ImageOperation(lambda f, sign: sign * 0.3 * f, _translate_x, moves_pixels=True),
+    "TranslateYRelAugMix": ImageOperation(lambda f, sign: sign * 0.3 * f, _translate_y, moves_pixels=True),
+    "Posterize": ImageOperation(lambda f, sign: max(1, int(4 * f)), _posterize),
+    "PosterizeIncreasing": ImageOperation(lambda f, sign: max(1, 4 - int(4 * f)), _posterize),
+    "PosterizeOriginal": ImageOperation(lambda f, sign: 4 + int(4 * f), _posterize),
+    "Solarize": ImageOperation(lambda f, sign: int(256 * f), _solarize),
+    "SolarizeIncreasing": ImageOperation(lambda f, sign: 256 - int(256 * f), _solarize),
+    "SolarizeAdd": ImageOperation(lambda f, sign: int(110 * f), _solarize_add),
+    "Color": ImageOperation(lambda f, sign: 0.1 + 1.8 * f, _enhance(ImageEnhance.Color)),
+    "ColorIncreasing": ImageOperation(lambda f, sign: 1 + sign * 0.9 * f, _enhance(ImageEnhance.Color)),
+    "Contrast": ImageOperation(lambda f, sign: 0.1 + 1.8 * f, _enhance(ImageEnhance.Contrast)),
+    "ContrastIncreasing": ImageOperation(lambda f, sign: 1 + sign * 0.9 * f, _enhance(ImageEnhance.Contrast)),
+    "Brightness": ImageOperation(lambda f, sign: 0.1 + 1.8 * f, _enhance(ImageEnhance.Brightness)),
+    "BrightnessIncreasing": ImageOperation(lambda f, sign: 1 + sign * 0.9 * f, _enhance(ImageEnhance.Brightness)),
+    "Sharpness": ImageOperation(lambda f, sign: 0.1 + 1.8 * f, _enhance(ImageEnhance.Sharpness)),
+    "SharpnessIncreasing": ImageOperation(lambda f, sign: 1 + sign * 0.9 * f, _enhance(ImageEnhance.Sharpness)),
 }

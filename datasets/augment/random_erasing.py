@@ -1,4 +1,4 @@
-"""Random erasing: boxes of a normalised batch replaced by noise, on the device, so that workers hand over bytes."""
+"""Random erasing: boxes of a normalised batch become zeros or noise, on the device, so that workers send bytes."""
 
 import math
 from collections.abc import Iterable
@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..rng import stream
+from configs.schema import AugmentConfig
+
+from ..rng import generator
 
 TRIES = 10
 
-# what a box is filled with: the shape of its noise, from its height and width
+# mode: shape of the noise of a box, from its height and width
 NOISE_SHAPES = {
     "const": lambda height, width: (1, 1, 1),
     "rand": lambda height, width: (3, 1, 1),
@@ -20,7 +22,7 @@ NOISE_SHAPES = {
 
 
 class Box(NamedTuple):
-    """A rectangle of an image."""
+    """A rectangle of an image in pixels."""
 
     top: int
     left: int
@@ -29,13 +31,13 @@ class Box(NamedTuple):
 
 
 class ErasedBoxes(NamedTuple):
-    """What is erased in a batch; as two arrays, which go the way of its pixels."""
+    """The erased boxes of a batch."""
 
-    places: np.ndarray  # int64 [P * 8], of each box: row of the batch, box, shape of its noise
-    noise: np.ndarray  # float32, an element that stands for nothing, then the noise of one box behind that of another
+    places: np.ndarray  # int64 [P * 8]: for each box the row in the batch, the box, the shape of its noise
+    noise: np.ndarray  # float32: one element without meaning, then the noise of one box after another
 
     def apply(self, images) -> None:
-        """Change `images` [B, 3, S, S] in place, a numpy array or a Paddle tensor as the noise is one."""
+        """Erase the boxes of `images` [B, 3, S, S] in place: a Paddle tensor if the noise is one, else an array."""
         start = 1
         for row, top, left, height, width, *shape in self.places.reshape(-1, 8).tolist():
             end = start + math.prod(shape)
@@ -43,26 +45,39 @@ class ErasedBoxes(NamedTuple):
             start = end
 
 
-NO_ERASING = ErasedBoxes(np.zeros(0, np.int64), np.zeros(1, np.float32))  # Paddle moves no array without elements
+# The noise has one element, because Paddle copies no empty array to a device.
+NO_ERASING = ErasedBoxes(np.zeros(0, np.int64), np.zeros(1, np.float32))
 
 
 @dataclass(frozen=True)
 class RandomErasing:
-    """Boxes become zeros ("const") or N(0, 1), the same in a channel of a box ("rand") or anew everywhere ("pixel").
+    """Erases boxes with zeros ("const") or N(0, 1): one number per channel ("rand") or per pixel ("pixel").
 
     Zhong et al., 2020, with the numbers of PeleeNet-paddle: each box covers 0.02 to 1/3 of the image divided by the
     number of boxes, at an aspect ratio of 0.3 to 1/0.3.
+
+    Args:
+        probability: probability that an image is erased.
+        mode: key of NOISE_SHAPES.
+        max_count: largest number of boxes of an image.
     """
 
     probability: float
-    mode: str = "pixel"
-    max_count: int = 1
+    mode: str
+    max_count: int
 
     def draw(self, seed: int, side: int, epoch: int, indices: Iterable[int]) -> ErasedBoxes:
-        """For the images `indices` of a batch, `side` x `side` pixels each; an image is treated alike in any batch."""
+        """Draw the boxes of a batch; those of an image do not depend on the other images.
+
+        Args:
+            seed: seed of the training.
+            side: side of the images in pixels.
+            epoch: number of the epoch.
+            indices: indices of the images in the data set.
+        """
         places, noise = [], [NO_ERASING.noise]
         for row, index in enumerate(indices):
-            rng = np.random.Generator(stream("erase", seed, epoch, index))
+            rng = generator("erase", seed, epoch, index)
             for box in self.draw_boxes(rng, side):
                 shape = NOISE_SHAPES[self.mode](box.height, box.width)
                 places.append((row, *box, *shape))
@@ -70,7 +85,7 @@ class RandomErasing:
         return ErasedBoxes(np.array(places, np.int64).ravel(), np.concatenate(noise, dtype=np.float32))
 
     def draw_boxes(self, rng: np.random.Generator, side: int) -> tuple[Box, ...]:
-        """Those of one image."""
+        """Draw the boxes of one image of `side` x `side` pixels."""
         if rng.random() >= self.probability:
             return ()
         count = int(rng.integers(1, self.max_count, endpoint=True))
@@ -86,3 +101,8 @@ class RandomErasing:
                 top, left = rng.integers(0, (side - height + 1, side - width + 1)).tolist()
                 return Box(top, left, height, width)
         return None
+
+
+def create_random_erasing(config: AugmentConfig) -> RandomErasing | None:
+    """Create random erasing by the flags --reprob, --remode and --recount; None if the probability is 0."""
+    return RandomErasing(config.reprob, config.remode, config.recount) if config.reprob else None

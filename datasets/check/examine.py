@@ -10,9 +10,9 @@ from PIL import Image
 from common.errors import BadImage
 
 from ..parallel import parallel_map
-from ..reading.decode import FORMATS, decode, read_bytes
+from ..reading.decode import FORMATS, decode, orientation_of, read_bytes
 from ..reading.image_list import ImageList
-from ..reading.jpeg_header import ordinary_jpeg
+from ..reading.jpeg_header import read_ordinary_header
 from ..reading.shards import ShardedImages
 
 CHUNK = 32  # files a job: small enough for a lively progress bar
@@ -75,8 +75,8 @@ def examine(path: str, facts: np.void) -> None:
     header = Image.open(io.BytesIO(data), formats=FORMATS)
     facts["format"], facts["mode"] = (header.format or "").encode(), header.mode.encode()
     facts["is_animated"] = getattr(header, "is_animated", False) and header.format != "MPO"
-    facts["orientation"] = _orientation(header)
-    facts["is_suspect"] = ordinary_jpeg(data) is not None and not _decodes_without_complaint(data)
+    facts["orientation"] = orientation_of(header)
+    facts["is_suspect"] = read_ordinary_header(data) is not None and not _decodes_without_complaint(data)
 
 
 def _decodes_without_complaint(data: bytes) -> bool:
@@ -90,11 +90,3 @@ def _decodes_without_complaint(data: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _orientation(header: Image.Image) -> int:
-    try:
-        value = header.getexif().get(0x0112, 1)
-        return value if isinstance(value, int) and 1 <= value <= 8 else 1
-    except Exception:  # damaged EXIF; the pixels are good
-        return 1

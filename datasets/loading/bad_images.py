@@ -1,5 +1,6 @@
-"""What becomes of images that cannot be read: the run ends, or they are left out, counted and named."""
+"""Images that cannot be read: the first one ends the run, or they are left out, counted and named."""
 
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,14 +10,25 @@ from common.errors import BadImage, DataError
 from ..reading.image_list import ImageList
 from .sample import Failure, Task
 
-ADVICE = "python -m datasets.check finds them all"
+NEXT_STEP = "python -m datasets.check names them all"
+
+
+def print_to_stderr(message: str) -> None:
+    """Print a message of any rank at once."""
+    print(message, file=sys.stderr, flush=True)
 
 
 class BadImages:
-    """With `policy` "error" the first ends the run; with "skip" up to `limit` different ones are left out.
+    """Decides what happens with images that cannot be read.
 
-    A batch is then smaller, and nothing else changes: the order of the others and all their draws are as if it were
-    whole, and no picture takes the place of another. `report` hears of each image once, with path, reason and count.
+    A batch with a bad image becomes smaller and nothing else changes: order and draws of the other images are those of
+    the whole batch, and no image takes the place of another.
+
+    Args:
+        images: the data set, which names the line of its list.
+        policy: "error": the first bad image ends the run; "skip": bad images are left out.
+        limit: how many different images may be left out.
+        report: is called once per bad image with path, reason and count.
     """
 
     def __init__(
@@ -24,7 +36,7 @@ class BadImages:
         images: ImageList,
         policy: str = "error",
         limit: int = 0,
-        report: Callable[[str], None] = lambda message: None,
+        report: Callable[[str], None] = print_to_stderr,
     ):
         self._images = images
         self._policy = policy
@@ -34,20 +46,26 @@ class BadImages:
 
     @property
     def num_skipped(self) -> int:
-        """Different images that were left out so far."""
+        """Number of different images that were left out so far."""
         return len(self._skipped)
 
-    def kept_rows(self, task: Task, failures: Sequence[Failure]) -> np.ndarray | slice:
-        """The rows of the batch that hold an image. Raises DataError for a failure that is not to be skipped."""
+    def good_rows(self, task: Task, failures: Sequence[Failure]) -> np.ndarray | slice:
+        """Select the rows of a batch that hold an image.
+
+        Raises:
+            BadImage: the policy is "error"; the message names path, reason and the line of the list.
+            DataError: too many bad images, a batch without a good one, or a failure that is a fault of the code.
+        """
         if not failures:
             return slice(None)
         for failure in failures:
-            error = self._explained(failure, task)
+            error = self._with_place(failure, task)
             if self._policy == "error" or not isinstance(error, BadImage):
                 raise error
             self._skip(int(task.indices[failure.row]), error)
         if len(failures) == len(task.indices):
-            raise DataError(f"no image of a whole batch could be read, the first: {self._explained(failures[0], task)}")
+            first = self._with_place(failures[0], task)
+            raise DataError(f"no image of a whole batch could be read, the first: {first}")
         return np.delete(np.arange(len(task.indices)), [failure.row for failure in failures])
 
     def _skip(self, index: int, error: BadImage) -> None:
@@ -55,10 +73,10 @@ class BadImages:
             return
         self._skipped.add(index)
         if self.num_skipped > self._limit:
-            raise DataError(f"more than --max_bad_images {self._limit} could not be read, now {error}; {ADVICE}")
+            raise DataError(f"more than --max_bad_images {self._limit} could not be read, now {error}; {NEXT_STEP}")
         self._report(f"skipped image {self.num_skipped} of at most {self._limit}: {error}")
 
-    def _explained(self, failure: Failure, task: Task) -> DataError:
+    def _with_place(self, failure: Failure, task: Task) -> DataError:
         if not isinstance(failure.error, BadImage):
             return failure.error
         place = self._images.place(task.indices[failure.row])

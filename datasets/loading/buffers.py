@@ -1,25 +1,28 @@
-"""The memory of batches on a CPU, taken again as soon as nobody holds the batch."""
+"""Memory of batches on a CPU: an array is used again as soon as nothing refers to the batch that is in it."""
 
 import weakref
 from collections import deque
 
 import numpy as np
 
-NUM_IDLE = 2  # a batch is made while that before it is used
+NUM_IDLE = 2  # one batch is prepared while the batch before it is used
 
 
 class BufferPool:
-    """Arrays of `shape` float32. New ones are cleared by the system, which takes as long as filling them does."""
+    """Arrays of `shape` float32, used again and again.
+
+    The system clears new memory, which takes as long as filling the batch does.
+    """
 
     def __init__(self, shape: tuple[int, ...]):
         self._shape = shape
         self._idle: deque[np.ndarray] = deque(maxlen=NUM_IDLE)
 
     def take(self, count: int) -> np.ndarray:
-        """The first `count` of an array, with anything in them.
+        """Take the first `count` rows of a free array; their content is undefined.
 
-        They are free again when this very view is gone, or the tensor that DLPack makes of it with all that share its
-        memory; views of the view do not count.
+        The array is free again when the returned view is deleted. A tensor that DLPack makes of the view keeps the view
+        alive, and so does every tensor that shares its memory. A numpy view of the view does not.
         """
         array = self._idle.pop() if self._idle else np.empty(self._shape, np.float32)
         view = array[:count]

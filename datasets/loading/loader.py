@@ -1,26 +1,27 @@
-"""From indices to batches on the device: workers decode and transform, the device normalises, erases and mixes."""
+"""Loaders: from sample indices to batches on the device, which are normalised, erased and mixed there."""
 
 import contextlib
-import itertools
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import paddle
 
 from common.cpus import usable_cpus
-from common.errors import DataError
+from configs.schema import LoaderConfig, TrainLoaderConfig
 
 from ..augment.mixup import Mixup, MixupDraw
 from ..augment.random_erasing import NO_ERASING, ErasedBoxes, RandomErasing
 from ..augment.transforms import TrainTransform
 from ..preprocess import Preprocess
+from ..reading.backends import choose_backend
 from ..reading.image_list import ImageList
-from ..rng import stream
+from ..rng import generator
 from .bad_images import BadImages
 from .buffers import BufferPool
-from .sample import EvalSampleMaker, Failure, SampleMaker, Task, TrainSampleMaker, fill_batch
+from .sample import EvalSampleMaker, SampleMaker, Task, TrainSampleMaker
 from .sampler import EvalSampler, TrainSampler
 from .worker_pool import WorkerPool, open_pool
 
@@ -28,136 +29,123 @@ MAX_WORKERS = 8
 
 
 class Batch(NamedTuple):
-    """What a model is fed."""
+    """The input of a model and its labels."""
 
     images: paddle.Tensor  # [B, 3, S, S] float32, normalised, on the device
     labels: paddle.Tensor  # [B] int64, or [B, C] float32 if mixed
-    indices: np.ndarray  # [B] int64: which images of the list
+    indices: np.ndarray  # [B] int64, of the images in the data set
 
 
-EMPTY = np.zeros(1)  # Paddle moves no array without elements
+class HostBatch(NamedTuple):
+    """A batch in the memory of this process, before it is normalised."""
 
-
-class _Made(NamedTuple):
-    """A batch before a device has it, or an error. Paddle moves the arrays there, and passes the rest on as it is."""
-
-    error: DataError | None = None
-    pixels: np.ndarray = EMPTY  # [B, S, S, 3] uint8
-    labels: np.ndarray = EMPTY  # [B] int64
-    noise: np.ndarray = EMPTY  # of `Erased`
-    places: bytes = b""  # of `Erased`
-    indices: bytes = b""  # int64 [B]
-    kept: bytes = b""  # int64 [B], the rows that this batch has of the whole one
-
-    def erased(self) -> ErasedBoxes:
-        return ErasedBoxes(np.frombuffer(self.places, np.int64), self.noise)
-
-    def batch(self, images: paddle.Tensor, labels: paddle.Tensor) -> tuple[Batch, np.ndarray]:
-        """With what the device made of the pixels, and the kept rows."""
-        return Batch(images, labels, np.frombuffer(self.indices, np.int64)), np.frombuffer(self.kept, np.int64)
+    pixels: np.ndarray  # [B, S, S, 3] uint8
+    labels: np.ndarray  # [B] int64
+    erased: ErasedBoxes
+    indices: np.ndarray  # [B] int64
+    rows: np.ndarray  # [B] int64, of the whole batch: all of them unless bad images were skipped
 
 
 class _Loader:
+    """What the loaders of training and evaluation have in common: sample indices become batches on the device."""
+
     def __init__(
         self,
         images: ImageList,
         samples: SampleMaker,
         preprocess: Preprocess,
-        batch_size: int,
-        num_workers: int,
-        worker_type: str,
+        sampler: TrainSampler | EvalSampler,
+        config: LoaderConfig,
         bad_images: BadImages,
     ):
+        self.batch_size = sampler.batch_size
+        self.waiting_for: Callable[[], str] = str  # describes the image that the next batch waits for
         self._images = images
         self._samples = samples
-        self._bad_images = bad_images
         self._preprocess = preprocess
-        self._batch_size = batch_size
-        self._num_workers = num_workers
-        self._memory = BufferPool((batch_size, 3, samples.side, samples.side))
-        self._start_crew = partial(open_pool, samples, batch_size, num_workers, worker_type)
-        self._idle: list[WorkerPool] = []  # those of an epoch that was read to its end wait for the next
-        self.waiting_for: Callable[[], str] = str  # which image does not come; for a message
+        self._sampler = sampler
+        self._bad_images = bad_images
+        self._num_workers = choose_num_workers(config.num_workers, _ranks_on_this_machine(sampler.world))
+        self._worker_type = config.worker_type
+        self._buffers = BufferPool((sampler.batch_size, 3, samples.side, samples.side))
+        self._idle_pools: list[WorkerPool] = []  # the workers of a finished epoch serve the next one
 
     def _load(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Batches, and which rows they have of the whole ones: all, but for images that were skipped."""
-        source = self._read(epoch, batches)
-        return self._on_cpu(source) if is_on_cpu() else self._on_device(source)
+        """Yield (batch, its rows of the whole batch) for the sample indices of each batch."""
+        host_batches = self._read(epoch, batches)
+        return self._on_cpu(host_batches) if is_on_cpu() else self._on_device(host_batches)
 
-    def _on_cpu(self, source: Iterator[_Made]) -> Iterator[tuple[Batch, np.ndarray]]:
-        """On a CPU numpy normalises eight times as fast as Paddle, to the same bits; the tensor is its memory."""
-        with contextlib.closing(source):
-            for made in source:
-                if made.error is not None:
-                    raise made.error
-                images = self._preprocess.normalize(made.pixels, out=self._memory.take(len(made.pixels)))
-                made.erased().apply(images)
-                images = paddle.from_dlpack(images)
-                yield made.batch(images, paddle.to_tensor(made.labels))
-
-    def _on_device(self, source: Iterator[_Made]) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Paddle's DataLoader, in a thread of this process, copies batches to the device ahead of their use."""
-        source = _Stream(source)
-        on_device = iter(paddle.io.DataLoader(source, batch_size=None, collate_fn=_as_it_is))
-        scale, shift = map(paddle.to_tensor, self._preprocess.scale_and_shift())
-        try:
-            for made in itertools.starmap(_Made, on_device):
-                if made.error is not None:
-                    raise made.error
-                images = normalize_on_device(made.pixels, scale, shift)
-                made.erased().apply(images)
-                yield made.batch(images, made.labels)
-        except BaseException:  # also the caller's leaving early: Paddle's thread would wait for ever to be read
-            source.is_stopped = True
-            for _ in on_device:
-                pass
-            raise
-
-    def _read(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[_Made]:
-        """An error is passed on, not raised: Paddle's thread would make it a SystemError about a blocking queue."""
+    def _read(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[HostBatch]:
         tasks = (Task(epoch, indices, [self._images.path(index) for index in indices]) for indices in batches)
+        pool = self._idle_pools.pop() if self._idle_pools else self._open_pool()
+        self.waiting_for = pool.current_image
         try:
-            for task, rows, failures in self._fill(tasks):
-                kept = self._bad_images.kept_rows(task, failures)
-                indices, numbers = task.indices[kept], np.arange(len(rows))[kept]
-                places, noise = self._draw_erased(epoch, indices)
-                labels = self._images.labels[indices]
-                yield _Made(None, rows[kept], labels, noise, places.tobytes(), indices.tobytes(), numbers.tobytes())
-        except DataError as error:
-            yield _Made(error)
-
-    def _draw_erased(self, epoch: int, indices: np.ndarray) -> ErasedBoxes:
-        return NO_ERASING
-
-    def _fill(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, np.ndarray, list[Failure]]]:
-        if self._num_workers == 0:
-            rows = np.empty((self._batch_size, self._samples.side, self._samples.side, 3), np.uint8)
-            for task in tasks:
-                row = [0]
-                self.waiting_for = lambda task=task, row=row: task.paths[row[0]]
-                yield (
-                    task,
-                    rows[: len(task.indices)],
-                    fill_batch(rows, self._samples, task, partial(row.__setitem__, 0)),
-                )
-            return
-        crew = self._idle.pop() if self._idle else self._start_crew()
-        self.waiting_for = crew.awaited_image
-        try:
-            yield from crew.fill(tasks)
-        except BaseException:  # also the caller's leaving early
-            crew.close()
+            for task, rows, failures in pool.batches(tasks):
+                good = self._bad_images.good_rows(task, failures)
+                indices = task.indices[good]
+                erased = self._draw_erasing(epoch, indices)
+                yield HostBatch(rows[good], self._images.labels[indices], erased, indices, np.arange(len(rows))[good])
+        except BaseException:  # also GeneratorExit, when the caller leaves early
+            pool.close()
             raise
         finally:
             self.waiting_for = str
-        self._idle.append(crew)
+        self._idle_pools.append(pool)
+
+    def _open_pool(self) -> WorkerPool:
+        return open_pool(self._samples, self.batch_size, self._num_workers, self._worker_type)
+
+    def _draw_erasing(self, epoch: int, indices: np.ndarray) -> ErasedBoxes:
+        return NO_ERASING
+
+    def _on_cpu(self, host_batches: Iterator[HostBatch]) -> Iterator[tuple[Batch, np.ndarray]]:
+        """On a CPU numpy normalises eight times as fast as Paddle, to the same bits; the tensor shares its memory."""
+        with contextlib.closing(host_batches):
+            for batch in host_batches:
+                images = self._preprocess.normalize(batch.pixels, out=self._buffers.take(len(batch.pixels)))
+                batch.erased.apply(images)
+                images = paddle.from_dlpack(images)
+                yield Batch(images, paddle.to_tensor(batch.labels), batch.indices), batch.rows
+
+    def _on_device(self, host_batches: Iterator[HostBatch]) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Paddle's DataLoader, in a thread of this process, copies batches to the device ahead of their use."""
+        stream = _ArrayStream(host_batches)
+        arrays_on_device = iter(paddle.io.DataLoader(stream, batch_size=None))
+        scale, shift = map(paddle.to_tensor, self._preprocess.scale_and_shift())
+        try:
+            for pixels, labels, noise in arrays_on_device:
+                batch = stream.host_batches.popleft()
+                images = normalize_on_device(pixels, scale, shift)
+                batch.erased._replace(noise=noise).apply(images)
+                yield Batch(images, labels, batch.indices), batch.rows
+        except BaseException:  # also GeneratorExit; the thread waits for ever unless its queue is read to the end
+            stream.is_stopped = True
+            for _ in arrays_on_device:
+                pass
+            raise
+        if stream.error is not None:
+            raise stream.error
 
 
 class TrainLoader(_Loader):
-    """Batches of transformed images; the draws of a sample depend on seed, epoch and index alone.
+    """Yields batches of transformed images; the draws of a sample depend on seed, epoch and index alone.
 
-    So the batches are the same bytes with any number of workers, from any step on. `mixer` draws for each micro-batch
-    of each rank.
+    So the batches are the same bytes with any number of workers, and from any step on. Mixup draws for each micro-batch
+    of each rank. `steps_per_epoch`, `batch_size` and `accum_iter` are those of the sampler, and so is the seed of all
+    draws.
+
+    Args:
+        images: the data set.
+        transform: random transform of one image.
+        preprocess: normalisation and the treatment of EXIF orientation.
+        sampler: order of the samples.
+        config: branch `loader` of the config.
+        erasing: random erasing; None erases nothing.
+        mixup: mixup and cutmix; None mixes nothing.
+
+    Raises:
+        DataError: batches of this size cannot be mixed.
+        MissingDependencyError: the image backend is not installed.
     """
 
     def __init__(
@@ -166,74 +154,94 @@ class TrainLoader(_Loader):
         transform: TrainTransform,
         preprocess: Preprocess,
         sampler: TrainSampler,
+        config: TrainLoaderConfig,
         *,
-        num_workers: int,
-        seed: int,
         erasing: RandomErasing | None = None,
-        mixer: Mixup | None = None,
-        backend: str = "pil",
-        worker_type: str = "auto",
-        bad_images: BadImages | None = None,
+        mixup: Mixup | None = None,
     ):
-        if mixer:
-            mixer.check_batch_size(sampler.batch_size)
-        samples = TrainSampleMaker(transform, preprocess.exif_orientation, seed, backend)
-        bad_images = bad_images or BadImages(images)
-        super().__init__(images, samples, preprocess, sampler.batch_size, num_workers, worker_type, bad_images)
+        if mixup:
+            mixup.check_batch_size(sampler.batch_size)
+        backend = choose_backend(config.image_backend)
+        samples = TrainSampleMaker(transform, preprocess.exif_orientation, sampler.seed, backend)
+        bad_images = BadImages(images, config.on_bad_image, config.max_bad_images)
+        super().__init__(images, samples, preprocess, sampler, config, bad_images)
         self.steps_per_epoch = sampler.steps_per_epoch
-        self._sampler = sampler
-        self._seed = seed
+        self.accum_iter = sampler.accum_iter
         self._erasing = erasing
-        self._mixer = mixer
+        self._mixup = mixup
+
+    def path(self, index: int) -> str:
+        """Path of image `index` of the data set."""
+        return self._images.path(index)
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """Micro-batches of `epoch` from optimizer step `first_step` on; accum_iter of them make a step.
+        """Yield the micro-batches of `epoch` from optimizer step `first_step` on; accum_iter of them make a step.
 
-        Raises BadImage, naming path, reason and the line of the list, for an image that `bad_images` does not skip.
+        Raises:
+            BadImage: an image cannot be read and is not to be skipped; names path, reason and the line of the list.
+            DataError: too many images cannot be read.
+            LostWorker: a worker process died.
+            MissingDependencyError: --worker_type process, and no process can be started.
         """
         batches = self._load(epoch, self._sampler.batches(epoch, first_step))
-        for micro_step, (batch, kept) in enumerate(batches, start=first_step * self._sampler.accum_iter):
-            yield self._mixed(batch, kept, epoch, micro_step) if self._mixer else batch
+        for micro_step, (batch, rows) in enumerate(batches, start=first_step * self.accum_iter):
+            yield self._mixed(batch, rows, epoch, micro_step) if self._mixup else batch
 
-    def _draw_erased(self, epoch: int, indices: np.ndarray) -> ErasedBoxes:
-        return self._erasing.draw(self._seed, self._samples.side, epoch, indices) if self._erasing else NO_ERASING
+    def _draw_erasing(self, epoch: int, indices: np.ndarray) -> ErasedBoxes:
+        if self._erasing is None:
+            return NO_ERASING
+        return self._erasing.draw(self._sampler.seed, self._samples.side, epoch, indices)
 
-    def _mixed(self, batch: Batch, kept: np.ndarray, epoch: int, micro_step: int) -> Batch:
-        rng = np.random.Generator(stream("mix", self._seed, epoch, micro_step, self._sampler.rank))
-        choice = self._mixer.draw(rng, self._sampler.batch_size, *batch.images.shape[2:])
-        images, labels = self._mixer.apply(batch.images, batch.labels, MixupDraw(*(part[kept] for part in choice)))
+    def _mixed(self, batch: Batch, rows: np.ndarray, epoch: int, micro_step: int) -> Batch:
+        rng = generator("mix", self._sampler.seed, epoch, micro_step, self._sampler.rank)
+        whole = self._mixup.draw(rng, self.batch_size, *batch.images.shape[2:])
+        images, labels = self._mixup.apply(batch.images, batch.labels, MixupDraw(*(part[rows] for part in whole)))
         return Batch(images, labels, batch.indices)
 
 
 class EvalLoader(_Loader):
-    """Batches of images as `preprocess` defines them, in order; `num_samples` counts those of all ranks."""
+    """Yields batches of images as `preprocess` defines them, in the order of the list.
 
-    def __init__(
-        self,
-        images: ImageList,
-        preprocess: Preprocess,
-        sampler: EvalSampler,
-        *,
-        num_workers: int,
-        worker_type: str = "auto",
-    ):
-        preprocess.check_backend()
-        samples, bad_images = EvalSampleMaker(preprocess), BadImages(images)
-        super().__init__(images, samples, preprocess, sampler.batch_size, num_workers, worker_type, bad_images)
+    `num_samples` counts the images of all ranks; every rank has at least `num_common_batches` batches.
+
+    Args:
+        images: the data set.
+        preprocess: how an image file becomes the input of the model.
+        sampler: the batches of this rank.
+        config: branch `loader` of the config.
+
+    Raises:
+        MissingDependencyError: the image backend of `preprocess` is not installed.
+    """
+
+    def __init__(self, images: ImageList, preprocess: Preprocess, sampler: EvalSampler, config: LoaderConfig):
+        choose_backend(preprocess.image_backend)
+        bad_images = BadImages(images, "error", limit=0)
+        super().__init__(images, EvalSampleMaker(preprocess), preprocess, sampler, config, bad_images)
         self.num_samples = sampler.num_samples
-        self._sampler = sampler
+        self.num_common_batches = sampler.num_common_batches
 
     def batches(self) -> Iterator[Batch]:
-        """The batches of this rank. Raises BadImage, naming path, reason and the line of the list."""
+        """Yield the batches of this rank.
+
+        Raises:
+            BadImage: an image cannot be read; names path, reason and the line of the list.
+            LostWorker: a worker process died.
+            MissingDependencyError: --worker_type process, and no process can be started.
+        """
         for batch, _ in self._load(0, self._sampler.batches()):
             yield batch
 
 
 def choose_num_workers(asked: int | None, ranks_on_this_machine: int) -> int:
-    """For each rank: what was asked for, or the processors this process may use, shared out, at most MAX_WORKERS."""
+    """Number of workers of one rank: `asked`, or an equal share of the processors, at most MAX_WORKERS."""
     if asked is not None:
         return asked
     return min(MAX_WORKERS, usable_cpus() // ranks_on_this_machine)
+
+
+def _ranks_on_this_machine(world: int) -> int:
+    return int(os.environ.get("PADDLE_LOCAL_SIZE", world))
 
 
 def is_on_cpu() -> bool:
@@ -246,19 +254,25 @@ def normalize_on_device(pixels: paddle.Tensor, scale: paddle.Tensor, shift: padd
     return pixels.transpose([0, 3, 1, 2]).astype("float32") * scale + shift
 
 
-class _Stream(paddle.io.IterableDataset):
-    """Batches as Paddle takes them; ends early when told so."""
+class _ArrayStream(paddle.io.IterableDataset):
+    """The arrays of each batch that Paddle's DataLoader copies to the device: pixels, labels, noise of erasing.
 
-    def __init__(self, batches: Iterator[tuple]):
+    The other parts of a batch wait in `host_batches`, because the DataLoader keeps the order. An error ends the stream
+    and waits in `error`, because the DataLoader would turn it into a SystemError about a blocking queue.
+    """
+
+    def __init__(self, batches: Iterator[HostBatch]):
+        self.host_batches: deque[HostBatch] = deque()
+        self.error: Exception | None = None
         self.is_stopped = False
         self._batches = batches
 
-    def __iter__(self) -> Iterator[tuple]:
-        for batch in self._batches:
-            yield batch
-            if self.is_stopped:
-                self._batches.close()  # lets go of the workers; Paddle keeps this object
-
-
-def _as_it_is(batch: tuple) -> tuple:
-    return batch
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        try:
+            for batch in self._batches:
+                self.host_batches.append(batch)
+                yield batch.pixels, batch.labels, batch.erased.noise
+                if self.is_stopped:
+                    self._batches.close()  # ends the workers; Paddle keeps this object alive
+        except Exception as error:
+            self.error = error

@@ -1,4 +1,4 @@
-"""What a worker does: image files to the rows of a batch, without Paddle."""
+"""The work of a worker, without Paddle: image files become the rows of a batch."""
 
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,62 +11,69 @@ from common.errors import BadImage, DataError
 
 from ..augment.transforms import TrainTransform, sample_rng
 from ..preprocess import Preprocess
-from ..reading.backends import open_image
-from ..reading.decode import read_bytes
+from ..reading.pixels import open_file, read_pixels
 
 
 class Task(NamedTuple):
-    """A batch to make: which images, by index and path, of which epoch."""
+    """One batch to fill: its images by index and path, and the epoch."""
 
     epoch: int
-    indices: np.ndarray
+    indices: np.ndarray  # [B] int64
     paths: Sequence[str]
 
 
 class SampleMaker(Protocol):
-    """How an image file becomes a row, [S, S, 3] uint8, which depends on nothing but the arguments of `make`."""
+    """Makes one row of pixels from one image file; the row depends on the arguments of `make` alone."""
 
     @property
-    def side(self) -> int: ...
+    def side(self) -> int:
+        """Side S of the square in pixels."""
+        ...
 
-    def make(self, path: str, epoch: int, index: int) -> np.ndarray: ...
+    def make(self, path: str, epoch: int, index: int) -> np.ndarray:
+        """Read the image at `path` and make its row, [S, S, 3] uint8."""
+        ...
 
 
 @dataclass(frozen=True)
 class TrainSampleMaker:
-    """Decoded and randomly transformed."""
+    """Decodes an image and applies the random transform."""
 
     transform: TrainTransform
     exif_orientation: str
     seed: int
-    backend: str = "pil"
+    image_backend: str
 
     @property
     def side(self) -> int:
+        """Side of the random crop in pixels."""
         return self.transform.crop.side
 
     def make(self, path: str, epoch: int, index: int) -> np.ndarray:
-        picture = open_image(read_bytes(path), path, self.exif_orientation, self.backend)
-        choice = self.transform.draw(sample_rng(self.seed, epoch, index), picture.size)
-        return self.transform.apply_to_crop(picture.cut(choice[0], self.side), choice)
+        """Draw the choices of sample `index` in `epoch`, and carry them out: [S, S, 3] uint8."""
+        image = open_file(path, self.exif_orientation, self.image_backend)
+        choice = self.transform.draw(sample_rng(self.seed, epoch, index), image.size)
+        return self.transform.apply_to_crop(image.crop(choice[0], self.side), choice)
 
 
 @dataclass(frozen=True)
 class EvalSampleMaker:
-    """Decoded, resized and cropped: the pixels of `Preprocess`."""
+    """Decodes, resizes and crops an image as `Preprocess` says."""
 
     preprocess: Preprocess
 
     @property
     def side(self) -> int:
+        """Side of the centre crop in pixels."""
         return self.preprocess.input_size
 
     def make(self, path: str, epoch: int, index: int) -> np.ndarray:
-        return self.preprocess.read(path)
+        """The pixels of the image at `path`: [S, S, 3] uint8."""
+        return read_pixels(path, self.preprocess)
 
 
 class Failure(NamedTuple):
-    """Which row of a batch could not be made, and why: BadImage, or a mistake of ours."""
+    """A row of a batch that could not be filled, and why: BadImage, or DataError for a fault of the code."""
 
     row: int
     error: DataError
@@ -75,7 +82,14 @@ class Failure(NamedTuple):
 def fill_batch(
     rows: np.ndarray, samples: SampleMaker, task: Task, begin: Callable[[int], None] = lambda row: None
 ) -> list[Failure]:
-    """Make the images of `task` in the first of `rows`; `begin` hears of each before. Bad images leave their row."""
+    """Fill the first rows of a slot with the images of `task`; the row of a bad image keeps its old content.
+
+    Args:
+        rows: memory of one batch, [batch_size, S, S, 3] uint8.
+        samples: makes one row from one image file.
+        task: the images.
+        begin: is called with the number of each row before the row is filled.
+    """
     failures = []
     for row, (index, path) in enumerate(zip(task.indices.tolist(), task.paths, strict=True)):
         begin(row)
@@ -83,7 +97,7 @@ def fill_batch(
             rows[row] = samples.make(path, task.epoch, index)
         except BadImage as error:
             failures.append(Failure(row, error))
-        except Exception:  # a mistake in an operation; its traceback would not survive the way between processes
-            mistake = DataError(f"{path}: no sample could be made of it\n{traceback.format_exc()}")
-            return [Failure(row, mistake)]
+        except Exception:  # a fault of the code; as text, because a traceback cannot be sent between processes
+            fault = DataError(f"{path}: no sample could be made of it\n{traceback.format_exc()}")
+            return [Failure(row, fault)]
     return failures

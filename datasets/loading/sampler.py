@@ -1,4 +1,4 @@
-"""The order of samples: a pure function of seed and epoch, dealt out to ranks without loss or repetition."""
+"""Samplers: the order of samples is a pure function of seed and epoch, distributed over the ranks without loss."""
 
 from collections.abc import Iterator
 
@@ -6,23 +6,35 @@ import numpy as np
 
 from common.errors import DataError
 
-from ..rng import stream
+from ..rng import generator
 
 
 def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     """The permutation of all samples in `epoch`, [num_samples] int64.
 
-    Sorts raw Philox output instead of calling `Generator.permutation`, whose result may change with numpy's version.
+    Sorts the raw output of Philox instead of calling `Generator.permutation`, whose result may change with the version
+    of numpy.
     """
-    return np.argsort(stream("order", seed, epoch).random_raw(num_samples), kind="stable")
+    return np.argsort(generator("order", seed, epoch).bit_generator.random_raw(num_samples), kind="stable")
 
 
 class TrainSampler:
-    """Micro-batches of one rank.
+    """Yields the micro-batches of one rank, as sample indices.
 
-    Global micro-batch i of an epoch is order[i*B*W : (i+1)*B*W], of which each of the W ranks takes every W-th: the
-    samples of a step do not depend on how many ranks share them. What does not fill a whole step of B*accum_iter*W is
-    left out of the epoch and never read; the next epoch leaves out others.
+    Global micro-batch i of an epoch is order[i*B*W : (i+1)*B*W], of which each of the W ranks takes every W-th sample:
+    so the samples of a step do not depend on the number of ranks. Samples that do not fill a whole step of
+    B*accum_iter*W are left out of the epoch and never read; each epoch leaves out others.
+
+    Args:
+        num_samples: length of the data set.
+        batch_size: samples of one micro-batch of one rank (B).
+        accum_iter: micro-batches of one optimizer step.
+        rank: number of this process.
+        world: number of processes (W).
+        seed: seed of the order.
+
+    Raises:
+        DataError: the data set is smaller than one step.
     """
 
     def __init__(self, num_samples: int, batch_size: int, accum_iter: int, rank: int, world: int, seed: int):
@@ -49,11 +61,17 @@ class TrainSampler:
 
 
 class EvalSampler:
-    """Batches of one rank, in order: every sample is in exactly one batch of one rank, and nothing is padded.
+    """Yields the batches of one rank in the order of the list: every sample is in exactly one batch of one rank.
 
-    Whole batches are dealt out, so that the batches are the same however many ranks share them: the last bits of a
-    logit depend on the size of its batch and its row. Only the last batch of all may be smaller, and a rank may have
-    one batch fewer than another.
+    Nothing is padded. Whole batches are distributed, so that the batches are the same for any number of ranks: the last
+    bits of a logit depend on the size of the batch and on the row. Only the last batch of all may be smaller, and a
+    rank may have one batch fewer than another rank.
+
+    Args:
+        num_samples: length of the data set.
+        batch_size: samples of one batch.
+        rank: number of this process.
+        world: number of processes.
     """
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world: int = 1):
@@ -61,7 +79,7 @@ class EvalSampler:
         self.batch_size = batch_size
         self.rank = rank
         self.world = world
-        self.num_common_batches = -(-num_samples // batch_size) // world  # that every rank has at least
+        self.num_common_batches = -(-num_samples // batch_size) // world  # every rank has at least this number
 
     def batches(self) -> Iterator[np.ndarray]:
         """Sample indices of each batch, [at most batch_size] int64."""

@@ -7,33 +7,43 @@ from common.errors import DataError
 
 from ..class_names import read_class_names
 from .image_folder import scan_image_folder
-from .image_list import ImageList, check_files, read_image_list
+from .image_list import ImageList, check_files_exist, read_image_list
 from .shards import ShardedImages, is_sharded, open_shards
 
 IMAGENET_LABEL_LIST = Path(__file__).parents[2] / "demo" / "imagenet1k_label_list.txt"
 
 
 def open_dataset(
-    root: str | os.PathLike, split: str, list_file: str | os.PathLike | None, num_classes: int, *, look: bool = True
+    root: str | os.PathLike,
+    split: str,
+    list_file: str | os.PathLike | None,
+    num_classes: int,
+    *,
+    check_files: bool = True,
 ) -> ImageList | ShardedImages:
-    """The images of `list_file`, or without one of the folder `root`/`split`, with labels below `num_classes`.
+    """Open the images of a list file, or without one of the folder `root`/`split`.
 
-    The folder holds a folder for each class, or the shards of `datasets.pack`. `look` checks that the files of a list
-    exist (some of them, if it is long); one rank is enough for that.
+    Args:
+        root: root of the data; the paths of a list begin there.
+        split: folder below `root`, which holds one folder per class, or the shards of `datasets.pack`.
+        list_file: list file of the split; None takes the folder.
+        num_classes: labels are 0 to num_classes - 1.
+        check_files: check that the files of a list exist (a sample of a long list), and that shards have their length;
+            one rank is enough for that.
 
     Raises:
-        DataError: nothing there, a faulty list, or more classes than `num_classes`.
+        DataError: nothing is there, a line of the list is wrong, or there are more classes than `num_classes`.
     """
     if not os.path.isdir(root):
         raise DataError(f"{root}: no such folder; name the root of the data with --data_path")
     if is_sharded(os.path.join(root, split)):
         if list_file:
             raise DataError(f"{root}/{split} holds shards, which have their labels with them; leave out {list_file}")
-        return open_shards(os.path.join(root, split), num_classes, look=look)
+        return open_shards(os.path.join(root, split), num_classes, check_files=check_files)
     if list_file:
         images = read_image_list(list_file, root, num_classes)
-        if look:
-            check_files(images)
+        if check_files:
+            check_files_exist(images)
         return images
     folder = os.path.join(root, split)
     if not os.path.isdir(folder):

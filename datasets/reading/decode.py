@@ -1,4 +1,4 @@
-"""Bytes to pixels: the one function by which training, evaluation, prediction and serving read an image."""
+"""Decoding by Pillow: the one function by which training, evaluation, prediction and serving decode an image."""
 
 import io
 import os
@@ -13,13 +13,14 @@ from .tar_members import is_member, read_member
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 
-# The content decides, not the name. Pillow would also try EPS (through Ghostscript), PDF, WMF and forty more.
+# The content of a file decides, not its name. Pillow would also try EPS (through Ghostscript), PDF, WMF and forty more.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_BYTES = 64 * 2**20
-MAX_PIXELS = 64_000_000  # by the header, before anything is decoded: a PNG of 140 kB can hold 144 million
+MAX_PIXELS = 64_000_000  # checked in the header, before decoding: a PNG of 140 kB can hold 144 million pixels
 
 _EXIF_ORIENTATION = 0x0112
-_UPRIGHT = {
+UPRIGHT = 1  # EXIF orientation of an image that is not to be rotated
+_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -31,14 +32,19 @@ _UPRIGHT = {
 
 
 def read_image(path: str | os.PathLike, exif_orientation: str = "ignore") -> Image.Image:
-    """The RGB image in the file at `path`; rules and errors as in `decode`."""
+    """Read and decode the image file at `path` to RGB.
+
+    Raises:
+        BadImage: the file cannot be read or decoded; see `decode`.
+    """
     return decode(read_bytes(path), os.fspath(path), exif_orientation)
 
 
 def read_bytes(path: str | os.PathLike) -> bytes | memoryview:
-    """The content of the file at `path`, which may be a place in a shard (`datasets.reading.tar_members`).
+    """Read the file at `path`, which may be a file in a shard (`datasets.reading.tar_members`).
 
-    Raises BadImage if it is no regular file, too long, or cannot be read.
+    Raises:
+        BadImage: `path` is no regular file, is too long, or cannot be read.
     """
     path = os.fspath(path)
     try:
@@ -56,11 +62,17 @@ def read_bytes(path: str | os.PathLike) -> bytes | memoryview:
 
 
 def decode(data: bytes | memoryview, name: str, exif_orientation: str = "ignore") -> Image.Image:
-    """The RGB image in `data`; `name` is for the error.
+    """Decode the content of an image file to RGB.
 
-    As in the references, transparency is dropped (hidden colours show), CMYK and palettes are converted by Pillow, an
-    animation gives its first frame, and EXIF orientation is ignored unless `exif_orientation` is "apply" (Pillow turns
-    TIFF itself). Gray of 16 bits keeps its upper 8, as Pillow does for colour; it would clip gray to white.
+    As in the references, transparency is dropped (hidden colours show), Pillow converts CMYK and palettes, an animation
+    gives its first frame, and EXIF orientation is ignored unless `exif_orientation` is "apply" (Pillow rotates TIFF by
+    itself). Gray of 16 bits keeps its upper 8 bits, as in Pillow's treatment of colour; Pillow would clip such gray to
+    white.
+
+    Args:
+        data: content of the file.
+        name: path for the message of an error.
+        exif_orientation: "ignore", or "apply" to rotate photographs as EXIF says.
 
     Raises:
         BadImage: the format is not one of FORMATS, the data is damaged or cut short, the file or the image is too
@@ -83,11 +95,11 @@ def _decode(data: bytes, name: str, exif_orientation: str) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise BadImage(name, f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
     if image.format == "PNG":
-        Image.open(io.BytesIO(data), formats=("PNG",)).verify()  # a wrong checksum would decode to black, silently
+        Image.open(io.BytesIO(data), formats=("PNG",)).verify()  # Pillow would decode a wrong checksum to black
     image.load()
-    turn = _UPRIGHT.get(_orientation(image)) if exif_orientation == "apply" else None
+    transpose = _TRANSPOSE.get(orientation_of(image)) if exif_orientation == "apply" else None
     image = _to_rgb(image, name)
-    return image if turn is None else image.transpose(turn)
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -97,15 +109,17 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         raise BadImage(name, f"{image.format} of mode {image.mode}: its pixels have no range to scale from; use 8 bits")
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    image.info.pop("transparency", None)  # it is dropped in any case; left in, Pillow warns of it
+    image.info.pop("transparency", None)  # dropped in any case; Pillow would warn of it
     return image.convert("RGB")
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
+    """EXIF orientation of an opened image, 1 to 8; UPRIGHT if EXIF is missing, damaged or out of range."""
     try:
-        return image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:  # pixels are good even if the EXIF block is not: viewers show such a file unturned
-        return 1
+        value = image.getexif().get(_EXIF_ORIENTATION, UPRIGHT)
+        return int(value) if value in range(1, 9) else UPRIGHT
+    except Exception:  # the pixels are good even if the EXIF block is damaged: viewers do not rotate such a file
+        return UPRIGHT
 
 
 def _too_long(num_bytes: int) -> str:

@@ -1,5 +1,6 @@
 """Images named by a list file: a line `<relative path> <label>` for each, split at the last blank."""
 
+import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Sequence
@@ -58,10 +59,9 @@ class ImageList:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def relative_paths(self) -> bytes:
-        """All of them, joined: what a checksum of the list is made of."""
-        return bytes(self._paths.joined)
+    def fingerprint(self) -> str:
+        """SHA-256 of labels and relative paths, 64 hexadecimal digits; the root, which may move, is not part of it."""
+        return fingerprint_of(self.labels, bytes(self._paths.joined))
 
     def path(self, index: int) -> str:
         """Where image `index` is; an absolute path of the list stays as it is."""
@@ -76,11 +76,16 @@ class ImageList:
         return f"{self._list_file}:{self._line_numbers[index]}" if self._list_file else self.root
 
 
+def fingerprint_of(labels: np.ndarray, content: bytes) -> str:
+    """SHA-256 of the labels [N] int64 and of bytes that stand for the images, 64 hexadecimal digits."""
+    return hashlib.sha256(labels.tobytes() + content).hexdigest()
+
+
 def read_image_list(path: str | os.PathLike, root: str | os.PathLike, num_classes: int | None = None) -> ImageList:
     """Read the list file `path`, whose relative paths begin at `root`.
 
     Labels are 0 to num_classes - 1. The list is trusted as a command line is: absolute paths and `..` are allowed.
-    Whether the images exist shows when they are read, or by `check_files`.
+    Whether the images exist shows when they are read, or by `check_files_exist`.
 
     Raises:
         DataError: naming file and line of the first faults.
@@ -130,7 +135,7 @@ def write_image_list(path: str | os.PathLike, entries: Iterable[tuple[str, int]]
         file.writelines(lines)
 
 
-def check_files(images: ImageList, limit: int = 10_000) -> None:
+def check_files_exist(images: ImageList, limit: int = 10_000) -> None:
     """Look whether the images exist: all of them, or `limit` evenly spread ones of a longer list.
 
     Raises:

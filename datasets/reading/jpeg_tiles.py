@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from .crop import Crop
-from .jpeg_header import JpegHeader, ordinary_jpeg
+from .jpeg_header import JpegHeader, read_ordinary_header
 
 SIDE = 16  # pixels of a tile: the least that a JPEG with colours at half resolution can hold
 BLENDED = 2  # pixels over which the colours of a tile reach into the next
@@ -39,7 +39,7 @@ def encode_tiled(image: Image.Image, quality: int) -> bytes:
     segment_size = SEGMENT.size + INDEX.size + 2 * len(lengths)
     if max(segment_size, *lengths) > MAX_SEGMENT:
         return data
-    height_at = ordinary_jpeg(data).height_at + segment_size
+    height_at = read_ordinary_header(data).height_at + segment_size
     index = INDEX.pack(image.height, image.width, height_at, first + segment_size)
     index += lengths.astype(">u2").tobytes()
     at = _behind_first_segment(data)

@@ -8,6 +8,7 @@ import numpy as np
 
 from common.errors import DataError
 
+from .image_list import fingerprint_of
 from .tar_members import member_place
 
 SHARDS_FILE = "shards.json"  # written last: a folder without it is not complete
@@ -44,10 +45,9 @@ class ShardedImages:
     def __len__(self) -> int:
         return len(self._index)
 
-    @property
-    def relative_paths(self) -> bytes:
-        """Stands for the content in a checksum of the list."""
-        return "".join(shard["sha256"] for shard in self._about["shards"]).encode()
+    def fingerprint(self) -> str:
+        """SHA-256 of labels and checksums of the shards, 64 hexadecimal digits."""
+        return fingerprint_of(self.labels, "".join(shard["sha256"] for shard in self._about["shards"]).encode())
 
     def files(self) -> dict[str, dict]:
         """Length ("bytes") and checksum ("sha256") of the shards and of the index, as they were packed, by path."""
@@ -68,16 +68,17 @@ class ShardedImages:
         return f"{os.path.join(self.root, LIST_FILE)}:{index + 1}"
 
 
-def open_shards(folder: str | os.PathLike, num_classes: int, *, look: bool = True) -> ShardedImages:
-    """The images that `datasets.pack` wrote to `folder`; `look` checks that the shards have the length they should.
+def open_shards(folder: str | os.PathLike, num_classes: int, *, check_files: bool = True) -> ShardedImages:
+    """Open the images that `datasets.pack` wrote to `folder`; `check_files` compares the length of every shard.
 
-    Raises DataError for shards that are missing or cut short, and for labels from `num_classes` on.
+    Raises:
+        DataError: a shard is missing or cut short, or a label is not below `num_classes`.
     """
     images = ShardedImages(folder)
     if len(images) and images.labels.max() >= num_classes:
         index = int(images.labels.argmax())
         raise DataError(f"{images.place(index)}: label {images.label(index)}, but --nb_classes is {num_classes}")
-    for path, facts in images.files().items() if look else ():
+    for path, facts in images.files().items() if check_files else ():
         found = os.path.getsize(path) if os.path.isfile(path) else "none"
         if found != facts["bytes"]:
             raise DataError(f"{path}: expected {facts['bytes']} bytes, got {found}; run datasets.pack again")

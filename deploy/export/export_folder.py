@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import DiskError, ParityError, ProjectError
+from datasets.reading.pixels import image_to_input
 
 from ..card import CARD_NAME, Card, FileRecord, Program, file_record, read_card, write_card
 from ..engines import SINGLE, EngineOptions, create_engine, require_utf8
@@ -189,7 +190,7 @@ def _write_paddlex(work: Path, source: Source, images: Sequence[Image.Image], ex
     """inference.json with its weights, for PaddleX; its output are probabilities, so it is no program of the card."""
     source.save_program(work, with_softmax=True)
     engine = create_engine("paddle", [work / "inference.json", work / "inference.pdiparams"], EngineOptions())
-    probabilities = engine.run(np.stack([source.card.preprocess(image) for image in images]))
+    probabilities = engine.run(np.stack([image_to_input(image, source.card.preprocess) for image in images]))
     difference = np.abs(probabilities - softmax(expected_logits)).max()
     if not difference <= _allowed(expected_logits):
         raise ParityError(f"inference.json disagrees with the eager model: probabilities differ by {difference:.1e}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import MissingDependencyError, ParityError
+from datasets.reading.pixels import read_pixels
 
 from ..card import Card, Program
 from ..engines import EngineOptions
@@ -79,7 +80,7 @@ class _Reader:
 
 def _arrays(card: Card, paths: Sequence[str]) -> Iterator[np.ndarray]:
     for path in paths:
-        yield card.preprocess.normalize(card.preprocess.read(path))
+        yield card.preprocess.normalize(read_pixels(path, card.preprocess))
 
 
 def compare_int8(folder: Path, calibration: Calibration, validation: Validation | None) -> tuple[list[str], dict]:

@@ -6,7 +6,9 @@ import os
 import numpy as np
 from PIL import Image
 
-from datasets.preprocess import Preprocess
+from configs.schema import AugmentConfig, PreprocessConfig
+from datasets.augment.transforms import RandomResizedCrop, build_train_transform
+from datasets.loading.sample import EvalSampleMaker
 from datasets.reading.image_list import ImageList
 
 
@@ -23,6 +25,11 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
     return file.getvalue()
 
 
+def random_crop(side: int, interpolation: str = "bicubic", **flags) -> RandomResizedCrop:
+    """The random crop of the training transform."""
+    return build_train_transform(AugmentConfig(**flags), PreprocessConfig(side, interpolation)).crop
+
+
 def write_pictures(folder, count: int) -> ImageList:
     """`count` PNG files of different sizes, as lines of a list."""
     names = []
@@ -33,8 +40,8 @@ def write_pictures(folder, count: int) -> ImageList:
     return ImageList(folder, list(map(os.fsencode, names)), labels, list_file="l.txt", line_numbers=range(1, count + 1))
 
 
-class Mistaken(Preprocess):
-    """A mistake in code, here where a worker process can import it."""
+class FaultySamples(EvalSampleMaker):
+    """A fault of the code, in a module that a worker process can import."""
 
-    def read(self, path):
+    def make(self, path, epoch, index):
         return 1 // 0

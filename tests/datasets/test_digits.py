@@ -10,7 +10,7 @@ from datasets.class_names import read_class_names
 from datasets.digits import main, write_digits
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import check_same_classes, scan_image_folder
-from datasets.reading.image_list import check_files, read_image_list
+from datasets.reading.image_list import check_files_exist, read_image_list
 
 
 def checksum(folder) -> str:
@@ -33,7 +33,7 @@ def test_lists_and_folders_agree(folder):
         assert len(listed) == len(found) == count
         assert [listed.path(i) for i in range(count)] == [found.path(i) for i in range(count)]
         assert listed.labels.tolist() == found.labels.tolist()
-        check_files(listed)
+        check_files_exist(listed)
     check_same_classes(scan_image_folder(folder / "train"), scan_image_folder(folder / "val"))
     assert read_class_names(folder / "label_list.txt", 10)[7] == "seven"
 

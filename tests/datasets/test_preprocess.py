@@ -1,6 +1,7 @@
 """Holds the evaluation transform to paddle.vision's, and its record in a card to what can be read back."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 from PIL import Image
 
 from common.errors import BadImage, DataError
-from datasets.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from configs.schema import PreprocessConfig
+from datasets.constants import IMAGENET_MEAN, IMAGENET_STD
+from datasets.preprocess import Preprocess
 from datasets.reading import crop as module
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
+from datasets.reading.pixels import crop_pixels, image_to_input, read_pixels
 from tests.datasets.fake_images import picture
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "imagenet_lite"
@@ -28,9 +32,9 @@ def test_equals_paddle_vision(size, interpolation, input_size):
     cut = vision.Compose(
         [vision.Resize(int(input_size / 0.875), interpolation=interpolation), vision.CenterCrop(input_size)]
     )(image)
-    np.testing.assert_array_equal(preprocess.pixels(image), np.asarray(cut))
+    np.testing.assert_array_equal(crop_pixels(image, preprocess), np.asarray(cut))
     expected = vision.Compose([vision.ToTensor(), vision.Normalize(IMAGENET_MEAN, IMAGENET_STD)])(cut).numpy()
-    found = preprocess(image)
+    found = image_to_input(image, preprocess)
     assert found.dtype == np.float32 and found.shape == (3, input_size, input_size)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
@@ -59,15 +63,15 @@ def test_normalize_every_value():
 def test_crop_of_a_ribbon_is_that_of_the_whole(size, interpolation, monkeypatch):
     image = picture(*size)
     preprocess = Preprocess(32, interpolation=interpolation)
-    whole = preprocess.pixels(image).astype(int)
+    whole = crop_pixels(image, preprocess).astype(int)
     monkeypatch.setattr(module, "MAX_RESIZED_PIXELS", 0)
-    assert np.abs(preprocess.pixels(image) - whole).max() <= 2  # Pillow keeps the box in float32
+    assert np.abs(crop_pixels(image, preprocess) - whole).max() <= 2  # Pillow keeps the box in float32
 
 
 @pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (1, 2_000_000)], ids=str)
 def test_ribbon_without_its_memory(size):
     start = time.process_time()
-    assert Preprocess().pixels(picture(*size)).shape == (224, 224, 3)
+    assert crop_pixels(picture(*size), Preprocess()).shape == (224, 224, 3)
     assert time.process_time() - start < 1
 
 
@@ -123,7 +127,7 @@ def fast():
 def difference(path, **how):
     """Mean over the pixels of what cv2, and turbo, make otherwise than Pillow."""
     exact, opencv, turbo = (
-        Preprocess(image_backend=one, **how).read(path).astype(int) for one in ("pil", "cv2", "turbo")
+        read_pixels(path, Preprocess(image_backend=one, **how)).astype(int) for one in ("pil", "cv2", "turbo")
     )
     np.testing.assert_array_equal(opencv, turbo)
     assert turbo.shape == exact.shape and turbo.dtype == exact.dtype
@@ -138,7 +142,7 @@ def test_pillow_reads_to_the_pixels_of_a_decoded_image(tmp_path, name, exif_orie
     picture(90, 70).save(tmp_path / name, exif=exif)
     preprocess = Preprocess(32, exif_orientation=exif_orientation)
     image = read_image(tmp_path / name, exif_orientation)
-    np.testing.assert_array_equal(preprocess.read(str(tmp_path / name)), preprocess.pixels(image))
+    np.testing.assert_array_equal(read_pixels(tmp_path / name, preprocess), crop_pixels(image, preprocess))
 
 
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (257, 300), (60, 45), (1700, 1500), (31, 900)], ids=str)
@@ -183,12 +187,13 @@ def test_a_damaged_jpeg_is_bad_in_every_backend(tmp_path, fast, backend):
     path.write_bytes(path.read_bytes()[:-500])
     for name in ("pil", backend):
         with pytest.raises(BadImage, match=r"a\.jpg: damaged"):
-            Preprocess(image_backend=name).read(str(path))
+            read_pixels(path, Preprocess(image_backend=name))
 
 
 def test_a_backend_of_the_weights_is_kept_unless_another_is_asked_for():
     trained = Preprocess(32, image_backend="cv2").to_dict()
-    assert Preprocess.from_flags(32, "random", "apply", None) == Preprocess(32, exif_orientation="apply")
-    assert Preprocess.from_flags(32, "bicubic", "ignore", None, trained).image_backend == "cv2"
-    assert Preprocess.from_flags(32, "bicubic", "ignore", "pil", trained).image_backend == "pil"
-    assert Preprocess.from_flags(32, "bicubic", "ignore", None, {}).image_backend == "pil"
+    config = PreprocessConfig(32, "random", "apply")
+    assert Preprocess.from_config(config) == Preprocess(32, exif_orientation="apply")
+    assert Preprocess.from_config(config, trained).image_backend == "cv2"
+    assert Preprocess.from_config(replace(config, eval_image_backend="pil"), trained).image_backend == "pil"
+    assert Preprocess.from_config(config, {}).image_backend == "pil"

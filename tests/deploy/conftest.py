@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from datasets.preprocess import Preprocess
+from datasets.reading.pixels import image_to_input
 from deploy.card import Card
 from deploy.export.export_folder import export_folder, parity_images
 from export_model import program_writer
@@ -37,7 +38,7 @@ class Source:
         self.logits = self.eager(self.images)
 
     def eager(self, images) -> np.ndarray:
-        arrays = np.stack([self.card.preprocess(image) for image in images])
+        arrays = np.stack([image_to_input(image, self.card.preprocess) for image in images])
         with paddle.no_grad():
             return self.model(paddle.to_tensor(arrays)).numpy()
 

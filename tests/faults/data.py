@@ -14,6 +14,7 @@ from PIL import Image
 
 from datasets.preprocess import Preprocess
 from datasets.reading.decode import IMAGE_EXTENSIONS
+from datasets.reading.pixels import image_to_input
 from tests.datasets.corpus import CORPUS, Case
 
 from .listings import LISTINGS, Listing, build
@@ -136,7 +137,10 @@ def _judge_pixels(pixels: np.ndarray, way: Way, found: np.ndarray) -> Iterator[s
             yield f"size {found}"
         return
     preprocess = Preprocess(SIDE)
-    expected = training_sample(pixels, preprocess) if way.name == "train" else preprocess(Image.fromarray(pixels))
+    if way.name == "train":
+        expected = training_sample(pixels, preprocess)
+    else:
+        expected = image_to_input(Image.fromarray(pixels), preprocess)
     difference = np.abs((found - expected) / SCALE).mean()
     if difference > (0 if way.backend == "pil" else MAX_DIFFERENCE):
         yield f"other pixels, by {difference:.1f} on average"

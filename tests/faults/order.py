@@ -4,7 +4,8 @@ import random
 
 import numpy as np
 
-from datasets.augment.random_erasing import RandomErasing
+from configs.schema import AugmentConfig, PreprocessConfig, TrainLoaderConfig
+from datasets.augment.random_erasing import create_random_erasing
 from datasets.augment.transforms import build_train_transform
 from datasets.loading.sampler import TrainSampler
 from datasets.preprocess import Preprocess
@@ -47,14 +48,13 @@ def bytes_with(num_workers: int, seed: int) -> list[bytes]:
 
     folder, preprocess = data_folder(), Preprocess(input_size=32)
     images = read_image_list(folder / "train.txt", folder)
-    transform = build_train_transform(preprocess.input_size, interpolation="bicubic", aa="rand-m9-mstd0.5-inc1")
+    augment = AugmentConfig(aa="rand-m9-mstd0.5-inc1", reprob=0.25)
     loader = TrainLoader(
         images,
-        transform,
+        build_train_transform(augment, PreprocessConfig(input_size=32)),
         preprocess,
         TrainSampler(len(images), 8, 1, 0, 1, seed),
-        num_workers=num_workers,
-        seed=seed,
-        erasing=RandomErasing(0.25),
+        TrainLoaderConfig(batch_size=8, num_workers=num_workers),
+        erasing=create_random_erasing(augment),
     )
     return [part for batch in loader.batches(3) for part in (batch.indices.tobytes(), batch.images.numpy().tobytes())]

@@ -156,7 +156,7 @@ def fault_pause(phase: str, seconds: float, marker: str, nth: int = 1, rank: int
 
         setattr(module, name, paused)
 
-    import datasets.loading.loader
+    import datasets.loading.worker_pool
     import engine.evaluate
     import engine.saver
     import engine.train
@@ -165,7 +165,7 @@ def fault_pause(phase: str, seconds: float, marker: str, nth: int = 1, rank: int
         "train": (engine.train, "step_seed"),
         "eval": (engine.evaluate, "per_sample"),
         "save": (engine.saver, "write_checkpoint"),
-        "read": (datasets.loading.loader, "fill_batch"),
+        "read": (datasets.loading.worker_pool, "fill_batch"),
     }
     before(*places[phase])
 

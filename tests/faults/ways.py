@@ -21,9 +21,10 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import DataError
+from configs.schema import AugmentConfig, LoaderConfig, PreprocessConfig, TrainLoaderConfig
 from datasets.augment.transforms import build_train_transform, sample_rng
+from datasets.constants import BACKEND_PACKAGES
 from datasets.preprocess import Preprocess
-from datasets.reading.backends import PACKAGES
 
 SIDE, NUM_CLASSES, SEED = 224, 4, 0
 MAX_SECONDS, ALARM_SECONDS, MAX_MEGABYTES = 1.0, 5, 200  # of a data set of one or a few pictures
@@ -63,7 +64,7 @@ class Way(NamedTuple):
         return f"{self.name} by {self.backend}"
 
 
-BACKENDS = [name for name, packages in PACKAGES.items() if all(map(importlib.util.find_spec, packages))]
+BACKENDS = [name for name, packages in BACKEND_PACKAGES.items() if all(map(importlib.util.find_spec, packages))]
 WAYS = [Way(name, backend) for backend in BACKENDS for name in ("train", "eval", "predict", "infer")]
 DOCTOR = Way("doctor")
 
@@ -168,7 +169,7 @@ Reader = Callable[[Source], Iterator[Sample]]
 
 def transform_of(preprocess: Preprocess):
     """Crops and flips alone: on these the backends can be compared."""
-    return build_train_transform(preprocess.input_size, interpolation="bicubic")
+    return build_train_transform(AugmentConfig(aa=""), PreprocessConfig(preprocess.input_size, "bicubic"))
 
 
 def training(way: Way, preprocess: Preprocess) -> Reader:
@@ -176,7 +177,7 @@ def training(way: Way, preprocess: Preprocess) -> Reader:
     from configs.schema import TrainConfig
     from datasets.loading.loader import TrainLoader
     from datasets.loading.sampler import TrainSampler
-    from main import open_images
+    from factory import open_datasets
 
     def read(source: Source) -> Iterator[Sample]:
         lists = {"cls_label_path_train": source.list_file, "cls_label_path_val": source.list_file}
@@ -184,15 +185,13 @@ def training(way: Way, preprocess: Preprocess) -> Reader:
         num_classes = NUM_CLASSES if source.list_file else max(1, len(folders))
         flags = {"data_path": source.root, "nb_classes": num_classes} | (lists if source.list_file else {})
         argv = [f"--{name}={value}" for name, value in flags.items()]
-        images, _ = open_images(parse(TrainConfig, argv, prog="main.py"))
+        images, _ = open_datasets(parse(TrainConfig, argv, prog="main.py"), check_files=True)
         loader = TrainLoader(
             images,
             transform_of(preprocess),
             preprocess,
             TrainSampler(len(images), 1, 1, 0, 1, SEED),
-            num_workers=0,
-            seed=SEED,
-            backend=way.backend,
+            TrainLoaderConfig(batch_size=1, num_workers=0, image_backend=way.backend),
         )
         yield from _of_batches(images, loader.batches(0))
 
@@ -206,7 +205,7 @@ def evaluation(way: Way, preprocess: Preprocess) -> Reader:
 
     def read(source: Source) -> Iterator[Sample]:
         images = open_dataset(source.root, "val", source.list_file, NUM_CLASSES)
-        loader = EvalLoader(images, preprocess, EvalSampler(len(images), 1), num_workers=0)
+        loader = EvalLoader(images, preprocess, EvalSampler(len(images), 1), LoaderConfig(1, 0))
         yield from _of_batches(images, loader.batches())
 
     return read

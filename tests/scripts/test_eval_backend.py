@@ -13,8 +13,8 @@ import export_model
 import infer
 import predict
 from common.errors import MissingDependencyError
-from datasets import preprocess
 from datasets.preprocess import Preprocess
+from datasets.reading.backends import open_file
 from deploy.card import read_card
 from engine.checkpoint import write_checkpoint
 from models import create_model
@@ -48,8 +48,12 @@ def folder(tmp_path):
 def asked(monkeypatch):
     """The backends by which images were opened."""
     backends = []
-    opened = preprocess.open_picture
-    monkeypatch.setattr(preprocess, "open_picture", lambda *of: backends.append(of[-1]) or opened(*of))
+
+    def recorded(path, exif_orientation, backend):
+        backends.append(backend)
+        return open_file(path, exif_orientation, backend)
+
+    monkeypatch.setattr("datasets.reading.pixels.open_file", recorded)
     return backends
 
 

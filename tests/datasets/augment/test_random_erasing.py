@@ -4,7 +4,8 @@ import numpy as np
 import paddle
 import pytest
 
-from datasets.augment.random_erasing import NO_ERASING, ErasedBoxes, RandomErasing
+from configs.schema import AugmentConfig
+from datasets.augment.random_erasing import NO_ERASING, ErasedBoxes, RandomErasing, create_random_erasing
 
 COUNT, SIDE = 2000, 64
 
@@ -15,8 +16,8 @@ def boxes(erasing, count=COUNT):
 
 
 def test_statistics():
-    assert abs(len(boxes(RandomErasing(0.25))) / COUNT - 0.25) < 0.03
-    _, top, left, height, width = boxes(RandomErasing(1.0)).T[:5]
+    assert abs(len(boxes(RandomErasing(0.25, "pixel", 1))) / COUNT - 0.25) < 0.03
+    _, top, left, height, width = boxes(RandomErasing(1.0, "pixel", 1)).T[:5]
     shares, aspects = height * width / SIDE**2, height / width
     assert shares.min() > 0.015 and shares.max() < 0.34 and abs(np.median(shares) - 0.175) < 0.015
     assert abs(np.median(aspects) - 1) < 0.1 and aspects.min() > 0.25 and aspects.max() < 4
@@ -24,7 +25,7 @@ def test_statistics():
 
 
 def test_count():
-    found = boxes(RandomErasing(1.0, max_count=3))
+    found = boxes(RandomErasing(1.0, "pixel", 3))
     counts = np.bincount(found[:, 0])
     assert set(counts) == {1, 2, 3}
     of_three = found[counts[found[:, 0]] == 3]
@@ -33,7 +34,7 @@ def test_count():
 
 @pytest.mark.parametrize("mode", ["const", "rand", "pixel"])
 def test_fills(mode):
-    erased = RandomErasing(1.0, mode).draw(0, SIDE, 0, range(200))
+    erased = RandomErasing(1.0, mode, 1).draw(0, SIDE, 0, range(200))
     images = np.full((200, 3, SIDE, SIDE), 9, np.float32)
     erased.apply(images)
     filled = []
@@ -49,7 +50,7 @@ def test_fills(mode):
 
 @pytest.mark.parametrize("mode", ["const", "rand", "pixel"])
 def test_the_same_in_every_batch_and_in_paddle(mode):
-    erasing = RandomErasing(0.5, mode, max_count=2)
+    erasing = RandomErasing(0.5, mode, 2)
     batch = np.random.default_rng(0).random((8, 3, SIDE, SIDE), np.float32)
     whole, first, last, in_paddle = batch.copy(), batch.copy()[:3], batch.copy()[3:], paddle.to_tensor(batch)
     erased = erasing.draw(1, SIDE, 2, range(10, 18))
@@ -66,8 +67,14 @@ def test_the_same_in_every_batch_and_in_paddle(mode):
         assert (other != whole).any()
 
 
+def test_flags():
+    assert create_random_erasing(AugmentConfig(reprob=0.0)) is None
+    config = AugmentConfig(reprob=0.3, remode="rand", recount=4)
+    assert create_random_erasing(config) == RandomErasing(probability=0.3, mode="rand", max_count=4)
+
+
 def test_nothing():
-    for erased in (NO_ERASING, RandomErasing(0.0).draw(0, SIDE, 0, range(5))):
+    for erased in (NO_ERASING, RandomErasing(0.0, "pixel", 1).draw(0, SIDE, 0, range(5))):
         images = np.ones((5, 3, 4, 4), np.float32)
         erased.apply(images)
         assert (images == 1).all() and len(erased.noise) == 1

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageOps
 
+from configs.schema import AugmentConfig, PreprocessConfig
 from datasets.augment.image_ops import Op
 from datasets.augment.transforms import (
     ColorJitter,
@@ -14,7 +15,7 @@ from datasets.augment.transforms import (
     build_train_transform,
     sample_rng,
 )
-from tests.datasets.fake_images import picture
+from tests.datasets.fake_images import picture, random_crop
 
 POLICIES = [
     "rand-m9-mstd0.5-inc1", "rand-m10-inc1", "rand-m2-mstd0.5", "rand-m0-n3", "rand-m9-w0-n13", "v0", "v0r", "original",
@@ -34,7 +35,7 @@ def draws(operation, count=STATISTICS, size=(60, 40)):
 @pytest.mark.parametrize("interpolation", ["random", "bilinear"])
 def test_choices_replay(policy, interpolation):
     """The same generator gives the same choice, the choice the same pixels, and apply leaves no trace of chance."""
-    transform = build_train_transform(32, interpolation=interpolation, aa=policy)
+    transform = build_train_transform(AugmentConfig(aa=policy), PreprocessConfig(32, interpolation))
     image = picture(60, 40)
     state = str(np.random.get_state())
     for index in range(25):
@@ -53,11 +54,13 @@ def test_seed_epoch_and_index_each_change_the_draws():
 
 
 def test_order_of_operations():
-    transform = build_train_transform(32, interpolation="bicubic", aa="v0", color_jitter=0.4)
+    transform = build_train_transform(AugmentConfig(aa="v0", color_jitter=0.4), PreprocessConfig(32))
     names = [type(operation).__name__ for operation in (transform.crop, *transform.operations)]
     assert names == ["RandomResizedCrop", "HorizontalFlip", "AutoAugment"]
-    jitter = build_train_transform(32, interpolation="bicubic", aa="", color_jitter=0.4)
-    assert jitter.operations == (HorizontalFlip(), ColorJitter(0.4))
+    config = AugmentConfig(aa="", color_jitter=0.4, hflip=0.2, scale=(0.1, 0.9), ratio=(0.5, 2.0))
+    jitter = build_train_transform(config, PreprocessConfig(32, "random"))
+    assert jitter.operations == (HorizontalFlip(0.2), ColorJitter(0.4))
+    assert jitter.crop == RandomResizedCrop(32, "random", (0.1, 0.9), (0.5, 2.0))
 
 
 # ----------------------------------------------------------------------------------------------- crop, flip, jitter
@@ -65,13 +68,13 @@ def test_order_of_operations():
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(0, 2**60))
 def test_crop_lies_inside(width, height, seed):
-    left, top, wide, high, _ = RandomResizedCrop(32).draw(sample_rng(seed, 0, 0), (width, height))
+    left, top, wide, high, _ = random_crop(32).draw(sample_rng(seed, 0, 0), (width, height))
     assert left >= 0 and top >= 0 and wide >= 1 and high >= 1
     assert left + wide <= width and top + high <= height
 
 
 def test_crop_area_and_ratio():
-    crops = draws(RandomResizedCrop(32), size=(400, 400))
+    crops = draws(random_crop(32), size=(400, 400))
     areas = np.array([crop.width * crop.height / 160_000 for crop in crops])
     ratios = np.array([crop.width / crop.height for crop in crops])
     assert areas.min() > 0.079 and areas.max() <= 1 and abs(np.median(areas) - 0.5) < 0.04
@@ -80,26 +83,26 @@ def test_crop_area_and_ratio():
 
 @pytest.mark.parametrize(("size", "expected"), [((10, 400), (0, 193, 10, 13)), ((400, 10), (193, 0, 13, 10))])
 def test_crop_of_a_ribbon_is_the_middle(size, expected):
-    assert RandomResizedCrop(32, scale=(1.0, 1.0)).draw(sample_rng(0, 0, 0), size)[:4] == expected
+    assert random_crop(32, scale=(1.0, 1.0)).draw(sample_rng(0, 0, 0), size)[:4] == expected
 
 
 def test_random_interpolation_draws_both():
-    names = [crop.interpolation for crop in draws(RandomResizedCrop(32, "random"))]
+    names = [crop.interpolation for crop in draws(random_crop(32, "random"))]
     assert set(names) == {"bilinear", "bicubic"} and abs(names.count("bicubic") / STATISTICS - 0.5) < 0.04
 
 
 def test_crop_reads_nothing_outside():
     image = picture(60, 40)
-    crop = RandomResizedCrop(32).draw(sample_rng(0, 0, 3), image.size)
+    crop = random_crop(32).draw(sample_rng(0, 0, 3), image.size)
     inside = image.crop((crop.left, crop.top, crop.left + crop.width, crop.top + crop.height))
     whole = crop._replace(left=0, top=0)
-    assert RandomResizedCrop(32).apply(image, crop) == RandomResizedCrop(32).apply(inside, whole)
+    assert random_crop(32).apply(image, crop) == random_crop(32).apply(inside, whole)
 
 
 def test_flip():
-    assert abs(np.mean(draws(HorizontalFlip())) - 0.5) < 0.04
-    assert HorizontalFlip().apply(picture(), True) == ImageOps.mirror(picture())
-    assert HorizontalFlip().apply(picture(), False) == picture()
+    assert abs(np.mean(draws(HorizontalFlip(0.5))) - 0.5) < 0.04
+    assert HorizontalFlip(0.5).apply(picture(), True) == ImageOps.mirror(picture())
+    assert HorizontalFlip(0.5).apply(picture(), False) == picture()
 
 
 def test_color_jitter():

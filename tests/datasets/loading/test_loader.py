@@ -16,21 +16,24 @@ import pytest
 from PIL import Image
 
 from common.errors import BadImage, DataError
-from datasets import preprocess
+from configs.schema import AugmentConfig, LoaderConfig, MixConfig, PreprocessConfig, TrainLoaderConfig
 from datasets.augment.mixup import create_mixup
-from datasets.augment.random_erasing import RandomErasing
+from datasets.augment.random_erasing import create_random_erasing
 from datasets.augment.transforms import build_train_transform, sample_rng
 from datasets.loading import loader
 from datasets.loading.loader import EvalLoader, TrainLoader, choose_num_workers, normalize_on_device
 from datasets.loading.sampler import EvalSampler, TrainSampler
 from datasets.preprocess import Preprocess
-from datasets.reading.decode import read_image
-from tests.datasets.fake_images import Mistaken, write_pictures
+from datasets.reading import backends
+from datasets.reading.decode import read_bytes, read_image
+from datasets.reading.pixels import image_to_input
+from tests.datasets.fake_images import FaultySamples, write_pictures
 
 PREPROCESS = Preprocess(16)
-TRANSFORM = build_train_transform(16, interpolation="random", aa="rand-m9-mstd0.5-inc1")
-ERASING = RandomErasing(0.5, max_count=2)
-MIXER = create_mixup(0.8, 1.0, None, prob=1.0, switch_prob=0.5, mode="elem", smoothing=0.1, num_classes=4)
+AUGMENT = AugmentConfig(aa="rand-m9-mstd0.5-inc1", reprob=0.5, recount=2)
+TRANSFORM = build_train_transform(AUGMENT, PreprocessConfig(16, "random"))
+ERASING = create_random_erasing(AUGMENT)
+MIXUP = create_mixup(MixConfig(mixup_mode="elem"), 4)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +47,15 @@ def way(request, monkeypatch):
     monkeypatch.setattr(loader, "is_on_cpu", lambda: request.param == "cpu")
 
 
-def train_loader(images, *, num_workers=0, batch_size=4, rank=0, world=1, erasing=ERASING, mixer=None, accum_iter=2):
+def train_loader(images, *, num_workers=0, batch_size=4, rank=0, world=1, erasing=ERASING, mixup=None, accum_iter=2):
     sampler = TrainSampler(len(images), batch_size, accum_iter, rank, world, seed=5)
-    how = {"num_workers": num_workers, "seed": 5, "erasing": erasing, "mixer": mixer}
-    return TrainLoader(images, TRANSFORM, PREPROCESS, sampler, **how)
+    config = TrainLoaderConfig(batch_size, num_workers)
+    return TrainLoader(images, TRANSFORM, PREPROCESS, sampler, config, erasing=erasing, mixup=mixup)
+
+
+def eval_loader(images, batch_size, *, num_workers=0, preprocess=PREPROCESS, rank=0, world=1):
+    sampler = EvalSampler(len(images), batch_size, rank, world)
+    return EvalLoader(images, preprocess, sampler, LoaderConfig(batch_size, num_workers))
 
 
 def as_bytes(batches):
@@ -58,12 +66,12 @@ def as_bytes(batches):
 
 @pytest.mark.parametrize("erasing", [None, ERASING])
 def test_same_bytes_with_any_number_of_workers_and_from_any_step(images, erasing, way):
-    here = train_loader(images, erasing=erasing, mixer=MIXER)
+    here = train_loader(images, erasing=erasing, mixup=MIXUP)
     assert here.steps_per_epoch == 4
     expected = as_bytes(here.batches(3))
     assert len(expected) == 8
     for num_workers in (2, 3):
-        workers = train_loader(images, erasing=erasing, mixer=MIXER, num_workers=num_workers)
+        workers = train_loader(images, erasing=erasing, mixup=MIXUP, num_workers=num_workers)
         assert as_bytes(workers.batches(3)) == expected
         assert as_bytes(workers.batches(3, first_step=3)) == expected[6:]
     assert as_bytes(here.batches(4)) != expected
@@ -95,17 +103,17 @@ def test_samples_are_those_of_the_drawn_choices(images, way):
 
 
 def test_mixed_labels_are_soft(images):
-    mixed = [batch.labels.numpy() for batch in train_loader(images, mixer=MIXER).batches(0)]
+    mixed = [batch.labels.numpy() for batch in train_loader(images, mixup=MIXUP).batches(0)]
     assert mixed[0].shape == (4, 4) and mixed[0].dtype == np.float32
     np.testing.assert_allclose([labels.sum(axis=1) for labels in mixed], 1, rtol=0, atol=1e-6)
 
 
 def test_mixing_draws_for_each_epoch_micro_batch_and_rank(images):
     """No two micro-batches share a lam: not those of two ranks, nor of an optimizer step, nor of two epochs."""
-    mixer = create_mixup(0.8, 0.0, None, prob=1.0, switch_prob=0.5, mode="elem", smoothing=0.0, num_classes=4)
+    mixup = create_mixup(MixConfig(smoothing=0.0, mixup=0.8, cutmix=0.0, mixup_mode="elem"), 4)
     drawn = {}
     for rank, epoch in itertools.product((0, 1), (0, 1)):
-        loader = train_loader(images, rank=rank, world=2, erasing=None, mixer=mixer)
+        loader = train_loader(images, rank=rank, world=2, erasing=None, mixup=mixup)
         for micro_step, batch in enumerate(loader.batches(epoch)):
             labels = batch.labels.numpy()
             drawn[rank, epoch, micro_step] = {round(float(lam), 5) for lam in labels[(labels > 0) & (labels < 1)]}
@@ -116,20 +124,20 @@ def test_mixing_draws_for_each_epoch_micro_batch_and_rank(images):
 
 
 def test_odd_batch_is_refused_before_anything_is_read(images):
-    pairs = create_mixup(0.8, 0.0, None, prob=1.0, switch_prob=0.5, mode="pair", smoothing=0.0, num_classes=4)
+    pairs = create_mixup(MixConfig(mixup_mode="pair"), 4)
     with pytest.raises(DataError, match="even batch size, got 5"):
-        train_loader(images, batch_size=5, mixer=pairs)
+        train_loader(images, batch_size=5, mixup=pairs)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_evaluation_of_33_images_on_2_ranks_is_exact(images, num_workers, way):
     seen = []
     for rank in (0, 1):
-        loader = EvalLoader(images, PREPROCESS, EvalSampler(33, 8, rank, 2), num_workers=num_workers)
+        loader = eval_loader(images, 8, num_workers=num_workers, rank=rank, world=2)
         assert loader.num_samples == 33
         for batch in loader.batches():
             for row, index in enumerate(batch.indices):
-                expected = PREPROCESS(read_image(images.path(index)))
+                expected = image_to_input(read_image(images.path(index)), PREPROCESS)
                 np.testing.assert_array_equal(batch.images[row].numpy(), expected)
                 assert batch.labels[row].item() == images.label(index)
             seen += batch.indices.tolist()
@@ -138,14 +146,15 @@ def test_evaluation_of_33_images_on_2_ranks_is_exact(images, num_workers, way):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_rank_without_samples_has_no_batches(images, num_workers):
-    assert list(EvalLoader(images, PREPROCESS, EvalSampler(1, 8, 1, 2), num_workers=num_workers).batches()) == []
+    sampler = EvalSampler(1, 8, 1, 2)
+    assert list(EvalLoader(images, PREPROCESS, sampler, LoaderConfig(8, num_workers)).batches()) == []
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_bad_image_names_path_reason_and_line(tmp_path, num_workers, capfd, way):
     images = write_pictures(tmp_path, 9)
     (tmp_path / "6.png").unlink()
-    loader = EvalLoader(images, PREPROCESS, EvalSampler(9, 2), num_workers=num_workers)
+    loader = eval_loader(images, 2, num_workers=num_workers)
     with pytest.raises(BadImage, match=r"6\.png: No such file or directory \(named by l\.txt:7\)") as caught:
         list(loader.batches())
     assert caught.value.path.endswith("6.png") and caught.value.exit_code == 3
@@ -157,7 +166,8 @@ def test_bad_image_names_path_reason_and_line(tmp_path, num_workers, capfd, way)
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_mistake_in_an_operation_names_the_image_and_the_line_of_code(images, num_workers):
-    loader = EvalLoader(images, Mistaken(16), EvalSampler(33, 4), num_workers=num_workers)
+    loader = eval_loader(images, 4, num_workers=num_workers)
+    loader._samples = FaultySamples(PREPROCESS)
     with pytest.raises(DataError, match=r"(?s)0\.png: no sample could be made of it.*ZeroDivisionError"):
         list(loader.batches())
 
@@ -165,7 +175,7 @@ def test_mistake_in_an_operation_names_the_image_and_the_line_of_code(images, nu
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_leaving_early_is_quiet_and_ends_thread_and_workers(images, num_workers, capfd, way):
     threads = threading.active_count()
-    batches = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), num_workers=num_workers).batches()
+    batches = eval_loader(images, 2, num_workers=num_workers).batches()
     assert len(next(batches).indices) == 2
     batches.close()
     wait_until(lambda: threading.active_count() == threads and not multiprocessing.active_children())
@@ -174,9 +184,8 @@ def test_leaving_early_is_quiet_and_ends_thread_and_workers(images, num_workers,
 
 def test_leaving_early_reads_no_more_than_was_ahead(images, monkeypatch):
     read = []
-    read_bytes = preprocess.read_bytes
-    monkeypatch.setattr(preprocess, "read_bytes", lambda path: read.append(path) or read_bytes(path))
-    batches = EvalLoader(images, PREPROCESS, EvalSampler(33, 1), num_workers=0).batches()
+    monkeypatch.setattr(backends, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    batches = eval_loader(images, 1).batches()
     next(batches)
     batches.close()
     assert len(read) <= 8
@@ -190,7 +199,7 @@ def wait_until(condition, seconds=20):
 
 
 def test_killed_worker_is_an_error_that_names_its_images(images):
-    loader = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), num_workers=1)
+    loader = eval_loader(images, 2, num_workers=1)
     with pytest.raises(
         DataError, match=r"died \(exit code -9; .* at .*png \(image \d+, process \d+\); fewer --num_workers"
     ):
@@ -200,7 +209,7 @@ def test_killed_worker_is_an_error_that_names_its_images(images):
 
 
 def test_workers_outlive_an_epoch_and_the_signals_of_a_batch_system(images):
-    loader = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), num_workers=1)
+    loader = eval_loader(images, 2, num_workers=1)
     expected = as_bytes(loader.batches())
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGTERM)
@@ -211,7 +220,7 @@ def test_workers_outlive_an_epoch_and_the_signals_of_a_batch_system(images):
 
 def test_workers_know_nothing_of_paddle():
     """They start in a fraction of Paddle's time, and hold none of its locks."""
-    code = "import sys; sys.modules['paddle'] = None; import datasets.loading.process_pool"
+    code = "import sys; sys.modules['paddle'] = None; import datasets.loading.worker_pool"
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True)
 
 
@@ -222,10 +231,10 @@ def test_exif_orientation_is_the_same_in_training_and_evaluation(tmp_path):
     exif[0x0112] = 3
     upright.transpose(Image.Transpose.ROTATE_180).save(images.path(0), exif=exif)
     turning = Preprocess(16, exif_orientation="apply")
-    batch = next(EvalLoader(images, turning, EvalSampler(1, 1), num_workers=0).batches())
-    np.testing.assert_array_equal(batch.images[0].numpy(), turning(upright))
-    transform = build_train_transform(16, interpolation="bilinear")
-    loader = TrainLoader(images, transform, turning, TrainSampler(1, 1, 1, 0, 1, 0), num_workers=0, seed=0)
+    batch = next(eval_loader(images, 1, preprocess=turning).batches())
+    np.testing.assert_array_equal(batch.images[0].numpy(), image_to_input(upright, turning))
+    transform = build_train_transform(AugmentConfig(aa=""), PreprocessConfig(16, "bilinear"))
+    loader = TrainLoader(images, transform, turning, TrainSampler(1, 1, 1, 0, 1, 0), TrainLoaderConfig(1, 0))
     pixels = transform.apply(upright, transform.draw(sample_rng(0, 0, 0), upright.size))
     np.testing.assert_array_equal(next(loader.batches(0)).images[0].numpy(), turning.normalize(pixels))
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.augment.random_erasing import RandomErasing
+from configs.schema import AugmentConfig, LoaderConfig, PreprocessConfig, TrainLoaderConfig
+from datasets.augment.random_erasing import create_random_erasing
 from datasets.augment.transforms import build_train_transform
 from datasets.loading.loader import EvalLoader, TrainLoader
 from datasets.loading.sampler import EvalSampler, TrainSampler
@@ -43,17 +44,24 @@ def images_of(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loader_of(images_of):
     """A function that gives the loader of a way to read; one of each, because worker processes take time to start."""
-    transform = build_train_transform(24, interpolation="random", aa="rand-m9-mstd0.5-inc1")
+    augment = AugmentConfig(aa="rand-m9-mstd0.5-inc1", reprob=0.25)
+    transform = build_train_transform(augment, PreprocessConfig(24, "random"))
 
     @cache
     def loader_of(source, backend, workers=WORKERS[0], rank=0, world=1, *, split="train"):
-        batch_size, how = GLOBAL_BATCH // world, dict(zip(("num_workers", "worker_type"), workers, strict=True))
+        batch_size = GLOBAL_BATCH // world
         if split == "val":
             preprocess = Preprocess(24, image_backend=backend)
-            return EvalLoader(images_of[source], preprocess, EvalSampler(COUNT, batch_size, rank, world), **how)
+            return EvalLoader(
+                images_of[source],
+                preprocess,
+                EvalSampler(COUNT, batch_size, rank, world),
+                LoaderConfig(batch_size, *workers),
+            )
         sampler = TrainSampler(COUNT, batch_size, 1, rank, world, seed=3)
-        how |= {"seed": 3, "backend": backend, "erasing": RandomErasing(0.25)}
-        return TrainLoader(images_of[source], transform, PREPROCESS, sampler, **how)
+        config = TrainLoaderConfig(batch_size, *workers, image_backend=backend)
+        erasing = create_random_erasing(augment)
+        return TrainLoader(images_of[source], transform, PREPROCESS, sampler, config, erasing=erasing)
 
     yield loader_of
     loader_of.cache_clear()  # and with the loaders their processes go

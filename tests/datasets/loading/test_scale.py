@@ -25,14 +25,15 @@ def main(list_file, folder, num_workers):
     from datasets.loading.loader import TrainLoader
     from datasets.preprocess import Preprocess
     from datasets.loading.sampler import TrainSampler
+    from configs.schema import AugmentConfig, PreprocessConfig, TrainLoaderConfig
     from datasets.augment.transforms import build_train_transform
 
     before, start = megabytes(), time.perf_counter()
     images = read_image_list(list_file, folder, 1000)
     of_list = megabytes() - before
     sampler = TrainSampler(len(images), 64, 1, 0, 1, seed=0)
-    transform = build_train_transform(224, interpolation="bilinear")
-    loader = TrainLoader(images, transform, Preprocess(224), sampler, num_workers=int(num_workers), seed=0)
+    transform = build_train_transform(AugmentConfig(aa=""), PreprocessConfig(224, "bilinear"))
+    loader = TrainLoader(images, transform, Preprocess(224), sampler, TrainLoaderConfig(64, int(num_workers)))
     batches = loader.batches(0)
     next(batches)
     seconds = time.perf_counter() - start

@@ -16,16 +16,15 @@ import pytest
 from PIL import Image
 
 from common.errors import BadImage, DataError, MissingDependencyError
+from configs.schema import AugmentConfig, LoaderConfig, PreprocessConfig, TrainLoaderConfig
 from datasets.augment.transforms import build_train_transform
-from datasets.loading import process_pool, worker_pool
+from datasets.loading import worker_pool
 from datasets.loading.loader import EvalLoader, TrainLoader
-from datasets.loading.process_pool import ProcessPool
 from datasets.loading.sample import EvalSampleMaker, Task
 from datasets.loading.sampler import EvalSampler, TrainSampler
-from datasets.loading.thread_pool import ThreadPool
-from datasets.loading.worker_pool import describe_lack_of_memory, open_pool
+from datasets.loading.worker_pool import ProcessPool, ThreadPool, open_pool, shared_memory_shortage
 from datasets.preprocess import Preprocess
-from tests.datasets.fake_images import Mistaken, encoded, picture, write_pictures
+from tests.datasets.fake_images import FaultySamples, encoded, picture, write_pictures
 
 PREPROCESS = Preprocess(16)
 SAMPLES = EvalSampleMaker(PREPROCESS)
@@ -38,7 +37,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def nothing_is_left():
-    worker_pool._say.cache_clear()
+    worker_pool._warn.cache_clear()
     threads = set(threading.enumerate())
     yield
     wait_until(lambda: not multiprocessing.active_children())
@@ -53,11 +52,9 @@ def wait_until(condition, seconds=20):
 
 
 def train_batches(images, num_workers, worker_type="thread"):
-    transform = build_train_transform(16, interpolation="random", aa="rand-m9-mstd0.5-inc1")
+    transform = build_train_transform(AugmentConfig(aa="rand-m9-mstd0.5-inc1"), PreprocessConfig(16, "random"))
     sampler = TrainSampler(len(images), 4, 1, 0, 1, seed=5)
-    loader = TrainLoader(
-        images, transform, PREPROCESS, sampler, num_workers=num_workers, worker_type=worker_type, seed=5
-    )
+    loader = TrainLoader(images, transform, PREPROCESS, sampler, TrainLoaderConfig(4, num_workers, worker_type))
     for epoch in (0, 1):
         yield from ((batch.images.numpy().tobytes(), batch.labels.numpy().tobytes()) for batch in loader.batches(epoch))
 
@@ -73,30 +70,32 @@ def test_a_bad_image_and_a_mistake_reach_the_caller_from_a_thread(tmp_path):
     images = write_pictures(tmp_path, 9)
     (tmp_path / "6.png").unlink()
     with pytest.raises(BadImage, match=r"6\.png: No such file or directory \(named by l\.txt:7\)"):
-        list(EvalLoader(images, PREPROCESS, EvalSampler(9, 2), num_workers=2, worker_type="thread").batches())
+        list(EvalLoader(images, PREPROCESS, EvalSampler(9, 2), LoaderConfig(2, 2, "thread")).batches())
     with pytest.raises(DataError, match=r"(?s)0\.png: no sample could be made of it.*ZeroDivisionError"):
-        list(EvalLoader(images, Mistaken(16), EvalSampler(9, 4), num_workers=2, worker_type="thread").batches())
+        loader = EvalLoader(images, PREPROCESS, EvalSampler(9, 4), LoaderConfig(4, 2, "thread"))
+        loader._samples = FaultySamples(PREPROCESS)
+        list(loader.batches())
 
 
-def test_an_image_that_does_not_come_is_named_and_a_crew_that_is_left_ends_with_it(images, monkeypatch):
+def test_an_image_that_does_not_come_is_named_and_a_pool_that_is_left_ends_with_it(images, monkeypatch):
     stuck, go_on, read = threading.Event(), threading.Event(), []
 
-    def wait_at_third(self, path):
+    def wait_at_third(path, preprocess):
         read.append(path)
         if path.endswith("/2.png"):
             stuck.set()
             assert go_on.wait(20)
         return np.zeros((16, 16, 3), np.uint8)
 
-    monkeypatch.setattr(Preprocess, "read", wait_at_third)
+    monkeypatch.setattr("datasets.loading.sample.read_pixels", wait_at_third)
     threads = ThreadPool(SAMPLES, 8, 1)
     paths = [images.path(i) for i in range(8)]
-    found = threads.fill(Task(0, np.arange(8), paths) for _ in range(4))
-    assert threads.awaited_image() == ""
+    found = threads.batches(Task(0, np.arange(8), paths) for _ in range(4))
+    assert threads.current_image() == ""
     reader = threading.Thread(target=_read_until_closed, args=(found,))
     reader.start()
     assert stuck.wait(20)
-    wait_until(lambda: threads.awaited_image() == f"{images.path(2)} (image 2)")
+    wait_until(lambda: threads.current_image() == f"{images.path(2)} (image 2)")
     threads.close()
     go_on.set()
     reader.join(20)
@@ -109,7 +108,7 @@ def _read_until_closed(batches):
 
 
 def test_leaving_early_ends_the_threads(images):
-    batches = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), num_workers=2, worker_type="thread").batches()
+    batches = EvalLoader(images, PREPROCESS, EvalSampler(33, 2), LoaderConfig(2, 2, "thread")).batches()
     next(batches)
     assert any("images" in thread.name for thread in threading.enumerate())
     batches.close()  # the fixture looks
@@ -120,7 +119,7 @@ def test_too_little_shared_memory_means_threads_and_a_remedy(images, free_mb, is
     large = EvalSampleMaker(Preprocess(256))  # 196,608 bytes an image: 1.5 MB for two batches of 4
     monkeypatch.setattr(worker_pool.os.path, "isdir", lambda path: True)
     monkeypatch.setattr(worker_pool.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_mb * 2**20))
-    remark = describe_lack_of_memory(large, 4, 4)
+    remark = shared_memory_shortage(large, 4, 4)
     assert (remark == "") == is_enough
     if not is_enough:
         assert f"has {free_mb} MB free, 4 processes need 6" in remark and "--shm-size" in remark
@@ -128,8 +127,8 @@ def test_too_little_shared_memory_means_threads_and_a_remedy(images, free_mb, is
             started = open_pool(large, 4, 4, "auto")
             assert isinstance(started, ThreadPool)
             started.close()
-        assert capsys.readouterr().err.count("going on with 4 threads, to the same batches") == 1
-        with pytest.raises(MissingDependencyError, match="--worker_type auto goes on with threads") as caught:
+        assert capsys.readouterr().err.count("continuing with 4 threads, which make the same batches") == 1
+        with pytest.raises(MissingDependencyError, match="--worker_type auto continues with threads") as caught:
             open_pool(large, 4, 4, "process")
         assert caught.value.exit_code == 7
 
@@ -141,13 +140,13 @@ def test_a_machine_that_starts_no_process_gets_threads(images, monkeypatch, caps
     monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", refuse)
     assert list(train_batches(images, 2, "auto")) == list(train_batches(images, 0))
     assert capsys.readouterr().err == (
-        "warning: no process can be started to read images ([Errno 1] Operation not permitted): going on with 2 "
-        "threads, to the same batches\n"
+        "warning: no process can be started to read images ([Errno 1] Operation not permitted): continuing with "
+        "2 threads, which make the same batches\n"
     )
 
 
 def test_a_process_that_ends_at_its_start_is_noticed(monkeypatch, capfd):
-    monkeypatch.setattr(process_pool, "_serve", print)
+    monkeypatch.setattr(worker_pool, "_run_worker", print)
     with pytest.raises(ChildProcessError, match="ended at its start, exit code 0"):
         ProcessPool(SAMPLES, 2, 2)
 
@@ -161,17 +160,18 @@ def test_processes_are_the_rule():
 def test_a_program_without_a_file_gets_threads(images):
     """As in a pipe or in some notebooks: a spawned process could not import `__main__`."""
     program = f"""
+from configs.schema import LoaderConfig
 from datasets.loading.loader import EvalLoader
 from datasets.loading.sampler import EvalSampler
 from datasets.preprocess import Preprocess
 from datasets.reading.image_list import ImageList
 images = ImageList({str(images.root)!r}, [b"0.png", b"1.png"], [0, 1])
-loader = EvalLoader(images, Preprocess(16), EvalSampler(2, 1), num_workers=1)
+loader = EvalLoader(images, Preprocess(16), EvalSampler(2, 1), LoaderConfig(1, 1))
 print(sum(len(batch.indices) for batch in loader.batches()))
 """
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable], input=program, cwd=root, capture_output=True, text=True)
-    assert done.stdout == "2\n" and "going on with 1 threads" in done.stderr, done.stderr
+    assert done.stdout == "2\n" and "continuing with 1 threads" in done.stderr, done.stderr
 
 
 def _calls_that_take_long():

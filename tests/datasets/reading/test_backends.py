@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.errors import BadImage, MissingDependencyError
-from datasets.augment.transforms import Crop, RandomResizedCrop, sample_rng
+from datasets.augment.transforms import sample_rng
+from datasets.preprocess import CenterCrop
 from datasets.reading import backends
 from datasets.reading.backends import choose_backend, open_image
-from datasets.reading.crop import Middle
-from datasets.reading.jpeg_header import ordinary_jpeg
-from tests.datasets.fake_images import encoded, picture
+from datasets.reading.crop import Crop
+from datasets.reading.jpeg_header import read_ordinary_header
+from tests.datasets.fake_images import encoded, picture, random_crop
 from tests.datasets.reading.test_decode import BAD, GOOD, UPRIGHT, with_orientation
 
 FAST = ("cv2", "turbo")
@@ -24,7 +25,7 @@ LARGE = encoded(picture(500, 375), "JPEG", quality=92)
 
 
 def cut(data, backend, crop, side=32, exif_orientation="ignore"):
-    return np.asarray(open_image(data, "x.jpg", exif_orientation, backend).cut(crop, side))
+    return np.asarray(open_image(data, "x.jpg", exif_orientation, backend).crop(crop, side))
 
 
 def middle(size, interpolation="bilinear"):
@@ -44,7 +45,7 @@ def test_nearly_the_same_pixels(backend, interpolation, kind):
     data = encoded(picture(500, 375), "JPEG", quality=92, **kind)
     errors = []
     for index in range(20):
-        crop = RandomResizedCrop(160, interpolation).draw(sample_rng(0, 0, index), (500, 375))
+        crop = random_crop(160, interpolation).draw(sample_rng(0, 0, index), (500, 375))
         exact, fast = (cut(data, which, crop, 160).astype(int) for which in ("pil", backend))
         errors.append(np.abs(exact - fast).mean())
     assert np.mean(errors) < 2 and max(errors) < 5, errors
@@ -56,7 +57,7 @@ def test_nearly_the_same_pixels(backend, interpolation, kind):
 @settings(max_examples=60, deadline=None)
 def test_backends_agree_on_any_size(width, height, side, seed, mode):
     data = encoded(picture(width, height, seed).convert(mode), "JPEG", quality=95)
-    crop = RandomResizedCrop(side).draw(sample_rng(seed, 0, 0), (width, height))
+    crop = random_crop(side).draw(sample_rng(seed, 0, 0), (width, height))
     exact, opencv, turbo = (cut(data, which, crop, side).astype(int) for which in ("pil", *FAST))
     np.testing.assert_array_equal(opencv, turbo)
     shape = (side, side, 3)
@@ -84,9 +85,9 @@ def test_evaluation_decodes_at_1_5_times_the_size_that_is_needed_or_more(backend
     original = backends.DECODERS[backend]
     monkeypatch.setitem(backends.DECODERS, backend, lambda *a: asked.append(a[2:]) or original(*a))
     resized = tuple(short_side * length // 375 for length in size)
-    wanted = Middle(*resized, short_side, "bicubic")
+    wanted = CenterCrop(*resized, short_side, "bicubic")
     data = encoded(picture(*size), "JPEG", quality=92)
-    exact, fast = (np.asarray(open_image(data, "x", "ignore", one).cut_middle(wanted)) for one in ("pil", backend))
+    exact, fast = (np.asarray(open_image(data, "x", "ignore", one).center_crop(wanted)) for one in ("pil", backend))
     assert asked == [(size[1], scale)]  # all rows
     assert exact.shape == fast.shape == (short_side, short_side, 3)
     assert np.abs(exact.astype(int) - fast).mean() < 3
@@ -96,7 +97,7 @@ def test_evaluation_decodes_at_1_5_times_the_size_that_is_needed_or_more(backend
 @settings(max_examples=60, deadline=None)
 def test_rows_below_the_crop_are_not_decoded_and_those_above_have_the_same_pixels(subsampling, scale, bottom, mode):
     data = encoded(picture(500, 375).convert(mode), "JPEG", subsampling=subsampling)
-    whole, some = (backends.DECODERS["turbo"](data, ordinary_jpeg(data), rows, scale) for rows in (375, bottom))
+    whole, some = (backends.DECODERS["turbo"](data, read_ordinary_header(data), rows, scale) for rows in (375, bottom))
     assert len(some) == -(-min(375, bottom + 32) // scale)
     kept = bottom // scale
     np.testing.assert_array_equal(some[:kept], whole[:kept])
@@ -105,7 +106,7 @@ def test_rows_below_the_crop_are_not_decoded_and_those_above_have_the_same_pixel
 @pytest.mark.parametrize("kind", [{"progressive": True}, {"restart_marker_rows": 1}, {"optimize": True}], ids=str)
 def test_rows_of_other_jpegs_have_the_same_pixels_too(kind):
     data = encoded(picture(500, 375), "JPEG", **kind)
-    whole, some = (backends.DECODERS["turbo"](data, ordinary_jpeg(data), rows, 1) for rows in (375, 100))
+    whole, some = (backends.DECODERS["turbo"](data, read_ordinary_header(data), rows, 1) for rows in (375, 100))
     assert len(some) == (132 if "optimize" in kind else 375)
     np.testing.assert_array_equal(some[:100], whole[:100])
 
@@ -117,7 +118,7 @@ def test_every_good_file_has_the_same_size_and_nearly_the_same_pixels(backend, n
     data, _ = GOOD[name]
     exact, fast = (open_image(data, name, exif_orientation, which) for which in ("pil", backend))
     assert exact.size == fast.size
-    found = [np.asarray(one.cut(middle(exact.size), 8)).astype(int) for one in (exact, fast)]
+    found = [np.asarray(one.crop(middle(exact.size), 8)).astype(int) for one in (exact, fast)]
     assert np.abs(found[0] - found[1]).mean() < (8 if "JPEG" in name or name == "PPM" else 0.001)
 
 
@@ -128,7 +129,7 @@ def test_every_bad_file_is_bad(backend, name):
     data, reason = BAD[name]
     with pytest.raises(BadImage, match=reason):
         opened = open_image(data, "some/where.jpg", "ignore", backend)
-        opened.cut(middle(opened.size), 8)
+        opened.crop(middle(opened.size), 8)
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
@@ -137,26 +138,28 @@ def test_turned_photographs_are_turned_in_every_backend(orientation):
     for exif_orientation in ("ignore", "apply"):
         exact, fast = (open_image(data, "x", exif_orientation, which) for which in ("pil", "turbo"))
         assert exact.size == fast.size
-        found = [np.asarray(one.cut(middle(exact.size), 16)).astype(int) for one in (exact, fast)]
+        found = [np.asarray(one.crop(middle(exact.size), 16)).astype(int) for one in (exact, fast)]
         assert np.abs(found[0] - found[1]).mean() < 6
 
 
 def test_size_by_header():
-    assert ordinary_jpeg(LARGE).size == (500, 375)
+    assert read_ordinary_header(LARGE).size == (500, 375)
     exif = Image.Exif()
     exif[0x0112] = 6
     photograph = encoded(picture(), "JPEG", exif=exif)
-    assert ordinary_jpeg(photograph).size == (48, 36) and ordinary_jpeg(photograph, may_turn=True) is None
+    assert (
+        read_ordinary_header(photograph).size == (48, 36) and read_ordinary_header(photograph, refuse_exif=True) is None
+    )
     at = LARGE.index(b"\xff\xc0") + 5
     for height, width in ((65_000, 65_000), (0, 10)):
-        assert ordinary_jpeg(LARGE[:at] + struct.pack(">HH", height, width) + LARGE[at + 4 :]) is None
+        assert read_ordinary_header(LARGE[:at] + struct.pack(">HH", height, width) + LARGE[at + 4 :]) is None
     for data in (b"", b"\xff\xd8\xff", LARGE[:100], encoded(picture(), "PNG"), b"\xff\xd8" + b"\xff\xe0\0\0" * 9):
-        assert ordinary_jpeg(data) is None
+        assert read_ordinary_header(data) is None
 
 
 @given(st.binary(max_size=200))
 def test_size_of_anything_is_no_crash(data):
-    ordinary_jpeg(b"\xff\xd8\xff" + data)
+    read_ordinary_header(b"\xff\xd8\xff" + data)
 
 
 def test_choice_of_backend(monkeypatch):
@@ -177,7 +180,7 @@ def test_choice_of_backend(monkeypatch):
 def test_pillow_needs_neither(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
-    expected = RandomResizedCrop(32).apply(Image.open(io.BytesIO(LARGE)), middle((500, 375)))
+    expected = random_crop(32).apply(Image.open(io.BytesIO(LARGE)), middle((500, 375)))
     np.testing.assert_array_equal(cut(LARGE, "pil", middle((500, 375))), np.asarray(expected))
 
 
@@ -186,15 +189,15 @@ def test_pillow_needs_neither(monkeypatch):
 def test_the_middle_of_a_ribbon_is_all_that_is_computed(backend, kind):
     """At once it would be 256 x 1,024,000 pixels."""
     ribbon = encoded(picture(1, 4000), kind)
-    wanted = Middle(256, 1_024_000, 224, "bicubic")
+    wanted = CenterCrop(256, 1_024_000, 224, "bicubic")
     exact, fast = (
-        np.asarray(open_image(ribbon, "x", "ignore", which).cut_middle(wanted)) for which in ("pil", backend)
+        np.asarray(open_image(ribbon, "x", "ignore", which).center_crop(wanted)) for which in ("pil", backend)
     )
     np.testing.assert_array_equal(exact, fast)
 
 
 def test_filters_that_opencv_has_not_are_pillows():
-    wanted = Middle(80, 60, 48, "lanczos")
+    wanted = CenterCrop(80, 60, 48, "lanczos")
     ppm = encoded(picture(120, 90), "PPM")
-    exact, fast = (np.asarray(open_image(ppm, "x", "ignore", which).cut_middle(wanted)) for which in ("pil", "turbo"))
+    exact, fast = (np.asarray(open_image(ppm, "x", "ignore", which).center_crop(wanted)) for which in ("pil", "turbo"))
     np.testing.assert_array_equal(exact, fast)

@@ -64,7 +64,7 @@ def outcome(data, backend, part=1.0):
         opened = open_image(data, "x.jpg", "ignore", backend)
         width, height = opened.size
         crop = Crop(0, 0, width, max(1, round(part * height)), "bilinear")
-        return opened.size, np.asarray(opened.cut(crop, 64)).astype(int)
+        return opened.size, np.asarray(opened.crop(crop, 64)).astype(int)
     except BadImage as error:
         assert error.reason and error.path == "x.jpg"
         return None

@@ -9,7 +9,7 @@ import pytest
 from common.errors import DataError
 from datasets.reading.dataset import open_dataset
 from datasets.reading.image_folder import check_same_classes, check_trained_classes, find_images, scan_image_folder
-from datasets.reading.image_list import JoinedPaths, check_files, read_image_list, write_image_list
+from datasets.reading.image_list import JoinedPaths, check_files_exist, read_image_list, write_image_list
 from tests.datasets.fake_images import picture, write_pictures
 
 
@@ -100,13 +100,13 @@ def test_no_python_object_for_each_image(tmp_path):
     assert images.path(1999) == "R/1999.jpg" and images.place(1999).endswith("l.txt:2000")
 
 
-def test_check_files(tmp_path):
+def test_check_files_exist(tmp_path):
     images = write_pictures(tmp_path, 9)
-    check_files(images)
+    check_files_exist(images)
     (tmp_path / "4.png").unlink()
     with pytest.raises(DataError, match=r"l\.txt:5: no such file: .*4\.png \(1 of 9 looked at are missing"):
-        check_files(images)
-    check_files(images, limit=2)
+        check_files_exist(images)
+    check_files_exist(images, limit=2)
 
 
 @pytest.mark.parametrize("missing", [0, 4, 8])
@@ -115,7 +115,7 @@ def test_check_files_spreads_its_limit_over_the_whole_list(tmp_path, missing):
     images = write_pictures(tmp_path, 9)
     (tmp_path / f"{missing}.png").unlink()
     with pytest.raises(DataError, match=rf"l\.txt:{missing + 1}: no such file: .* \(1 of 3 looked at are missing"):
-        check_files(images, limit=3)
+        check_files_exist(images, limit=3)
 
 
 # ---------------------------------------------------------------------------------------------------- folders
@@ -153,7 +153,7 @@ def test_folder_links_are_followed_and_broken_ones_are_named_when_read(tmp_path)
     images = scan_image_folder(tmp_path / "data")
     assert images.class_names == ("a", "b") and len(images) == 4
     with pytest.raises(DataError, match=r"gone\.jpg\n.*loop\.jpg \(2 of 4"):
-        check_files(images)
+        check_files_exist(images)
 
 
 def test_empty_class_would_shift_labels(tmp_path):

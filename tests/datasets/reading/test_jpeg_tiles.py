@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.errors import BadImage
-from datasets.augment.transforms import RandomResizedCrop, sample_rng
+from datasets.augment.transforms import sample_rng
+from datasets.preprocess import CenterCrop
 from datasets.reading import jpeg_tiles
 from datasets.reading.backends import DECODERS, open_image
-from datasets.reading.crop import Crop, Middle
-from datasets.reading.jpeg_header import ordinary_jpeg
+from datasets.reading.crop import Crop
+from datasets.reading.jpeg_header import read_ordinary_header
 from datasets.reading.jpeg_tiles import INDEX, SEGMENT, encode_tiled, find_tiles
-from tests.datasets.fake_images import encoded, picture
+from tests.datasets.fake_images import encoded, picture, random_crop
 
 
 def grainy(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -47,11 +48,11 @@ def test_a_crop_has_the_pixels_of_the_whole(backend, width, height, side, seed, 
     if backend != "pil":
         pytest.importorskip("cv2")
     data = encode_tiled(grainy(width, height, seed), quality)
-    crop = RandomResizedCrop(side, "bilinear").draw(sample_rng(seed, 0, 0), (width, height))
+    crop = random_crop(side, "bilinear").draw(sample_rng(seed, 0, 0), (width, height))
     tiled, whole = (open_image(each, "x", "apply", backend) for each in (data, without_index(data)))
     assert find_tiles(data) and not find_tiles(without_index(data))
     assert tiled.size == whole.size == (width, height)
-    np.testing.assert_array_equal(tiled.cut(crop, side), whole.cut(crop, side))
+    np.testing.assert_array_equal(tiled.crop(crop, side), whole.crop(crop, side))
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
@@ -59,9 +60,9 @@ def test_at_every_scale_of_decoding(scale):
     pytest.importorskip("simplejpeg")
     data = encode_tiled(grainy(900, 700), 90)
     for index in range(10):
-        crop = RandomResizedCrop(32, "bicubic").draw(sample_rng(1, 0, index), (900, 700))
+        crop = random_crop(32, "bicubic").draw(sample_rng(1, 0, index), (900, 700))
         part, header, left, top = find_tiles(data).around(crop)
-        whole = DECODERS["turbo"](data, ordinary_jpeg(data), 700, scale)
+        whole = DECODERS["turbo"](data, read_ordinary_header(data), 700, scale)
         found = DECODERS["turbo"](part, header, header.size[1], scale)
         inside = slice(-(-crop.top // scale), (crop.top + crop.height) // scale)
         across = slice(-(-crop.left // scale), (crop.left + crop.width) // scale)
@@ -75,11 +76,11 @@ def test_at_every_scale_of_decoding(scale):
 def test_only_the_tiles_of_the_crop_are_kept():
     assert find_tiles(TILED).begins.shape == (20, 27)
     part, header, left, top = find_tiles(TILED).around(Crop(98, 98, 92, 60, "bilinear"))
-    assert (left, top) == (96, 96) and ordinary_jpeg(part) == header and header.size == (96, 64)
+    assert (left, top) == (96, 96) and read_ordinary_header(part) == header and header.size == (96, 64)
     part, header, left, top = find_tiles(TILED).around(Crop(97, 98, 94, 61, "bilinear"))  # its colours reach further
-    assert (left, top) == (80, 96) and ordinary_jpeg(part) == header and header.size == (128, 80)
+    assert (left, top) == (80, 96) and read_ordinary_header(part) == header and header.size == (128, 80)
     whole = find_tiles(TILED).around(Crop(0, 0, 427, 320, "bilinear"))
-    assert whole == (bytearray(TILED), ordinary_jpeg(TILED), 0, 0)
+    assert whole == (bytearray(TILED), read_ordinary_header(TILED), 0, 0)
 
 
 def test_others_read_the_whole():
@@ -91,9 +92,9 @@ def test_others_read_the_whole():
 
 
 def test_the_middle_is_that_of_the_whole():
-    wanted = Middle(342, 256, 224, "bicubic")
+    wanted = CenterCrop(342, 256, 224, "bicubic")
     whole, tiled = (open_image(data, "x", "ignore", "pil") for data in (PLAIN, TILED))
-    np.testing.assert_array_equal(tiled.cut_middle(wanted), whole.cut_middle(wanted))
+    np.testing.assert_array_equal(tiled.center_crop(wanted), whole.center_crop(wanted))
 
 
 def test_a_damaged_index_is_none():
@@ -116,10 +117,10 @@ def test_a_damaged_tile_is_as_damage_anywhere(place, backend):
     found = []
     for bottom in (40, 320):
         try:
-            found.append(open_image(data, "x", "ignore", backend).cut(Crop(0, 0, 427, bottom, "bilinear"), 64))
+            found.append(open_image(data, "x", "ignore", backend).crop(Crop(0, 0, 427, bottom, "bilinear"), 64))
         except BadImage:
             found.append(None)
-    good = open_image(TILED, "x", "ignore", backend).cut(Crop(0, 0, 427, 40, "bilinear"), 64)
+    good = open_image(TILED, "x", "ignore", backend).crop(Crop(0, 0, 427, 40, "bilinear"), 64)
     np.testing.assert_array_equal(found[0], good)
     assert found[1] is None
 
@@ -127,7 +128,7 @@ def test_a_damaged_tile_is_as_damage_anywhere(place, backend):
 def crafted(lengths=LENGTHS, size=(320, 427), said=(320, 427), height_further=0, first_further=0, behind=b"") -> bytes:
     """TILED with an index that says something else, and is right in itself."""
     added = SEGMENT.size + INDEX.size + 2 * len(lengths) + len(behind)
-    height_at, jpeg = ordinary_jpeg(PLAIN).height_at, bytearray(PLAIN)
+    height_at, jpeg = read_ordinary_header(PLAIN).height_at, bytearray(PLAIN)
     struct.pack_into(">HH", jpeg, height_at, *said)
     first = len(PLAIN) - int(LENGTHS.sum()) + added + first_further
     index = INDEX.pack(*size, height_at + added + height_further, first) + lengths.tobytes() + behind
@@ -165,7 +166,7 @@ def test_anything_is_no_crash(data):
     assert find_tiles(data) is None and find_tiles(TILED[:20] + jpeg_tiles.MARKER + data + b"\xff\xd9") is None
 
 
-def test_what_the_index_cannot_hold_is_an_ordinary_jpeg(monkeypatch):
+def test_what_the_index_cannot_hold_is_an_read_ordinary_header(monkeypatch):
     monkeypatch.setattr(jpeg_tiles, "MAX_SEGMENT", 250)
     assert find_tiles(encode_tiled(grainy(160, 160), 90))
     large = encode_tiled(grainy(161, 170), 90)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from common.errors import BadImage, DataError
+from configs.schema import AugmentConfig, PreprocessConfig, TrainLoaderConfig
 from datasets.augment.transforms import build_train_transform
 from datasets.loading.loader import TrainLoader
 from datasets.loading.sampler import TrainSampler
@@ -45,10 +46,10 @@ def pack(root, folder, *more, per_shard=7, num_workers=0):
 
 
 def batches(images, backend="pil", num_workers=0):
-    preprocess = Preprocess(16)
-    transform = build_train_transform(16, interpolation="random", aa="v0")
+    transform = build_train_transform(AugmentConfig(aa="v0"), PreprocessConfig(16, "random"))
     sampler = TrainSampler(len(images), 5, 1, 0, 1, seed=1)
-    loader = TrainLoader(images, transform, preprocess, sampler, num_workers=num_workers, seed=1, backend=backend)
+    config = TrainLoaderConfig(5, num_workers, image_backend=backend)
+    loader = TrainLoader(images, transform, Preprocess(16), sampler, config)
     return [(batch.images.numpy().tobytes(), batch.labels.numpy().tobytes()) for batch in loader.batches(2)]
 
 

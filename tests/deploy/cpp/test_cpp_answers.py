@@ -14,6 +14,7 @@ import pytest
 from datasets.preprocess import Preprocess
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
+from datasets.reading.pixels import image_to_input
 from deploy.card import Card
 from deploy.export.export_folder import export_folder, parity_images
 from deploy.predictor import Predictor
@@ -72,7 +73,7 @@ def test_answers_equal_python_on_real_photographs(infer, tmp_path, name):
     preprocess = Preprocess()
     images = parity_images()
     with paddle.no_grad():
-        logits = model(paddle.to_tensor(np.stack([preprocess(image) for image in images]))).numpy()
+        logits = model(paddle.to_tensor(np.stack([image_to_input(image, preprocess) for image in images]))).numpy()
     card = Card(name, type(model).__name__, num_classes=20, preprocess=preprocess, class_names=None)
     export_folder(tmp_path, ["onnx"], card, partial(export_program, model, 224), images, logits)
     assert_same_answers(infer, tmp_path, IMAGENET_LITE, "--batch_size", "8")

@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 from datasets.preprocess import Preprocess
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
+from datasets.reading.pixels import image_to_input
 from tests.deploy.cpp.material import chunk, picture, png_header, write_folder
 
 pytestmark = pytest.mark.cpp
@@ -23,7 +24,7 @@ def assert_same_pixels(infer, folder: Path, preprocess: Preprocess, images: Path
     assert run.returncode == 0, run.stderr
     paths = find_images(images)
     for path, array in zip(paths, np.load(dump), strict=True):
-        expected = preprocess(read_image(path, exif_orientation=preprocess.exif_orientation))
+        expected = image_to_input(read_image(path, preprocess.exif_orientation), preprocess)
         assert np.array_equal(array, expected), f"{path}: {np.mean(array != expected):.1%} of the numbers differ"
 
 
