@@ -18,6 +18,7 @@ from datasets.augment.transforms import build_train_transform
 from datasets.loading.sampler import EvalSampler, TrainSampler
 from datasets.preprocess import Preprocess
 from datasets.reading.dataset import choose_class_names
+from engine.output_dir import locked_output_dir, set_earlier_run_aside
 from engine.run_state import RunRecord
 
 ROOT = Path(__file__).parent
@@ -31,8 +32,8 @@ def main(argv: list[str]) -> None:
     if config.run.debug:
         os.environ["FLAGS_cudnn_deterministic"] = "1"  # noqa: SIM112 (read when Paddle is imported)
     rank = int(os.environ.get("PADDLE_TRAINER_ID", 0))
-    is_recorded = config.output.output_dir and not config.run.eval
-    with RunRecord(config.output.output_dir if is_recorded else None, rank) as record:
+    folder = config.output.output_dir if config.output.output_dir and not config.run.eval else None
+    with locked_output_dir(folder, rank), RunRecord(folder, rank) as record:
         # What can be wrong with flags and data shows before Paddle is imported.
         train_set, val_set = factory.open_datasets(config, check_files=rank == 0)
         preprocess = Preprocess.from_config(config.preprocess)
@@ -61,7 +62,7 @@ def train(config: TrainConfig, preprocess: Preprocess, train_set, val_set, trans
     set_up_logging(run.ranks.rank)
     log_config(config, mixup)
     if not config.run.eval:
-        open_output_dir(config, run)
+        clean_output_dir(run)
 
     optim, loader_config, seed = config.optim, config.loader, config.run.seed
     sampler = TrainSampler(len(train_set), loader_config.batch_size, optim.accum_iter, *run.ranks, seed=seed)
@@ -78,7 +79,7 @@ def train(config: TrainConfig, preprocess: Preprocess, train_set, val_set, trans
     state = TrainState(
         model,
         create_optimizer(model, optim, lr),
-        ema=create_ema(config, model),
+        ema=create_ema(config, model, train_loader.steps_per_epoch),
         scaler=precision.scaler(),
         info=describe(config, preprocess, train_set, effective_batch),
     )
@@ -135,26 +136,26 @@ def log_sizes(config: TrainConfig, effective_batch: int, lr: float, num_images: 
     logger.info(f"Number of training training per epoch = {steps_per_epoch}")
 
 
-def open_output_dir(config: TrainConfig, run) -> None:
-    """Create the folder, remove what killed writers left, and say what this run replaces; rank 0 alone."""
+def clean_output_dir(run) -> None:
+    """Remove what killed writers left in the output folder; rank 0 alone."""
     from engine.checkpoint import remove_leftovers
-    from engine.saver import LATEST
 
-    folder = run.output_dir
-    if folder is None or run.ranks.rank != 0:
-        return
-    with disk_errors(f"into --output_dir {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
-    if not config.resume.resume and (folder / LATEST).exists():
-        logger.warning(f"this run replaces the earlier run in {folder}; to continue that one, add --resume auto")
+    if run.output_dir and run.ranks.rank == 0:
+        with disk_errors(f"into --output_dir {run.output_dir}"):
+            remove_leftovers(run.output_dir)
 
 
 def write_recipe(config: TrainConfig, run) -> None:
-    """Write config.yaml into the output folder; rank 0 alone."""
-    if run.output_dir and run.ranks.rank == 0:
-        with disk_errors(f"into --output_dir {run.output_dir}"):
-            write_config(config, run.output_dir / "config.yaml")
+    """Move the files of an earlier run away, unless this run continues it, and write config.yaml; rank 0 alone."""
+    folder = run.output_dir
+    if folder is None or run.ranks.rank != 0:
+        return
+    resume = config.resume.resume
+    continues = resume == "auto" or (resume and Path(resume).resolve().parent == folder.resolve())
+    if not continues and (aside := set_earlier_run_aside(folder)):
+        logger.warning(f"{folder} held an earlier run, moved to {aside}; to continue such a run, add --resume auto")
+    with disk_errors(f"into --output_dir {folder}"):
+        write_config(config, folder / "config.yaml")
 
 
 def create_seeded_model(config: TrainConfig):
@@ -172,10 +173,12 @@ def create_seeded_model(config: TrainConfig):
     return model
 
 
-def create_ema(config: TrainConfig, model):
+def create_ema(config: TrainConfig, model, steps_per_epoch: int):
     from engine.ema import Ema
 
-    return Ema(model, config.ema.model_ema_decay) if config.ema.model_ema else None
+    if not config.ema.model_ema:
+        return None
+    return Ema(model, config.ema.model_ema_decay, num_steps=config.schedule.epochs * steps_per_epoch)
 
 
 def load_for_evaluation(config: TrainConfig, state, run) -> None:

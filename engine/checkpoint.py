@@ -294,8 +294,19 @@ def set_tensors(
     ]:
         hint = f"\nit was trained with {trained_with}" if trained_with else ""
         raise CheckpointError(f"{source} does not fit the model: {'; '.join(lines)}{hint}")
+    for name in state:
+        check_finite(name, arrays[name], source)
     for name, tensor in state.items():
         tensor.set_value(arrays[name].astype(tensor.numpy().dtype))
+
+
+def check_finite(name: str, array: np.ndarray, source: object) -> None:
+    """Raise CheckpointError if the tensor `name` of a file holds NaN or infinity."""
+    if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
+        raise CheckpointError(
+            f"{source}: {name} holds {int((~finite).sum())} of {array.size} values that are not finite (NaN or "
+            "infinity); these weights cannot be used, take an earlier checkpoint"
+        )
 
 
 def _misfits(state: dict, arrays: Arrays) -> Iterator[str]:

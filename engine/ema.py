@@ -1,5 +1,6 @@
 """An exponential moving average of everything in a model, its batch-norm statistics included."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,11 +10,21 @@ from paddle import nn
 
 from .checkpoint import set_tensors
 
+logger = logging.getLogger(__name__)
+
 
 class Ema:
-    """average = decay * average + (1 - decay) * model, on the device; starts as a copy of the model."""
+    """average = decay * average + (1 - decay) * model, on the device; starts as a copy of the model.
 
-    def __init__(self, model: nn.Layer, decay: float):
+    `num_steps` is the length of the training; a line is logged if the decay is too slow for it.
+    """
+
+    def __init__(self, model: nn.Layer, decay: float, *, num_steps: int | None = None):
+        if num_steps is not None and (kept := decay**num_steps) > 0.5:
+            logger.warning(
+                f"--model_ema_decay {decay} is slow for {num_steps} steps: at the end the moving average still holds "
+                f"{100 * kept:.0f}% of the first weights; a smaller decay follows faster"
+            )
         # A tensor: for a number, lerp_ would make one at every call, and take three times as long.
         self._weight = paddle.to_tensor(1 - decay, dtype="float32")
         self._model = model.state_dict()

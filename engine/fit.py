@@ -4,7 +4,7 @@ import logging
 from datetime import timedelta
 from time import perf_counter
 
-from common.errors import NonFiniteLossError, Preempted
+from common.errors import DiskError, NonFiniteLossError, Preempted
 
 from .distributed import explain_lost_ranks, wrap_model
 from .evaluate import evaluate
@@ -48,7 +48,7 @@ def fit(
     if state.next_epoch >= recipe.epochs:
         last = f"--epochs {recipe.epochs}"
         logger.info(f"nothing is left to train: epoch {state.next_epoch} comes after the last, {last}")
-    started = perf_counter()
+    started, start = perf_counter(), state.place
     network = wrap_model(state.model, run.ranks)
     with explain_lost_ranks(run.members):
         try:
@@ -66,6 +66,12 @@ def fit(
         except (Preempted, NonFiniteLossError):  # raised by all ranks together
             if saver:
                 saver.finish()
+            raise
+        except DiskError:
+            raise
+        except Exception:  # on one rank; the others learn of it when the communication ends
+            if saver and state.place not in (start, saver.last_saved):
+                _save_after_error(state, saver)
             raise
     logger.info(f"Training time {timedelta(seconds=int(perf_counter() - started))}")
 
@@ -90,16 +96,31 @@ def _evaluate(
     return scores, ema_scores
 
 
+def _save_after_error(state: TrainState, saver: Saver) -> None:
+    """Keep the steps that were done: an image that cannot be read must not cost the work of an epoch."""
+    try:
+        path = saver.save_after_error(LATEST)
+    except DiskError as error:
+        logger.error(f"{error}; the steps since the last checkpoint are lost")
+        return
+    if path:
+        impure = "; its batch norm statistics hold a part of the step that failed" if state.is_inside_step else ""
+        logger.error(
+            f"an error ends the run: {path} holds all steps before epoch {state.next_epoch}, step {state.next_step}"
+            f"{impure}; continue with the same command and --resume auto"
+        )
+
+
 def _update_best(state: TrainState, scores: Scores, ema_scores: Scores | None) -> list[str]:
     """Keep the best accuracies in the state; returns the names of the checkpoints that are now the best."""
-    names = []
-    if scores.top1_percent > state.best_top1_percent:
-        state.best_top1_percent = scores.top1_percent
+    names, is_first = [], not state.has_best
+    if scores.top1_percent > state.best_top1_percent or is_first:
+        state.best_top1_percent, state.has_best = scores.top1_percent, True
         names.insert(0, BEST)
     logger.info(f"Accuracy of the network on the {scores.num_samples} test images: {scores.top1_percent:.1f}%")
     logger.info(f"Max accuracy: {state.best_top1_percent:.2f}%")
     if ema_scores:
-        if ema_scores.top1_percent > state.best_top1_ema_percent:
+        if ema_scores.top1_percent > state.best_top1_ema_percent or is_first:
             state.best_top1_ema_percent = ema_scores.top1_percent
             names.insert(0, BEST_EMA)
         num = ema_scores.num_samples

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 import paddle
-from paddle import nn
 
 from .distributed import gather_objects, gather_rows
-from .state import TrainState
+from .state import TrainState, are_finite
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +22,6 @@ class Step(NamedTuple):
     lr: float
     loss: paddle.Tensor
     indices: list[np.ndarray]  # of each micro-batch
-
-
-@paddle.no_grad()
-def weights_are_finite(model: nn.Layer) -> bool:
-    """Check all parameters and statistics. Paddle's relu makes 0 of NaN, so NaN weights can have a finite loss."""
-    return _are_finite(model.state_dict().values())
-
-
-def _are_finite(tensors) -> bool:
-    return bool(paddle.stack([tensor.sum() for tensor in tensors]).isfinite().all().item())
 
 
 class NonFiniteGuard:
@@ -63,7 +52,7 @@ class NonFiniteGuard:
             return True
         gradients = [p.grad for p in self._state.model.parameters() if p.grad is not None]
         # With float16 an overflow of the scaled gradient is normal: the scaler leaves the step out and halves itself.
-        is_bad = not (self._state.scaler.is_enable() or _are_finite(gradients))
+        is_bad = not (self._state.scaler.is_enable() or are_finite(gradients))
         notes = gather_rows(np.array([step.loss.item(), is_bad]))
         bad_ranks = np.flatnonzero(~np.isfinite(notes[:, 0]))
         if not (len(bad_ranks) or notes[:, 1].any()):

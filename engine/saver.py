@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from configs.schema import OutputConfig
 
 from .checkpoint import write_checkpoint
 from .distributed import wait_for_first_rank
-from .state import Snapshot, TrainState
+from .state import Snapshot, TrainState, weights_are_finite
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Saver:
         self._has_begun = False  # the same on all ranks, of which one writes
         self._waiting: dict[str, Snapshot] = {}  # file names in the order of writing
         self._num_failures = 0
+        self.last_saved: tuple[int, int] | None = None  # (next_epoch, next_step) of checkpoint-latest.pd
 
     @property
     def save_steps(self) -> int | None:
@@ -69,6 +70,27 @@ class Saver:
         """
         self._await_write()
         self._begin(names)
+        if LATEST in names:
+            self.last_saved = self._state.place
+
+    def save_after_error(self, name: str) -> Path | None:
+        """Write the state after the last whole step, when an error ends this process; the other ranks are not asked.
+
+        Returns:
+            The file that was written; None on ranks other than 0, and where a weight is not finite.
+
+        Raises:
+            DiskError: the file cannot be written.
+        """
+        if not self._is_writer or not weights_are_finite(self._state.model):
+            return None
+        if self._under_way:
+            wait([self._under_way])
+        path = self._folder / name
+        snapshot = self._state.snapshot()
+        write_checkpoint(path, *snapshot, keep_old_as=self._folder / PREVIOUS if name == LATEST else None)
+        self._on_saved(snapshot.meta["next_epoch"], snapshot.meta["next_step"])
+        return path
 
     def finish(self) -> None:
         """Wait until everything is on the disk; a failed write is tried once more.

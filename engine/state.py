@@ -55,9 +55,16 @@ class TrainState:
         self.next_step = 0  # of next_epoch: a step is one update of the weights
         self.best_top1_percent = 0.0
         self.best_top1_ema_percent = 0.0
+        self.has_best = False  # whether checkpoint-best.pd was written by this run; its accuracy may be 0 %
+        self.is_inside_step = False  # between the first forward pass of a step and the update of the weights
         self.num_skipped = 0  # steps left out because a number was not finite
         self.lr_meter = Meter()  # of the steps done in next_epoch
         self.loss_meter = Meter()
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """(next_epoch, next_step): the step that will run next."""
+        return self.next_epoch, self.next_step
 
     def begin_epoch(self, epoch: int) -> None:
         """Stand before the first step of `epoch`."""
@@ -78,6 +85,7 @@ class TrainState:
             "epoch": self.next_epoch - (self.next_step == 0),  # the last one begun, as the predecessor counts
             "best_top1_percent": self.best_top1_percent,
             "best_top1_ema_percent": self.best_top1_ema_percent,
+            "has_best": self.has_best,
             "num_skipped": self.num_skipped,
             "lr_meter": self.lr_meter.to_dict(),
             "loss_meter": self.loss_meter.to_dict(),
@@ -104,6 +112,7 @@ class TrainState:
             lr_meter, loss_meter = Meter.from_dict(meta["lr_meter"]), Meter.from_dict(meta["loss_meter"])
             numbers = {name: meta[name] for name in PLAIN_NUMBERS}
             numbers["num_skipped"] = meta.get("num_skipped", 0)
+            numbers["has_best"] = meta.get("has_best", meta["best_top1_percent"] > 0)
         except KeyError as error:
             raise CheckpointError(f"{path} lacks the entry {error}: not a state of training of this version") from error
         set_weights(self.model, checkpoint.section("model"), source=path)
@@ -136,3 +145,14 @@ def environment() -> dict[str, str | int]:
         "threads": os.environ.get("OMP_NUM_THREADS", "default"),
         "ranks": world_size(),
     }
+
+
+@paddle.no_grad()
+def weights_are_finite(model: nn.Layer) -> bool:
+    """Check all parameters and statistics. Paddle's relu makes 0 of NaN, so NaN weights can have a finite loss."""
+    return are_finite(model.state_dict().values())
+
+
+def are_finite(tensors) -> bool:
+    """Whether all values of all tensors are finite; waits for the device once."""
+    return bool(paddle.stack([tensor.sum() for tensor in tensors]).isfinite().all().item())

@@ -16,11 +16,11 @@ from .amp import FLOAT32, Precision
 from .distributed import gather_rows, no_sync
 from .losses import Loss
 from .meters import ProgressLog
-from .nonfinite import NonFiniteGuard, Step, describe_nonfinite, weights_are_finite
+from .nonfinite import NonFiniteGuard, Step, describe_nonfinite
 from .run import Run
 from .saver import LATEST, Saver
 from .schedule import LearningRate
-from .state import TrainState
+from .state import TrainState, weights_are_finite
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, ru
         lr = recipe.learning_rate(epoch, step, num_steps)
         state.optimizer.set_lr(lr)
         guard.before_step()
+        state.is_inside_step = True
         loss = paddle.zeros([])
         for micro, batch in enumerate(micro_batches):
             paddle.seed(step_seed(recipe.seed, epoch, step * recipe.accum_iter + micro, run.ranks.rank))
@@ -94,7 +95,7 @@ def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, ru
                 state.ema.update()
             unsynced.append(done)
         state.optimizer.clear_grad()
-        state.next_step = step + 1
+        state.next_step, state.is_inside_step = step + 1, False
 
         is_save_step = bool(saver and saver.save_steps and state.next_step % saver.save_steps == 0)
         if progress.is_due or is_save_step or state.next_step % run.steps_per_sync == 0:

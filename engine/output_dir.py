@@ -1,0 +1,80 @@
+"""The output folder of a run belongs to one run at a time, and never mixes the files of two runs."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from common.errors import UsageError
+from common.files import disk_errors
+
+LOCK = ".lock"
+RUN_FILES = ("checkpoint-*.pd", "log.txt", "config.yaml", "metrics.jsonl", "curves.png", "env.json", "split")
+
+
+@contextmanager
+def locked_output_dir(folder: str | os.PathLike | None, rank: int = 0) -> Iterator[None]:
+    """Create the folder and hold its lock while the context lasts; rank 0 alone, and nothing without a folder.
+
+    The operating system releases the lock of a process that dies. A file system without locks is taken as it is.
+
+    Raises:
+        UsageError: another training holds the lock.
+        DiskError: the folder cannot be created or written.
+    """
+    if folder is None or rank != 0:
+        yield
+        return
+    path = Path(folder)
+    with disk_errors(f"into --output_dir {folder}"):
+        path.mkdir(parents=True, exist_ok=True)
+        file = open(path / LOCK, "a+b")  # noqa: SIM115 (closed below)
+    with file:
+        _lock(file, folder)
+        yield
+
+
+def _lock(file, folder: str | os.PathLike) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read(200).decode(errors="replace").strip() or "unknown"
+        raise UsageError(
+            f"--output_dir {folder}: another training writes into this folder ({holder}); "
+            "wait for its end, or name another folder"
+        ) from None
+    except OSError:  # no locks on this file system
+        return
+    with suppress(OSError):  # a full disk does not end a training here
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        file.flush()
+
+
+def set_earlier_run_aside(folder: Path) -> Path | None:
+    """Move the files of an earlier run in `folder` to `previous-<time>/`, so that they are never taken for this run's.
+
+    Returns:
+        The new folder, or None if there was nothing to move.
+
+    Raises:
+        DiskError: the files cannot be moved.
+    """
+    files = sorted(path for pattern in RUN_FILES for path in folder.glob(pattern))
+    if not files:
+        return None
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    names = (f"previous-{stamp}" + (f"-{number}" if number > 1 else "") for number in range(1, 1000))
+    aside = next(folder / name for name in names if not (folder / name).exists())
+    with disk_errors(f"into --output_dir {folder}"):
+        aside.mkdir()
+        for path in files:
+            path.rename(aside / path.name)
+    return aside
