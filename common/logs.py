@@ -31,18 +31,34 @@ class StdoutHandler(logging.StreamHandler):
 
 
 def set_up_logging(rank: int = 0) -> None:
-    """Print the log lines of the project to stdout on rank 0, and of other packages warnings only, on every rank."""
+    """Print the log lines of the project to stdout on rank 0, and of other packages warnings only, on every rank.
+
+    Called after Paddle is imported, which installs a handler of its own that would print each line a second time.
+    """
 
     def is_shown(record: logging.LogRecord) -> bool:
-        if record.name.partition(".")[0] in PROJECT:
+        if is_ours(record):
             return rank == 0
         return record.levelno >= logging.WARNING
 
+    root = logging.getLogger()
+    for other in list(root.handlers):
+        if isinstance(other, StdoutHandler):
+            root.removeHandler(other)
+        elif type(other) is logging.StreamHandler and is_foreign not in other.filters:
+            other.addFilter(is_foreign)
     handler = StdoutHandler()
     handler.addFilter(is_shown)
-    root = logging.getLogger()
-    for old in [old for old in root.handlers if isinstance(old, StdoutHandler)]:
-        root.removeHandler(old)
     root.addHandler(handler)
     for name in PROJECT:
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+def is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record comes from a package or script of the project."""
+    return record.name.partition(".")[0] in PROJECT
+
+
+def is_foreign(record: logging.LogRecord) -> bool:
+    """Whether a record comes from another package."""
+    return not is_ours(record)
