@@ -55,6 +55,36 @@ MODELS = {
     "mobilenet_v3_large_x1_0": Entry("mobilenet_v3:mobilenet_v3_large", ANY_SIDE, {"width_mult": 1.0}),
     "mobilenet_v3_large_x1_25": Entry("mobilenet_v3:mobilenet_v3_large", ANY_SIDE, {"width_mult": 1.25}),
     "alexnet": Entry("alexnet:AlexNet", ALEXNET_SIDES),
+    "mobilenet_v3_small_x0_35_paddleclas": Entry(
+        "mobilenet_v3_paddleclas:mobilenet_v3_small_paddleclas", ANY_SIDE, {"width_mult": 0.35}
+    ),
+    "mobilenet_v3_small_x0_5_paddleclas": Entry(
+        "mobilenet_v3_paddleclas:mobilenet_v3_small_paddleclas", ANY_SIDE, {"width_mult": 0.5}
+    ),
+    "mobilenet_v3_small_x0_75_paddleclas": Entry(
+        "mobilenet_v3_paddleclas:mobilenet_v3_small_paddleclas", ANY_SIDE, {"width_mult": 0.75}
+    ),
+    "mobilenet_v3_small_x1_0_paddleclas": Entry(
+        "mobilenet_v3_paddleclas:mobilenet_v3_small_paddleclas", ANY_SIDE, {"width_mult": 1.0}
+    ),
+    "mobilenet_v3_small_x1_25_paddleclas": Entry(
+        "mobilenet_v3_paddleclas:mobilenet_v3_small_paddleclas", ANY_SIDE, {"width_mult": 1.25}
+    ),
+    "mobilenet_v3_large_x0_35_paddleclas": Entry(
+        "mobilenet_v3_paddleclas:mobilenet_v3_large_paddleclas", ANY_SIDE, {"width_mult": 0.35}
+    ),
+    "mobilenet_v3_large_x0_5_paddleclas": Entry(
+        "mobilenet_v3_paddleclas:mobilenet_v3_large_paddleclas", ANY_SIDE, {"width_mult": 0.5}
+    ),
+    "mobilenet_v3_large_x0_75_paddleclas": Entry(
+        "mobilenet_v3_paddleclas:mobilenet_v3_large_paddleclas", ANY_SIDE, {"width_mult": 0.75}
+    ),
+    "mobilenet_v3_large_x1_0_paddleclas": Entry(
+        "mobilenet_v3_paddleclas:mobilenet_v3_large_paddleclas", ANY_SIDE, {"width_mult": 1.0}
+    ),
+    "mobilenet_v3_large_x1_25_paddleclas": Entry(
+        "mobilenet_v3_paddleclas:mobilenet_v3_large_paddleclas", ANY_SIDE, {"width_mult": 1.25}
+    ),
 }
 
 

@@ -34,16 +34,9 @@ class Row(NamedTuple):
         )
 
 
-def mobilenet_v3_small(
-    width_mult: float = 1.0,
-    reduced_tail: bool = False,
-    dilated: bool = False,
-    num_classes: int = 1000,
-    dropout: float = 0.2,
-) -> "MobileNetV3":
-    """MobileNetV3-Small (table 2 of the paper)."""
-    tail, dilation = _tail_divider(reduced_tail), _tail_dilation(dilated)
-    rows = (
+def small_rows(tail: int = 1, dilation: int = 1) -> tuple[Row, ...]:
+    """The blocks of MobileNetV3-Small (table 2 of the paper), the last stage divided by `tail` and dilated."""
+    return (
         Row(16, 3, 16, 16, True, "RE", 2),
         Row(16, 3, 72, 24, False, "RE", 2),
         Row(24, 3, 88, 24, False, "RE", 1),
@@ -56,19 +49,23 @@ def mobilenet_v3_small(
         Row(96 // tail, 5, 576 // tail, 96 // tail, True, "HS", 1, dilation),
         Row(96 // tail, 5, 576 // tail, 96 // tail, True, "HS", 1, dilation),
     )
-    return MobileNetV3(rows, 1024 // tail, width_mult, num_classes, dropout)
 
 
-def mobilenet_v3_large(
+def mobilenet_v3_small(
     width_mult: float = 1.0,
     reduced_tail: bool = False,
     dilated: bool = False,
     num_classes: int = 1000,
     dropout: float = 0.2,
 ) -> "MobileNetV3":
-    """MobileNetV3-Large (table 1 of the paper)."""
+    """MobileNetV3-Small (table 2 of the paper)."""
     tail, dilation = _tail_divider(reduced_tail), _tail_dilation(dilated)
-    rows = (
+    return MobileNetV3(small_rows(tail, dilation), 1024 // tail, width_mult, num_classes, dropout)
+
+
+def large_rows(tail: int = 1, dilation: int = 1) -> tuple[Row, ...]:
+    """The blocks of MobileNetV3-Large (table 1 of the paper), the last stage divided by `tail` and dilated."""
+    return (
         Row(16, 3, 16, 16, False, "RE", 1),
         Row(16, 3, 64, 24, False, "RE", 2),
         Row(24, 3, 72, 24, False, "RE", 1),
@@ -85,7 +82,18 @@ def mobilenet_v3_large(
         Row(160 // tail, 5, 960 // tail, 160 // tail, True, "HS", 1, dilation),
         Row(160 // tail, 5, 960 // tail, 160 // tail, True, "HS", 1, dilation),
     )
-    return MobileNetV3(rows, 1280 // tail, width_mult, num_classes, dropout)
+
+
+def mobilenet_v3_large(
+    width_mult: float = 1.0,
+    reduced_tail: bool = False,
+    dilated: bool = False,
+    num_classes: int = 1000,
+    dropout: float = 0.2,
+) -> "MobileNetV3":
+    """MobileNetV3-Large (table 1 of the paper)."""
+    tail, dilation = _tail_divider(reduced_tail), _tail_dilation(dilated)
+    return MobileNetV3(large_rows(tail, dilation), 1280 // tail, width_mult, num_classes, dropout)
 
 
 class MobileNetV3(nn.Layer):

@@ -70,7 +70,7 @@ def test_table_needs_no_paddle():
         "except models.ModelError as error: print(len(models.list_models()), error.exit_code, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    expected = "14 2 unknown model 'peleent'; did you mean 'peleenet'? known models: peleenet, mobilenet_v3_small, "
+    expected = "24 2 unknown model 'peleent'; did you mean 'peleenet'? known models: peleenet, mobilenet_v3_small, "
     assert done.stdout.startswith(expected)
 
 

@@ -62,7 +62,7 @@ def measure(model: nn.Layer) -> dict:
 @pytest.fixture(scope="module")
 def fresh_weights(alexnet):
     paddle.seed(0)
-    models = {name: create_model(name) for name in ("peleenet", "mobilenet_v3_small")} | {"alexnet": alexnet}
+    models = {name: create_model(name) for name in NAMES if name != "alexnet"} | {"alexnet": alexnet}
     return {name: {key: value.numpy() for key, value in model.state_dict().items()} for name, model in models.items()}
 
 
@@ -96,6 +96,10 @@ def test_golden_numbers(name):
         ("mobilenet_v3_small", 2_542_856, 210, 56_510_400),
         ("mobilenet_v3_large", 5_483_032, 266, 216_589_760),
         ("alexnet", 61_100_840, 16, 714_188_480),
+        # PaddleClas's own network (ppcls/arch/backbone/legendary_models/mobilenet_v3.py), counted in it
+        ("mobilenet_v3_small_x0_35_paddleclas", 1_665_954, 214, 13_161_528),
+        ("mobilenet_v3_small_x1_25_paddleclas", 3_627_370, 214, 95_364_424),
+        ("mobilenet_v3_large_x1_0_paddleclas", 5_480_206, 270, 219_799_200),
     ],
 )
 def test_golden_rows_are_the_published_numbers(name, trainable, entries, macs):
@@ -119,6 +123,9 @@ NAMES = {
     r"(conv\.weight|norm\.(weight|bias|_mean|_variance))",
     "mobilenet_v3_small": r"classifier\.[03]\.(weight|bias)|features\.(0|12|\d+\.block\.\d)\."
     r"(0\.weight|1\.(weight|bias|_mean|_variance)|fc[12]\.(weight|bias))",
+    "mobilenet_v3_small_x0_35_paddleclas": r"(conv|last_second_conv|blocks\.\d+\.(expand|bottleneck|linear)_conv)"
+    r"\.(conv\.weight|bn\.(weight|bias|_mean|_variance))|blocks\.\d+\.mid_se\.conv[12]\.(weight|bias)"
+    r"|last_conv\.weight|fc\.(weight|bias)",
     "alexnet": r"(features\.(0|3|6|8|10)|classifier\.[146])\.(weight|bias)",
 }
 SHAPES = {
@@ -136,6 +143,13 @@ SHAPES = {
         "features.12.1._mean": [576],
         "classifier.0.weight": [576, 1024],
         "classifier.3.weight": [1024, 1000],
+    },
+    "mobilenet_v3_small_x0_35_paddleclas": {
+        "blocks.0.expand_conv.conv.weight": [8, 8, 1, 1],
+        "blocks.0.mid_se.conv1.weight": [2, 8, 1, 1],
+        "last_second_conv.conv.weight": [200, 32, 1, 1],
+        "last_conv.weight": [1280, 200, 1, 1],
+        "fc.weight": [1280, 1000],
     },
     "alexnet": {"features.10.bias": [256], "classifier.1.weight": [9216, 4096], "classifier.6.weight": [4096, 1000]},
 }
@@ -249,6 +263,13 @@ def test_the_published_dropout_is_the_default(alexnet, name):
     rates = [rate_of(dropout) for dropout in dropouts_of(model)]
     model.eval()
     assert rates == pytest.approx(DROPOUT_RATES[name], abs=1e-6)
+
+
+def test_the_dropout_of_paddleclas_scales_in_evaluation():
+    dropout = create_model("mobilenet_v3_small_x0_35_paddleclas").dropout
+    assert set(dropout(paddle.ones([10, 100])).flatten().tolist()) == {0.0, 1.0}
+    dropout.eval()
+    assert dropout(paddle.ones([1, 2])).flatten().tolist() == pytest.approx([0.8, 0.8])
 
 
 # Export
