@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import os
 import select
 import signal
@@ -69,6 +70,31 @@ def positive_int(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: any other text.
     """
-    if not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return _whole_number(text, 1)
+
+
+def non_negative_int(text: str) -> int:
+    """Parse the value of an argparse flag: a whole number of at least 0.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, minimum: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {minimum}, got {text!r}")
     return int(text)
+
+
+def non_negative_float(text: str) -> float:
+    """Parse the value of an argparse flag: a finite number of at least 0.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)) and number >= 0:
+            return number
+    raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")

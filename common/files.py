@@ -1,5 +1,6 @@
 """Write files so that a reader never sees a part of one, and compute their checksums."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb", *, replace: bool = T
     """Open a temporary file beside `path`; at the end of the context flush it to the disk and rename it to `path`.
 
     A process that is killed at any point leaves either the older file of that name or the whole new one, and at most a
-    file `.<name>.<process>.tmp` beside it. The folder is flushed too, so that the rename survives a power cut.
+    file `.<name>.<process>-<random>.tmp` beside it. The folder is flushed too, so that the rename survives a power cut.
 
     Args:
         path: the file to write; its folder must exist.
@@ -45,8 +46,16 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb", *, replace: bool = T
 
 
 def temporary_path(path: Path) -> Path:
-    """Name of the temporary file that `atomic_write` uses for `path` in this process."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Name of the temporary file that `atomic_write` uses for `path` in this process.
+
+    Processes of several machines may write into one folder under the same process id, so a random number is added.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}-{_random_part(os.getpid())}.tmp")
+
+
+@functools.cache
+def _random_part(pid: int) -> str:
+    return os.urandom(4).hex()
 
 
 def write_atomically(path: str | os.PathLike, data: bytes | str | Iterable[bytes]) -> None:

@@ -1,7 +1,7 @@
-"""Several processes that train one model: who is who, and the few things they tell each other.
+"""Communication among the processes (ranks) that train one model together.
 
-Everything works under `python -m paddle.distributed.launch` on GPUs (nccl) and on CPUs (gloo). In a single process the
-functions below return what they are given.
+All functions work under `python -m paddle.distributed.launch` on GPUs (NCCL) and on CPUs (gloo). In a single process
+they return what they are given.
 """
 
 import os
@@ -18,22 +18,25 @@ from paddle import distributed as dist
 from paddle import nn
 
 from common.errors import CheckpointError, DiskError, LostRankError, MissingDependencyError
+from common.processes import is_alive
 
-POLL_SECONDS = 5.0  # gloo gives up a silent rank after 30 s, and Paddle has no knob for it
+POLL_SECONDS = 5.0  # gloo gives up a silent rank after 30 s, and Paddle has no option for that time
 
 
 class Ranks(NamedTuple):
-    """This process's number, and how many there are."""
+    """Number of this process, and number of all processes."""
 
     rank: int = 0
     world: int = 1
 
 
 def choose_device(name: str = "auto") -> str:
-    """Run on "auto", "cpu", "gpu" or "gpu:N"; returns Paddle's name of the device.
+    """Compute on the device "auto", "cpu", "gpu" or "gpu:N" from here on; returns Paddle's name of the device.
 
-    "auto" is a GPU where Paddle sees one. Under the launcher "gpu" is the rank's own. MissingDependencyError if a GPU
-    is asked for where there is none.
+    "auto" is a GPU where Paddle sees one, else the CPU. Under the launcher "gpu" is the GPU of this rank.
+
+    Raises:
+        MissingDependencyError: a GPU is asked for where there is none.
     """
     num_gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if name == "auto":
@@ -51,7 +54,7 @@ def choose_device(name: str = "auto") -> str:
 
 
 def init_ranks() -> Ranks:
-    """Join the other processes of the launcher, after `choose_device`; alone, there is nothing to do."""
+    """Connect to the other processes of the launcher, after `choose_device`; one process alone connects to none."""
     if int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) == 1:
         return Ranks()
     if not paddle.get_device().startswith("gpu"):
@@ -61,45 +64,45 @@ def init_ranks() -> Ranks:
 
 
 def gather_members() -> list[tuple[str, int]]:
-    """(machine, process) of every rank: who they were is good to know when one is gone."""
+    """Gather (host name, process id) of every rank; `describe_lost_ranks` names a rank that is gone by them."""
     return gather_objects((socket.gethostname(), os.getpid()))
 
 
 @contextmanager
 def explain_lost_ranks(members: list[tuple[str, int]]) -> Iterator[None]:
-    """Within it an error of the library that talks to the `members` becomes a LostRankError that says who is gone."""
+    """Turn an error of the communication library inside the context into an error that names the ranks that are gone.
+
+    Raises:
+        LostRankError: the communication with the `members` ended.
+    """
     try:
         yield
     except (RuntimeError, OSError, ValueError, SystemError) as error:
         if len(members) == 1 or not any(word in str(error) for word in ("gloo", "NCCL", "TCP", "peer", "socket")):
             raise
-        time.sleep(1)  # whoever was just killed is still being taken apart
+        time.sleep(1)  # a process that was just killed is in /proc for a moment
         what = str(error).strip().splitlines()[-1][:300]
         raise LostRankError(
-            f"rank {dist.get_rank()} lost the others: {describe_lost_ranks(members)}\n({what})"
+            f"rank {dist.get_rank()} lost the other ranks: {describe_lost_ranks(members)}\n({what})"
         ) from error
 
 
 def describe_lost_ranks(members: list[tuple[str, int]]) -> str:
-    """What this machine can see of the processes of `meet`, in words, when the conversation broke off."""
-    gone = [rank for rank, (host, pid) in enumerate(members) if host == socket.gethostname() and not _is_alive(pid)]
+    """Describe which of the processes of `gather_members` are gone, as far as this machine can see."""
+    gone = [rank for rank, (host, pid) in enumerate(members) if host == socket.gethostname() and not is_alive(pid)]
     if gone:
         return " and ".join(f"rank {rank} (process {members[rank][1]})" for rank in gone) + " died"
     if all(host == socket.gethostname() for host, _ in members):
-        return "all ranks live: one of them hangs, cannot be reached, or has just failed (its log says how)"
-    return "no rank of this machine is gone: look at the logs of the other machines, or at the network"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"  # a zombie is dead, though it has a number
-    except FileNotFoundError:
-        return not os.path.isdir("/proc/self")  # a system without /proc does not tell
+        return "all ranks live: one of them hangs, cannot be reached, or has just failed (see its log)"
+    return "no rank of this machine is gone: check the logs of the other machines, and the network"
 
 
 def check_same_place(place: tuple[int, int]) -> None:
-    """All ranks must go on from the same (epoch, step); CheckpointError if they read different files."""
+    """Check that all ranks continue from the same (epoch, step).
+
+    Raises:
+        CheckpointError: the ranks read different files.
+    """
     places = gather_objects(place)
     if len(set(places)) > 1:
         raise CheckpointError(
@@ -109,9 +112,12 @@ def check_same_place(place: tuple[int, int]) -> None:
 
 
 def synchronize_batch_norm(model: nn.Layer) -> nn.Layer:
-    """The model with batch norms whose statistics in training are those of the batches of all ranks together.
+    """Convert the batch norms of a model to compute their statistics over the batches of all ranks.
 
-    Names and shapes stay. MissingDependencyError on a CPU, where Paddle has no such operation.
+    Names and shapes of the parameters do not change.
+
+    Raises:
+        MissingDependencyError: on a CPU, where Paddle has no such operation.
     """
     if not paddle.get_device().startswith("gpu"):
         raise MissingDependencyError("--sync_bn needs GPUs: Paddle has no SyncBatchNorm for a CPU; leave it out")
@@ -119,27 +125,27 @@ def synchronize_batch_norm(model: nn.Layer) -> nn.Layer:
 
 
 def ranks_on_this_machine() -> int:
-    """How many ranks share its processors, by the launcher; all of them where it does not say."""
+    """Number of ranks that share the processors of this machine; all ranks where the launcher does not tell."""
     return int(os.environ.get("PADDLE_LOCAL_SIZE", world_size()))
 
 
 def wrap_model(model: nn.Layer, ranks: Ranks) -> nn.Layer:
-    """The same model, with gradients averaged over the ranks in every backward pass."""
+    """Wrap the model so that every backward pass averages the gradients over the ranks."""
     return model if ranks.world == 1 else paddle.DataParallel(model)
 
 
 def no_sync(network: nn.Layer) -> AbstractContextManager:
-    """Within it the gradients stay on their rank: only the last micro-batch of a step needs to exchange them."""
+    """Keep the gradients on their rank inside the context: only the last micro-batch of a step exchanges them."""
     return network.no_sync() if isinstance(network, paddle.DataParallel) else nullcontext()
 
 
 def world_size() -> int:
-    """The number of ranks that talk to each other."""
+    """Number of connected ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def sum_over_ranks(array: np.ndarray) -> np.ndarray:
-    """The sum of every rank's array, of equal shape, in float64: exact for counts up to 2^53."""
+    """Sum an array of equal shape over the ranks, in float64: exact for counts up to 2^53."""
     array = np.asarray(array, np.float64)
     if world_size() == 1:
         return array
@@ -149,14 +155,14 @@ def sum_over_ranks(array: np.ndarray) -> np.ndarray:
 
 
 def gather_rows(row: np.ndarray) -> np.ndarray:
-    """Every rank's row [N] of float64 numbers as [world, N] on every rank; N is the same everywhere."""
+    """Gather a row [N] of float64 numbers of every rank as [world, N] on every rank; N is equal on all ranks."""
     rows = np.zeros((world_size(), len(row)))
     rows[dist.get_rank() if world_size() > 1 else 0] = row
     return sum_over_ranks(rows)
 
 
 def gather_objects(value: object) -> list:
-    """Every rank's value, on every rank; for what is rare and small, like file names in an error."""
+    """Gather a value of every rank on every rank; meant for small and rare values, such as file names in an error."""
     if world_size() == 1:
         return [value]
     values = []
@@ -165,15 +171,15 @@ def gather_objects(value: object) -> list:
 
 
 def any_rank(flag: bool) -> bool:
-    """True on all ranks if it is on one."""
+    """Whether the flag is set on any rank; the answer is the same on all ranks."""
     return bool(sum_over_ranks(np.array([flag]))[0] > 0)
 
 
 def broadcast_model(model: nn.Layer) -> None:
-    """Give every rank the batch-norm statistics of rank 0, in one message, before the model is evaluated.
+    """Copy the batch-norm statistics of rank 0 to every rank, in one message, before the model is evaluated.
 
-    Trainable parameters are equal on all ranks anyway. The statistics differ, each rank having seen its own images;
-    rank 0's are the model's, and only evaluation and saving ever look at them.
+    Trainable parameters are equal on all ranks. The statistics differ, because each rank has processed other images;
+    those of rank 0 are the model's, and only evaluation and saving use them.
     """
     if world_size() == 1:
         return
@@ -188,10 +194,13 @@ def broadcast_model(model: nn.Layer) -> None:
 
 
 def wait_for_first_rank(work: Future | None) -> DiskError | None:
-    """All ranks wait until rank 0's `work` (None on the others) is done, and leave together with what came of it.
+    """Wait on all ranks until `work` of rank 0 (None on the other ranks) is done.
 
-    They keep talking meanwhile: on CPUs a rank that is silent for 30 s is given up by the others. Whatever `work`
-    raises but a DiskError is raised on rank 0.
+    The ranks exchange messages while they wait: on CPUs gloo gives up a rank that is silent for 30 s. An exception of
+    `work` other than a DiskError is raised on rank 0.
+
+    Returns:
+        On all ranks a DiskError if `work` raised one, else None.
     """
     is_running = True
     while is_running:

@@ -1,4 +1,4 @@
-"""run_state.json: how far a run has come and how it ended, which Paddle's launcher does not tell."""
+"""run_state.json: how far a run has come and how it ended, since Paddle's launcher does not hand on exit codes."""
 
 import json
 import os
@@ -7,15 +7,23 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from common.errors import Preempted
+from common.files import write_atomically
+
 FILE = "run_state.json"
 
 
 class RunRecord:
-    """A context: enter it at the start; an exception that leaves it is written down with its exit code.
+    """Writes run_state.json; as a context it records how the run ends, with its exit code.
 
-    status is running, finished, preempted (75) or failed. The first rank that fails writes: those who fail because it
-    is gone come later. Without a folder it does nothing. A disk that is full cannot take the file; then the exit code
-    of the process is all there is.
+    The file has status (running, finished, preempted or failed), exit_code, message, next_epoch and next_step of the
+    last checkpoint, rank, host, process and time. Rank 0 records the progress. Of several ranks that fail, the first
+    one is recorded: the others fail because the first one is gone. A file that a full disk does not take is left out;
+    the exit code of the process is then all there is.
+
+    Args:
+        folder: where the file is written; None writes nothing.
+        rank: number of this process.
     """
 
     def __init__(self, folder: str | Path | None = None, rank: int = 0):
@@ -25,7 +33,7 @@ class RunRecord:
 
     def __enter__(self) -> "RunRecord":
         if self._path and self._rank == 0:
-            with suppress(OSError):  # who needs the folder says what is wrong with it
+            with suppress(OSError):  # the checkpoints need the same folder: their writer reports what is wrong with it
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             before = read_run_state(self._path.parent)
             self._facts |= {name: before.get(name, 0) for name in ("next_epoch", "next_step")}
@@ -33,17 +41,17 @@ class RunRecord:
         return self
 
     def saved(self, next_epoch: int, next_step: int) -> None:
-        """A checkpoint is on the disk."""
+        """Record that a checkpoint is on the disk, and the place in training from which it continues."""
         self._facts |= {"next_epoch": next_epoch, "next_step": next_step}
         self._write()
 
     def failed(self, exit_code: int, message: str) -> None:
-        """The run ends here, unless another rank has said so before."""
-        found = read_run_state(self._path.parent) if self._path else {}
-        if found.get("status") == "running" and found.get("exit_code") is None:
+        """Record that the run ends here, unless another rank has recorded an end before."""
+        recorded = read_run_state(self._path.parent) if self._path else {}
+        if recorded.get("status") == "running" and recorded.get("exit_code") is None:
             names = ("next_epoch", "next_step")
-            status = "preempted" if exit_code == 75 else "failed"
-            self._facts |= {name: found[name] for name in names if name in found}
+            status = "preempted" if exit_code == Preempted.exit_code else "failed"
+            self._facts |= {name: recorded[name] for name in names if name in recorded}
             self._facts |= {"status": status, "exit_code": exit_code, "message": message}
             self._write()
 
@@ -61,14 +69,12 @@ class RunRecord:
             return
         facts = {**self._facts, "rank": self._rank, "host": socket.gethostname(), "process": os.getpid()}
         facts["time"] = round(time.time(), 3)
-        temporary = self._path.with_name(f".{FILE}.{self._rank}")
         with suppress(OSError):
-            temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-            os.replace(temporary, self._path)
+            write_atomically(self._path, json.dumps(facts) + "\n")
 
 
 def read_run_state(folder: str | Path) -> dict:
-    """The facts of the last run in `folder`; empty if there is none."""
+    """Read the facts of the last run in `folder`; empty if the file is missing or damaged."""
     try:
         facts = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Ends a process that waits for ever or whose launcher is gone, and says what it was waiting for."""
+"""Ends a process in which nothing moves, or whose launcher is gone, and reports what the process was waiting for."""
 
 import faulthandler
 import os
@@ -10,56 +10,69 @@ from collections.abc import Callable, Iterable, Iterator
 from .preemption import Preemption
 from .run_state import RunRecord
 
-GRACE_SECONDS = 8.0  # to save and leave by itself when the parent is gone
-STALLED = 1
+GRACE_SECONDS = 8.0  # for a run whose launcher is gone to save its state and end
+STALLED = 1  # exit code
 
 
 class Watchdog:
-    """A thread that looks every second.
+    """A thread that checks once per second whether the run moves and whether its launcher lives.
 
-    If no batch was begun or finished for `stall_seconds` (0: for ever), the process ends with exit code 1. If a
-    launcher or supervisor that started it dies, the run is asked to stop, and ended 8 s later if it has not.
+    If no batch was started or finished for `stall_seconds`, the process ends with exit code 1. If the launcher or
+    supervisor that started the process dies, the run is asked to stop, and is ended 8 s later if it has not stopped.
+
+    Args:
+        stall_seconds: longest time without a batch; 0 waits without end.
+        preemption: asked to stop the run when the launcher is gone.
+        record: gets the reason when the watchdog ends the process.
     """
 
     def __init__(self, stall_seconds: float, *, preemption: Preemption, record: RunRecord):
         self._stall_seconds, self._preemption, self._record = stall_seconds, preemption, record
-        self._doing: Callable[[], str] = lambda: "starting"
+        self._activity: Callable[[], str] = lambda: "starting"
         self._since = time.monotonic()
-        self._parent = os.getppid() if is_kept() else None
-        self._is_over = threading.Event()
+        self._parent = os.getppid() if has_launcher() else None
+        self._is_stopped = threading.Event()
 
     def start(self) -> "Watchdog":
-        threading.Thread(target=self._guard, name="watchdog", daemon=True).start()
+        """Start the thread."""
+        threading.Thread(target=self._check_every_second, name="watchdog", daemon=True).start()
         return self
 
     def stop(self) -> None:
-        self._is_over.set()
+        """Stop the thread."""
+        self._is_stopped.set()
 
     def watch(self, batches: Iterable, what: str, waiting_for: Callable[[], str] = str) -> Iterator:
-        """The same batches; `waiting_for` says more when one of them does not come."""
+        """Yield the same batches, and note when each one arrives.
+
+        Args:
+            batches: any iterable.
+            what: the batches in words, for the message.
+            waiting_for: names the file or worker for which the next batch waits.
+        """
         iterator = iter(batches)
         while True:
-            self._now(lambda: f"waiting for {what} {waiting_for()}".strip())
+            self._note(lambda: f"waiting for {what} {waiting_for()}".strip())
             try:
                 batch = next(iterator)
             except StopIteration:
-                self._now(lambda: f"at work after {what}")
+                self._note(lambda: f"at work after {what}")
                 return
-            self._now(lambda: f"at work on {what}")
+            self._note(lambda: f"at work on {what}")
             yield batch
 
-    def _now(self, doing: Callable[[], str]) -> None:
-        self._doing, self._since = doing, time.monotonic()
+    def _note(self, activity: Callable[[], str]) -> None:
+        self._activity, self._since = activity, time.monotonic()
 
-    def _guard(self) -> None:
+    def _check_every_second(self) -> None:
         orphaned_at = None
-        while not self._is_over.wait(1.0):
+        while not self._is_stopped.wait(1.0):
             if self._stall_seconds:
-                # Something that never lets go of Python's lock stops this thread too; this one is in C.
+                # A C function that keeps Python's lock stops this thread, too, but not the timer of faulthandler.
                 faulthandler.dump_traceback_later(self._stall_seconds + 30, exit=True)
             idle = time.monotonic() - self._since
             if self._stall_seconds and idle > self._stall_seconds:
-                self._end(f"nothing moved for {idle:.0f} s: {self._doing()}")
+                self._end(f"nothing moved for {idle:.0f} s: {self._activity()}")
             if self._parent is not None and os.getppid() != self._parent:
                 self._preemption.requested = True
                 orphaned_at = orphaned_at or time.monotonic()
@@ -69,11 +82,11 @@ class Watchdog:
 
     def _end(self, message: str) -> None:
         self._record.failed(STALLED, message)
-        print(f"error: {message}; where each thread is:", file=sys.stderr, flush=True)
+        print(f"error: {message}; the stack of each thread:", file=sys.stderr, flush=True)
         faulthandler.dump_traceback(all_threads=True)
         os._exit(STALLED)
 
 
-def is_kept() -> bool:
-    """Whether a launcher or supervisor started this process and shall not be outlived; a shell may be."""
+def has_launcher() -> bool:
+    """Whether Paddle's launcher or the supervisor started this process, which ends with it. A shell does not count."""
     return "PADDLE_NNODES" in os.environ or os.environ.get("SUPERVISOR_PROCESS") == str(os.getppid())

@@ -15,7 +15,7 @@ from engine import supervise
 from engine.preemption import Preemption
 from engine.run_state import FILE, RunRecord, read_run_state
 from engine.supervise import _value
-from engine.watchdog import is_kept
+from engine.watchdog import has_launcher
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,22 +96,29 @@ def test_the_supervisor_finds_the_folder(words, value):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [("main.py", "needs --output_dir"), ("main.py --output_dir a --resume=c.pd", "that file; --resume auto goes on")],
+    [
+        ("-- main.py", "needs --output_dir"),
+        ("-- main.py --output_dir a --resume=c.pd", "that file; --resume auto goes on"),
+        ("-- no-such-program --output_dir a", "no-such-program: no such program; give the command after --"),
+        ("--backoff=-1 -- main.py --output_dir a", "--backoff: expected a number of at least 0, got '-1'"),
+        ("--grace=nan -- main.py --output_dir a", "--grace: expected a number of at least 0, got 'nan'"),
+        ("--patience=x -- main.py --output_dir a", "--patience: expected a whole number of at least 0, got 'x'"),
+    ],
 )
-def test_a_command_that_restarts_would_set_back_is_refused(words, message, capsys):
+def test_a_command_or_flag_that_cannot_be_supervised_is_refused(words, message, capsys):
     with pytest.raises(SystemExit) as end:
-        supervise.main(["--", *words.split()])
+        supervise.main(words.split())
     assert end.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_a_shell_may_die_but_not_a_launcher(monkeypatch):
     for name in ("PADDLE_NNODES", "SUPERVISOR_PROCESS"):
         monkeypatch.delenv(name, raising=False)
-    assert not is_kept()
+    assert not has_launcher()
     monkeypatch.setenv("SUPERVISOR_PROCESS", "1")  # some earlier supervisor, not the parent
-    assert is_kept() == (os.getppid() == 1)
+    assert has_launcher() == (os.getppid() == 1)
     monkeypatch.setenv("PADDLE_NNODES", "1")
-    assert is_kept()
+    assert has_launcher()
 
 
 def test_how_a_process_ended():
