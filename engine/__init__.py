@@ -1,1 +1,1 @@
-"""The engine room: trains, evaluates and saves the objects it is given; it knows no model, dataset or flag by name."""
+"""Training, evaluation and checkpoints of the objects that the scripts create; no model or data set is named here."""

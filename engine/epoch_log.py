@@ -17,7 +17,13 @@ FILE = "log.txt"
 
 
 class EpochLog:
-    """Appends the numbers of an epoch to `folder`/log.txt and hands them to each of `senders`; rank 0 alone writes."""
+    """Appends the numbers of each epoch to log.txt; only rank 0 writes.
+
+    Args:
+        folder: where log.txt is; None writes none.
+        rank: number of this process.
+        senders: functions that get the numbers of each epoch, too.
+    """
 
     def __init__(self, folder: Path | None = None, rank: int = 0, senders: Sequence[Callable[[dict], None]] = ()):
         self._file = folder / FILE if folder and rank == 0 else None
@@ -25,14 +31,16 @@ class EpochLog:
         self._unwritten = ""
 
     def record(self, numbers: dict) -> None:
-        """Append one line; what a full disk does not take is tried again after the next epoch."""
+        """Append one line, and call the senders. What a full disk does not take is written after the next epoch."""
         if self._file:
             self._unwritten += json.dumps(numbers) + "\n"
             try:
                 self._append(self._unwritten.encode())
                 self._unwritten = ""
             except OSError as error:
-                logger.warning(f"cannot write {self._file}: {error.strerror}; tried again after the next epoch")
+                logger.warning(
+                    f"cannot write {self._file}: {error.strerror}; the next attempt follows after the next epoch"
+                )
         for send in self._senders:
             send(numbers)
 
@@ -44,7 +52,7 @@ class EpochLog:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def forget_from(self, epoch: int) -> None:
-        """Remove the lines of `epoch` and later epochs: a resumed run writes them again.
+        """Remove the lines of `epoch` and of later epochs, which a resumed run writes again.
 
         Raises:
             DiskError: the file cannot be written; it is untouched.
@@ -56,7 +64,7 @@ class EpochLog:
 
 
 def read_records(path: str | Path) -> list[dict]:
-    """Read the epochs of a log.txt; a last line that a kill cut short is left out."""
+    """Read the epochs of a log.txt; a line that is cut short because the run was killed is ignored."""
     records = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         try:
@@ -67,7 +75,7 @@ def read_records(path: str | Path) -> list[dict]:
 
 
 def wandb_sender(config: OutputConfig, settings: dict) -> Callable[[dict], None]:
-    """Start a run at Weights & Biases and return a function that sends it the numbers of one epoch.
+    """Start a run at Weights & Biases, and create a function that sends the numbers of one epoch to that run.
 
     Raises:
         MissingDependencyError: wandb is not installed.

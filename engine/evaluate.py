@@ -1,4 +1,4 @@
-"""One pass over the evaluation data: exact scores, the same on one rank and on many."""
+"""Evaluation: exact scores of one pass over the images, equal on any number of ranks."""
 
 import logging
 import math
@@ -21,7 +21,12 @@ ALONE = Run()
 
 
 def evaluate(model: nn.Layer, loader, run: Run = ALONE, precision: Precision = FLOAT32) -> Scores:
-    """Compute the scores of a model, and log them; arguments and errors are those of `evaluate_samples`."""
+    """Compute the scores of a model, and log them; the arguments are those of `evaluate_samples`.
+
+    Raises:
+        NonFiniteLossError: on all ranks, if any loss is not a finite number.
+        Preempted: on all ranks, if a signal asked the run to stop.
+    """
     scores = score(evaluate_samples(model, loader, run, precision))
     logger.info(f"* Acc@1 {scores.top1_percent:.3f} Acc@5 {scores.top5_percent:.3f} loss {scores.loss:.3f}")
     return scores
@@ -29,10 +34,11 @@ def evaluate(model: nn.Layer, loader, run: Run = ALONE, precision: Precision = F
 
 @paddle.no_grad()
 def evaluate_samples(model: nn.Layer, loader, run: Run = ALONE, precision: Precision = FLOAT32) -> SampleScores:
-    """Compute loss and rank of the label for each of the images that all ranks have together.
+    """Compute loss and position of the label for every image that the ranks have together.
 
-    The result is the same to the last bit on any number of ranks if the batches are: whole batches are dealt out. (The
-    last bits of a matrix product depend on the number of rows and, for odd numbers of classes, on the place of a row.)
+    Whole batches are distributed over the ranks, so the result is bit for bit the same on any number of ranks if the
+    batch size is the same. (The last bits of a matrix product depend on the number of rows and, for odd numbers of
+    classes, on the place of a row.)
 
     Args:
         model: left in the mode (training or evaluation) in which it was.
@@ -52,16 +58,16 @@ def evaluate_samples(model: nn.Layer, loader, run: Run = ALONE, precision: Preci
     num_batches = math.ceil(loader.num_samples / world_size() / loader.batch_size)
     progress = ProgressLog("Test:", num_batches, log_every=EVAL_LOG_EVERY)
     meters = {"loss": Meter(), "acc1": Meter(), "acc5": Meter()}
-    results, waiting = [], []  # float64 [3, B] each; and those still on the device
+    results, on_device = [], []  # float64 [3, B] each; and results that are not fetched yet
     batches = run.watch(loader.batches(), "evaluation images", lambda: loader.waiting_for())
     for batch in progress.timed(run.interruptible(batches, loader.num_common_batches)):
         with precision.autocast():
             logits = model(batch.images)
-        waiting.append((batch.indices, per_sample(logits, batch.labels)))
+        on_device.append((batch.indices, per_sample(logits, batch.labels)))
         if progress.is_due:
-            results += _fetch(waiting, meters)
+            results += _fetch(on_device, meters)
         progress.step_done("  ".join(f"{name}: {meter}" for name, meter in meters.items()))
-    results += _fetch(waiting, meters)
+    results += _fetch(on_device, meters)
     if was_training:
         model.train()
     progress.finish()
@@ -72,10 +78,10 @@ def evaluate_samples(model: nn.Layer, loader, run: Run = ALONE, precision: Preci
     return samples
 
 
-def _fetch(waiting: list, meters: dict[str, Meter]) -> list[np.ndarray]:
-    """Copy the results since the last line from the device to the host."""
-    results = [np.vstack([indices, scores.numpy()]) for indices, scores in waiting]
-    waiting.clear()
+def _fetch(on_device: list, meters: dict[str, Meter]) -> list[np.ndarray]:
+    """Copy the results since the last log line from the device to the host, and add them to the meters."""
+    results = [np.vstack([indices, scores.numpy()]) for indices, scores in on_device]
+    on_device.clear()
     for _, positions, losses in results:
         meters["loss"].add(float(losses.mean()))
         meters["acc1"].add(100 * float((positions < 1).mean()))
@@ -84,14 +90,14 @@ def _fetch(waiting: list, meters: dict[str, Meter]) -> list[np.ndarray]:
 
 
 def _gather(results: list[np.ndarray]) -> SampleScores:
-    """Join the results of all ranks, sorted by index; an image that was evaluated twice is a fault of the sampler."""
+    """Gather the results of all ranks, sorted by index; an image that was evaluated twice is a fault of the sampler."""
     mine = np.hstack(results) if results else np.zeros((3, 0))  # float64 [3, n]
     num = gather_rows(np.array([mine.shape[1]]))[:, 0].astype(int)
     row = np.full((3, num.max()), -1.0)
     row[:, : mine.shape[1]] = mine
     rows = gather_rows(row.reshape(-1)).reshape(len(num), 3, -1)
-    every = np.hstack([rows[rank, :, : num[rank]] for rank in range(len(num))])
-    indices, positions, losses = every[:, np.argsort(every[0], kind="stable")]
+    gathered = np.hstack([rows[rank, :, : num[rank]] for rank in range(len(num))])
+    indices, positions, losses = gathered[:, np.argsort(gathered[0], kind="stable")]
     assert (np.diff(indices) > 0).all(), "an image was evaluated twice"
     if not np.isfinite(losses).all():
         first = int(indices[~np.isfinite(losses)][0])

@@ -1,4 +1,4 @@
-"""A model as a program file that needs no Python code of the project."""
+"""Export of a model as a program file that runs without the Python code of the project."""
 
 import signal
 import threading
@@ -16,13 +16,21 @@ SUFFIXES = (".json", ".pdmodel", ".pdiparams", ".pdiparams.info")
 def export_program(
     model: nn.Layer, input_size: int, folder: str | Path, name: str = "model", *, batch_size: int | None = None
 ) -> list[Path]:
-    """Write the model in evaluation mode, images x [B, 3, S, S] float32 -> logits, and return the files.
+    """Write the model in evaluation mode as a program: images x [B, 3, S, S] float32 -> logits [B, C].
 
-    B is `batch_size`, or any.
+    The files are `name.json` and `name.pdiparams`; or, if the environment had FLAGS_enable_pir_api=0 before Paddle was
+    imported, `name.pdmodel`, `name.pdiparams` and `name.pdiparams.info`. Older files of all these names are removed:
+    program and weights of two exports do not fit each other.
 
-    These are `name.json` and `name.pdiparams`; or, if the environment had FLAGS_enable_pir_api=0 before Paddle was
-    imported, `name.pdmodel`, `name.pdiparams` and `name.pdiparams.info`. Older ones of that name go: half of them
-    would not fit the new ones. The model itself stays as it was.
+    Args:
+        model: left in the mode (training or evaluation) in which it was.
+        input_size: side S of the images in pixels.
+        folder: where the files are written; created if it is missing.
+        name: file name without extension.
+        batch_size: B; None allows any number of images.
+
+    Returns:
+        The files that were written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,7 +40,7 @@ def export_program(
     was_training = model.training
     model.eval()
     images = InputSpec([batch_size, 3, input_size, input_size], "float32", "x")
-    with _ctrl_c_waits():
+    with _ctrl_c_deferred():
         paddle.jit.save(model, str(folder / name), input_spec=[images])
     if was_training:
         model.train()
@@ -40,9 +48,9 @@ def export_program(
 
 
 @contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """An exception that comes while Paddle 3.3.1 traces a program can end the process with a segmentation fault."""
-    if threading.current_thread() is not threading.main_thread():  # which gets the signals
+def _ctrl_c_deferred() -> Iterator[None]:
+    """Delay Ctrl-C to the end of the context: an exception while Paddle 3.3.1 traces can cause a segmentation fault."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
         yield
         return
     arrived = []

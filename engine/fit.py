@@ -1,4 +1,4 @@
-"""All epochs of a training: train, evaluate, remember the best, write checkpoints and log.txt."""
+"""All epochs of a training: train, evaluate, keep the best accuracy, write checkpoints and log.txt."""
 
 import logging
 from datetime import timedelta
@@ -26,22 +26,22 @@ def fit(
     saver: Saver | None,
     constants: dict | None = None,
 ) -> None:
-    """Run the epochs that remain after `state`. When it returns or is preempted, the last checkpoint is on the disk.
+    """Run the remaining epochs. When `fit` returns or is preempted, the last checkpoint is on the disk.
 
     Args:
-        state: all that survives a restart; changed in place.
+        state: the state from which the training continues; changed in place.
         recipe: how the model is trained.
         train_loader: see `train_epoch`.
         val_loader: see `evaluate`.
         run: this process among the ranks.
-        saver: writes the checkpoints; None saves nothing.
-        constants: numbers that stand in every line of log.txt.
+        saver: writes the checkpoints; None writes nothing.
+        constants: numbers that are added to every line of log.txt.
 
     Raises:
         Preempted: a signal asked the run to stop.
         NonFiniteLossError: a loss or a weight is not finite.
         LostRankError: another rank is gone.
-        DiskError: the checkpoints could not be written too often in a row.
+        DiskError: a checkpoint could not be written too often in a row, or log.txt cannot be written.
     """
     run.epoch_log.forget_from(state.next_epoch)
     logger.info(f"Start training for {recipe.epochs} epochs")
@@ -59,7 +59,7 @@ def fit(
                 run.epoch_log.record({**_numbers(state, scores, ema_scores), "epoch": epoch, **(constants or {})})
                 state.begin_epoch(epoch + 1)
                 if saver:
-                    # LATEST is written last: a resume begins with it, and then every other file of the epoch is there.
+                    # LATEST is written last: when a run resumes from it, all other files of the epoch are on the disk.
                     saver.save(*best_names, *saver.numbered_names(epoch, recipe.epochs), LATEST)
             if saver:
                 saver.finish()
@@ -81,8 +81,8 @@ def _evaluate(
 ) -> tuple[Scores, Scores | None]:
     """Evaluate the model, and its moving average if the recipe asks for it.
 
-    A signal meanwhile saves the state as it is after the last step, and the next run evaluates again. So nothing of
-    the state is changed before both evaluations are done.
+    When a signal arrives, the state after the last step is saved, and the resumed run evaluates again. So the state
+    must not change before both evaluations are done.
     """
     try:
         scores, ema_scores = evaluate(state.model, val_loader, run, recipe.precision), None
@@ -97,7 +97,7 @@ def _evaluate(
 
 
 def _save_after_error(state: TrainState, saver: Saver) -> None:
-    """Keep the steps that were done: an image that cannot be read must not cost the work of an epoch."""
+    """Write a checkpoint of the finished steps: an image that cannot be read must not cost the work of an epoch."""
     try:
         path = saver.save_after_error(LATEST)
     except DiskError as error:
@@ -112,7 +112,7 @@ def _save_after_error(state: TrainState, saver: Saver) -> None:
 
 
 def _update_best(state: TrainState, scores: Scores, ema_scores: Scores | None) -> list[str]:
-    """Keep the best accuracies in the state; returns the names of the checkpoints that are now the best."""
+    """Keep the best accuracies in the state; returns the names of the checkpoints that are to be replaced."""
     names, is_first = [], not state.has_best
     if scores.top1_percent > state.best_top1_percent or is_first:
         state.best_top1_percent, state.has_best = scores.top1_percent, True
@@ -130,7 +130,7 @@ def _update_best(state: TrainState, scores: Scores, ema_scores: Scores | None) -
 
 
 def _numbers(state: TrainState, scores: Scores, ema_scores: Scores | None) -> dict[str, float]:
-    """The numbers of one epoch under the names that the predecessor uses in log.txt."""
+    """The numbers of one epoch under the names that PeleeNet-paddle uses in log.txt."""
     numbers = {
         "train_lr": state.lr_meter.mean,
         "train_loss": state.loss_meter.mean,

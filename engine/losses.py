@@ -9,11 +9,11 @@ Loss = Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor]
 
 
 def cross_entropy(smoothing: float = 0.0) -> Loss:
-    """loss(logits [B, C], labels) -> mean over the batch, a scalar.
+    """Create the loss function (logits [B, C], labels) -> mean over the batch, a scalar.
 
-    Integer labels [B] are smoothed: (1 - s) * nll + s * mean(-log p). Soft labels [B, C] float32 (mixup, cutmix) are
-    taken as they are, smoothed by whoever made them. Labels must lie in [0, C): Paddle ignores -100 without a word, so
-    the lists of images are checked when they are read (DataError), not here.
+    Integer labels [B] are smoothed here: (1 - s) * nll + s * mean(-log p). Soft labels [B, C] float32 (mixup, cutmix)
+    are used as they are: mixup has smoothed them. Labels must lie in [0, C). Paddle ignores the label -100 without an
+    error, so the labels are checked where the lists of images are read.
     """
 
     def loss(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
@@ -27,5 +27,5 @@ def cross_entropy(smoothing: float = 0.0) -> Loss:
 
 
 def losses_by_sample(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """The plain cross entropy of every sample: logits [B, C], labels int64 [B] -> float32 [B]."""
+    """Compute the cross entropy of every sample: logits [B, C], labels int64 [B] -> float32 [B]."""
     return F.cross_entropy(logits.astype("float32"), labels, reduction="none").reshape([-1])

@@ -21,6 +21,7 @@ class Meter:
         self.count = 0
 
     def add(self, value: float) -> None:
+        """Add one value."""
         self.recent.append(value)
         self.total += value
         self.count += 1
@@ -41,10 +42,16 @@ class Meter:
         return statistics.median(self.recent) if self.recent else 0.0
 
     def to_dict(self) -> dict:
+        """Convert to plain JSON values; `from_dict` restores the same numbers bit for bit."""
         return {"recent": list(self.recent), "total": self.total, "count": self.count}
 
     @classmethod
     def from_dict(cls, values: dict) -> "Meter":
+        """Create a meter from the values of `to_dict`.
+
+        Raises:
+            KeyError: a value is missing.
+        """
         meter = cls()
         meter.recent.extend(values["recent"])
         meter.total, meter.count = values["total"], values["count"]
@@ -55,10 +62,16 @@ class Meter:
 
 
 class ProgressLog:
-    """Measures a pass over `num_steps` batches and logs one line every `log_every` steps.
+    """Measures a pass over batches and logs one line every `log_every` steps.
 
-    `header` is "Epoch: [3]" or "Test:". On a GPU the time of a single step means little between two lines, because the
-    host does not wait for the device; the mean is right.
+    On a GPU the host does not wait for the device between two lines: the time of a single step says little there, the
+    mean over many steps is right.
+
+    Args:
+        header: start of each line, "Epoch: [3]" or "Test:".
+        num_steps: number of steps of the whole pass.
+        log_every: steps between two lines.
+        first_step: number of the step with which a resumed pass begins.
     """
 
     def __init__(self, header: str, num_steps: int, *, log_every: int, first_step: int = 0):
@@ -68,7 +81,7 @@ class ProgressLog:
         self._started = self._last = time.perf_counter()
 
     def timed(self, batches: Iterable) -> Iterator:
-        """Yield the same batches; the time spent waiting for each is the `data:` of the log lines."""
+        """Yield the same batches; the log lines give the time spent waiting for a batch as `data:`."""
         iterator = iter(batches)
         while True:
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a model made of each image, and the scores that follow: everything is kept by sample, and divided at the end."""
+"""Loss and position of the label for each image, and the scores of an evaluation as exact counts over all images."""
 
 import math
 from typing import NamedTuple
@@ -10,15 +10,15 @@ from .losses import losses_by_sample
 
 
 class SampleScores(NamedTuple):
-    """One entry for each evaluated image, sorted by index."""
+    """Results by image, sorted by index."""
 
-    indices: np.ndarray  # int64 [N], the image's place in the list
+    indices: np.ndarray  # int64 [N], places of the images in their list
     positions: np.ndarray  # int64 [N], 0 if the label has the largest logit, 1 if the second largest, ...
     losses: np.ndarray  # float32 [N]
 
 
 class Scores(NamedTuple):
-    """The result of an evaluation."""
+    """Result of an evaluation; the loss is the mean over all images."""
 
     num_samples: int
     loss: float
@@ -27,10 +27,10 @@ class Scores(NamedTuple):
 
 
 def per_sample(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """[B, C] and int64 [B] -> float32 [2, B] on the device: position of the label, loss.
+    """Compute position of the label and loss: logits [B, C], labels int64 [B] -> float32 [2, B] on the device.
 
-    Of equal logits the first class wins, as in argmax: a model that says the same of every class is right by luck only.
-    float32 holds positions exactly up to 2^24.
+    Among equal logits the first class comes first, as in argmax: a model with equal logits for all classes gets only
+    the score of chance. float32 holds positions exactly up to 2^24.
     """
     logits = logits.astype("float32")
     label = labels.reshape([-1, 1])
@@ -41,11 +41,11 @@ def per_sample(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
 
 
 def score(samples: SampleScores) -> Scores:
-    """Exact whatever the order of the images was, and however many ranks shared them."""
+    """Compute the scores of an evaluation; neither the order of the images nor the number of ranks changes them."""
     num = len(samples.indices)
     return Scores(
         num_samples=num,
-        loss=math.fsum(samples.losses) / num,  # rounded once, so the order of addition cannot show
+        loss=math.fsum(samples.losses) / num,  # rounded once, so the order of addition changes nothing
         top1_percent=100 * int((samples.positions < 1).sum()) / num,
         top5_percent=100 * int((samples.positions < 5).sum()) / num,
     )

@@ -1,4 +1,4 @@
-"""Losses, gradients and weights that are not finite: found on all ranks, skipped within a budget, never saved."""
+"""NaN and infinity in losses, gradients and weights: detected on all ranks, skipped within a budget, never saved."""
 
 import logging
 from collections.abc import Callable
@@ -16,7 +16,7 @@ SHOWN_IMAGES = 8
 
 
 class Step(NamedTuple):
-    """A finished step, with its loss still on the device."""
+    """A training step whose loss is still on the device."""
 
     step: int
     lr: float
@@ -25,9 +25,13 @@ class Step(NamedTuple):
 
 
 class NonFiniteGuard:
-    """Skips up to `budget` steps of a run whose loss or gradient is not finite, and restores the batch-norm statistics.
+    """Skips steps whose loss or gradient is not finite, and restores the batch-norm statistics of before the step.
 
-    A budget of 0 costs nothing. Otherwise every step waits for the device and for one message between the ranks.
+    Args:
+        state: the state of the training, which counts the skipped steps of the whole run.
+        budget: largest number of steps that may be skipped. With 0 nothing is checked; otherwise every step waits for
+            the device and for one message between the ranks.
+        path_of: path of an image by its index, for the log.
     """
 
     def __init__(self, state: TrainState, budget: int = 0, *, path_of: Callable[[int], str] = str):
@@ -47,11 +51,11 @@ class NonFiniteGuard:
 
     @paddle.no_grad()
     def allows(self, step: Step) -> bool:
-        """Decide whether the optimizer may take the step, alike on all ranks. When the budget is spent, it may."""
+        """Whether the optimizer may take the step; equal on all ranks, and always true when the budget is spent."""
         if not self._is_on:
             return True
         gradients = [p.grad for p in self._state.model.parameters() if p.grad is not None]
-        # With float16 an overflow of the scaled gradient is normal: the scaler leaves the step out and halves itself.
+        # With float16 an overflow of the scaled gradient is normal: the scaler skips the step and halves the scale.
         is_bad = not (self._state.scaler.is_enable() or are_finite(gradients))
         notes = gather_rows(np.array([step.loss.item(), is_bad]))
         bad_ranks = np.flatnonzero(~np.isfinite(notes[:, 0]))
@@ -65,23 +69,23 @@ class NonFiniteGuard:
             what = f"the loss is {notes[bad_ranks[0], 0]} on rank {bad_ranks[0]}"
         names = name_images(step, bad_ranks.tolist(), self._path_of)
         logger.warning(
-            f"step {step.step} of epoch {self._state.next_epoch} is left out ({self._state.num_skipped} of "
-            f"{self._budget} allowed): {what}; its images: {names}"
+            f"step {step.step} of epoch {self._state.next_epoch} is skipped ({self._state.num_skipped} of "
+            f"{self._budget} allowed): {what}; images of the step: {names}"
         )
         return False
 
 
 def describe_nonfinite(epoch: int, unsynced: list[Step], losses: np.ndarray, path_of: Callable[[int], str]) -> str:
-    """Describe the first bad step and the images of its bad ranks; every rank calls this and gets the same text.
+    """Describe the first step that is not finite and its images; every rank calls this and gets the same text.
 
     Args:
         epoch: the current epoch.
-        unsynced: the steps since the last exchange.
+        unsynced: the steps since the last exchange of losses.
         losses: [world, len(unsynced)] float64, of all ranks.
         path_of: path of an image by its index.
     """
-    if not unsynced:  # all were left out
-        return f"the weights are no longer finite in epoch {epoch}: they were not when the last steps began"
+    if not unsynced:  # all steps were skipped
+        return f"the weights are no longer finite in epoch {epoch}: they were not finite before the last steps"
     bad_steps = np.flatnonzero(~np.isfinite(losses).all(axis=0))
     which = int(bad_steps[0]) if len(bad_steps) else -1
     step = unsynced[which]
@@ -91,15 +95,15 @@ def describe_nonfinite(epoch: int, unsynced: list[Step], losses: np.ndarray, pat
     else:
         what = "the weights are no longer finite, though the loss is,"
     return (
-        f"{what} in epoch {epoch}, step {step.step}, learning rate {step.lr:g}; nothing was saved since, the last "
-        f"checkpoint is good.\nTry a smaller --lr, a longer --warmup_epochs, --clip_grad 1 or no --use_amp; or allow "
-        f"some steps to be left out with --skip_nonfinite;\nor look at the images of that step:\n"
+        f"{what} in epoch {epoch}, step {step.step}, learning rate {step.lr:g}; the last checkpoint is older "
+        f"and good.\nTry a smaller --lr, a longer --warmup_epochs, --clip_grad 1 or no --use_amp; or allow some "
+        f"steps to be skipped with --skip_nonfinite;\nor check the images of that step:\n"
         f"{name_images(step, bad_ranks, path_of)}"
     )
 
 
 def name_images(step: Step, ranks: list[int], path_of: Callable[[int], str]) -> str:
-    """List the images of a step on `ranks` (empty: on all); every rank calls this."""
+    """List the images of a step on `ranks` (empty: on all ranks); every rank calls this."""
     of_ranks = gather_objects([path_of(int(index)) for indices in step.indices for index in indices])
     names = [name for rank in ranks or range(len(of_ranks)) for name in of_ranks[rank]]
     more = len(names) - SHOWN_IMAGES

@@ -1,4 +1,4 @@
-"""Optimizers by name, with the formulas of torch, and their state by the structured names of the model."""
+"""Optimizers by name, with the formulas of torch, and their state under the structured names of the model."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,10 +14,10 @@ from configs.schema import OptimConfig
 
 
 class RMSProp(Optimizer):
-    """RMSProp as torch has it: epsilon is added after the square root, not inside it as in paddle.optimizer.RMSProp.
+    """RMSProp of torch: epsilon is added after the square root, not inside it as in paddle.optimizer.RMSProp.
 
     square = alpha * square + (1 - alpha) * g^2; buffer = momentum * buffer + g / (sqrt(square) + eps); w -= lr * buffer
-    The two forms are far apart where squares are small: 0.2 after 20 steps with the default epsilon.
+    The two forms differ much where squares are small: weights by 0.2 after 20 steps with the default epsilon.
     """
 
     def __init__(self, parameters, lr, *, alpha, eps, momentum, weight_decay, grad_clip=None):
@@ -40,7 +40,15 @@ class RMSProp(Optimizer):
 
 
 class Builder(NamedTuple):
-    """What the rows of OPTIMIZERS take; `exempt` holds Paddle's names of parameters that do not decay."""
+    """Arguments of the functions in OPTIMIZERS.
+
+    Attributes:
+        parameters: trainable parameters.
+        lr: learning rate of the first step.
+        config: the branch `optim` of the config.
+        grad_clip: clips the norm of the whole gradient; None clips nothing.
+        exempt: Paddle's names of the parameters without weight decay.
+    """
 
     parameters: list
     lr: float
@@ -50,7 +58,7 @@ class Builder(NamedTuple):
 
     @property
     def common(self) -> dict:
-        """Arguments of every optimizer."""
+        """Arguments that all optimizers share."""
         return {"weight_decay": float(self.config.weight_decay), "grad_clip": self.grad_clip}
 
 
@@ -69,35 +77,37 @@ OPTIMIZERS: dict[str, Callable[[Builder], Optimizer]] = {
         **b.common,
     ),
 }
-DECOUPLED = {"adamw"}  # decay is no part of the gradient, and by default norm and bias parameters are exempt
+DECOUPLED = {"adamw"}  # decay is not added to the gradient; by default norm and bias parameters do not decay
 
 
 def create_optimizer(model: nn.Layer, config: OptimConfig, lr: float) -> Optimizer:
-    """Create an optimizer of the model's trainable parameters (Paddle lists batch-norm statistics among parameters).
+    """Create the optimizer that `config.opt` names, for the trainable parameters of the model.
 
-    Weight decay is decoupled in adamw and added to the gradient (L2) in the others. `decay_norm_and_bias` None is as
-    published: all parameters decay, in adamw only those that are neither 1-d nor a bias. `clip_grad` clips the norm of
-    the whole gradient. `lr` holds until `set_lr` sets the learning rate of a step.
+    Weight decay is decoupled in adamw and added to the gradient (L2) in the other optimizers. With
+    `decay_norm_and_bias` None all parameters decay, but in adamw only parameters that are neither 1-d nor a bias, as
+    published. `clip_grad` clips the norm of the whole gradient. `lr` is used until `set_lr` sets that of a step.
     """
     is_decoupled = config.opt in DECOUPLED
     decays_all = not is_decoupled if config.decay_norm_and_bias is None else config.decay_norm_and_bias
     trainable = _trainable(model)
     exempt = set() if decays_all else {p.name for n, p in trainable.items() if p.ndim < 2 or n.endswith(".bias")}
     for parameter in trainable.values():
-        # A parameter's own regularizer goes before the optimizer's. (Parameter groups would each be clipped alone.)
+        # The regularizer of a parameter replaces that of the optimizer. (Parameter groups would be clipped one by one.)
         parameter.regularizer = L2Decay(0.0) if parameter.name in exempt and not is_decoupled else None
     grad_clip = None if config.clip_grad is None else nn.ClipGradByGlobalNorm(config.clip_grad)
     return OPTIMIZERS[config.opt](Builder(list(trainable.values()), float(lr), config, grad_clip, exempt))
 
 
 def _trainable(model: nn.Layer) -> dict[str, paddle.Tensor]:
+    """The trainable parameters; Paddle lists batch-norm statistics among the parameters, too."""
     return {name: p for name, p in model.named_parameters() if not p.stop_gradient}
 
 
 def optimizer_arrays(optimizer: Optimizer, model: nn.Layer) -> dict[str, np.ndarray]:
-    """The optimizer's memory by `parameter.accumulator`, for example `features.0.weight.velocity`; empty before a step.
+    """Copy the state of the optimizer, named `parameter.accumulator`, for example `features.0.weight.velocity`.
 
-    Paddle's own names count the layers created in the process (`conv2d_7.w_0_velocity_0`) and fit no other process.
+    The result is empty before the first step. Paddle's own names count the layers created in the process
+    (`conv2d_7.w_0_velocity_0`), so they fit no other process.
     """
     return {
         f"{name}.{kind}": by_parameter[parameter.name].numpy()
@@ -110,8 +120,18 @@ def optimizer_arrays(optimizer: Optimizer, model: nn.Layer) -> dict[str, np.ndar
 def set_optimizer_arrays(
     optimizer: Optimizer, model: nn.Layer, arrays: dict[str, np.ndarray], *, source: object
 ) -> None:
-    """Restore `optimizer_arrays`, also before the first step; CheckpointError if they belong to another optimizer."""
-    if not arrays:  # saved before the first step, or by sgd, which remembers nothing
+    """Restore the state that `optimizer_arrays` copied; this also works before the first step.
+
+    Args:
+        optimizer: changed in place.
+        model: gives the structured names.
+        arrays: the state; empty restores nothing.
+        source: name of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: the state is that of another optimizer or model.
+    """
+    if not arrays:  # saved before the first step, or by sgd, which has no state
         return
     trainable = _trainable(model)
     optimizer._create_accumulators(paddle.static.default_main_program().global_block(), list(trainable.values()))

@@ -1,4 +1,4 @@
-"""Pictures of a run: the curves of its log.txt, and a sheet of images with what the model said of them."""
+"""Plots of a run: curves of log.txt, and a grid of images with the predictions of the model."""
 
 import textwrap
 from collections.abc import Sequence
@@ -24,39 +24,55 @@ CURVES = {
 }
 
 
-def plot_curves(log_file: str | Path, picture: str | Path) -> Path:
-    """Loss and accuracy by epoch, from a log.txt to a PNG."""
+def plot_curves(log_file: str | Path, plot_file: str | Path) -> Path:
+    """Plot loss and accuracy by epoch of a log.txt into the file `plot_file` (PNG, or the format of its extension).
+
+    Raises:
+        ProjectError: log.txt has no epoch yet.
+        MissingDependencyError: matplotlib is not installed.
+    """
     pyplot = _pyplot()
     records = read_records(log_file)
     if not records:
-        raise ProjectError(f"{log_file} holds no epoch to draw; it is written at the end of each epoch")
+        raise ProjectError(f"{log_file} holds no epoch to plot; a line is written at the end of each epoch")
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axes, panel in zip(panels, ("loss", "accuracy (%)"), strict=True):
-        for key, (its_panel, name) in CURVES.items():
+        for key, (key_panel, name) in CURVES.items():
             points = [(record["epoch"], record[key]) for record in records if key in record]
-            if its_panel == panel and points:
+            if key_panel == panel and points:
                 axes.plot(
                     *zip(*points, strict=True), marker="o" if len(points) < 30 else None, markersize=3, label=name
                 )
         if panel == "loss":
-            axes.set_yscale("log")  # the first epoch is often a hundred times the last
+            axes.set_yscale("log")  # the loss of the first epoch is often a hundred times that of the last
         axes.set_xlabel("epoch")
         axes.set_ylabel(panel)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    return _save(figure, picture)
+    return _save(figure, plot_file)
 
 
 def plot_predictions(
     images: Sequence["Image.Image"],
     captions: Sequence[str],
-    picture: str | Path,
+    plot_file: str | Path,
     *,
     is_correct: Sequence[bool] | None = None,
     columns: int = 6,
 ) -> Path:
-    """A sheet of images, each above its caption; green if the prediction is correct, red if not, black if unknown."""
+    """Plot a grid of images, each under its caption, into the file `plot_file`.
+
+    Args:
+        images: all of any size.
+        captions: one text for each image.
+        plot_file: its extension gives the format.
+        is_correct: whether each prediction is correct: the caption is green or red; None makes all captions black.
+        columns: images per row.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
     pyplot = _pyplot()
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
@@ -70,21 +86,21 @@ def plot_predictions(
         axes.imshow(image, cmap="gray", interpolation="nearest" if max(image.size) < 64 else "antialiased")
         lines = [textwrap.shorten(line, 28, placeholder="...") for line in caption.splitlines()]
         axes.set_title("\n".join(lines), fontsize=8, color=colour)
-    return _save(figure, picture)
+    return _save(figure, plot_file)
 
 
 def _pyplot() -> ModuleType:
     try:
         import matplotlib
     except ImportError as error:
-        raise MissingDependencyError("pictures need matplotlib: pip install matplotlib") from error
-    matplotlib.use("Agg")  # draws into files, also where there is no screen
+        raise MissingDependencyError("plots need matplotlib: python -m pip install matplotlib") from error
+    matplotlib.use("Agg")  # writes files, also where there is no display
     from matplotlib import pyplot
 
     return pyplot
 
 
-def _save(figure, picture: str | Path) -> Path:
-    figure.savefig(picture, dpi=120)
+def _save(figure, plot_file: str | Path) -> Path:
+    figure.savefig(plot_file, dpi=120)
     _pyplot().close(figure)
-    return Path(picture)
+    return Path(plot_file)

@@ -1,4 +1,4 @@
-"""One process of a training: its rank, the signals and faults it watches for, and where it reports."""
+"""Run: one process of a training with its rank, its signal handlers, its watchdog and its records."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +22,7 @@ EVAL_LOG_EVERY = 10  # batches between two lines of an evaluation, as in the pre
 
 @dataclass(frozen=True)
 class Run:
-    """What training and evaluation need to know of the process they run in. `Run()` is one process that is alone.
+    """What training and evaluation need to know of their process. `Run()` is a single process without an output folder.
 
     Attributes:
         ranks: number of this process and of all processes.
@@ -31,10 +31,10 @@ class Run:
         log_every: steps between two log lines of the training.
         sync_every: steps between two exchanges of losses and signals among the ranks. An exchange waits for the
             device, so its default is 1 on a CPU and `log_every` on a GPU.
-        preemption: signals that ask the run to stop; None listens to none.
-        watchdog: ends a run in which nothing moves; None waits without end.
-        record: run_state.json.
-        epoch_log: log.txt.
+        preemption: handlers of the signals that ask the run to stop; None handles none.
+        watchdog: ends a process in which nothing moves; None waits without end.
+        record: writes run_state.json.
+        epoch_log: writes log.txt.
     """
 
     ranks: Ranks = field(default_factory=Ranks)
@@ -58,11 +58,11 @@ class Run:
         return self.preemption is not None and self.preemption.requested
 
     def watch(self, batches: Iterable, what: str, waiting_for: Callable[[], str] = str) -> Iterator:
-        """Yield the same batches; the watchdog learns that they move, and `waiting_for` names what does not come."""
+        """Yield the same batches and report them to the watchdog; the arguments are those of `Watchdog.watch`."""
         return self.watchdog.watch(batches, what, waiting_for) if self.watchdog else iter(batches)
 
     def interruptible(self, batches: Iterable, num_common: int) -> Iterator:
-        """Yield the same batches until a rank is asked to stop; `num_common` batches are there on every rank.
+        """Yield the same batches until a rank is asked to stop; every rank has at least `num_common` batches.
 
         Raises:
             Preempted: on all ranks before the same batch.
@@ -78,7 +78,7 @@ def is_on_cpu() -> bool:
 
 
 def start_run(config: TrainConfig, record: RunRecord) -> Run:
-    """Install the signal handlers, choose the device, join the other ranks and set up the records.
+    """Install the signal handlers, choose the device, connect to the other ranks and open the records.
 
     Raises:
         MissingDependencyError: a GPU is asked for where there is none.

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of (epoch, step, steps_per_epoch): nothing of it needs to survive a restart."""
+"""Learning rate as a pure function of (epoch, step, steps_per_epoch), so a checkpoint needs no state of a schedule."""
 
 import math
 from collections.abc import Callable
@@ -9,15 +9,15 @@ LearningRate = Callable[[int, int, int], float]
 
 
 def peak_lr(config: ScheduleConfig, effective_batch: int) -> float:
-    """The highest learning rate: --lr, or --blr scaled from 512 images per step to `effective_batch`."""
+    """Compute the highest learning rate: --lr, or --blr scaled from 512 images per step to `effective_batch`."""
     return config.blr * effective_batch / 512 if config.lr is None else config.lr
 
 
 def warmup_cosine(lr: float, config: ScheduleConfig) -> LearningRate:
-    """Linear from `warmup_lr` to `lr` over the warm-up, then half a cosine to `min_lr`, at every step.
+    """Create a schedule: linear from `warmup_lr` to `lr` in the warm-up, then half a cosine to `min_lr`, at every step.
 
-    Loshchilov and Hutter, 2017. With `t_in_epochs` the value of the first step holds for the whole epoch. A step is one
-    update of the weights, however many micro-batches it accumulates.
+    Source: Loshchilov and Hutter, SGDR, 2017. With `t_in_epochs` the value of the first step of an epoch holds for the
+    whole epoch. A step is one update of the weights, whatever number of micro-batches it accumulates.
     """
 
     def learning_rate(epoch: int, step: int, steps_per_epoch: int) -> float:
@@ -33,7 +33,7 @@ def warmup_cosine(lr: float, config: ScheduleConfig) -> LearningRate:
 
 
 def step_decay(lr: float, config: ScheduleConfig) -> LearningRate:
-    """`lr` times `decay_rate` for every `decay_epochs` epochs that have passed, after a linear warm-up."""
+    """Create a schedule: after a linear warm-up, `lr` times `decay_rate` once per `decay_epochs` epochs."""
 
     def learning_rate(epoch: int, step: int, steps_per_epoch: int) -> float:
         t = epoch if config.t_in_epochs else epoch + step / steps_per_epoch
@@ -48,5 +48,5 @@ SCHEDULES: dict[str, Callable[[float, ScheduleConfig], LearningRate]] = {"cosine
 
 
 def create_schedule(config: ScheduleConfig, lr: float) -> LearningRate:
-    """The schedule that `config.sched` names, with the peak learning rate `lr`."""
+    """Create the schedule that `config.sched` names, with the peak learning rate `lr`."""
     return SCHEDULES[config.sched](lr, config)

@@ -1,9 +1,8 @@
-"""Everything that survives a restart, as one object; what is not a field here is computed anew."""
+"""TrainState: everything that survives a restart; whatever is not a field of it is computed anew."""
 
 import logging
 import os
 import platform
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from paddle.optimizer import Optimizer
 
 from common.errors import CheckpointError
 
-from .checkpoint import Checkpoint, set_weights, write_checkpoint
+from .checkpoint import Checkpoint, set_weights
 from .distributed import world_size
 from .ema import Ema
 from .meters import Meter
@@ -23,18 +22,24 @@ logger = logging.getLogger(__name__)
 
 
 class Snapshot(NamedTuple):
-    """What `write_checkpoint` takes."""
+    """Arguments of `write_checkpoint`: arrays by name, and JSON values."""
 
     tensors: dict[str, np.ndarray]
     meta: dict
 
 
 class TrainState:
-    """The objects in training and the numbers beside them.
+    """Model, optimizer and the numbers of a training.
 
-    `info` is what the run keeps with the weights (flags, class names, checksums): plain JSON values, which
-    resume_check.py compares with those of the file. There is no random state: every draw is a function of (seed, epoch,
-    step, rank), so one file serves all ranks.
+    There is no random state: every draw is a function of (seed, epoch, step, rank), so all ranks resume from one file.
+
+    Args:
+        model: the model in training.
+        optimizer: of the parameters of `model`.
+        ema: moving average of the weights; None keeps none.
+        scaler: scaler of the loss for float16; None does not scale.
+        info: facts of the run that are kept with the weights (flags, class names, checksums) as JSON values;
+            `check_resumable` compares them with those of a checkpoint.
     """
 
     def __init__(
@@ -57,8 +62,8 @@ class TrainState:
         self.best_top1_ema_percent = 0.0
         self.has_best = False  # whether checkpoint-best.pd was written by this run; its accuracy may be 0 %
         self.is_inside_step = False  # between the first forward pass of a step and the update of the weights
-        self.num_skipped = 0  # steps left out because a number was not finite
-        self.lr_meter = Meter()  # of the steps done in next_epoch
+        self.num_skipped = 0  # steps that were skipped because a number was not finite
+        self.lr_meter = Meter()  # over the steps done in next_epoch
         self.loss_meter = Meter()
 
     @property
@@ -67,12 +72,12 @@ class TrainState:
         return self.next_epoch, self.next_step
 
     def begin_epoch(self, epoch: int) -> None:
-        """Stand before the first step of `epoch`."""
+        """Go to the first step of `epoch`, and empty the meters."""
         self.next_epoch, self.next_step = epoch, 0
         self.lr_meter, self.loss_meter = Meter(), Meter()
 
     def snapshot(self) -> Snapshot:
-        """A copy of everything as it is now, for `write_checkpoint`: training may go on while it is written."""
+        """Copy the whole state to the host, so that training can continue while the copy is written."""
         sections = {
             "model": {name: tensor.numpy() for name, tensor in self.model.state_dict().items()},
             "model_ema": self.ema.arrays() if self.ema else {},
@@ -82,7 +87,7 @@ class TrainState:
         meta = {
             "next_epoch": self.next_epoch,
             "next_step": self.next_step,
-            "epoch": self.next_epoch - (self.next_step == 0),  # the last one begun, as the predecessor counts
+            "epoch": self.next_epoch - (self.next_step == 0),  # the last epoch that was begun, as in PeleeNet-paddle
             "best_top1_percent": self.best_top1_percent,
             "best_top1_ema_percent": self.best_top1_ema_percent,
             "has_best": self.has_best,
@@ -95,17 +100,13 @@ class TrainState:
         }
         return Snapshot(tensors, meta)
 
-    def save(self, path: str | Path) -> None:
-        """Write one file and wait for it; DiskError if it cannot be written."""
-        write_checkpoint(path, *self.snapshot())
-
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint that `snapshot` made.
+        """Restore the state of a checkpoint that was written from a `snapshot`.
 
-        What may make the continuation differ from the uninterrupted run in the last bits is logged.
+        A warning names each difference of the environment (versions, device, ranks) that may change the last bits.
 
         Raises:
-            CheckpointError: it does not fit; nothing but the model is changed then.
+            CheckpointError: the checkpoint does not fit; at most the model is changed then.
         """
         path, meta = checkpoint.path, checkpoint.meta
         try:
@@ -136,7 +137,7 @@ PLAIN_NUMBERS = ("next_epoch", "next_step", "best_top1_percent", "best_top1_ema_
 
 
 def environment() -> dict[str, str | int]:
-    """What can change the last bits of a result on the same command line."""
+    """Versions, device, threads and ranks, which can change the last bits of a result of the same command."""
     return {
         "paddle": paddle.__version__,
         "numpy": np.__version__,
@@ -149,7 +150,7 @@ def environment() -> dict[str, str | int]:
 
 @paddle.no_grad()
 def weights_are_finite(model: nn.Layer) -> bool:
-    """Check all parameters and statistics. Paddle's relu makes 0 of NaN, so NaN weights can have a finite loss."""
+    """Whether all parameters and statistics are finite. Paddle's relu turns NaN to 0, so the loss can stay finite."""
     return are_finite(model.state_dict().values())
 
 

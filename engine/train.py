@@ -1,4 +1,4 @@
-"""One epoch of training."""
+"""One epoch of training: the loop over steps."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -34,8 +34,8 @@ class Recipe:
         learning_rate: learning rate of (epoch, step, steps_per_epoch).
         epochs: number of epochs of the whole training.
         accum_iter: batches whose gradients are accumulated before one optimizer step.
-        precision: of forward pass and loss.
-        seed: of dropout and all else that is random in the forward pass.
+        precision: number format of forward pass and loss.
+        seed: seed of dropout and of everything else that is random in the forward pass.
         skip_nonfinite: number of steps of the run that may be skipped because loss or gradient is not finite.
         eval_ema: evaluate the moving average of the weights too, after every epoch.
     """
@@ -51,9 +51,7 @@ class Recipe:
 
 
 def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, run: Run, saver: Saver | None) -> None:
-    """Train from `state.next_step` to the end of the epoch `state.next_epoch`.
-
-    The means of the epoch are then in the meters of the state.
+    """Train from `state.next_step` to the end of the epoch `state.next_epoch`; its means are then in the state.
 
     Args:
         state: model, optimizer and numbers; changed in place.
@@ -62,11 +60,12 @@ def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, ru
             [B, C], and indices), `path(index)` and `waiting_for()`, as datasets.loading.loader.TrainLoader.
         recipe: loss, learning rate, accumulation, precision.
         run: this process among the ranks.
-        saver: writes checkpoint-latest.pd every `save_steps` steps and when a signal arrived; None saves nothing.
+        saver: writes checkpoint-latest.pd every `save_steps` steps and when a signal arrived; None writes nothing.
 
     Raises:
-        NonFiniteLossError: on all ranks at the same step.
+        NonFiniteLossError: a loss or a weight is not finite; on all ranks at the same step.
         Preempted: a signal asked the run to stop; on all ranks at the same step, after the checkpoint is written.
+        DiskError: the checkpoint could not be written too often in a row.
     """
     epoch, first_step, num_steps = state.next_epoch, state.next_step, loader.steps_per_epoch
     progress = ProgressLog(f"Epoch: [{epoch}]", num_steps, log_every=run.log_every, first_step=first_step)
@@ -111,7 +110,7 @@ def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, ru
 
 
 def step_seed(seed: int, epoch: int, iteration: int, rank: int) -> int:
-    """Seed of everything random in one forward pass, such as dropout: a function of the place, never of history."""
+    """Compute the seed of everything random in one forward pass, such as dropout, from its place in the training."""
     return int(np.random.SeedSequence((seed, epoch, iteration, rank)).generate_state(1)[0])
 
 
@@ -125,8 +124,14 @@ def sync_losses(state: TrainState, unsynced: list[Step], path_of: Callable[[int]
     """Fetch the losses of the last steps from the device and exchange them with the other ranks.
 
     One message between the ranks carries the losses, whether the weights are finite, and the signals, so all ranks
-    take the same decision at the same step. The meters get the means over the ranks. Called before every save, so that
-    weights that are not finite are never saved.
+    take the same decision at the same step. The meters get the means over the ranks. `train_epoch` calls it before
+    every save, so that weights that are not finite are never saved.
+
+    Args:
+        state: its meters are changed in place.
+        unsynced: the steps since the last exchange; emptied.
+        path_of: path of an image by its index, for the error.
+        run: this process among the ranks.
 
     Returns:
         Whether a rank was asked to stop.

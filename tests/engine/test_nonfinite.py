@@ -1,4 +1,4 @@
-"""A step with a bad number is left out as if it had never been, within a budget that survives a restart."""
+"""A step whose loss or gradient is not finite is skipped without a trace, within a budget that survives a restart."""
 
 import numpy as np
 import paddle
@@ -15,7 +15,7 @@ def poisoned(state, steps, value=float("nan")):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_step_that_is_left_out_changes_nothing_but_the_count(value, caplog):
+def test_a_skipped_step_changes_nothing_but_the_count(value, caplog):
     state = new_state()
     train(state, loss_fn=poisoned(state, range(STEPS), value), skip_nonfinite=STEPS)
     untouched = new_state()
@@ -24,8 +24,7 @@ def test_a_step_that_is_left_out_changes_nothing_but_the_count(value, caplog):
     assert state.num_skipped == STEPS and state.loss_meter.count == 0 and state.next_step == STEPS
     lines = caplog.text
     assert (
-        f"step 0 of epoch 0 is left out (1 of {STEPS} allowed): the loss is" in lines
-        and "val/0.jpg, val/1.jpg" in lines
+        f"step 0 of epoch 0 is skipped (1 of {STEPS} allowed): the loss is" in lines and "val/0.jpg, val/1.jpg" in lines
     )
 
 
@@ -91,10 +90,10 @@ def test_the_budget_is_exact_and_survives_a_restart(tmp_path):
         train(resumed, loss_fn=poisoned(resumed, (4,)), skip_nonfinite=2)
 
 
-def test_weights_that_were_broken_before_are_named_when_all_steps_were_left_out():
+def test_weights_that_were_not_finite_before_are_named_when_all_steps_were_skipped():
     state = new_state()
     state.model[5].bias.set_value(paddle.full([7], float("nan")))
-    with pytest.raises(NonFiniteLossError, match="the weights are no longer finite in epoch 0: they were not when"):
+    with pytest.raises(NonFiniteLossError, match="in epoch 0: they were not finite before the last steps"):
         train(state, skip_nonfinite=STEPS)
 
 

@@ -362,7 +362,7 @@ def test_how_many_failed_saves_a_run_bears(run, monkeypatch):
     assert [found.groups() for found in failures] == [("1", "4"), ("2", "4"), ("3", "4")], "the fourth ends the run"
 
 
-def test_how_many_steps_a_run_leaves_out(run, tmp_path, monkeypatch):
+def test_how_many_steps_a_run_skips(run, tmp_path, monkeypatch):
     """From finite weights whose logits are not."""
     arrays = {f"model/{name}": value.numpy() for name, value in tiny_network(NUM_CLASSES).state_dict().items()}
     signs = np.array([1, -1, 1, -1], np.float32)
@@ -372,8 +372,8 @@ def test_how_many_steps_a_run_leaves_out(run, tmp_path, monkeypatch):
     monkeypatch.setattr("engine.log.Logger.line", lambda self, text: lines.append(text))
     with pytest.raises(NonFiniteLossError):
         run(f"--finetune={tmp_path / 'weights.pd'}", *"--batch_size 2 --skip_nonfinite 6 --save_attempts 4".split())
-    left_out = [text for text in lines if "is left out" in text]
-    assert len(left_out) == 6 and "(6 of 6 allowed)" in left_out[-1]
+    skipped = [text for text in lines if "is skipped" in text]
+    assert len(skipped) == 6 and "(6 of 6 allowed)" in skipped[-1]
 
 
 def test_the_watchdog_waits_as_long_as_it_is_told(run):
