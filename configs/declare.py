@@ -1,6 +1,8 @@
 """How a flag is declared: `flag(default, meaning, ...)` is a dataclass field that carries all that is said about it."""
 
 import dataclasses
+import types
+import typing
 from typing import Any
 
 from common.errors import UsageError
@@ -53,6 +55,25 @@ def flag(
 def flag_name(field: dataclasses.Field) -> str:
     """The name of a flag on the command line and in a recipe, without dashes."""
     return field.metadata["spelled"] or field.name
+
+
+def value_type(field: dataclasses.Field) -> tuple[type, bool]:
+    """The type of one value of a flag, and whether the flag takes many: (int, False) for `int | None`."""
+    kind = field.type
+    if isinstance(kind, types.UnionType):
+        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    if typing.get_origin(kind) is tuple:
+        return typing.get_args(kind)[0], True
+    return kind, False
+
+
+def default_text(field: dataclasses.Field) -> str:
+    """The default of a flag as it is typed on the command line; "" where the meaning says what None stands for."""
+    if field.metadata["style"] == "flag" or field.default is None or field.metadata["compat"]:
+        return ""
+    if isinstance(field.default, tuple):
+        return " ".join(map(str, field.default))
+    return "''" if field.default == "" else str(field.default)
 
 
 def check_two(name: str, values: tuple[float, ...], *, example: str) -> None:

@@ -3,8 +3,6 @@
 import argparse
 import dataclasses
 import math
-import types
-import typing
 from pathlib import Path
 
 import yaml
@@ -13,7 +11,7 @@ from common.cli import did_you_mean
 from common.errors import UsageError
 from common.files import write_atomically
 
-from .declare import flag_name
+from .declare import default_text, flag_name, value_type
 from .schema import TrainConfig
 
 TRUE_WORDS = ("true", "t", "1")
@@ -105,7 +103,8 @@ def _add_flag(group, field: dataclasses.Field) -> None:
     meta = field.metadata
     name = flag_name(field)
     flags = [f"--{name}", *(f"-{alias}" if len(alias) == 1 else f"--{alias}" for alias in meta["aliases"])]
-    meaning = meta["meaning"] + _default_text(field)
+    default = default_text(field)
+    meaning = meta["meaning"] + (f" (default: {default})" if default else "")
     if meta["style"] == "pair":
         off = f"--no_{name}"
         group.add_argument(off, dest=name, action="store_const", const=False, help=argparse.SUPPRESS)
@@ -113,9 +112,9 @@ def _add_flag(group, field: dataclasses.Field) -> None:
     if meta["style"] in ("flag", "pair"):
         group.add_argument(*flags, dest=name, action="store_const", const=True, help=meaning.replace("%", "%%"))
         return
-    many = typing.get_origin(_type(field)) is tuple
-    shown = "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else _word(_type(field)).upper()
-    nargs = "+" if many else None
+    kind, takes_many = value_type(field)
+    shown = "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else kind.__name__.upper()
+    nargs = "+" if takes_many else None
     group.add_argument(*flags, dest=name, nargs=nargs, metavar=shown, help=meaning.replace("%", "%%"))
 
 
@@ -126,32 +125,14 @@ def _unknown(word: str, flags: Flags) -> str:
     return f"unknown flag {word}{did_you_mean(word.split('=')[0], known)}"
 
 
-def _default_text(field: dataclasses.Field) -> str:
-    if field.metadata["style"] == "flag" or field.default is None or field.metadata["compat"]:
-        return ""
-    default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-    return f" (default: {default!r})" if default == "" else f" (default: {default})"
-
-
-def _type(field: dataclasses.Field) -> type:
-    """The type of the value of a flag: `int` for `int | None`."""
-    if isinstance(field.type, types.UnionType):
-        return next(part for part in typing.get_args(field.type) if part is not types.NoneType)
-    return field.type
-
-
-def _word(kind: type) -> str:
-    return _word(typing.get_args(kind)[0]) if typing.get_origin(kind) is tuple else kind.__name__
-
-
 def _convert(field: dataclasses.Field, value, place: str):
     """Convert and check the text of a flag or the value of a recipe; `place` names it in the error."""
     if value is None and field.default is None:
         return None
-    kind = _type(field)
-    if typing.get_origin(kind) is tuple:
+    kind, takes_many = value_type(field)
+    if takes_many:
         items = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(_scalar(field, typing.get_args(kind)[0], item, place) for item in items)
+        return tuple(_scalar(field, kind, item, place) for item in items)
     return _scalar(field, kind, value, place)
 
 
@@ -172,7 +153,7 @@ def _scalar(field: dataclasses.Field, kind: type, value, place: str):
             raise ValueError
         value = kind(value)
     except (TypeError, ValueError):
-        raise UsageError(f"{place}: expected {_word(kind)}, got {value!r}") from None
+        raise UsageError(f"{place}: expected {kind.__name__}, got {value!r}") from None
     if kind is float and not math.isfinite(value):
         raise UsageError(f"{place}: expected a finite number, got {value}")
     if meta["choices"] and value not in meta["choices"]:

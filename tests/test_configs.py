@@ -1,4 +1,4 @@
-"""Every knob is declared once, checked, overridable, written down, and read somewhere."""
+"""Every flag is declared once, checked, overridable, written down, and read somewhere."""
 
 import dataclasses
 import io
@@ -13,8 +13,11 @@ import yaml
 
 from common.cli import die_of_signal, run
 from common.errors import UsageError
-from configs.loader import as_dict, parse, write_config
+from configs import flags_page
+from configs.declare import ON_RESUME, flag_name
+from configs.loader import as_dict, parse, resume_rules, write_config
 from configs.schema import EvalConfig, ExportConfig, InferConfig, PredictConfig, TrainConfig
+from tests.config_readers import readers
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {
@@ -102,9 +105,21 @@ BOUNDS = {
     (0, 2**64 - 1): "seed",
 }
 
+# What a resumed run does where a flag of the training changed; the others warn that the numbers will be others.
+RULES = {
+    "refuse": "model nb_classes opt",
+    "refuse_inside_epoch": "seed",
+    "ignore": "list_models device data_path cls_label_path_train label_list resplit num_workers worker_type dist_eval "
+    "resume resume_ema finetune remove_head_from_pretained start_epoch output_dir log_every save_freq save_steps "
+    "keep_last save_attempts log_wandb wandb_entity wandb_project eval debug skip_nonfinite stall_seconds",
+}
 
-def knobs(config_class):
-    return [field for branch in dataclasses.fields(config_class) for field in dataclasses.fields(branch.type)]
+
+def flags(config_class):
+    """The fields of all branches, each with its branch class."""
+    return [
+        (branch.type, field) for branch in dataclasses.fields(config_class) for field in dataclasses.fields(branch.type)
+    ]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -125,9 +140,9 @@ def test_our_own_defaults(script):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_default_has_the_type_of_its_knob(script):
+def test_a_default_has_the_type_of_its_flag(script):
     """0 == 0.0 == False for the tests above, but not in a written config."""
-    for field in knobs(SCRIPTS[script]):
+    for _, field in flags(SCRIPTS[script]):
         kinds = [kind.split("[")[0].strip() for kind in str(getattr(field.type, "__name__", field.type)).split("|")]
         assert type(field.default).__name__.removesuffix("Type") in kinds, field.name
 
@@ -135,42 +150,56 @@ def test_a_default_has_the_type_of_its_knob(script):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_bounds_of_every_number(script):
     expected = {name: bounds for bounds, names in BOUNDS.items() for name in names.split()}
-    for field in knobs(SCRIPTS[script]):
+    for _, field in flags(SCRIPTS[script]):
         bounds = (field.metadata["low"], field.metadata["high"])
         assert bounds == expected.get(field.name, (None, None)), field.name
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README_ch.md"])
-def test_the_readme_names_every_new_flag_of_the_training(readme):
-    text = (ROOT / readme).read_text(encoding="utf-8")
-    new = [f.name for f in knobs(TrainConfig) if f.name not in REFERENCE_DEFAULTS["main"]]
-    assert [name for name in new if f"`--{name}`" not in text and f"`--{name} " not in text] == []
+@pytest.fixture(scope="module")
+def read_in():
+    """Files by the (branch class, field) that they read."""
+    return readers()
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_every_knob_is_read(script):
-    text = (ROOT / f"{script}.py").read_text(encoding="utf-8")
-    for field in knobs(SCRIPTS[script]):
+def test_every_flag_is_read(script, read_in):
+    for branch, field in flags(SCRIPTS[script]):
         if field.metadata["compat"]:
             assert field.metadata["meaning"].startswith("accepted")
         else:
-            assert re.search(rf"\.{field.name}\b", text), f"{script}.py never reads --{field.name}"
+            assert read_in.get((branch.__name__, field.name)), f"nothing reads --{flag_name(field)} of {script}.py"
+
+
+def test_every_flag_of_the_training_says_what_a_resumed_run_does():
+    rules = resume_rules(TrainConfig)
+    assert list(rules) == list(as_dict(parse(TrainConfig, [], prog="main.py")))
+    by_rule = {rule: {name for name in rules if rules[name] == rule} for rule in ON_RESUME}
+    del by_rule["warn"]
+    assert by_rule == {rule: set(names.split()) for rule, names in RULES.items()}
+
+
+def test_the_page_of_flags_is_that_of_the_schema():
+    page = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8")
+    assert page == flags_page.page(), "run: python -m configs.flags_page > docs/flags.md"
+    row = "| `--batch_size` | whole number, at least 1 | `64` | images per batch on each device | warning |\n"
+    assert row in page
+    assert page.count("\n| `--") == sum(len(flags(config_class)) for config_class in SCRIPTS.values())
 
 
 def test_flags_win_over_the_recipe_which_wins_over_defaults(tmp_path):
     recipe = tmp_path / "r.yaml"
     recipe.write_text("lr: 1e-3\nepochs: 7\nmodel_ema: true\ncutmix_minmax: [0.2, 0.8]\n")
     config = parse(TrainConfig, ["--config", str(recipe), "--epochs", "9", "--no_model_ema"], prog="main.py")
-    assert (config.schedule.lr, config.schedule.epochs, config.optim.model_ema) == (1e-3, 9, False)
+    assert (config.schedule.lr, config.schedule.epochs, config.ema.model_ema) == (1e-3, 9, False)
     assert config.mix.cutmix_minmax == (0.2, 0.8)
-    assert config.data.batch_size == 64
+    assert config.loader.batch_size == 64
 
 
 def test_help_tells_how_to_turn_off_what_a_recipe_turned_on(capsys):
     with pytest.raises(SystemExit):
         parse(TrainConfig, ["--help"], prog="main.py")
     words = " ".join(capsys.readouterr().out.split())
-    for field in knobs(TrainConfig):
+    for _, field in flags(TrainConfig):
         assert (f"--no_{field.name} turns it off" in words) == (field.metadata["style"] == "pair")
 
 
@@ -240,7 +269,7 @@ def test_output_is_output_dir():
         (["--lr", "-1"], "--lr: expected at least 0, got -1.0"),
         (["--reprob", "1.5"], "--reprob: expected between 0 and 1, got 1.5"),
         (["--cutmix_minmax", "0.5"], "--cutmix_minmax takes two values, got 1"),
-        (["--cutmix_minmax", "0.8", "0.2"], "the smaller one comes first"),
+        (["--cutmix_minmax", "0.8", "0.2"], "the smaller value comes first"),
         (["--scale", "0.5", "1", "2"], "--scale: expected between 0 and 1, got 2"),
         (["--model_ema_eval"], "--model_ema_eval needs --model_ema"),
         (["--resume_ema", "c.pd"], "--resume_ema needs --model_ema"),
@@ -268,7 +297,7 @@ def test_wrong_flags_are_errors_that_name_the_fix(argv, message):
         ("lr: 1\nepochs: 2\nlr: 3", "lr stands there 2 times"),
         ("use_amp: maybe", "expected true or false, got 'maybe'"),
         ("aa: 3", "expected text, got 3"),
-        ("- a", "expected `knob: value` lines"),
+        ("- a", "expected `flag: value` lines"),
         ("a: [", "cannot be read as a YAML recipe"),
         ("[" * 500, "cannot be read as a YAML recipe"),
         ("lr: 2026-13-41", "cannot be read as a YAML recipe"),
@@ -286,7 +315,7 @@ def test_wrong_recipes_are_errors_that_name_the_place(tmp_path, text, message):
 @pytest.mark.parametrize("recipe", sorted((ROOT / "configs" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_parse_and_hold_only_what_differs(recipe):
     config = parse(TrainConfig, ["--config", str(recipe)], prog="main.py")
-    assert config.model.model
+    assert config.model.name
     text = recipe.read_text(encoding="utf-8")
     assert "main.py" in text.split("model:")[0], "a recipe opens with its command"
     defaults = as_dict(parse(TrainConfig, [], prog="main.py"))
@@ -310,7 +339,7 @@ def test_ctrl_c_and_a_closed_pipe_end_a_script_by_their_signal_without_a_traceba
     """As `predict.py | head -1`; a pipe that breaks elsewhere, to a worker, stays loud."""
     read_end, write_end = os.pipe()
     ended_by = []
-    monkeypatch.setattr("configs.loader.die_of", lambda number: ended_by.append(number) or sys.exit(1))
+    monkeypatch.setattr("common.cli.die_of_signal", lambda number: ended_by.append(number) or sys.exit(1))
     for error, loud in ((KeyboardInterrupt(), False), (BrokenPipeError(), True), (BrokenPipeError(), False)):
 
         def script(argv, error=error):
@@ -339,5 +368,6 @@ def test_what_was_printed_before_ctrl_c_is_kept(monkeypatch):
 def test_a_name_that_the_terminal_cannot_show_does_not_end_a_script(monkeypatch):
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr("sys.stdout", stdout)
-    run(lambda argv: print("猫.png", flush=True))
+    with pytest.raises(SystemExit):
+        run(lambda argv: print("猫.png", flush=True))
     assert stdout.buffer.getvalue() == b"\\u732b.png\n"
