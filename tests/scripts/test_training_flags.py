@@ -352,27 +352,23 @@ def test_when_lines_and_checkpoints_are_written(run, tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.glob("checkpoint-?.pd")) == ["checkpoint-5.pd", "checkpoint-8.pd"]
 
 
-def test_how_many_failed_saves_a_run_bears(run, monkeypatch):
+def test_how_many_failed_saves_end_a_run(run, monkeypatch, caplog):
     saved_places(monkeypatch, fails=lambda number: number > 1)
-    lines = []
-    monkeypatch.setattr("engine.log.Logger.line", lambda self, text: lines.append(text))
     with pytest.raises(DiskError):
         run(*"--save_steps 1 --save_attempts 4 --skip_nonfinite 6 --keep_last 7 --epochs 9".split())
-    failures = [re.search(r"failure (\d) of (\d)", text) for text in lines if "no space left" in text]
+    failures = [re.search(r"failure (\d) of (\d)", text) for text in caplog.messages if "no space left" in text]
     assert [found.groups() for found in failures] == [("1", "4"), ("2", "4"), ("3", "4")], "the fourth ends the run"
 
 
-def test_how_many_steps_a_run_skips(run, tmp_path, monkeypatch):
+def test_how_many_steps_a_run_skips(run, tmp_path, caplog):
     """From finite weights whose logits are not."""
     arrays = {f"model/{name}": value.numpy() for name, value in tiny_network(NUM_CLASSES).state_dict().items()}
     signs = np.array([1, -1, 1, -1], np.float32)
     arrays |= {"model/1.weight": 1e30 * signs, "model/5.weight": 1e30 * np.outer(np.ones(4, np.float32), signs)}
     write_checkpoint(tmp_path / "weights.pd", arrays, {"next_epoch": 1, "next_step": 0, "epoch": 0})
-    lines = []
-    monkeypatch.setattr("engine.log.Logger.line", lambda self, text: lines.append(text))
     with pytest.raises(NonFiniteLossError):
         run(f"--finetune={tmp_path / 'weights.pd'}", *"--batch_size 2 --skip_nonfinite 6 --save_attempts 4".split())
-    skipped = [text for text in lines if "is skipped" in text]
+    skipped = [text for text in caplog.messages if "is skipped" in text]
     assert len(skipped) == 6 and "(6 of 6 allowed)" in skipped[-1]
 
 
