@@ -1,1 +1,1 @@
-"""Every knob of the five scripts (schema.py), and how a recipe and flags become a frozen Config (loader.py)."""
+"""Every flag of the five scripts (schema.py), and how a recipe and flags become a frozen config (loader.py)."""
