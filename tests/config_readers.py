@@ -78,7 +78,7 @@ class _Reads(ast.NodeVisitor):
 
     @staticmethod
     def _annotated(annotation: ast.expr | None) -> str | None:
-        text = ast.unparse(annotation).split(" | ")[0].split(".")[-1] if annotation else None
+        text = ast.unparse(annotation).strip("'").split(" | ")[0].split(".")[-1] if annotation else None
         return text if text in CLASSES else None
 
 
