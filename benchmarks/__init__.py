@@ -1,1 +1,1 @@
-"""Side by side with peers in one run: each file is a program, its results are JSON lines and a plot."""
+"""Benchmarks that measure the project beside its peers in one run; the results are JSON lines and plots."""

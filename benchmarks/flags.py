@@ -1,28 +1,25 @@
-"""Flags of the benchmarks: what is wrong is said before anything is measured, not at the end of an hour."""
+"""Flags that several benchmarks share; a file that cannot be written is an error before anything is measured."""
 
 import argparse
 from pathlib import Path
 
 from benchmarks.record import RESULTS
-
-
-def from_one(text: str) -> int:
-    """A number from 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text}")
-    return number
+from common.cli import positive_int as from_one  # noqa: F401 (the name that latency and throughput import)
 
 
 def add_results_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", type=_file, default=str(RESULTS), help="file that gets a line of this run")
+    """Add --results, the file of results.jsonl's format."""
+    parser.add_argument(
+        "--results", type=_writable_file, default=str(RESULTS), help="file to which one line of results is appended"
+    )
 
 
 def add_output_flag(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--output_dir", type=_folder, default=default)
+    """Add --output_dir, which is created."""
+    parser.add_argument("--output_dir", type=_writable_folder, default=default, help="folder of plots and models")
 
 
-def _file(text: str) -> Path:
+def _writable_file(text: str) -> Path:
     try:
         Path(text).open("a").close()
     except OSError as error:
@@ -30,7 +27,7 @@ def _file(text: str) -> Path:
     return Path(text)
 
 
-def _folder(text: str) -> Path:
+def _writable_folder(text: str) -> Path:
     try:
         Path(text).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the loader is compared with: the predecessor's pipeline, torchvision's, PaddleClas's, and decoding alone."""
+"""Peers of the loader benchmark: the pipelines of PeleeNet-paddle, torchvision and PaddleClas, and decoding alone."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ Epochs = Callable[[], Iterator]
 
 @dataclass(frozen=True)
 class Job:
-    """What everyone reads: the folder of class folders, its paths, and what batches are asked for."""
+    """Input of all contenders: a folder of class folders, its paths, batch size, side of the images in pixels."""
 
     folder: Path
     paths: list[str]
@@ -22,7 +22,12 @@ class Job:
 
 
 class Files:
-    """A dataset as paddle.io and torch.utils.data take it: an image made of a file, and its class."""
+    """Map-style dataset for paddle.io and torch.utils.data: (image, label) by index.
+
+    Args:
+        paths: image files in class folders named by a number.
+        make: creates an image from a path.
+    """
 
     def __init__(self, paths: list[str], make: Callable):
         self.paths = paths
@@ -36,7 +41,7 @@ class Files:
 
 
 def peleenet_paddle(job: Job, num_workers: int) -> Epochs:
-    """Pillow, Paddle's transforms, float32 from the worker on: crop, flip, ToTensor, Normalize."""
+    """Create the pipeline of PeleeNet-paddle: Pillow, and Paddle's transforms to float32 in the workers."""
     from paddle.vision import transforms
     from PIL import Image
 
@@ -52,7 +57,7 @@ def peleenet_paddle(job: Job, num_workers: int) -> Epochs:
 
 
 def paddleclas(job: Job, num_workers: int) -> Epochs:
-    """OpenCV decodes, crops, resizes and flips; numpy normalises to float32."""
+    """Create the pipeline of PaddleClas: OpenCV decodes, crops, resizes and flips; numpy normalises to float32."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -63,11 +68,11 @@ def paddleclas(job: Job, num_workers: int) -> Epochs:
         image = cv2.cvtColor(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         height, width = image.shape[:2]
         aspect = np.sqrt(rng.uniform(3 / 4, 4 / 3))
-        most = min(width / aspect, height * aspect) ** 2 / (width * height)
-        side = np.sqrt(rng.uniform(0.08, 1.0) * min(1.0, most) * width * height)
-        wide, high = min(width, int(side * aspect)), min(height, int(side / aspect))
-        left, top = rng.integers(0, width - wide + 1), rng.integers(0, height - high + 1)
-        image = cv2.resize(image[top : top + high, left : left + wide], (job.side, job.side))
+        largest = min(width / aspect, height * aspect) ** 2 / (width * height)
+        side = np.sqrt(rng.uniform(0.08, 1.0) * min(1.0, largest) * width * height)
+        crop_width, crop_height = min(width, int(side * aspect)), min(height, int(side / aspect))
+        left, top = rng.integers(0, width - crop_width + 1), rng.integers(0, height - crop_height + 1)
+        image = cv2.resize(image[top : top + crop_height, left : left + crop_width], (job.side, job.side))
         if rng.random() < 0.5:
             image = cv2.flip(image, 1)
         return ((image.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1)
@@ -93,14 +98,14 @@ def _paddle_epochs(job: Job, num_workers: int, make: Callable) -> Epochs:
 
 
 def torchvision(job: Job, num_workers: int) -> Epochs:
-    """Pillow, torchvision's transforms, torch's DataLoader."""
+    """Create the pipeline of torchvision: Pillow, torchvision's transforms, torch's DataLoader."""
     import torch
     from PIL import Image
 
-    # torchvision's wheel wants the operators of a CUDA build of torch, of which its transforms use none
+    # torchvision's wheel asks for operators of a CUDA build of torch; its transforms use none of them
     operators = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):  # a pair of wheels that match has them
+        with contextlib.suppress(RuntimeError):  # they exist already where both wheels match
             operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from torchvision import transforms
 
@@ -119,13 +124,13 @@ def torchvision(job: Job, num_workers: int) -> Epochs:
         shuffle=True,
         drop_last=True,
         num_workers=num_workers,
-        multiprocessing_context="fork" if num_workers else None,  # a lambda is not spawned
+        multiprocessing_context="fork" if num_workers else None,  # a lambda cannot be pickled for spawn
     )
     return lambda: iter(loader)
 
 
 def decoding(job: Job, num_workers: int) -> Epochs | None:
-    """The limit of decoding whole files on one core: libjpeg-turbo, and nothing else."""
+    """Create a pass that only decodes whole files by libjpeg-turbo on one core: an upper limit."""
     import simplejpeg
 
     if num_workers:

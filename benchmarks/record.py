@@ -1,4 +1,4 @@
-"""Where measurements are kept: a line of results.jsonl for each run, with the machine it was made on."""
+"""Record of measurements: one line of results.jsonl per run, with the machine that was measured."""
 
 import json
 import os
@@ -10,14 +10,18 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 
 
 def processor() -> str:
-    """The model name of the processor, as well as the system knows it."""
+    """Find the model name of the processor, as far as the operating system tells it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def record(benchmark: str, file: Path = RESULTS, **results) -> None:
-    """Append the `results` of a run of `benchmark` to `file`."""
+    """Append the `results` of one run of `benchmark`, with date and machine, to `file`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     machine = {"processor": processor(), "processors": os.cpu_count(), "load": os.getloadavg()[0]}
     line = {"benchmark": benchmark, "date": date.today().isoformat(), **machine, **results}
     with file.open("a", encoding="utf-8") as stream:

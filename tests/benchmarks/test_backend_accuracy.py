@@ -1,4 +1,4 @@
-"""Holds the accuracy benchmark to its words: its JPEGs, its commands, and that a training is not done twice."""
+"""The accuracy benchmark: its JPEGs, its commands, its table, and that a finished training is not repeated."""
 
 import json
 
@@ -40,15 +40,15 @@ def test_every_backend_is_trained_once_and_evaluated_twice(two_digits, tmp_path,
         config = parse({"main.py": TrainConfig, "eval.py": EvalConfig}[script], list(flags), prog=script)
         commands.append((script, config))
         if script == "main.py":
-            folder = tmp_path / f"{config.augment.image_backend}_{config.run.seed}"
-            assert config.run.output_dir == str(folder) and config.schedule.epochs == 8
+            folder = tmp_path / f"{config.loader.image_backend}_{config.run.seed}"
+            assert config.output.output_dir == str(folder) and config.schedule.epochs == 8
             folder.mkdir()
         return "* Acc@1 99.155 Acc@5 100.000 loss 0.1"
 
     monkeypatch.setattr(backend_accuracy, "run", run)
     for _ in range(2):
         main(["--seeds=4", f"--output_dir={tmp_path}", f"--results={tmp_path / 'r.jsonl'}"])
-    trained = [config.augment.image_backend for script, config in commands if script == "main.py"]
+    trained = [config.loader.image_backend for script, config in commands if script == "main.py"]
     evaluated = [config.preprocess.eval_image_backend for script, config in commands if script == "eval.py"]
     assert trained == ["pil", "cv2", "turbo"] and evaluated == ["pil", "pil", "pil", "cv2", "pil", "turbo"] * 2
     results = json.loads((tmp_path / "r.jsonl").read_text().splitlines()[-1])["results"]

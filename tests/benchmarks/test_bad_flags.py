@@ -1,4 +1,4 @@
-"""What is wrong with the flags of a benchmark is said at once, without a traceback."""
+"""Wrong flags of a benchmark are refused at once, with a message instead of a traceback."""
 
 import re
 
@@ -13,14 +13,18 @@ from deploy.card import Card, Program, write_card
 @pytest.mark.parametrize(
     ("program", "flags", "message"),
     [
-        (throughput, "--model_dir=x --images=x --num_images=0", "--num_images: expected a number from 1, got 0"),
+        (
+            throughput,
+            "--model_dir=x --images=x --num_images=0",
+            "--num_images: expected a whole number of at",
+        ),
         (
             throughput,
             "--model_dir=x --images=x --results=/nowhere/r",
             "--results: cannot write /nowhere/r: No such file",
         ),
         (latency, "--models=alexnett", "--models: invalid choice: 'alexnett'"),
-        (latency, "--batch_sizes=0", "--batch_sizes: expected a number from 1"),
+        (latency, "--batch_sizes=0", "--batch_sizes: expected a whole number of at least 1"),
         (loader, "--images=x --num_images=100", "--num_images 100 is less than two batches of 64"),
         (backend_accuracy, f"--output_dir={__file__}", "--output_dir: cannot write into .*: File exists"),
     ],
