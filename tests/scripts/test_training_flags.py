@@ -145,19 +145,19 @@ def test_preprocessing_backends_and_workers(run, monkeypatch):
     pytest.importorskip("cv2")
     pytest.importorskip("simplejpeg")
     opened = {}
-    for module in ("loading.sample", "preprocess"):
-        open_image = importlib.import_module(f"datasets.{module}").open_image
+    for module in ("loading.sample", "reading.pixels"):
+        open_file = importlib.import_module(f"datasets.{module}").open_file
         monkeypatch.setattr(
-            f"datasets.{module}.open_image",
-            lambda data, name, exif, backend, module=module, open_image=open_image: (
-                opened.setdefault(module, set()).add((exif, backend)) or open_image(data, name, exif, backend)
+            f"datasets.{module}.open_file",
+            lambda path, exif, backend, module=module, open_file=open_file: (
+                opened.setdefault(module, set()).add((exif, backend)) or open_file(path, exif, backend)
             ),
         )
     seen = run(
         *"--train_interpolation bilinear --exif_orientation apply --image_backend cv2".split(),
         *"--eval_image_backend turbo --num_workers 2 --worker_type thread".split(),
     )
-    assert opened == {"loading.sample": {("apply", "cv2")}, "preprocess": {("apply", "turbo")}}
+    assert opened == {"loading.sample": {("apply", "cv2")}, "reading.pixels": {("apply", "turbo")}}
     assert threading.get_ident() not in seen.threads and 1 <= len(seen.threads) <= 2
     preprocess = seen.checkpoint.meta["info"]["preprocess"]
     names = ("input_size", "interpolation", "exif_orientation", "image_backend")
