@@ -23,21 +23,21 @@ def main(argv: list[str]) -> None:
     from deploy.eager import EagerPredictor
     from deploy.export.export_folder import export_folder
 
-    trained = factory.load_trained(config.model, config.weights, config.preprocess, config.export.label_list)
-    meta = trained.weights.meta
-    card = trained.card({name: meta[name] for name in METRICS if meta.get(name) is not None})
-    images, eager = gate_images(config), EagerPredictor(trained.model, card)
+    trained = factory.read_trained(config.model, config.weights, config.preprocess, config.export.label_list)
+    for note in trained.notes:
+        print(f"warning: {note}", file=sys.stderr)
+    model, meta = trained.create_model(), trained.weights.meta
+    card = trained.card(model, {name: meta[name] for name in METRICS if meta.get(name) is not None})
+    images, eager = gate_images(config, trained.preprocess), EagerPredictor(model, card)
     export_folder(
         config.export.output_dir,
         config.export.format.split(","),
         card,
-        program_writer(trained.model, config.preprocess.input_size),
+        program_writer(model, trained.preprocess.input_size),
         images,
         eager.logits(eager.arrays(images)),
-        *quantization_data(config),
+        *quantization_data(config, trained.classes.number),
     )
-    if trained.note:
-        print(trained.note, file=sys.stderr)
     print(f"Model is saved in {config.export.output_dir}.")
 
 
@@ -55,7 +55,7 @@ def program_writer(model, input_size: int):
     return save_program
 
 
-def gate_images(config: ExportConfig):
+def gate_images(config: ExportConfig, preprocess):
     """The pictures that every program is compared on with the eager model: fixed ones, then those that were given."""
     from datasets.reading.decode import read_image
     from datasets.reading.image_folder import find_images
@@ -64,10 +64,10 @@ def gate_images(config: ExportConfig):
     if not config.export.check_images:
         return parity_images()
     paths = find_images(config.export.check_images)
-    return parity_images() + [read_image(path, config.preprocess.exif_orientation) for path in paths]
+    return parity_images() + [read_image(path, preprocess.exif_orientation) for path in paths]
 
 
-def quantization_data(config: ExportConfig):
+def quantization_data(config: ExportConfig, num_classes: int):
     """Calibration and validation images of onnx-int8; None where not asked for."""
     from datasets.reading.dataset import open_dataset
     from datasets.reading.image_folder import find_images
@@ -81,7 +81,7 @@ def quantization_data(config: ExportConfig):
     calibration = Calibration(paths[::step][: flags.num_calibration], flags.calibration_method)
     if not flags.data_path:
         return calibration, None
-    images = open_dataset(flags.data_path, "val", flags.cls_label_path_val, config.model.nb_classes)
+    images = open_dataset(flags.data_path, "val", flags.cls_label_path_val, num_classes)
     return calibration, Validation([images.path(i) for i in range(len(images))], images.labels, flags.max_drop)
 
 

@@ -1,42 +1,40 @@
 """Where the packages meet for the scripts: the data sets of a training, and trained models with all that they know."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import models
-from common.errors import DataError
-from configs.schema import ModelConfig, PreprocessConfig, TrainConfig, WeightsConfig
+from common.errors import CheckpointError
+from configs.schema import (
+    DataConfig,
+    LoaderConfig,
+    ModelConfig,
+    PreprocessConfig,
+    TrainConfig,
+    TrainedModelConfig,
+    TrainedPreprocessConfig,
+    WeightsConfig,
+)
+from datasets.class_names import IMAGENET_LABEL_LIST, read_class_names
+from datasets.classes import (
+    NUM_IMAGENET,
+    Classes,
+    choose_classes,
+    compare_names,
+    compare_splits,
+    compare_with_weights,
+    describe_order,
+)
 from datasets.preprocess import Preprocess
-from datasets.reading.dataset import choose_class_names, open_dataset
-from datasets.reading.image_folder import check_same_classes
+from datasets.reading.dataset import open_dataset
 
 if TYPE_CHECKING:
     from paddle import nn
 
     from engine.checkpoint import Weights
 
-
-def open_datasets(config: TrainConfig, *, check_files: bool):
-    """Open the training and the validation images and compare their classes.
-
-    Args:
-        config: which folders and lists.
-        check_files: look whether the files of a list exist; one rank is enough for that.
-
-    Raises:
-        DataError: nothing there, a faulty list, or classes that do not agree.
-    """
-    data, num_classes = config.data, config.model.nb_classes
-    train_set = open_dataset(data.data_path, "train", data.cls_label_path_train, num_classes, check_files=check_files)
-    val_set = open_dataset(data.data_path, "val", data.cls_label_path_val, num_classes, check_files=check_files)
-    check_same_classes(train_set, val_set)
-    names = train_set.class_names
-    if names and len(names) < num_classes:  # the others would be outputs without a name
-        raise DataError(
-            f"{data.data_path}: {len(names)} class folders, but --nb_classes is {num_classes}; "
-            f"set --nb_classes {len(names)}"
-        )
-    return train_set, val_set
+logger = logging.getLogger("main")
 
 
 def list_models_or_check(config: ModelConfig, flags: PreprocessConfig) -> bool:
@@ -51,66 +49,232 @@ def list_models_or_check(config: ModelConfig, flags: PreprocessConfig) -> bool:
     if config.list_models:
         print(*models.list_models(), sep="\n")
         return True
-    models.check_input_size(config.name, flags.input_size)
+    if config.name is not None and flags.input_size is not None:
+        models.check_input_size(config.name, flags.input_size)
     return False
+
+
+# --- Training -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The images of a training, their classes, and what is to be said of them."""
+
+    train_set: object
+    val_set: object
+    classes: Classes
+    remarks: tuple[str, ...]
+
+
+def open_datasets(config: TrainConfig, *, check_files: bool) -> TrainingData:
+    """Open the training and the validation images, derive the classes and compare them by name.
+
+    Args:
+        config: which folders and lists, --nb_classes and --label_list.
+        check_files: check that the files of a list exist; one rank is enough for that.
+
+    Raises:
+        DataError: nothing there, a faulty list, or classes that do not agree.
+    """
+    data = config.data
+    train_set = open_dataset(data.data_path, "train", data.cls_label_path_train, check_files=check_files)
+    val_set = open_dataset(data.data_path, "val", data.cls_label_path_val, check_files=check_files)
+    classes = choose_classes(train_set, given=config.model.nb_classes, label_list=data.label_list)
+    remarks = compare_splits(train_set, val_set, classes.number)
+    order = describe_order(train_set.class_names or ())
+    return TrainingData(train_set, val_set, classes, (*remarks, *([order] if order else [])))
+
+
+def with_classes(config: TrainConfig, classes: Classes) -> TrainConfig:
+    """The config with the number of classes that the data has."""
+    return replace(config, model=replace(config.model, nb_classes=classes.number))
+
+
+# --- Trained models -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with the weights of a file, and how its images are fed."""
+    """A file of weights with its model's name, its classes, and how its images are fed; Paddle is not needed yet.
+
+    `overrides` says which flags replace what the checkpoint says: `{flag: (value of the checkpoint, value used)}`.
+    """
 
     name: str
-    num_classes: int
-    model: "nn.Layer"
     weights: "Weights"
     preprocess: Preprocess
-    class_names: tuple[str, ...] | None
+    classes: Classes
+    overrides: dict[str, tuple]
 
     @property
-    def note(self) -> str:
-        """What to say where images are fed otherwise than when the training evaluated the model; "" if alike."""
-        return self.weights.other_preprocessing(self.preprocess.to_dict())
+    def notes(self) -> list[str]:
+        """One sentence for each flag that replaces what the checkpoint says."""
+        return [
+            f"--{flag} {used} replaces {trained}, the value of {self.weights.path}"
+            for flag, (trained, used) in self.overrides.items()
+        ]
 
-    @property
-    def info(self) -> dict:
-        """What the training kept with the weights; empty for foreign weights."""
-        return self.weights.meta.get("info", {})
+    def create_model(self) -> "nn.Layer":
+        """Create the model and give it the weights.
 
-    def card(self, metrics: dict | None = None):
+        Raises:
+            CheckpointError: the weights do not fit the model.
+        """
+        from engine.checkpoint import set_weights
+
+        model = models.create_model(self.name, num_classes=self.classes.number)
+        set_weights(model, self.weights.arrays, source=self.weights.path, trained_with=self.weights.trained_with)
+        return model
+
+    def card(self, model: "nn.Layer", metrics: dict | None = None):
         """The card of the model: how images are fed and what the outputs mean."""
         from deploy.card import Card
 
         return Card(
             model=self.name,
-            architecture=type(self.model).__name__,
-            num_classes=self.num_classes,
+            architecture=type(model).__name__,
+            num_classes=self.classes.number,
             preprocess=self.preprocess,
-            class_names=self.class_names,
+            class_names=self.classes.names,
             metrics=metrics or {},
         )
 
 
-def load_trained(
-    model_config: ModelConfig, weights_config: WeightsConfig, flags: PreprocessConfig, label_list: str = ""
+def read_trained(
+    model: TrainedModelConfig, weights_config: WeightsConfig, flags: TrainedPreprocessConfig, label_list: str = ""
 ) -> TrainedModel:
-    """Create the model, load the weights, and choose preprocessing and class names.
+    """Read a file of weights: name, classes and preprocessing are what the file says, unless a flag is given.
 
     Args:
-        model_config: name and number of classes.
+        model: name and number of classes; None is what the file says.
         weights_config: the file, and whether its averaged weights are taken.
-        flags: preprocessing by the flags of the script.
-        label_list: file of class names; "" takes those of the checkpoint, or ImageNet's for 1000 classes.
+        flags: preprocessing; None is what the file says.
+        label_list: file of class names; "" takes those of the checkpoint.
 
     Raises:
         CheckpointError: no such file, damaged, or of another model.
-        DataError: the label list has other numbers of names.
+        DataError: the label list has another number of names, or names the classes otherwise.
+        ModelError: no such model, or the model cannot take images of this side.
     """
-    from engine.checkpoint import load_weights, set_weights
+    from engine.checkpoint import load_weights
 
-    weights = load_weights(weights_config.resume, ema=weights_config.use_ema, model_name=model_config.name)
+    default_name = ModelConfig().name
+    weights = load_weights(weights_config.resume, ema=weights_config.use_ema, model_name=model.name or default_name)
     info = weights.meta.get("info", {})
-    model = models.create_model(model_config.name, num_classes=model_config.nb_classes)
-    set_weights(model, weights.arrays, source=weights.path, trained_with=weights.trained_with)
+    args = info.get("args", {})
+    name = model.name or args.get("model") or default_name
     preprocess = Preprocess.from_config(flags, trained=info.get("preprocess"))
-    class_names = choose_class_names(model_config.nb_classes, label_list, info.get("class_names"))
-    return TrainedModel(model_config.name, model_config.nb_classes, model, weights, preprocess, class_names)
+    models.check_input_size(name, preprocess.input_size)
+    number = model.nb_classes or args.get("nb_classes") or count_outputs(name, weights)
+    overrides = {
+        flag: (then, now)
+        for flag, then, now in (
+            ("model", args.get("model"), model.name),
+            ("nb_classes", args.get("nb_classes"), model.nb_classes),
+            *_changed_preprocessing(info.get("preprocess") or {}, preprocess),
+        )
+        if then is not None and now is not None and then != now
+    }
+    return TrainedModel(name, weights, preprocess, classes_of_weights(info, number, label_list), overrides)
+
+
+def _changed_preprocessing(trained: dict, now: Preprocess) -> list[tuple]:
+    flags = {"interpolation": "train_interpolation", "image_backend": "eval_image_backend"}
+    return [(flags.get(name, name), trained.get(name), value) for name, value in now.to_dict().items()]
+
+
+def count_outputs(name: str, weights: "Weights") -> int:
+    """Number of outputs of weights that do not say it: the length of the classifier's bias.
+
+    Raises:
+        CheckpointError: the weights have no such tensor.
+    """
+    bias = f"{models.head_of(name)}.bias"
+    if bias not in weights.arrays:
+        shown = ", ".join(list(weights.arrays)[:3])
+        raise CheckpointError(
+            f"{weights.path} has no tensor {bias}, the classifier of {name}: it holds weights of another model, which "
+            f"--model names. Its first tensors: {shown}"
+        )
+    return len(weights.arrays[bias])
+
+
+def classes_of_weights(info: dict, number: int, label_list: str = "") -> Classes:
+    """The classes of a file of weights: what its training kept, or the names of a label list.
+
+    Foreign weights with 1000 outputs are taken for ImageNet's, which is said by `Classes.source`.
+
+    Raises:
+        DataError: the label list has another number of names, or names them otherwise than the checkpoint.
+    """
+    kept, folders = info.get("class_names"), info.get("class_folders")
+    folders = tuple(folders) if folders else None
+    if label_list:
+        names = tuple(read_class_names(label_list, number))
+        compare_names(names, folders or kept or (), label_list)
+        return Classes(number, names, folders, f"class names of {label_list}")
+    if kept:
+        return Classes(number, tuple(kept), folders, "class names of the checkpoint")
+    if not info and number == NUM_IMAGENET:
+        source = "the weights do not name their 1000 classes: ImageNet's names are used; others by --label_list"
+        return Classes(number, tuple(read_class_names(IMAGENET_LABEL_LIST)), None, source)
+    return Classes(number, None, folders, "no class names: classes are called by their numbers")
+
+
+def trained_configs(config: TrainConfig, given: frozenset[str]) -> tuple[TrainedModelConfig, TrainedPreprocessConfig]:
+    """For main.py --eval: the flags that were given; the others are what the checkpoint says, as in eval.py."""
+    model, flags = config.model, config.preprocess
+    names = ("input_size", "train_interpolation", "exif_orientation", "eval_image_backend")
+    return (
+        TrainedModelConfig(
+            name=model.name if "model" in given else None,
+            nb_classes=model.nb_classes if "nb_classes" in given else None,
+        ),
+        TrainedPreprocessConfig(**{name: getattr(flags, name) for name in names if name in given}),
+    )
+
+
+def evaluate_trained(trained: TrainedModel, images, loader_config: LoaderConfig, run, precision=None):
+    """Evaluate a trained model on images, after their classes were compared; logs and returns the scores.
+
+    Args:
+        trained: what `read_trained` returned.
+        images: the validation images.
+        loader_config: batch size and workers.
+        run: engine.run.Run, this process among the ranks.
+        precision: engine.amp.Precision of the forward pass; None is float32.
+
+    Raises:
+        CheckpointError: the weights do not fit the model.
+        DataError: an image cannot be read.
+        NonFiniteLossError: a loss is not a finite number.
+    """
+    from datasets.loading.loader import EvalLoader
+    from datasets.loading.sampler import EvalSampler
+    from engine.amp import FLOAT32
+    from engine.evaluate import evaluate
+    from models.complexity import count_parameters
+
+    model = trained.create_model()
+    logger.info(f"number of params: {count_parameters(model) / 1e6} M")
+    logger.info(f"images are fed as {trained.preprocess}")
+    logger.info(f"{trained.classes.number} classes: {trained.classes.source}")
+    sampler = EvalSampler(len(images), loader_config.batch_size, *run.ranks)
+    loader = EvalLoader(images, trained.preprocess, sampler, loader_config)
+    scores = evaluate(model, loader, run, precision or FLOAT32)
+    logger.info(f"Accuracy of the network on the {scores.num_samples} test images: {scores.top1_percent:.1f}%")
+    return scores
+
+
+def open_val_images(data: DataConfig, trained: TrainedModel):
+    """Open the validation images and compare their classes with those of the weights.
+
+    Returns:
+        The images, and sentences on what cannot be compared, and on what flags replace.
+
+    Raises:
+        DataError: nothing there, a faulty list, or classes that do not agree.
+    """
+    images = open_dataset(data.data_path, "val", data.cls_label_path_val)
+    return images, [*trained.notes, *compare_with_weights(images, trained.classes, trained.weights.path)]

@@ -73,12 +73,11 @@ def load_predictor(config: InferConfig, engine: str, options):
     """The predictor that the flags describe; what it runs on, and what it assumes, is said on stderr."""
     from dataclasses import replace
 
-    from datasets.class_names import read_class_names
-    from datasets.reading.dataset import choose_class_names
+    from datasets.class_names import IMAGENET_LABEL_LIST, read_class_names
     from deploy.predictor import Predictor, predecessor_card
 
     flags, images = config.engine, config.images
-    default_card = predecessor_card(choose_class_names(1000), images.train_interpolation)
+    default_card = predecessor_card(tuple(read_class_names(IMAGENET_LABEL_LIST)), images.train_interpolation)
     predictor = Predictor(
         flags.model_file,
         flags.params_file,

@@ -10,14 +10,13 @@ import models
 from common.cli import run as run_program
 from common.files import disk_errors
 from common.logs import set_up_logging
-from configs.loader import as_dict, parse, resume_rules, write_config
-from configs.schema import TrainConfig
+from configs.loader import as_dict, given_flags, parse, resume_rules, write_config
+from configs.schema import TrainConfig, WeightsConfig
 from datasets.augment.mixup import create_mixup
 from datasets.augment.random_erasing import create_random_erasing
 from datasets.augment.transforms import build_train_transform
 from datasets.loading.sampler import EvalSampler, TrainSampler
 from datasets.preprocess import Preprocess
-from datasets.reading.dataset import choose_class_names
 from engine.output_dir import locked_output_dir, set_earlier_run_aside
 from engine.run_state import RunRecord
 
@@ -32,18 +31,21 @@ def main(argv: list[str]) -> None:
     if config.run.debug:
         os.environ["FLAGS_cudnn_deterministic"] = "1"  # noqa: SIM112 (read when Paddle is imported)
     rank = int(os.environ.get("PADDLE_TRAINER_ID", 0))
-    folder = config.output.output_dir if config.output.output_dir and not config.run.eval else None
+    if config.run.eval:
+        return evaluate_only(config, given_flags(TrainConfig, argv, prog="main.py"))
+    folder = config.output.output_dir or None
     with locked_output_dir(folder, rank), RunRecord(folder, rank) as record:
         # What can be wrong with flags and data shows before Paddle is imported.
-        train_set, val_set = factory.open_datasets(config, check_files=rank == 0)
+        data = factory.open_datasets(config, check_files=rank == 0)
+        config = factory.with_classes(config, data.classes)
         preprocess = Preprocess.from_config(config.preprocess)
         transform = build_train_transform(config.augment, config.preprocess)
-        mixup = create_mixup(config.mix, config.model.nb_classes)
-        train(config, preprocess, train_set, val_set, transform, mixup, record)
+        mixup = create_mixup(config.mix, data.classes.number)
+        train(config, preprocess, data, transform, mixup, record)
 
 
-def train(config: TrainConfig, preprocess: Preprocess, train_set, val_set, transform, mixup, record: RunRecord) -> None:
-    """Train to the last epoch, or evaluate with --eval; from here on Paddle is needed."""
+def train(config: TrainConfig, preprocess: Preprocess, data, transform, mixup, record: RunRecord) -> None:
+    """Train to the last epoch; from here on Paddle is needed."""
     from datasets.loading.loader import EvalLoader, TrainLoader
     from engine.amp import choose_precision
     from engine.evaluate import evaluate
@@ -61,9 +63,12 @@ def train(config: TrainConfig, preprocess: Preprocess, train_set, val_set, trans
     run = start_run(config, record)
     set_up_logging(run.ranks.rank)
     log_config(config, mixup)
-    if not config.run.eval:
-        clean_output_dir(run)
+    logger.info(data.classes.source)
+    for remark in data.remarks:
+        logger.warning(remark)
+    clean_output_dir(run)
 
+    train_set, val_set = data.train_set, data.val_set
     optim, loader_config, seed = config.optim, config.loader, config.run.seed
     sampler = TrainSampler(len(train_set), loader_config.batch_size, optim.accum_iter, *run.ranks, seed=seed)
     erasing = create_random_erasing(config.augment)
@@ -81,41 +86,56 @@ def train(config: TrainConfig, preprocess: Preprocess, train_set, val_set, trans
         create_optimizer(model, optim, lr),
         ema=create_ema(config, model, train_loader.steps_per_epoch),
         scaler=precision.scaler(),
-        info=describe(config, preprocess, train_set, effective_batch),
+        info=describe(config, preprocess, data, effective_batch),
     )
     state.begin_epoch(config.resume.start_epoch)
 
-    if config.run.eval:
-        load_for_evaluation(config, state, run)
-        is_best_known = False
-    else:
-        rules = resume_rules(TrainConfig)
-        is_best_known = start_from(state, config.resume, run.output_dir, model_name=config.model.name, rules=rules)
+    rules = resume_rules(TrainConfig)
+    is_best_known = start_from(state, config.resume, run.output_dir, model_name=config.model.name, rules=rules)
     if not is_best_known:
         scores = evaluate(state.model, val_loader, run, precision)
         logger.info(f"Accuracy of the network on the {len(val_set)} test images: {scores.top1_percent:.1f}%")
         state.best_top1_percent = scores.top1_percent
-    if not config.run.eval:
-        write_recipe(config, run)  # only now: refused settings must not replace good ones
-        recipe = Recipe(
-            loss_fn=cross_entropy(config.mix.smoothing),
-            learning_rate=create_schedule(config.schedule, lr),
-            epochs=config.schedule.epochs,
-            accum_iter=optim.accum_iter,
-            precision=precision,
-            seed=seed,
-            skip_nonfinite=config.run.skip_nonfinite,
-            eval_ema=config.ema.model_ema_eval,
-        )
-        saver = None
-        if run.output_dir:
-            saver = Saver(state, config.output, rank=run.ranks.rank, on_saved=record.saved)
-        constants = {"n_parameters": count_parameters(model)}
-        fit(state, recipe, train_loader, val_loader, with_wandb(config, run), saver, constants)
+    write_recipe(config, run)  # only now: refused settings must not replace good ones
+    recipe = Recipe(
+        loss_fn=cross_entropy(config.mix.smoothing),
+        learning_rate=create_schedule(config.schedule, lr),
+        epochs=config.schedule.epochs,
+        accum_iter=optim.accum_iter,
+        precision=precision,
+        seed=seed,
+        skip_nonfinite=config.run.skip_nonfinite,
+        eval_ema=config.ema.model_ema_eval,
+    )
+    saver = Saver(state, config.output, rank=run.ranks.rank, on_saved=record.saved) if run.output_dir else None
+    constants = {"n_parameters": count_parameters(model)}
+    fit(state, recipe, train_loader, val_loader, with_wandb(config, run), saver, constants)
     run.watchdog.stop()
 
 
-def log_config(config: TrainConfig, mixup) -> None:
+def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
+    """Evaluate the weights that --resume or --finetune names, and exit: as eval.py, whose flags this script has."""
+    from engine.amp import choose_precision
+    from engine.resume import find_checkpoint
+    from engine.run import start_run
+
+    set_up_logging(int(os.environ.get("PADDLE_TRAINER_ID", 0)))
+    flags = config.resume
+    path = find_checkpoint(flags.resume or flags.finetune, config.output.output_dir, is_required=True)
+    model, preprocess = factory.trained_configs(config, given)
+    trained = factory.read_trained(model, WeightsConfig(resume=str(path)), preprocess, config.data.label_list)
+    images, remarks = factory.open_val_images(config.data, trained)
+    run = start_run(config, RunRecord())
+    set_up_logging(run.ranks.rank)
+    log_config(config)
+    for remark in remarks:
+        logger.warning(remark)
+    precision = choose_precision(config.optim.use_amp, config.optim.amp_dtype)
+    factory.evaluate_trained(trained, images, config.loader, run, precision)
+    run.watchdog.stop()
+
+
+def log_config(config: TrainConfig, mixup=None) -> None:
     logger.info(f"job dir: {ROOT}")
     for name, value in as_dict(config).items():
         logger.info(f"{name}={value!r}")
@@ -181,19 +201,6 @@ def create_ema(config: TrainConfig, model, steps_per_epoch: int):
     return Ema(model, config.ema.model_ema_decay, num_steps=config.schedule.epochs * steps_per_epoch)
 
 
-def load_for_evaluation(config: TrainConfig, state, run) -> None:
-    """Load the weights of main.py --eval, from --resume or --finetune, and --resume_ema."""
-    from engine.resume import find_checkpoint, load_ema, load_model
-
-    flags = config.resume
-    path = find_checkpoint(flags.resume or flags.finetune, run.output_dir, is_required=True)
-    weights = load_model(state.model, path, model_name=config.model.name)
-    if note := weights.other_preprocessing(state.info["preprocess"]):
-        logger.warning(note)
-    if flags.resume_ema and flags.resume != "auto":
-        load_ema(state, flags.resume_ema)
-
-
 def with_wandb(config: TrainConfig, run):
     """The run, whose epochs are also sent to Weights & Biases if --log_wandb asks for it."""
     from engine.epoch_log import EpochLog, wandb_sender
@@ -204,17 +211,17 @@ def with_wandb(config: TrainConfig, run):
     return replace(run, epoch_log=EpochLog(run.output_dir, run.ranks.rank, [sender]))
 
 
-def describe(config: TrainConfig, preprocess: Preprocess, train_set, effective_batch: int) -> dict:
+def describe(config: TrainConfig, preprocess: Preprocess, data, effective_batch: int) -> dict:
     """What a checkpoint keeps of its run; engine/resume_check.py compares it when the run is resumed."""
     from engine.resume_check import checksum_of_source
 
-    names = choose_class_names(config.model.nb_classes, config.data.label_list, train_set.class_names)
     return {
         "args": as_dict(config) | {"eval_image_backend": preprocess.image_backend},  # which None stands for
-        "class_names": names,
+        "class_names": data.classes.names,
+        "class_folders": data.classes.folders,
         "preprocess": preprocess.to_dict(),
         "effective_batch": effective_batch,
-        "images": train_set.fingerprint()[:16],
+        "images": data.train_set.fingerprint()[:16],
         "code": checksum_of_source(ROOT / package for package in ("models", "datasets", "engine")),
     }
 

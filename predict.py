@@ -26,11 +26,12 @@ def main(argv: list[str]) -> None:
     from engine.distributed import choose_device
 
     choose_device(config.device.device)
-    trained = factory.load_trained(config.model, config.weights, config.preprocess, images.label_list)
-    if trained.note:
-        print(trained.note, file=sys.stderr)
+    trained = factory.read_trained(config.model, config.weights, config.preprocess, images.label_list)
+    for note in trained.notes:
+        print(f"warning: {note}", file=sys.stderr)
     precision = choose_precision(images.use_amp)
-    predictor = EagerPredictor(trained.model, trained.card(), precision.autocast)
+    model = trained.create_model()
+    predictor = EagerPredictor(model, trained.card(model), precision.autocast)
     batches = predict_files(predictor, paths, batch_size=images.batch_size, k=images.topk)
     write_predictions(batches, len(paths), images.save_path)
 

@@ -33,6 +33,16 @@ def parse(config_class: type, argv: list[str], *, prog: str):
     Raises:
         UsageError: an unknown flag or recipe key (with the nearest known one), a value of a wrong type or out of range.
     """
+    return _build(config_class, _read_values(config_class, argv, prog))
+
+
+def given_flags(config_class: type, argv: list[str], *, prog: str) -> frozenset[str]:
+    """The names of the flags that the recipe or the command line gives; errors are those of `parse`."""
+    return frozenset(_read_values(config_class, argv, prog))
+
+
+def _read_values(config_class: type, argv: list[str], prog: str) -> dict:
+    """The values of the given flags, by name."""
     flags = _flags_of(config_class)
     arguments, unknown = _parser(config_class, prog).parse_known_args([_underscored(word) for word in argv])
     if unknown:
@@ -43,7 +53,7 @@ def parse(config_class: type, argv: list[str], *, prog: str):
     values = {name: _convert(flags[name], value, f"--{name}") for name, value in given.items()}
     if arguments.config:
         values = _read_recipe(arguments.config, flags) | values
-    return _build(config_class, values)
+    return values
 
 
 def _build(config_class: type, values: dict):

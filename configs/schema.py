@@ -20,7 +20,7 @@ class ModelConfig:
     """Model"""
 
     name: str = flag("peleenet", "name of the network; --list_models prints all", spelled="model", on_resume="refuse")
-    nb_classes: int = flag(1000, "number of classes", low=1, on_resume="refuse")
+    nb_classes: int | None = flag(None, "number of classes; default: that of the data", low=1, on_resume="refuse")
     list_models: bool = flag(False, "print the names of all networks and exit", style="flag", on_resume="ignore")
 
 
@@ -98,6 +98,45 @@ class LoaderConfig:
         style="flag",
         compat=True,
         on_resume="ignore",
+    )
+
+
+@dataclass(frozen=True)
+class TrainedModelConfig(ModelConfig):
+    """Model: by default what the checkpoint says"""
+
+    name: str | None = flag(
+        None, "name of the network; default: that of the checkpoint, else peleenet", spelled="model"
+    )
+    nb_classes: int | None = flag(
+        None, "number of classes; default: that of the checkpoint, else the outputs of the weights", low=1
+    )
+    list_models: bool = flag(False, "print the names of all networks and exit", style="flag")
+
+
+@dataclass(frozen=True)
+class TrainedPreprocessConfig(PreprocessConfig):
+    """Preprocessing: by default what the checkpoint says"""
+
+    input_size: int | None = flag(
+        None, "side of the square input in pixels; default: that of the checkpoint, else 224", low=1
+    )
+    train_interpolation: str | None = flag(
+        None,
+        "interpolation of resized images; random means bicubic; default: that of the checkpoint, else bicubic",
+        choices=("random", "bilinear", "bicubic"),
+    )
+    exif_orientation: str | None = flag(
+        None,
+        "rotate photographs as their EXIF orientation says (apply) or not (ignore); default: that of the checkpoint, "
+        "else ignore",
+        choices=("ignore", "apply"),
+    )
+    eval_image_backend: str | None = flag(
+        None,
+        "decoder of images: pil as published, cv2 and turbo faster, to nearly the same pixels; default: the decoder "
+        "that the checkpoint was evaluated with, else pil",
+        choices=("pil", "cv2", "turbo"),
     )
 
 
@@ -389,8 +428,8 @@ class TrainConfig:
 class EvalConfig:
     """eval.py"""
 
-    model: ModelConfig
-    preprocess: PreprocessConfig
+    model: TrainedModelConfig
+    preprocess: TrainedPreprocessConfig
     device: DeviceConfig
     data: DataConfig
     loader: LoaderConfig
@@ -413,8 +452,8 @@ class PredictImagesConfig:
 class PredictConfig:
     """predict.py"""
 
-    model: ModelConfig
-    preprocess: PreprocessConfig
+    model: TrainedModelConfig
+    preprocess: TrainedPreprocessConfig
     device: DeviceConfig
     weights: WeightsConfig
     images: PredictImagesConfig
@@ -469,8 +508,8 @@ class QuantizeConfig:
 class ExportConfig:
     """export_model.py"""
 
-    model: ModelConfig
-    preprocess: PreprocessConfig
+    model: TrainedModelConfig
+    preprocess: TrainedPreprocessConfig
     weights: WeightsConfig
     export: ExportOutputConfig
     quantize: QuantizeConfig

@@ -1,10 +1,13 @@
 """Class names: a file with a line `<id> <names>` for each class."""
 
 import os
+from pathlib import Path
 
 from common.errors import DataError
 
 from .reading.text_lines import read_lines, refuse
+
+IMAGENET_LABEL_LIST = Path(__file__).parent / "imagenet1k_label_list.txt"
 
 
 def read_class_names(path: str | os.PathLike, num_classes: int | None = None) -> list[str]:

@@ -111,22 +111,27 @@ class Preprocess:
 
     @classmethod
     def from_config(cls, config: "PreprocessConfig", trained: dict | None = None) -> "Preprocess":
-        """Create the preprocessing that the flags of a script ask for.
+        """Create the preprocessing that the flags of a script ask for, and where a flag is None, that of `trained`.
 
         Args:
             config: branch `preprocess` of the config.
-            trained: dict form of the preprocessing with which the weights were evaluated. Where the flag
-                --eval_image_backend is not given, its image backend is used, or "pil" without it.
+            trained: dict form of the preprocessing with which the weights were evaluated; None if they do not tell.
 
         Raises:
             DataError: a value that cannot be used; the message names the field.
         """
-        return cls(
-            input_size=config.input_size,
-            interpolation=config.train_interpolation,
-            exif_orientation=config.exif_orientation,
-            image_backend=config.eval_image_backend or (trained or {}).get("image_backend", "pil"),
-        )
+        flags = {
+            "input_size": config.input_size,
+            "interpolation": config.train_interpolation,
+            "exif_orientation": config.exif_orientation,
+            "image_backend": config.eval_image_backend,
+        }
+        fields = dict(trained or {})
+        if config.input_size is not None and config.input_size != fields.get("input_size"):
+            fields.pop("resize_size", None)  # follows from the size
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        given = {name: value for name, value in flags.items() if value is not None}
+        return cls.from_dict(defaults | fields | given)
 
     def to_dict(self) -> dict:
         """The fields as plain values, for a card or a checkpoint."""

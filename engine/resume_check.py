@@ -41,6 +41,9 @@ def check_resumable(then: dict, now: dict, rules: Mapping[str, str], *, is_insid
         if name in then and then[name] != now.get(name):
             differences[name] = f"{meaning}: {then[name]} then, {now.get(name)} now"
             (refused if is_inside_epoch and name != "code" else warned).append(name)
+    if difference := _changed_classes(then, now):
+        differences["classes"] = difference
+        refused.append("classes")
     if refused:
         lines = "\n".join(differences[name] for name in refused)
         where = "in the middle of an epoch " * is_inside_epoch
@@ -50,6 +53,27 @@ def check_resumable(then: dict, now: dict, rules: Mapping[str, str], *, is_insid
         )
     for name in warned:
         logger.warning(f"this run differs from the one that wrote {source}: {differences[name]}")
+
+
+def _changed_classes(then: dict, now: dict) -> str:
+    """How the classes differ, by their folders or else their names, in the order of the labels; "" if they agree.
+
+    Checkpoints of before December 2026 keep the names alone, which are those of the folders where there are any.
+    """
+    folders_then, folders_now = then.get("class_folders"), now.get("class_folders")
+    names_then, names_now = then.get("class_names"), now.get("class_names")
+    if folders_then and folders_now:
+        before, after = folders_then, folders_now
+    else:
+        before, after = names_then, names_now
+        if before and "class_folders" not in then and folders_now and list(before) == list(folders_now):
+            return ""
+    if not before or not after or list(before) == list(after):
+        return ""
+    pairs = zip(before, after, strict=False)
+    label = next((i for i, (old, new) in enumerate(pairs) if old != new), min(len(before), len(after)))
+    shown = f"{', '.join(before[:5])} and are {', '.join(after[:5])}"
+    return f"the classes were {shown} (label {label} is the first to differ)"
 
 
 def _hint(then: dict, now: dict, refused: list[str]) -> str:

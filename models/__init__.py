@@ -33,6 +33,14 @@ class Entry(NamedTuple):
     sides: SideRule
     fixed: dict[str, float] = {}  # noqa: RUF012 (shared and never written)
 
+    @property
+    def head(self) -> str:
+        """Name of the last layer, a Linear whose outputs are the classes."""
+        return HEADS[self.constructor.partition(":")[0]]
+
+
+HEADS = {"peleenet": "classifier", "mobilenet_v3": "classifier.3", "alexnet": "classifier.6"}
+
 
 # PeleeNet's stem joins a floor-rounded pool and a ceil-rounded convolution, which agree when ceil(side / 2) is even.
 # Below the minimum the last pool has no full window: torch refuses, Paddle 3.3.1 would silently pool a clipped one.
@@ -120,6 +128,15 @@ def check_input_size(name: str, side: int) -> None:
     above = next(s for s in range(max(side + 1, rule.minimum), max(side, rule.minimum) + 5) if rule.allows(s))
     nearest = f"{above}" if below is None else f"{below} and {above}"
     raise ModelError(f"{name} cannot take an image side of {side}: possible are {rule}; nearest: {nearest}")
+
+
+def head_of(name: str) -> str:
+    """Name of the classifier layer of the model `name`; does not import Paddle.
+
+    Raises:
+        ModelError: no such model.
+    """
+    return _entry(name).head
 
 
 def _entry(name: str) -> Entry:

@@ -1,23 +1,19 @@
 """The images and class names that the flags of the scripts name: list files, or folders of classes."""
 
 import os
-from pathlib import Path
 
 from common.errors import DataError
 
-from ..class_names import read_class_names
 from .image_folder import scan_image_folder
 from .image_list import ImageList, check_files_exist, read_image_list
 from .shards import ShardedImages, is_sharded, open_shards
-
-IMAGENET_LABEL_LIST = Path(__file__).parents[2] / "demo" / "imagenet1k_label_list.txt"
 
 
 def open_dataset(
     root: str | os.PathLike,
     split: str,
     list_file: str | os.PathLike | None,
-    num_classes: int,
+    num_classes: int | None = None,
     *,
     check_files: bool = True,
 ) -> ImageList | ShardedImages:
@@ -27,7 +23,7 @@ def open_dataset(
         root: root of the data; the paths of a list begin there.
         split: folder below `root`, which holds one folder per class, or the shards of `datasets.pack`.
         list_file: list file of the split; None takes the folder.
-        num_classes: labels are 0 to num_classes - 1.
+        num_classes: labels are 0 to num_classes - 1; None leaves the check to datasets/classes.py.
         check_files: check that the files of a list exist (a sample of a long list), and that shards have their length;
             one rank is enough for that.
 
@@ -52,21 +48,9 @@ def open_dataset(
             f"or packed; or name a list file of {split}: --cls_label_path_{split}, or --list of datasets.pack"
         )
     images = scan_image_folder(folder)
-    if len(images.class_names) > num_classes:
+    if num_classes is not None and len(images.class_names) > num_classes:
         raise DataError(
             f"{images.root}: {len(images.class_names)} class folders, but --nb_classes is {num_classes}; "
             f"set --nb_classes {len(images.class_names)}"
         )
     return images
-
-
-def choose_class_names(num_classes: int, label_list: str = "", kept: list[str] | None = None) -> tuple[str, ...] | None:
-    """Names of the classes: of the file `label_list`, else those `kept` with the weights, else ImageNet's for 1000.
-
-    None if there are none: a class is then called by its number.
-    """
-    if label_list:
-        return tuple(read_class_names(label_list, num_classes))
-    if kept:
-        return tuple(kept)
-    return tuple(read_class_names(IMAGENET_LABEL_LIST, num_classes)) if num_classes == 1000 else None

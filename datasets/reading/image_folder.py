@@ -1,9 +1,7 @@
 """Images found in folders: one folder a class for training, any files and folders for prediction."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Iterable, Iterator
 
 from common.errors import DataError
 
@@ -46,47 +44,6 @@ def join_classes(root: str | os.PathLike, classes: dict[str, list[bytes]]) -> Im
     paths = [path for found in classes.values() for path in found]
     labels = [label for label, found in enumerate(classes.values()) for _ in found]
     return ImageList(root, paths, labels, class_names=list(classes))
-
-
-def check_same_classes(train: ImageList, val: ImageList) -> None:
-    """Raise DataError, naming the difference, if the class folders of a split have other labels in the other split.
-
-    A list tells of what classes its labels are where its images lie in folders of the same names, one for each label.
-    """
-    for here, there in ((train, val), (val, train)):
-        if here.class_names and not there.class_names:
-            _check_labels(here, _labels_of_folders(there), "the list of the other split")
-        elif alone := sorted(set(here.class_names or ()) - set(there.class_names or ())):
-            raise DataError(f"class {_some(alone)} is in {here.root} but not in {there.root}; labels would not agree")
-
-
-def _labels_of_folders(listed: ImageList) -> dict[str, int]:
-    labels, first = np.unique(listed.labels, return_index=True)
-    names = [os.path.basename(os.path.dirname(listed.path(index))) for index in first]
-    return {name: label for name, label in zip(names, labels.tolist(), strict=True) if names.count(name) == 1}
-
-
-def check_trained_classes(images: ImageList, trained: Sequence[str] | None) -> None:
-    """Raise DataError if the class folders of `images` are only some of those that were `trained`, or in other places.
-
-    Their labels would be counted without the others. Other names, as of a label list, tell nothing.
-    """
-    if images.class_names and trained and set(images.class_names) < set(trained):
-        alone = sorted(set(trained) - set(images.class_names))
-        raise DataError(
-            f"{images.root}: no folder for class {_some(alone)} of the weights; labels would not agree. "
-            "Add the folder with an image, or name the images by a list file"
-        )
-    _check_labels(images, {name: label for label, name in enumerate(trained or ())}, "the weights")
-
-
-def _check_labels(images: ImageList, others: Mapping[str, int], place: str) -> None:
-    for label, name in enumerate(images.class_names or ()):
-        if others.get(name, label) != label:
-            raise DataError(
-                f"{images.root}: class {name} would have label {label}, by the order of the folders, but has "
-                f"{others[name]} in {place}; name these images by a list file, too"
-            )
 
 
 def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str]:

@@ -67,6 +67,10 @@ class ImageList:
         """Where image `index` is; an absolute path of the list stays as it is."""
         return os.path.join(self.root, os.fsdecode(self._paths[index]))
 
+    def relative_folder(self, index: int) -> str:
+        """Name of the folder that image `index` lies in, below the root; "" for an image in the root itself."""
+        return os.path.basename(os.path.dirname(os.fsdecode(self._paths[index])))
+
     def label(self, index: int) -> int:
         """The class of image `index`."""
         return int(self.labels[index])

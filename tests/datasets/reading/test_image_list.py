@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import DataError
 from datasets.reading.dataset import open_dataset
-from datasets.reading.image_folder import check_same_classes, check_trained_classes, find_images, scan_image_folder
+from datasets.reading.image_folder import find_images, scan_image_folder
 from datasets.reading.image_list import JoinedPaths, check_files_exist, read_image_list, write_image_list
 from tests.datasets.fake_images import picture, write_pictures
 
@@ -175,38 +175,6 @@ def test_folders_that_are_elsewhere(tmp_path, root, split):
     make_tree(tmp_path, "data/train/a/1.jpg")
     with pytest.raises(DataError, match=rf"{root}/{split}: no such folder; expected train/ and val/ below --data_path"):
         open_dataset(tmp_path / root, split, None, 1)
-
-
-def test_same_classes(tmp_path):
-    train = scan_image_folder(make_tree(tmp_path / "train", "a/1.jpg", "b/1.jpg", "c/1.jpg"))
-    val = scan_image_folder(make_tree(tmp_path / "val", "a/1.jpg", "c/1.jpg"))
-    check_same_classes(train, train)
-    for pair in ((train, val), (val, train)):
-        with pytest.raises(DataError, match=r"class b is in .*train but not in .*val"):
-            check_same_classes(*pair)
-
-
-def test_a_list_and_folders_of_other_labels(tmp_path):
-    folders = scan_image_folder(make_tree(tmp_path / "val", "cat/1.jpg", "dog/1.jpg"))
-    for text in ("train/cat/1.jpg 0\ntrain/cat/2.jpg 0\ntrain/dog/1.jpg 1\n", "train/1.jpg 1\nimages/2.jpg 0\n"):
-        check_same_classes(read_image_list(write(tmp_path, text), "R"), folders)
-    listed = read_image_list(write(tmp_path, "train/dog/1.jpg 0\ntrain/cat/1.jpg 1\n"), "R")
-    for pair in ((listed, folders), (folders, listed)):
-        with pytest.raises(DataError, match=r"val: class cat would have label 0, .* but has 1 in the list"):
-            check_same_classes(*pair)
-    check_same_classes(listed, listed)
-    vehicles = scan_image_folder(make_tree(tmp_path / "vehicles", "bus/1.jpg", "train/1.jpg"))
-    check_same_classes(read_image_list(write(tmp_path, "train/2.jpg 1\ntrain/1.jpg 0\n"), "R"), vehicles)
-
-
-def test_evaluation_with_a_class_less_than_was_trained(tmp_path):
-    images = scan_image_folder(make_tree(tmp_path / "val", "a/1.jpg", "c/1.jpg"))
-    for trained in (None, ("a", "c"), ("first", "second", "third"), ("a",)):
-        check_trained_classes(images, trained)
-    with pytest.raises(DataError, match=r"val: no folder for class b of the weights; labels would not agree"):
-        check_trained_classes(images, ("a", "b", "c"))
-    with pytest.raises(DataError, match=r"val: class a would have label 0, .* but has 1 in the weights"):
-        check_trained_classes(images, ("c", "a"))
 
 
 def test_find_images(tmp_path):
