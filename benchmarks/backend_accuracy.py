@@ -31,6 +31,7 @@ TRAINING = ("--config=configs/recipes/peleenet_digits.yaml", "--epochs=8")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Train and evaluate with each backend and seed, print a table and record the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=BACKENDS)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))

@@ -57,6 +57,7 @@ class Result:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Measure all contenders, print a table, record the results and plot them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", required=True, help="JPEG files, repeated until there are enough")
     parser.add_argument("--num_images", type=positive_int, default=2048, help="images per epoch")

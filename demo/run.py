@@ -1,5 +1,6 @@
-"""`make demo`: digits -> train -> eval -> predict -> export -> infer, with the commands that a user would type."""
+"""Runs the chain of `make demo`: digits, train, eval, predict, export and infer, by the commands that a user types."""
 
+import argparse
 import json
 import os
 import re
@@ -13,11 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from common.cli import run as run_program
+from common.errors import ProjectError
+
 FOLDER = Path("output/demo")
 DATA = FOLDER / "digits"
 RECIPE = "configs/recipes/peleenet_digits.yaml"
 SIDE, NUM_CLASSES = 64, 10
-TOLERANCE = 1e-5  # of a probability, between the eager and the exported model
+TOLERANCE = 1e-5  # difference of a probability between the eager and the exported model
 MIN_TOP1_PERCENT = 99.0
 
 MODEL = f"--model peleenet --nb_classes {NUM_CLASSES} --input_size {SIDE} --train_interpolation bilinear"
@@ -38,42 +42,53 @@ COMMANDS = {
 }
 MEANING = {
     "data": "write the scans as an ImageNet-style folder",
-    "train": "PeleeNet from scratch, on every GPU or in two processes on the CPU",
+    "train": "train PeleeNet from scratch, on every GPU or in two processes on the CPU",
     "eval": "score the best checkpoint on the test images",
-    "predict": "name every test image with the eager model",
+    "predict": "classify the test images with the eager model",
     "export": "write program, weights and card",
-    "infer": "name every test image with the exported program",
+    "infer": "classify the test images with the exported program",
 }
 STEP = re.compile(r"Epoch: \[(\d+)\]  \[ *(\d+)/(\d+)\].*?(loss: \S+)")
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
+    """Run all stages, compare their results, plot them and print a table.
+
+    Raises:
+        ProjectError: a stage failed, or the results do not agree.
+    """
+    argparse.ArgumentParser(prog="python -m demo.run", description=__doc__).parse_args(argv)  # there are no flags
     console = Console(highlight=False)
     FOLDER.mkdir(parents=True, exist_ok=True)
     seconds = {}
     for number, (stage, command) in enumerate(COMMANDS.items(), start=1):
-        command = command.format(processes=processes())
+        command = command.format(processes=launcher_flag())
         console.print(f"\n[bold]{number}/{len(COMMANDS)} {stage}[/bold]: {MEANING[stage]}")
         console.print(f"  python {command}", style="dim", soft_wrap=True)
         start = time.perf_counter()
-        run(stage, [sys.executable, *shlex.split(command)], console)
+        run_stage(stage, [sys.executable, *shlex.split(command)], console)
         seconds[stage] = round(time.perf_counter() - start, 1)
     result = {**compare(), "seconds": seconds, "seconds_total": round(sum(seconds.values()), 1)}
     (FOLDER / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    draw_pictures()
-    show(result, console)
+    plot_results()
+    print_table(result, console)
+    check_agreement(result)
 
 
-def processes() -> str:
-    """The launcher's flag: all GPUs if Paddle sees any, else a process on each of two cores."""
+def launcher_flag() -> str:
+    """The number of processes for the launcher: one per GPU if Paddle sees any, else two on the CPU."""
     import paddle
 
     has_gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
     return "" if has_gpu else "--nproc_per_node 2"
 
 
-def run(stage: str, command: list[str], console: Console) -> None:
-    """Run `command`, its output in a log file; a terminal shows a bar, anything else some of the lines."""
+def run_stage(stage: str, command: list[str], console: Console) -> None:
+    """Run `command` with its output in a log file; a terminal shows a progress bar, a pipe some of the lines.
+
+    Raises:
+        ProjectError: the command failed.
+    """
     log_path = FOLDER / f"{stage}.log"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with (
@@ -93,14 +108,21 @@ def run(stage: str, command: list[str], console: Console) -> None:
         bar = progress.add_task(stage, total=None, note="")
         for line in process.stdout:
             log.write(line)
-            update(progress, bar, line, console)
+            update_progress(progress, bar, line, console)
     if process.returncode:
         tail = log_path.read_text(encoding="utf-8").splitlines()[-15:]
-        sys.exit("\n".join([*tail, f"error: the stage '{stage}' failed; all of its output is in {log_path}"]))
+        raise ProjectError("\n".join([f"the stage '{stage}' failed; its whole output is in {log_path}", *tail]))
 
 
-def update(progress: Progress, bar: int, line: str, console: Console) -> None:
-    """Show what `line` of the output says of the progress."""
+def update_progress(progress: Progress, bar: int, line: str, console: Console) -> None:
+    """Show the progress that one line of the output reports.
+
+    Args:
+        progress: the progress display.
+        bar: number of its bar.
+        line: line of the output.
+        console: where lines are printed without a terminal.
+    """
     step = STEP.search(line)
     if step:
         epoch, done, total, loss = int(step[1]), int(step[2]), int(step[3]), step[4]
@@ -114,6 +136,7 @@ def update(progress: Progress, bar: int, line: str, console: Console) -> None:
 
 
 def num_epochs() -> int:
+    """Number of epochs of the recipe."""
     from configs.loader import parse
     from configs.schema import TrainConfig
 
@@ -121,19 +144,19 @@ def num_epochs() -> int:
 
 
 def read_records(name: str) -> dict[str, dict]:
-    """The records of a .jsonl file by file name."""
+    """Read the predictions of a .jsonl file, by file name of the image."""
     lines = (FOLDER / name).read_text(encoding="utf-8").splitlines()
     return {record["file_name"]: record for record in map(json.loads, lines)}
 
 
 def read_labels() -> dict[str, int]:
-    """The labels of the test images by file name."""
+    """Read the labels of the test images, by file name."""
     lines = (DATA / "val_list.txt").read_text(encoding="utf-8").splitlines()
     return {str(DATA / path): int(label) for path, label in (line.rsplit(" ", 1) for line in lines)}
 
 
 def compare() -> dict:
-    """Scores of eval, predict and infer, which saw the same test images, and how far the last two differ."""
+    """Compute top-1 of eval, predict and infer on the test images, and the largest difference of predict and infer."""
     eval_log = (FOLDER / "eval.log").read_text(encoding="utf-8")
     eval_percent = float(re.findall(r"\* Acc@1 (\S+)", eval_log)[-1])
     labels = read_labels()
@@ -141,8 +164,8 @@ def compare() -> dict:
     assert predicted.keys() == inferred.keys() == labels.keys()
 
     def top1_percent(records: dict[str, dict]) -> float:
-        right = sum(record["class_ids"][0] == labels[name] for name, record in records.items())
-        return round(100 * right / len(records), 3)
+        num_correct = sum(record["class_ids"][0] == labels[name] for name, record in records.items())
+        return round(100 * num_correct / len(records), 3)
 
     def scores(record: dict) -> dict[int, float]:
         return dict(zip(record["class_ids"], record["scores"], strict=True))
@@ -161,8 +184,8 @@ def compare() -> dict:
     }
 
 
-def draw_pictures() -> None:
-    """The curves of the training, and a sheet of every 12th test image with what the exported model says of it."""
+def plot_results() -> None:
+    """Plot the curves of the training, and every 12th test image with the prediction of the exported model."""
     from datasets.reading.decode import read_image
     from engine.plots import plot_curves, plot_predictions
 
@@ -176,8 +199,8 @@ def draw_pictures() -> None:
     )
 
 
-def show(result: dict, console: Console) -> None:
-    """The table at the end, and an exit code that is not zero where the ends do not agree."""
+def print_table(result: dict, console: Console) -> None:
+    """Print top-1 and seconds of eval, predict and infer."""
     table = Table(title=f"\n{result['num_test_images']} test images", title_justify="left")
     for column in ("", "top-1 %", "seconds"):
         table.add_column(column, justify="left" if not column else "right")
@@ -189,14 +212,22 @@ def show(result: dict, console: Console) -> None:
         table.add_row(stage, f"{result[key]:.2f}", f"{result['seconds'][stage]:.1f}")
     console.print(table)
     console.print(f"predict and infer differ by at most {result['predict_infer_max_diff']:.1e} in any probability")
-    console.print(f"{result['seconds_total']:.0f} s in all; pictures: {FOLDER}/curves.png, {FOLDER}/predictions.png")
+    console.print(f"{result['seconds_total']:.0f} s in all; plots: {FOLDER}/curves.png, {FOLDER}/predictions.png")
+
+
+def check_agreement(result: dict) -> None:
+    """Check that eval, predict and infer agree, and that the training reached its accuracy.
+
+    Raises:
+        ProjectError: they differ, or top-1 is too low.
+    """
     agree = abs(result["top1_percent"] - result["predict_top1_percent"]) < 0.001
     agree &= result["predict_top1_percent"] == result["infer_top1_percent"]
     if not agree or result["predict_infer_max_diff"] > TOLERANCE:
-        sys.exit(f"error: eval, predict and infer do not agree; see {FOLDER}/result.json")
+        raise ProjectError(f"eval, predict and infer do not agree; see {FOLDER}/result.json")
     if result["top1_percent"] < MIN_TOP1_PERCENT:
-        sys.exit(f"error: top-1 is {result['top1_percent']} %, expected at least {MIN_TOP1_PERCENT} %")
+        raise ProjectError(f"top-1 is {result['top1_percent']} %, expected at least {MIN_TOP1_PERCENT} %")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

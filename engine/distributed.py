@@ -196,11 +196,13 @@ def broadcast_model(model: nn.Layer) -> None:
 def wait_for_first_rank(work: Future | None) -> DiskError | None:
     """Wait on all ranks until `work` of rank 0 (None on the other ranks) is done.
 
-    The ranks exchange messages while they wait: on CPUs gloo gives up a rank that is silent for 30 s. An exception of
-    `work` other than a DiskError is raised on rank 0.
+    The ranks exchange messages while they wait: on CPUs gloo gives up a rank that is silent for 30 s.
 
     Returns:
         On all ranks a DiskError if `work` raised one, else None.
+
+    Raises:
+        Exception: any other exception of `work`, on rank 0.
     """
     is_running = True
     while is_running:

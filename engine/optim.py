@@ -18,6 +18,15 @@ class RMSProp(Optimizer):
 
     square = alpha * square + (1 - alpha) * g^2; buffer = momentum * buffer + g / (sqrt(square) + eps); w -= lr * buffer
     The two forms differ much where squares are small: weights by 0.2 after 20 steps with the default epsilon.
+
+    Args:
+        parameters: trainable parameters.
+        lr: learning rate of the first step.
+        alpha: share of the old squares that stays at each step.
+        eps: added to the square root.
+        momentum: share of the old buffer that stays at each step.
+        weight_decay: added to the gradient (L2).
+        grad_clip: clips the norm of the whole gradient; None clips nothing.
     """
 
     def __init__(self, parameters, lr, *, alpha, eps, momentum, weight_decay, grad_clip=None):

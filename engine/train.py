@@ -110,7 +110,14 @@ def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, ru
 
 
 def step_seed(seed: int, epoch: int, iteration: int, rank: int) -> int:
-    """Compute the seed of everything random in one forward pass, such as dropout, from its place in the training."""
+    """Compute the seed of everything random in one forward pass, such as dropout, from its place in the training.
+
+    Args:
+        seed: seed of the run.
+        epoch: number of the epoch.
+        iteration: number of the micro-batch in the epoch.
+        rank: number of the process.
+    """
     return int(np.random.SeedSequence((seed, epoch, iteration, rank)).generate_state(1)[0])
 
 

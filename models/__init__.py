@@ -1,11 +1,11 @@
-"""The models by name: one literal table, the sides of an image each can take, and `create_model`."""
+"""Models by name: one literal table with the image sizes that each model takes, and `create_model`."""
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from common.cli import did_you_mean
 from common.errors import ModelError
 
 if TYPE_CHECKING:
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 class SideRule(NamedTuple):
-    """Which heights and widths a model can take, each on its own."""
+    """Heights and widths in pixels that a model takes; the rule holds for each of the two."""
 
     minimum: int
     mod_4: tuple[int, ...] = (0, 1, 2, 3)
 
     def allows(self, side: int) -> bool:
+        """Whether an image may be `side` pixels high or wide."""
         return side >= self.minimum and side % 4 in self.mod_4
 
     def __str__(self) -> str:
@@ -27,9 +28,15 @@ class SideRule(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A row of the table; `fixed` arguments belong to the name and cannot be given again."""
+    """Row of the table.
 
-    constructor: str  # "module:callable" in this room
+    Attributes:
+        constructor: "module:callable" in this package.
+        sides: image sizes.
+        fixed: arguments that belong to the name; a caller cannot give them.
+    """
+
+    constructor: str
     sides: SideRule
     fixed: dict[str, float] = {}  # noqa: RUF012 (shared and never written)
 
@@ -42,8 +49,8 @@ class Entry(NamedTuple):
 HEADS = {"peleenet": "classifier", "mobilenet_v3": "classifier.3", "alexnet": "classifier.6"}
 
 
-# PeleeNet's stem joins a floor-rounded pool and a ceil-rounded convolution, which agree when ceil(side / 2) is even.
-# Below the minimum the last pool has no full window: torch refuses, Paddle 3.3.1 would silently pool a clipped one.
+# The stem of PeleeNet joins a pool that rounds down and a convolution that rounds up: ceil(side / 2) must be even.
+# Below the minimum the last pool has no full window: torch raises an error, Paddle 3.3.1 pools a clipped window.
 PELEENET_SIDES = SideRule(31, mod_4=(0, 3))
 ALEXNET_SIDES = SideRule(63)
 ANY_SIDE = SideRule(1)
@@ -97,14 +104,20 @@ MODELS = {
 
 
 def list_models() -> list[str]:
-    """Every name that `create_model` knows, in the order of the table."""
+    """List every name that `create_model` knows, in the order of the table."""
     return list(MODELS)
 
 
 def create_model(name: str, *, num_classes: int = 1000, **arguments) -> "paddle.nn.Layer":
-    """The named model, freshly initialised from Paddle's seed; every argument reaches its constructor.
+    """Create the named model with initial weights that follow from Paddle's seed.
 
-    Raises ModelError for a name, an argument or a value that the model does not know.
+    Args:
+        name: a name of `list_models`.
+        num_classes: width of the head.
+        arguments: further arguments of the constructor.
+
+    Raises:
+        ModelError: a name, an argument or a value that the model does not know.
     """
     entry = _entry(name)
     module, constructor_name = entry.constructor.split(":")
@@ -117,9 +130,10 @@ def create_model(name: str, *, num_classes: int = 1000, **arguments) -> "paddle.
 
 
 def check_input_size(name: str, side: int) -> None:
-    """Raise ModelError, naming the nearest possible sides, if the model cannot take images `side` pixels high or wide.
+    """Check that the model takes images `side` pixels high or wide, without importing Paddle.
 
-    Does not import Paddle, so that the scripts can refuse a size at once.
+    Raises:
+        ModelError: no such model, or the model does not take this size; the message names the nearest sizes.
     """
     rule = _entry(name).sides
     if rule.allows(side):
@@ -146,6 +160,5 @@ def _entry(name: str) -> Entry:
 
 
 def _unknown(kind: str, given: str, known: Iterable[str], where: str = "") -> str:
-    guess = difflib.get_close_matches(given, known, n=1)
-    hint = f"did you mean '{guess[0]}'? " if guess else ""
-    return f"unknown {kind} '{given}'{where}; {hint}known {kind}s: {', '.join(known)}"
+    hint = did_you_mean(given, known) or ";"
+    return f"unknown {kind} '{given}'{where}{hint} known {kind}s: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""AlexNet in its one-column form (Krizhevsky 2014, "One weird trick"), as torchvision has it."""
+"""AlexNet in its one-column form (Krizhevsky 2014, "One weird trick"), with torchvision's names."""
 
 import math
 
@@ -9,12 +9,15 @@ from .layers import check_count, check_images, check_number
 
 
 class AlexNet(nn.Layer):
-    """images [B, 3, H, W] with H and W of 63 or more -> logits [B, num_classes]; names are torchvision's.
+    """Compute logits [B, num_classes] of images [B, 3, H, W] with H and W of 63 or more.
 
     Args:
         num_classes: width of the head.
-        dropout: before the first two linear layers; scaled up in training ("upscale_in_train"), so that evaluation
-            changes nothing. paddle.vision's AlexNet scales down in evaluation instead and gives other logits.
+        dropout: probability before the first two linear layers; training scales up ("upscale_in_train"), evaluation
+            does not scale. paddle.vision's AlexNet scales down in evaluation instead, and gives other logits.
+
+    Raises:
+        ModelError: an argument of a wrong type or out of range.
     """
 
     def __init__(self, num_classes: int = 1000, dropout: float = 0.5):
@@ -55,7 +58,7 @@ class AlexNet(nn.Layer):
 
 
 def _init_fan_in_uniform(model: nn.Layer) -> None:
-    """Weights and biases U(-b, b) with b = 1 / sqrt(fan_in): what torch's layers do by default."""
+    """Initialise weights and biases by U(-b, b) with b = 1 / sqrt(fan_in), the default of torch's layers."""
     for layer in model.sublayers():
         if isinstance(layer, nn.Conv2D):
             fan_in = math.prod(layer.weight.shape[1:])  # [out, in, kh, kw]

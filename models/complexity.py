@@ -1,4 +1,4 @@
-"""The size of a model: its trainable parameters and the multiply-accumulates of one image."""
+"""Size of a model: trainable parameters, and multiply-accumulates per image."""
 
 import math
 
@@ -7,15 +7,15 @@ from paddle import nn
 
 
 def count_parameters(model: nn.Layer) -> int:
-    """Trainable parameters; the running statistics of batch norms are not among them."""
+    """Count the trainable parameters, without the running statistics of batch norms."""
     return sum(math.prod(parameter.shape) for parameter in model.parameters() if not parameter.stop_gradient)
 
 
 def count_macs(model: nn.Layer, input_size: int = 224) -> int:
-    """Multiply-accumulates of convolutions and linear layers for one image [1, 3, input_size, input_size].
+    """Count the multiply-accumulates of convolutions and linear layers for one image [1, 3, input_size, input_size].
 
-    The number that papers on small models print as "FLOPs". `paddle.flops` counts the same under that name, but not
-    alike for every layer. The model and its train/eval modes are left as they were.
+    Papers on small models call this number "FLOPs". `paddle.flops` counts some layers differently. The model and the
+    modes (training or evaluation) of its layers do not change.
     """
     macs = 0
 

@@ -1,4 +1,4 @@
-"""What two or more models share: checks of input and arguments, and the usual initialisation."""
+"""Functions that several models share: checks of input and arguments, and initialisation."""
 
 import math
 
@@ -12,9 +12,13 @@ from . import check_input_size
 
 @paddle.jit.not_to_static
 def check_images(name: str, images: paddle.Tensor) -> None:
-    """Raise ModelError where the named model cannot take images [B, 3, H, W] of this height or width.
+    """Check that the named model takes images [B, 3, H, W] of this height and width.
 
-    Looks at Python numbers only, so it adds nothing to an exported program; a side that is open at export (-1) passes.
+    Only Python numbers are compared, so nothing is added to an exported program; a side that is open at export (-1) is
+    not checked.
+
+    Raises:
+        ModelError: the model does not take images of this size.
     """
     for side in images.shape[2:]:
         if side != -1:
@@ -22,28 +26,46 @@ def check_images(name: str, images: paddle.Tensor) -> None:
 
 
 def check_count(argument: str, value: int) -> None:
-    """Raise ModelError unless the value is an integer of at least 1."""
+    """Check that the value is an integer of at least 1.
+
+    Raises:
+        ModelError: it is not.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ModelError(f"{argument} must be an integer of 1 or more, got {value!r}")
 
 
 def check_number(argument: str, value: float, low: float, high: float) -> None:
-    """Raise ModelError unless low <= value <= high."""
+    """Check that low <= value <= high.
+
+    Args:
+        argument: name of the value, for the message.
+        value: a number.
+        low: smallest allowed value.
+        high: largest allowed value.
+
+    Raises:
+        ModelError: the value is no number, or out of this range.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ModelError(f"{argument} must be a number from {low} to {high}, got {value!r}")
 
 
 def check_flag(argument: str, value: bool) -> None:
-    """Raise ModelError unless the value is true or false: a string such as 'False' would read as true."""
+    """Check that the value is True or False: a text such as 'False' would count as true.
+
+    Raises:
+        ModelError: it is neither.
+    """
     if not isinstance(value, bool):
         raise ModelError(f"{argument} must be true or false, got {value!r}")
 
 
 def init_fan_out(model: nn.Layer) -> None:
-    """Draw the weights as PeleeNet and torchvision's MobileNetV3 do; batch norms keep Paddle's 1 and 0.
+    """Initialise the weights as PeleeNet and torchvision's MobileNetV3 do; batch norms keep Paddle's 1 and 0.
 
-    Convolutions N(0, 2 / (kh * kw * out)), the fan-out form of He et al. 2015, where a grouped convolution counts all
-    its outputs as torch does; linear layers N(0, 0.01^2); biases 0.
+    Convolutions: N(0, 2 / (kh * kw * out)), the fan-out form of He et al. 2015; a grouped convolution counts all its
+    outputs, as in torch. Linear layers: N(0, 0.01^2). Biases: 0.
     """
     for layer in model.sublayers():
         if isinstance(layer, nn.Conv2D):

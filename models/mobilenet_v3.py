@@ -1,4 +1,4 @@
-"""MobileNetV3 small and large at any width (Howard et al. 2019), with torchvision's names and semantics."""
+"""MobileNetV3 small and large at any width (Howard et al. 2019), with torchvision's names and arithmetic."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,13 +9,13 @@ from paddle.nn import functional as F
 
 from .layers import check_count, check_flag, check_number, init_fan_out
 
-# torch's momentum is the weight of the new batch (0.01), Paddle's that of the old statistics.
+# torch's momentum (0.01) is the weight of the new batch, Paddle's is the weight of the old statistics.
 BATCH_NORM = {"momentum": 0.99, "epsilon": 1e-3}
 ACTIVATIONS = {"RE": nn.ReLU, "HS": nn.Hardswish}
 
 
 class Row(NamedTuple):
-    """A row of the paper's tables 1 and 2; a dilated row keeps the size that its stride would halve."""
+    """Row of the paper's tables 1 and 2; a dilated row keeps the size that its stride would halve."""
 
     in_channels: int
     kernel: int
@@ -27,6 +27,7 @@ class Row(NamedTuple):
     dilation: int = 1
 
     def scaled(self, width_mult: float) -> "Row":
+        """The row with all channels times `width_mult`, rounded by `scale_channels`."""
         return self._replace(
             in_channels=scale_channels(self.in_channels, width_mult),
             expanded=scale_channels(self.expanded, width_mult),
@@ -58,7 +59,18 @@ def mobilenet_v3_small(
     num_classes: int = 1000,
     dropout: float = 0.2,
 ) -> "MobileNetV3":
-    """MobileNetV3-Small (table 2 of the paper)."""
+    """Create MobileNetV3-Small (table 2 of the paper).
+
+    Args:
+        width_mult: see MobileNetV3.
+        reduced_tail: halve the channels of the last stage, as for detection and segmentation.
+        dilated: dilate the last stage, so that its stride is 16 instead of 32.
+        num_classes: see MobileNetV3.
+        dropout: see MobileNetV3.
+
+    Raises:
+        ModelError: an argument of a wrong type or out of range.
+    """
     tail, dilation = _tail_divider(reduced_tail), _tail_dilation(dilated)
     return MobileNetV3(small_rows(tail, dilation), 1024 // tail, width_mult, num_classes, dropout)
 
@@ -91,20 +103,23 @@ def mobilenet_v3_large(
     num_classes: int = 1000,
     dropout: float = 0.2,
 ) -> "MobileNetV3":
-    """MobileNetV3-Large (table 1 of the paper)."""
+    """Create MobileNetV3-Large (table 1 of the paper); the arguments are those of `mobilenet_v3_small`."""
     tail, dilation = _tail_divider(reduced_tail), _tail_dilation(dilated)
     return MobileNetV3(large_rows(tail, dilation), 1280 // tail, width_mult, num_classes, dropout)
 
 
 class MobileNetV3(nn.Layer):
-    """images [B, 3, H, W] -> logits [B, num_classes].
+    """Compute logits [B, num_classes] of images [B, 3, H, W].
 
     Args:
         rows: the inverted residual blocks, at width 1.
         last_channels: width of the hidden linear layer, at width 1.
         width_mult: multiplies every width; the results are rounded to multiples of 8.
         num_classes: width of the head.
-        dropout: before the head.
+        dropout: probability before the head.
+
+    Raises:
+        ModelError: an argument of a wrong type or out of range.
     """
 
     def __init__(self, rows: Sequence[Row], last_channels: int, width_mult: float, num_classes: int, dropout: float):
@@ -136,7 +151,7 @@ class MobileNetV3(nn.Layer):
 
 
 class InvertedResidual(nn.Layer):
-    """Expand, filter each channel, weigh the channels, project (figure 4): [B, in, H, W] -> [B, out, H', W']."""
+    """Expand, filter each channel, scale the channels, project (figure 4): [B, in, H, W] -> [B, out, H', W']."""
 
     def __init__(self, row: Row):
         super().__init__()
@@ -157,7 +172,7 @@ class InvertedResidual(nn.Layer):
 
 
 class SqueezeExcitation(nn.Layer):
-    """Weigh the channels by a look at the whole image (Hu et al. 2018): [B, C, H, W] -> [B, C, H, W]."""
+    """Scale the channels by their means over the image (Hu et al. 2018): [B, C, H, W] -> [B, C, H, W]."""
 
     def __init__(self, channels: int, squeezed: int):
         super().__init__()
@@ -175,8 +190,8 @@ class SqueezeExcitation(nn.Layer):
 class Hardsigmoid(nn.Layer):
     """min(max(x / 6 + 1/2, 0), 1), any shape.
 
-    `nn.Hardsigmoid` has the slope 0.1666667, off by 3e-8; this one is off by the rounding of 1/6 to float32 (5e-9),
-    since Paddle stores the attribute so.
+    `nn.Hardsigmoid` has the slope 0.1666667, an error of 3e-8; the slope here is 1/6 rounded to float32, an error of
+    5e-9, because Paddle stores the attribute in float32.
     """
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -184,7 +199,17 @@ class Hardsigmoid(nn.Layer):
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias (0), batch norm (1) and, unless activation is None, an activation (2)."""
+    """Sequence of convolution without bias (0), batch norm (1) and activation (2): [B, in, H, W] -> [B, out, H', W'].
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: side of the kernel in pixels.
+        stride: of the convolution.
+        dilation: of the convolution.
+        groups: of the convolution; `in_channels` filters each channel alone.
+        activation: "RE" (ReLU) or "HS" (Hardswish); None leaves the activation out.
+    """
 
     def __init__(
         self,
@@ -207,9 +232,9 @@ class ConvNormAct(nn.Sequential):
 
 
 def scale_channels(channels: int, width_mult: float = 1.0) -> int:
-    """The multiple of 8 nearest to channels * width_mult, at least 8 and at least nine tenths of it.
+    """Round channels * width_mult to a multiple of 8 that is at least 8 and at least 0.9 of the product.
 
-    The `make_divisible` of the authors' code and torchvision.
+    Source: `make_divisible` of the authors' code and of torchvision.
     """
     wanted = channels * width_mult
     rounded = max(8, int(wanted + 4) // 8 * 8)

@@ -15,7 +15,13 @@ NUM_STAGES = 4
 class ConvBNReLU(nn.Layer):
     """Convolution without bias, batch norm, ReLU: [B, in, H, W] -> [B, out, H', W'].
 
-    The paper's post-activation order (section 2, "Composite function"), used everywhere in the network.
+    Source: the post-activation order of the paper, section 2, "Composite function".
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: side of the kernel in pixels.
+        stride: of the convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1):
@@ -48,8 +54,11 @@ class StemBlock(nn.Layer):
 class DenseLayer(nn.Layer):
     """The two-way dense layer of figure 3: [B, in, H, W] -> [B, in + growth_rate, H, W].
 
-    The branches see 3x3 and 5x5 pixels and add half of the growth each. The bottleneck is at most half as wide as the
-    input (section 2, "Dynamic number of channels in bottleneck layer").
+    The two branches have receptive fields of 3x3 and 5x5 pixels and add half of the growth rate each. The bottleneck is
+    at most half as wide as the input (section 2, "Dynamic number of channels in bottleneck layer").
+
+    Raises:
+        ModelError: the bottleneck would have no channels.
     """
 
     def __init__(self, in_channels: int, growth_rate: int, bottleneck_width: int):
@@ -60,7 +69,7 @@ class DenseLayer(nn.Layer):
             inter = in_channels // 8 * 4
         if inter == 0:
             raise ModelError(
-                f"no channels are left in a bottleneck: in_channels={in_channels}, growth_rate={growth_rate}, "
+                f"a bottleneck would have no channels: in_channels={in_channels}, growth_rate={growth_rate}, "
                 f"bottleneck_width={bottleneck_width}; growth_rate * bottleneck_width and in_channels need 8 or more"
             )
         self.branch1a = ConvBNReLU(in_channels, inter, kernel=1)
@@ -76,18 +85,21 @@ class DenseLayer(nn.Layer):
 
 
 class PeleeNet(nn.Layer):
-    """PeleeNet (Wang, Li, Ling: "Pelee: A Real-Time Object Detection System on Mobile Devices", table 1).
+    """Compute logits [B, num_classes] of images [B, 3, H, W]; H and W are 31 or more, and 0 or 3 modulo 4.
 
-    images [B, 3, H, W] -> logits [B, num_classes]. Names are those of the authors' code (Robert-JunWang/PeleeNet).
-    H and W are 31 or more and 0 or 3 modulo 4, otherwise ModelError.
+    Source: Wang, Li, Ling, "Pelee: A Real-Time Object Detection System on Mobile Devices", table 1. The names of layers
+    are those of the authors' code (Robert-JunWang/PeleeNet).
 
     Args:
-        growth_rate: channels that a dense layer adds, even; one for all stages or one each.
+        growth_rate: channels that a dense layer adds, an even number; one for all stages, or one per stage.
         block_config: number of dense layers in each of the four stages.
         num_init_features: channels of the stem.
-        bottleneck_width: width of the bottlenecks in halves of growth_rate; one for all stages or one each.
-        drop_rate: dropout before the classifier, the only one.
+        bottleneck_width: width of the bottlenecks in halves of growth_rate; one for all stages, or one per stage.
+        drop_rate: probability of the only dropout, before the classifier.
         num_classes: width of the head.
+
+    Raises:
+        ModelError: an argument of a wrong type or out of range.
     """
 
     def __init__(
@@ -102,14 +114,14 @@ class PeleeNet(nn.Layer):
         super().__init__()
         growth_rates = _per_stage("growth_rate", growth_rate)
         if any(rate % 2 for rate in growth_rates):
-            raise ModelError(f"growth_rate must be even, the two branches share it equally, got {growth_rate!r}")
+            raise ModelError(f"growth_rate must be even, since the two branches share it equally, got {growth_rate!r}")
         if isinstance(block_config, int):
             raise ModelError(f"block_config must be {NUM_STAGES} integers, got {block_config!r}")
         block_config = _per_stage("block_config", block_config)
         bottleneck_widths = _per_stage("bottleneck_width", bottleneck_width)
         check_count("num_init_features", num_init_features)
         if num_init_features < 2:
-            raise ModelError(f"num_init_features must be 2 or more, the stem halves it, got {num_init_features}")
+            raise ModelError(f"num_init_features must be 2 or more, since the stem halves it, got {num_init_features}")
         check_count("num_classes", num_classes)
         check_number("drop_rate", drop_rate, 0, 1)
 
@@ -141,6 +153,6 @@ def _per_stage(argument: str, value: int | Sequence[int]) -> list[int]:
     values = [value] * NUM_STAGES if isinstance(value, int) else value
     if not isinstance(values, list | tuple) or len(values) != NUM_STAGES:
         raise ModelError(f"{argument} must be an integer or {NUM_STAGES} integers, got {value!r}")
-    for one in values:
-        check_count(argument, one)
+    for number in values:
+        check_count(argument, number)
     return list(values)

@@ -1,1 +1,1 @@
-"""The TIPC harness: shell scripts that run whole chains, and the checks of their results."""
+"""TIPC harness: shell scripts that run whole chains of commands, and the checks of their results."""

@@ -1,6 +1,7 @@
-"""Checks of what a TIPC chain wrote: exit status 0 says little, so losses, scores and answers are compared too.
+"""Checks of the results of a TIPC chain: losses, scores and predictions are compared, since exit status 0 says little.
 
-Each check reads files and logs of the run, prints what it compared, and ends with status 1 if the result is wrong.
+Each check reads files and logs of the run, prints the compared numbers, and ends with status 1 if a result is wrong.
+The harness starts this file from any folder by its path, so it imports the standard library alone.
 """
 
 import argparse
@@ -12,22 +13,26 @@ import re
 import sys
 from pathlib import Path
 
-# Largest difference of a probability from the eager model's. fp16 on a CPU is bfloat16: 8 bits of mantissa.
+# Largest difference of a probability from that of the eager model. fp16 on a CPU is bfloat16: 8 bits of mantissa.
 TOLERANCE = {"fp32": 1e-5, "fp16": 0.05, "cpp": 1e-4}
-INT8_SAME_CLASS = 0.9  # share of images; eight bits move single probabilities of a barely trained model far
-# float32 carries logits to 1e-6 of their range. Two epochs can leave logits in the thousands; then no program can give
-# probabilities to 1e-5, and the tolerance grows with the distance of the logits in the answer.
-SANE_SPREAD = 10
-UNTRAINED = math.log(1000)  # loss of a model that knows nothing of 1000 classes
+INT8_SAME_CLASS = 0.9  # share of the images; 8 bits change single probabilities of a barely trained model much
+# float32 keeps logits to 1e-6 of their range. After two epochs logits can be in the thousands; then no program can give
+# probabilities to 1e-5, and the tolerance grows with the range of the logits.
+USUAL_LOGIT_RANGE = 10
+UNTRAINED = math.log(1000)  # loss of an untrained model of 1000 classes
 LATENCY = re.compile(r"preprocess_time\(ms\): (\S+), inference_time\(ms\): (\S+), postprocess_time\(ms\): (\S+)")
 
 
 class WrongResult(Exception):
-    """A result that is missing, or is not what it must be."""
+    """A result is missing or wrong."""
 
 
 def loss(log_txt: Path) -> None:
-    """The training loss fell: from the first epoch to the last, or clearly below that of an untrained model."""
+    """Check that the training loss fell: from the first epoch to the last, or well below that of an untrained model.
+
+    Raises:
+        WrongResult: the loss diverged.
+    """
     losses = [epoch["train_loss"] for epoch in read_epochs(log_txt)]
     print(f"training loss by epoch: {', '.join(f'{value:.4f}' for value in losses)}; untrained: {UNTRAINED:.4f}")
     if not all(math.isfinite(value) for value in losses):
@@ -37,7 +42,11 @@ def loss(log_txt: Path) -> None:
 
 
 def trained_as_evaluated(log_txt: Path, eval_log: Path) -> None:
-    """What training said of its last epoch is what eval.py says of the checkpoint."""
+    """Check that eval.py computes the scores of the checkpoint that the last epoch of the training logged.
+
+    Raises:
+        WrongResult: top-1 or loss differ.
+    """
     trained, (evaluated, loss_value) = read_epochs(log_txt)[-1], read_scores(eval_log)
     print(f"top-1: training {trained['test_acc1']:.3f} %, eval.py {evaluated:.3f} %")
     print(f"loss: training {trained['test_loss']:.5f}, eval.py {loss_value:.3f}")
@@ -48,14 +57,18 @@ def trained_as_evaluated(log_txt: Path, eval_log: Path) -> None:
 
 
 def evaluated_as_predicted(eval_log: Path, predict_log: Path, label_list: Path) -> None:
-    """eval.py's top-1 is that of the classes which predict.py names for the same images."""
+    """Check that top-1 of eval.py is that of the classes which predict.py predicts for the same images.
+
+    Raises:
+        WrongResult: top-1 differs, or the images are not the same.
+    """
     records = read_records(predict_log)
     labels = {}
     for line in filter(str.strip, read(label_list).splitlines()):
         name, _, label = line.strip().rpartition(" ")
         labels[str(label_list.parent / name)] = int(label)
     if {Path(name) for name in records} != {Path(name) for name in labels}:
-        raise WrongResult(f"predict.py answered {len(records)} images, {label_list} lists {len(labels)}, not the same")
+        raise WrongResult(f"predict.py predicted {len(records)} images, {label_list} lists {len(labels)}, not the same")
     num_right = sum(labels[str(Path(name))] == best(classes) for name, classes in records.items())
     top1, (evaluated, _) = 100 * num_right / len(records), read_scores(eval_log)
     print(f"top-1 of {len(records)} images: eval.py {evaluated:.3f} %, predict.py {top1:.3f} %")
@@ -64,14 +77,16 @@ def evaluated_as_predicted(eval_log: Path, predict_log: Path, label_list: Path) 
 
 
 def same(expected_log: Path, log: Path, precision: str) -> None:
-    """Two logs name the same classes for the same images, with the same probabilities."""
-    expected, answered = read_records(expected_log), read_records(log)
-    if expected.keys() != answered.keys():
-        raise WrongResult(f"{expected_log} answers {len(expected)} images, {log} {len(answered)}, not the same ones")
+    """Check that two logs hold the same classes for the same images, with the same probabilities.
+
+    Raises:
+        WrongResult: the images are not the same, or a probability differs by more than the tolerance of `precision`.
+    """
+    expected, predicted = read_same_images(expected_log, log)
     compared = []
     for name, classes in expected.items():
-        allowed = TOLERANCE[precision] * max(1, spread(classes) / SANE_SPREAD)
-        compared.append((difference(classes, answered[name]) / allowed, allowed, name))
+        allowed = TOLERANCE[precision] * max(1, logit_range(classes) / USUAL_LOGIT_RANGE)
+        compared.append((difference(classes, predicted[name]) / allowed, allowed, name))
     worst, allowed, name = max(compared)
     print(f"{len(expected)} images; {name}: a probability differs by {worst * allowed:.1e}, allowed are {allowed:.1e}")
     if not worst <= 1:
@@ -79,28 +94,34 @@ def same(expected_log: Path, log: Path, precision: str) -> None:
 
 
 def same_classes(expected_log: Path, log: Path) -> None:
-    """Two logs name the same best class for nearly all images: what can be asked of INT8."""
-    expected, answered = read_records(expected_log), read_records(log)
-    if expected.keys() != answered.keys():
-        raise WrongResult(f"{expected_log} answers {len(expected)} images, {log} {len(answered)}, not the same ones")
-    num_same = sum(best(expected[name]) == best(answered[name]) for name in expected)
-    print(f"the same class for {num_same} of {len(expected)} images, {INT8_SAME_CLASS:.0%} are asked for")
+    """Check that two logs hold the same best class for nearly all images, which is what INT8 can reach.
+
+    Raises:
+        WrongResult: the images are not the same, or too many classes differ.
+    """
+    expected, predicted = read_same_images(expected_log, log)
+    num_same = sum(best(expected[name]) == best(predicted[name]) for name in expected)
+    print(f"the same class for {num_same} of {len(expected)} images, required are {INT8_SAME_CLASS:.0%}")
     if num_same < INT8_SAME_CLASS * len(expected):
         raise WrongResult(f"another class for {len(expected) - num_same} of {len(expected)} images")
 
 
 def best(classes: dict[int, float]) -> int:
+    """The class with the largest probability."""
     return max(classes, key=classes.get)
 
 
-def spread(classes: dict[int, float]) -> float:
-    """How far apart the logits of an answer are."""
+def logit_range(classes: dict[int, float]) -> float:
+    """Difference of the largest and the smallest logit of a prediction."""
     logs = [math.log(score) for score in classes.values() if score > 0]
     return max(logs) - min(logs)
 
 
 def difference(one: dict[int, float], other: dict[int, float]) -> float:
-    """Largest difference between two top-k answers; a class that one leaves out is at most its least probable one."""
+    """Largest difference of a probability between two top-k predictions.
+
+    A class that is missing in one of them has at most the smallest probability there. NaN gives infinity.
+    """
     differences = [0.0]
     for a, b in ((one, other), (other, one)):
         differences += [abs(score - b[label]) if label in b else score - min(b.values()) for label, score in a.items()]
@@ -108,7 +129,11 @@ def difference(one: dict[int, float], other: dict[int, float]) -> float:
 
 
 def stored(results: Path, log_txt: Path, data: Path) -> None:
-    """The numbers of log.txt are those kept in `results` for its chain: lines `chain epoch name value tolerance`."""
+    """Check the numbers of log.txt against those that `results` keeps: lines `chain epoch name value tolerance`.
+
+    Raises:
+        WrongResult: a number is outside its tolerance, not finite, or missing.
+    """
     chain = log_txt.parent.parent.name
     lines = [line.split() for line in results.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     epochs = read_epochs(log_txt)
@@ -120,16 +145,20 @@ def stored(results: Path, log_txt: Path, data: Path) -> None:
     if not kept:
         print(f"not compared: {results} keeps nothing of {chain}")
     for _, epoch, name, value, tolerance in kept:
-        found = epochs[int(epoch)][name] if int(epoch) < len(epochs) else math.nan
-        print(f"{chain} epoch {epoch} {name}: {found}, kept {value}, tolerance {tolerance}")
-        if not abs(found - float(value)) <= float(tolerance):
-            wrong.append(f"epoch {epoch} {name} is {found}, kept is {value} with tolerance {tolerance}")
+        number = epochs[int(epoch)][name] if int(epoch) < len(epochs) else math.nan
+        print(f"{chain} epoch {epoch} {name}: {number}, kept {value}, tolerance {tolerance}")
+        if not abs(number - float(value)) <= float(tolerance):
+            wrong.append(f"epoch {epoch} {name} is {number}, kept is {value} with tolerance {tolerance}")
     if wrong:
         raise WrongResult("; ".join(wrong))
 
 
 def losses_equal(one_log: Path, other_log: Path) -> None:
-    """The lines `step N loss X` of two logs have equal text."""
+    """Check that the lines `step N loss X` of two logs have equal text.
+
+    Raises:
+        WrongResult: the lines differ, or there are none.
+    """
     one, other = ([line for line in read(log).splitlines() if line.startswith("step ")] for log in (one_log, other_log))
     print(f"{len(one)} and {len(other)} losses; the last ones: {one[-1:]} and {other[-1:]}")
     if not one or one != other:
@@ -137,16 +166,21 @@ def losses_equal(one_log: Path, other_log: Path) -> None:
 
 
 def latencies(logs: list[Path]) -> None:
-    """A table of the benchmark reports in `logs`, means in ms a batch."""
+    """Print a table of the benchmark reports in `logs`: mean times in ms per batch."""
     rows = [(f"{log.parent.name}/{log.stem}", LATENCY.search(read(log))) for log in logs]
     width = max(len(name) for name, _ in rows)
-    print(f"{'mean latency, ms a batch':{width}} preprocess  inference postprocess")
+    print(f"{'mean latency, ms per batch':{width}} preprocess  inference postprocess")
     for name, match in rows:
         times = "  ".join(f"{float(time):9.2f}" for time in match.groups()) if match else "        no benchmark report"
         print(f"{name:{width}}  {times}")
 
 
 def read(path: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        WrongResult: the file cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -154,6 +188,11 @@ def read(path: Path) -> str:
 
 
 def read_epochs(log_txt: Path) -> list[dict]:
+    """Read the epochs of a log.txt.
+
+    Raises:
+        WrongResult: there is none.
+    """
     epochs = [json.loads(line) for line in read(log_txt).splitlines() if line.strip()]
     if not epochs:
         raise WrongResult(f"{log_txt} has no epoch")
@@ -161,23 +200,45 @@ def read_epochs(log_txt: Path) -> list[dict]:
 
 
 def read_scores(eval_log: Path) -> tuple[float, float]:
-    """Top-1 in percent and loss, of the line `* Acc@1 71.300 Acc@5 90.100 loss 1.234`."""
-    found = re.findall(r"\* Acc@1 (\S+) Acc@5 \S+ loss (\S+)", read(eval_log))
-    if not found:
+    """Read top-1 in percent and loss from the line `* Acc@1 71.300 Acc@5 90.100 loss 1.234`.
+
+    Raises:
+        WrongResult: there is no such line.
+    """
+    scores = re.findall(r"\* Acc@1 (\S+) Acc@5 \S+ loss (\S+)", read(eval_log))
+    if not scores:
         raise WrongResult(f"{eval_log} has no line `* Acc@1 ...`")
-    return float(found[-1][0]), float(found[-1][1])
+    return float(scores[-1][0]), float(scores[-1][1])
 
 
 def read_records(log: Path) -> dict[str, dict[int, float]]:
-    """Image -> class -> probability. The Python scripts print lists of records, the C++ program a record a line."""
+    """Read the predictions of a log: image -> class -> probability.
+
+    The Python scripts print lists of records, the C++ program prints one record per line.
+
+    Raises:
+        WrongResult: the log has no prediction.
+    """
     records = {}
     for text in re.findall(r"(\[?\{['\"]class_ids['\"].*\}\]?)$", read(log), re.MULTILINE):
-        found = ast.literal_eval(text)
-        for record in found if isinstance(found, list) else [found]:
+        value = ast.literal_eval(text)
+        for record in value if isinstance(value, list) else [value]:
             records[str(Path(record["file_name"]))] = dict(zip(record["class_ids"], record["scores"], strict=True))
     if not records:
-        raise WrongResult(f"{log} names no class of any image")
+        raise WrongResult(f"{log} has no prediction of any image")
     return records
+
+
+def read_same_images(expected_log: Path, log: Path) -> tuple[dict, dict]:
+    """Read the predictions of two logs of the same images.
+
+    Raises:
+        WrongResult: the images are not the same.
+    """
+    expected, predicted = read_records(expected_log), read_records(log)
+    if expected.keys() != predicted.keys():
+        raise WrongResult(f"{expected_log} has {len(expected)} images, {log} {len(predicted)}, not the same ones")
+    return expected, predicted
 
 
 COMPARISONS = (loss, trained_as_evaluated, evaluated_as_predicted, same, same_classes, stored, losses_equal)
@@ -185,6 +246,7 @@ CHECKS = {check.__name__: check for check in (*COMPARISONS, latencies)}
 
 
 def main(argv: list[str]) -> None:
+    """Run one check by its name."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("check", choices=CHECKS)
     parser.add_argument("arguments", nargs="+")

@@ -1,22 +1,24 @@
-"""A few training steps on drawn images, eagerly or through to_static; the losses must not tell which it was.
+"""Trains a few steps on random images, eagerly or through to_static; the losses must be equal in both modes.
 
 python -m test_tipc.dy2static --model=peleenet --to_static=True
 """
 
 import argparse
-import warnings
+
+from common.cli import positive_int
+from common.cli import run as run_program
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
+    """Train and print the lines `step N loss X`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--input_size", type=int, default=64)
-    parser.add_argument("--batch_size", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--input_size", type=positive_int, default=64)
+    parser.add_argument("--batch_size", type=positive_int, default=4)
+    parser.add_argument("--steps", type=positive_int, default=5)
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--to_static", choices=("True", "False"), default="False")
-    flags = parser.parse_args()
-    warnings.filterwarnings("ignore", message="No ccache found")  # Paddle 3.3.1 says so at import; it needs none
+    flags = parser.parse_args(argv)
 
     import paddle
 
@@ -40,7 +42,7 @@ def main() -> None:
 
 
 def switch_dropout_off(model) -> None:
-    """Eager and static programs draw their masks from different places in the stream of random numbers."""
+    """Set the probability of every dropout to 0: eager and static programs draw different masks from one seed."""
     import paddle
 
     for layer in model.sublayers():
@@ -49,4 +51,4 @@ def switch_dropout_off(model) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

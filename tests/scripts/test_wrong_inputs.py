@@ -62,7 +62,7 @@ def files(data, trained, tmp_path_factory) -> dict[str, Path]:
 WRONG = [
     ("main", "--epoch 3", 2, "unknown flag --epoch; did you mean --epochs?"),
     ("main", "--opt adam", 2, "--opt: unknown value 'adam'; did you mean adamw?"),
-    ("main", "--model peleent", 2, "unknown model 'peleent'; did you mean 'peleenet'? known models: peleenet, "),
+    ("main", "--model peleent", 2, "unknown model 'peleent'; did you mean peleenet? known models: peleenet, "),
     ("main", "--model peleenet --input_size 33", 2, "peleenet cannot take an image side of 33"),
     ("main", "--config {folder}/bad.yaml", 2, "bad.yaml: unknown key 'epoch'; did you mean epochs?"),
     ("main", "{lists} --aa rand-x9", 2, "rand-x9"),
