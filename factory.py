@@ -83,7 +83,8 @@ def open_datasets(config: TrainConfig, *, check_files: bool) -> TrainingData:
     classes = choose_classes(train_set, given=config.model.nb_classes, label_list=data.label_list)
     remarks = compare_splits(train_set, val_set, classes.number)
     order = describe_order(train_set.class_names or ())
-    return TrainingData(train_set, val_set, classes, (*remarks, *([order] if order else [])))
+    remarks = [*train_set.remarks, *val_set.remarks, *remarks, *([order] if order else [])]
+    return TrainingData(train_set, val_set, classes, tuple(remarks))
 
 
 def with_classes(config: TrainConfig, classes: Classes) -> TrainConfig:
@@ -277,4 +278,8 @@ def open_val_images(data: DataConfig, trained: TrainedModel):
         DataError: nothing there, a faulty list, or classes that do not agree.
     """
     images = open_dataset(data.data_path, "val", data.cls_label_path_val)
-    return images, [*trained.notes, *compare_with_weights(images, trained.classes, trained.weights.path)]
+    return images, [
+        *images.remarks,
+        *trained.notes,
+        *compare_with_weights(images, trained.classes, trained.weights.path),
+    ]

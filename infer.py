@@ -37,10 +37,13 @@ def main(argv):
 
 def images_to_run(images: InferImagesConfig):
     """The records to keep from an earlier run, and the images still to answer."""
-    from datasets.reading.image_folder import find_images
+    from datasets.reading.image_folder import FolderScan, find_images
     from deploy.predictions import read_records
 
-    paths = find_images(images.input_file)
+    scan = FolderScan()
+    paths = find_images(images.input_file, scan)
+    for remark in scan.remarks:
+        print(f"warning: {remark}", file=sys.stderr)
     if not images.resume_from:
         return (), paths
     done = {record["file_name"] for record in read_records(images.resume_from) if "error" not in record}

@@ -7,7 +7,7 @@ from common.cli import run
 from common.errors import UsageError
 from configs.loader import parse
 from configs.schema import PredictConfig
-from datasets.reading.image_folder import find_images
+from datasets.reading.image_folder import FolderScan, find_images
 
 
 def main(argv: list[str]) -> None:
@@ -17,7 +17,10 @@ def main(argv: list[str]) -> None:
     images = config.images
     if not images.infer_imgs:
         raise UsageError("--infer_imgs is missing; for example: --infer_imgs photos")
-    paths = find_images(images.infer_imgs)
+    scan = FolderScan()
+    paths = find_images(images.infer_imgs, scan)
+    for remark in scan.remarks:
+        print(f"warning: {remark}", file=sys.stderr)
 
     from deploy.eager import EagerPredictor
     from deploy.pipeline import predict_files

@@ -1,6 +1,7 @@
-"""Class names: a file with a line `<id> <names>` for each class."""
+"""Read class names from a file: one `<id> <name>` per line, or one name per line."""
 
 import os
+import re
 from pathlib import Path
 
 from common.errors import DataError
@@ -8,28 +9,47 @@ from common.errors import DataError
 from .reading.text_lines import read_lines, refuse
 
 IMAGENET_LABEL_LIST = Path(__file__).parent / "imagenet1k_label_list.txt"
+ENTRY = re.compile(r"(\d{1,9})\s+(\S.*)", re.ASCII)  # a line `<id> <name>`
 
 
 def read_class_names(path: str | os.PathLike, num_classes: int | None = None) -> list[str]:
-    """The names in the order of their ids, which must be 0, 1, 2, ... without gap, in any order of lines.
+    """Read class names in the order of the labels.
+
+    Either every line is `<id> <name>`, separated by blanks or a tab, with the ids 0, 1, 2, ... without gap in any order
+    of lines; or every line is a name, and the first line is label 0.
+
+    Args:
+        path: the file.
+        num_classes: the number of names that is wanted; None takes any.
 
     Raises:
-        DataError: naming the line that is wrong, the id that is missing, or the count that is not `num_classes`.
+        DataError: names the line that is wrong, the id that is missing, or the count that is not `num_classes`.
     """
-    names: dict[int, str] = {}
-    faults = []
-    for number, line in read_lines(path):
-        label, _, name = line.decode("utf-8").partition(" ")
-        if not label.isdecimal() or not name.strip():
-            faults.append((number, f"expected '<id> <names>', got {line.decode('utf-8')!r}"))
-        elif int(label) in names:
-            faults.append((number, f"class {int(label)} is named a second time"))
-        else:
-            names[int(label)] = name.strip()
-    refuse(path, faults)
+    lines = [(number, line.decode("utf-8")) for number, line in read_lines(path)]
+    names = _names_by_id(path, lines) if any(ENTRY.match(line) for _, line in lines) else [line for _, line in lines]
+    if not names:
+        raise DataError(f"{path}: class 0 has no name")
+    if len(set(names)) < len(names) and not any(ENTRY.match(line) for _, line in lines):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{path}: two lines name the class {twice!r}; write each class once, or `<id> <name>` lines")
     if num_classes is not None and len(names) != num_classes:
         raise DataError(f"{path}: expected the names of {num_classes} classes, got {len(names)}")
+    return names
+
+
+def _names_by_id(path: str | os.PathLike, lines: list[tuple[int, str]]) -> list[str]:
+    names: dict[int, str] = {}
+    faults = []
+    for number, line in lines:
+        match = ENTRY.match(line)
+        if not match:
+            faults.append((number, f"expected '<id> <name>', as in the other lines, got {line!r}"))
+        elif int(match[1]) in names:
+            faults.append((number, f"class {int(match[1])} is named a second time"))
+        else:
+            names[int(match[1])] = match[2]
+    refuse(path, faults)
     missing = [label for label in range(len(names)) if label not in names]
-    if missing or not names:
-        raise DataError(f"{path}: class {missing[0] if missing else 0} has no name")
+    if missing:
+        raise DataError(f"{path}: class {missing[0]} has no name; the ids are 0, 1, 2, ... without gap")
     return [names[label] for label in range(len(names))]

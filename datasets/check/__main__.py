@@ -16,7 +16,7 @@ from common.cli import run
 from common.cpus import usable_cpus
 from common.errors import DataError
 
-from ..reading.image_folder import join_classes, list_classes
+from ..reading.image_folder import FolderScan, join_classes, list_classes
 from ..reading.image_list import ImageList, JoinedPaths, split_line, write_image_list
 from ..reading.shards import ShardedImages, is_sharded
 from ..reading.tar_members import is_member
@@ -34,9 +34,11 @@ def open_leniently(root: str, name: str, list_file: str | None, num_classes: int
     if list_file:
         return _read_list(root, name, list_file, num_classes)
     folder = os.path.join(root, name)
-    classes = {} if is_sharded(folder) else list_classes(folder)
+    scan = FolderScan()
+    classes = {} if is_sharded(folder) else list_classes(folder, scan)
     empty = [os.path.join(folder, label) for label, paths in classes.items() if not paths]
     images = ShardedImages(folder) if is_sharded(folder) else join_classes(folder, classes)
+    images.remarks = tuple(f"{folder}: {remark}" for remark in scan.remarks)
     beyond = np.flatnonzero(images.labels >= num_classes).tolist()
     shown = [f"{images.path(i)}: label {images.label(i)}" for i in beyond[:SHOWN]]
     return images, [
@@ -50,6 +52,8 @@ def _read_list(root: str, name: str, list_file: str, num_classes: int) -> tuple[
     faulty, beyond = [], []
     for number, line in read_lines(list_file):
         entry = split_line(line)
+        if not entry and line.startswith(b"#"):
+            continue  # a comment, as in read_image_list
         if not entry:
             faulty.append(f"{list_file}:{number}: {line.decode()!r}")
         elif not 0 <= entry[1] < num_classes:
@@ -136,6 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compare_with_manifest(splits, flags.data_path, manifest)
         findings = find_all(splits)
         print_report(splits, findings)
+        for remark in [remark for split in splits for remark in split.images.remarks]:
+            print(f"note: {remark}")
         if flags.output_dir:
             flags.output_dir.mkdir(parents=True, exist_ok=True)
             write_json(splits, findings, flags.output_dir / "check.json")

@@ -11,7 +11,10 @@ from common.errors import BadImage
 
 from .tar_members import is_member, read_member
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+IMAGE_EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi"),
+    *(".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"),
+)
 
 # The content of a file decides, not its name. Pillow would also try EPS (through Ghostscript), PDF, WMF and forty more.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")

@@ -1,6 +1,7 @@
-"""Images found in folders: one folder a class for training, any files and folders for prediction."""
+"""Find images in folders: one folder per class for training, any files and folders for prediction."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from common.errors import DataError
@@ -8,76 +9,157 @@ from common.errors import DataError
 from .decode import IMAGE_EXTENSIONS
 from .image_list import ImageList
 
-SHOWN_NAMES = 5
+MAX_SHOWN = 5
+
+# Names that systems and programs add to folders and archives; names that begin with a dot are skipped, too.
+SYSTEM_NAMES = {
+    *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("lost+found", "@eadir", "#recycle", "icon\r"),
+}
+
+# Images that no decoder of the project reads, and what converts them.
+FOREIGN_EXTENSIONS = {
+    **dict.fromkeys(
+        (".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".tga", ".exr", ".dds", ".ico"), "magick mogrify"
+    ),
+    **dict.fromkeys((".psd", ".psb", ".xcf", ".svg", ".eps", ".ai", ".pdf"), "magick mogrify"),
+    **dict.fromkeys(
+        (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), "darktable-cli or dcraw"
+    ),
+}
+
+
+class FolderScan:
+    """Finds the images below folders and counts what it passes over."""
+
+    def __init__(self):
+        self.skipped: Counter[str] = Counter()  # files and folders of systems and hidden ones, by name
+        self.foreign: Counter[str] = Counter()  # images of types that are not read, by extension
+
+    def images_below(self, folder: str, *, except_folder: str | None = None) -> Iterator[str]:
+        """Yield the image files below `folder`; each folder is visited once, however many links lead to it."""
+        visited = {_identity(except_folder)} if except_folder else set()
+        waiting = [folder]
+        while waiting:
+            current = waiting.pop()
+            identity = _identity(current)
+            if identity in visited:
+                continue
+            visited.add(identity)
+            for entry in self.entries(current):
+                if _is_folder(entry):
+                    waiting.append(entry.path)
+                elif entry.name.lower().endswith(IMAGE_EXTENSIONS):
+                    yield entry.path
+                else:
+                    extension = os.path.splitext(entry.name)[1].lower()
+                    self.foreign[extension] += extension in FOREIGN_EXTENSIONS
+
+    def entries(self, folder: str) -> list[os.DirEntry]:
+        """The entries of a folder but for hidden ones and those of systems, which are counted.
+
+        Raises:
+            DataError: the folder cannot be read.
+        """
+        try:
+            with os.scandir(folder) as entries:
+                every = list(entries)
+        except OSError as error:
+            raise DataError(f"{folder}: {error.strerror}") from None
+        kept = [entry for entry in every if not is_system_name(entry.name)]
+        self.skipped.update(_kind(entry.name) for entry in every if is_system_name(entry.name))
+        return kept
+
+    @property
+    def remarks(self) -> list[str]:
+        """One sentence for what was skipped, and one for each type of image that is not read."""
+        lines = []
+        if self.skipped:
+            names = ", ".join(f"{count} {name}" for name, count in sorted(self.skipped.items()))
+            lines.append(f"skipped hidden and system files and folders: {names}")
+        for extension, count in sorted(self.foreign.items()):
+            if count:
+                files = f"{count} {extension} file{'s are' if count > 1 else ' is'}"
+                tool = FOREIGN_EXTENSIONS[extension]
+                how = f"{tool} -format jpg *{extension}" if "mogrify" in tool else tool
+                lines.append(f"{files} not read: convert them to JPEG or PNG, for example with {how}")
+        return lines
+
+
+def is_system_name(name: str) -> bool:
+    """Whether a file or folder is hidden or belongs to a system: `.ipynb_checkpoints`, `__MACOSX`, `Thumbs.db`."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+def _kind(name: str) -> str:
+    return "._*" if name.startswith("._") else name
 
 
 def scan_image_folder(root: str | os.PathLike) -> ImageList:
-    """All images below `root`, whose sub-directories are the classes: sorted names are labels 0, 1, 2, ...
+    """List all images below `root`, whose sub-folders are the classes: their sorted names are labels 0, 1, 2, ...
 
-    Images are searched recursively and sorted by path. A class without images is an error, because leaving it out would
-    shift the labels of all classes after it.
+    Images are searched recursively and sorted by path. What was passed over is in `remarks` of the list.
+
+    Raises:
+        DataError: no class, or a class without images: to leave it out would shift the labels of all classes after it.
     """
-    classes = list_classes(root)
+    scan = FolderScan()
+    classes = list_classes(root, scan)
+    note = "".join(f"; {remark}" for remark in scan.remarks)
     if not classes:
         raise DataError(
-            f"{os.fspath(root)}: expected a folder for each class, got none; "
-            "or name a list file, or run datasets.pack to its end if it was stopped"
+            f"{os.fspath(root)}: expected one folder per class, got none; "
+            f"or name a list file, or run datasets.pack to its end if it was stopped{note}"
         )
     empty = [name for name, paths in classes.items() if not paths]
     if empty:
-        raise DataError(f"{os.fspath(root)}: no image in class {_some(empty)}; {_looked_for()}, or remove the folder")
-    return join_classes(root, classes)
+        raise DataError(
+            f"{os.fspath(root)}: no image in class {_some(empty)}; {_looked_for()}, or remove the folder{note}"
+        )
+    images = join_classes(root, classes)
+    images.remarks = tuple(f"{os.fspath(root)}: {remark}" for remark in scan.remarks)
+    return images
 
 
-def list_classes(root: str | os.PathLike) -> dict[str, list[bytes]]:
-    """The sorted classes below `root`, and the sorted paths of the images of each, from `root` on."""
-    root = os.fspath(root)
+def list_classes(root: str | os.PathLike, scan: FolderScan | None = None) -> dict[str, list[bytes]]:
+    """The sorted classes below `root`, and the sorted paths of the images of each, relative to `root`."""
+    root, scan = os.fspath(root), scan or FolderScan()
     classes = {}
-    for name in sorted(entry.name for entry in _entries(root) if _is_folder(entry)):
-        found = sorted(_walk(os.path.join(root, name), (_identity(root),)))
-        classes[name] = [os.fsencode(os.path.relpath(path, root)) for path in found]
+    for name in sorted(entry.name for entry in scan.entries(root) if _is_folder(entry)):
+        paths = sorted(scan.images_below(os.path.join(root, name), except_folder=root))
+        classes[name] = [os.fsencode(os.path.relpath(path, root)) for path in paths]
     return classes
 
 
 def join_classes(root: str | os.PathLike, classes: dict[str, list[bytes]]) -> ImageList:
-    """The images of all classes; the place of a class is its label."""
-    paths = [path for found in classes.values() for path in found]
-    labels = [label for label, found in enumerate(classes.values()) for _ in found]
+    """The images of all classes as one list; the position of a class is its label."""
+    paths = [path for of_class in classes.values() for path in of_class]
+    labels = [label for label, of_class in enumerate(classes.values()) for _ in of_class]
     return ImageList(root, paths, labels, class_names=list(classes))
 
 
-def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str]:
-    """The images that `paths` name: a file as it is, a folder as all images below it, sorted.
+def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike], scan: FolderScan | None = None) -> list[str]:
+    """List the images that `paths` name: a file as it is, a folder as all images below it, sorted.
 
-    The order of `paths` is kept, and a file is taken whatever its name.
+    The order of `paths` is kept, and a file is taken whatever its name. `~` is the home folder. `scan` counts what is
+    passed over.
 
     Raises:
         DataError: nothing at a path, or no image in a folder.
     """
-    found = []
-    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
-        path = os.fspath(path)
+    scan, images = scan or FolderScan(), []
+    for given in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        path = os.path.expanduser(os.fspath(given))
         if not os.path.exists(path):
             raise DataError(f"{path}: no such file or folder")
-        images = sorted(_walk(path)) if os.path.isdir(path) else [path]
-        if not images:
-            raise DataError(f"{path}: no image in this folder or below; {_looked_for()}")
-        found += images
-    if not found:
+        found = sorted(scan.images_below(path)) if os.path.isdir(path) else [path]
+        if not found:
+            note = "".join(f"; {remark}" for remark in scan.remarks)
+            raise DataError(f"{path}: no image in this folder or below; {_looked_for()}{note}")
+        images += found
+    if not images:
         raise DataError("no images named; give files or folders")
-    return found
-
-
-def _walk(folder: str, above: tuple = ()) -> Iterator[str]:
-    """Image files below `folder`; a link back to a folder `above` it is not followed."""
-    identity = _identity(folder)
-    if identity in above:
-        return
-    for entry in _entries(folder):
-        if _is_folder(entry):
-            yield from _walk(entry.path, (*above, identity))
-        elif entry.name.lower().endswith(IMAGE_EXTENSIONS):
-            yield entry.path
+    return images
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -86,20 +168,15 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _identity(folder: str) -> tuple[int, int]:
-    status = os.stat(folder)
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror}") from None
     return status.st_dev, status.st_ino
 
 
-def _entries(folder: str) -> list[os.DirEntry]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise DataError(f"{folder}: {error.strerror}") from None
-
-
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {len(names) - SHOWN_NAMES} more" if names[SHOWN_NAMES:] else "")
+    return ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if names[MAX_SHOWN:] else "")
 
 
 def _looked_for() -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.errors import DataError
 
-from .text_lines import SHOWN_FAULTS, read_lines, refuse
+from .text_lines import SHOWN_FAULTS, is_comment, read_lines, refuse
 
 EXPECTED = "expected '<relative path> <label>'"
 MAX_DIGITS = 100  # beyond 4,300 Python makes no number of them
@@ -52,6 +52,7 @@ class ImageList:
         self.root = os.fspath(root)
         self.labels = np.fromiter(labels, dtype=np.int64)  # [N]
         self.class_names = None if class_names is None else tuple(class_names)
+        self.remarks: tuple[str, ...] = ()  # what to say of files that were passed over
         self._list_file = list_file
         self._line_numbers = np.fromiter(line_numbers, dtype=np.int32)
         self._paths = paths if isinstance(paths, JoinedPaths) else JoinedPaths(paths)
@@ -98,6 +99,8 @@ def read_image_list(path: str | os.PathLike, root: str | os.PathLike, num_classe
     paths, labels, line_numbers, faults = JoinedPaths(), array("q"), array("i"), []
     for number, line in read_lines(path):
         entry = split_line(line)
+        if entry is None and line.startswith(b"#"):  # a path may begin with #; a line without a label is a comment
+            continue
         if entry and 0 <= entry[1] < limit:
             paths.append(entry[0])
             labels.append(entry[1])
@@ -132,7 +135,7 @@ def write_image_list(path: str | os.PathLike, entries: Iterable[tuple[str, int]]
     lines = []
     for name, label in entries:
         is_text = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)  # in UTF-8
-        if not is_text or name != name.strip() or "\n" in name or name.startswith("#") or not name:
+        if not is_text or name != name.strip() or {"\n", "\r"} & {*name} or is_comment(name.encode()) or not name:
             raise DataError(f"{path}: a line of a list cannot hold the path {name!r}; rename the file")
         lines.append(f"{name} {label}\n")
     with open(path, "w", encoding="utf-8", newline="\n") as file:

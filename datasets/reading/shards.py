@@ -41,6 +41,7 @@ class ShardedImages:
             raise DataError(f"{folder}/{INDEX_FILE}: is damaged; remove it and pack again")
         self.class_names = None if names is None else tuple(names)
         self.labels = np.array(self._index["label"])  # [N] int64
+        self.remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self._index)

@@ -1,7 +1,7 @@
 """Lines of a text file that a person wrote: UTF-8, with or without BOM, any line ending, blank lines and # comments."""
 
-import io
 import os
+import re
 from collections.abc import Iterator
 
 from common.errors import DataError
@@ -26,10 +26,15 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
         raise DataError(
             f"{path}:{line}: expected UTF-8 text, got byte 0x{data[error.start]:02x}; save the file as UTF-8"
         ) from None
-    for number, line in enumerate(io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")), start=1):
+    for number, line in enumerate(re.split(rb"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf")), start=1):
         line = line.strip()
-        if line and not line.startswith(b"#"):
+        if line and not is_comment(line):
             yield number, line
+
+
+def is_comment(line: bytes) -> bool:
+    """Whether a line is a comment: `#` alone or followed by a blank. Names and paths may begin with `#`."""
+    return re.match(rb"#(\s|$)", line) is not None
 
 
 def refuse(path: str | os.PathLike, faults: list[tuple[int, str]]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import DataError
 from datasets.reading.dataset import open_dataset
-from datasets.reading.image_folder import find_images, scan_image_folder
+from datasets.reading.image_folder import FolderScan, find_images, scan_image_folder
 from datasets.reading.image_list import JoinedPaths, check_files_exist, read_image_list, write_image_list
 from tests.datasets.fake_images import picture, write_pictures
 
@@ -29,7 +29,9 @@ def entries(images):
         ("a.jpg 0\nb/c.jpg 1\n", [("R/a.jpg", 0), ("R/b/c.jpg", 1)]),
         ("a.jpg 0", [("R/a.jpg", 0)]),
         ("\ufeffa.jpg 0\r\nb.jpg 1\r\n", [("R/a.jpg", 0), ("R/b.jpg", 1)]),
-        ("\n  \n# note 5\na.jpg 0\n", [("R/a.jpg", 0)]),
+        ("\n  \n# note 5\n#\n#note\na.jpg 0\n", [("R/a.jpg", 0)]),
+        ("#1.jpg 0\n##2.jpg 1\n", [("R/#1.jpg", 0), ("R/##2.jpg", 1)]),
+        ("a.jpg 0\rb.jpg 1\r", [("R/a.jpg", 0), ("R/b.jpg", 1)]),
         ("my cat 2.jpg 7\n", [("R/my cat 2.jpg", 7)]),
         ("my\tcat.jpg 3\n", [("R/my\tcat.jpg", 3)]),
         ("a.jpg\t3\nb.jpg   4  \n", [("R/a.jpg", 3), ("R/b.jpg", 4)]),
@@ -85,10 +87,10 @@ def test_missing_list():
 
 
 def test_write_and_read_back(tmp_path):
-    given = [("a b.jpg", 3), ("ünï/c.jpg", 0)]
+    given = [("a b.jpg", 3), ("ünï/c.jpg", 0), ("#1.jpg", 2)]
     write_image_list(tmp_path / "w.txt", given)
     assert entries(read_image_list(tmp_path / "w.txt", "")) == given
-    for name in ("a\nb.jpg", " a.jpg", "#a.jpg", "", os.fsdecode(b"caf\xe9.jpg")):
+    for name in ("a\nb.jpg", " a.jpg", "# a.jpg", "a\rb.jpg", "", os.fsdecode(b"caf\xe9.jpg")):
         with pytest.raises(DataError, match="cannot hold the path"):
             write_image_list(tmp_path / "w.txt", [(name, 0)])
 
@@ -96,7 +98,7 @@ def test_write_and_read_back(tmp_path):
 def test_no_python_object_for_each_image(tmp_path):
     images = read_image_list(write(tmp_path, "".join(f"{i}.jpg {i % 9}\n" for i in range(2000))), "R")
     held = [*vars(images).values(), *vars(images._paths).values()]
-    assert {type(value) for value in held} <= {np.ndarray, JoinedPaths, bytearray, array, str, type(None)}
+    assert {type(value) for value in held} <= {np.ndarray, JoinedPaths, bytearray, array, str, tuple, type(None)}
     assert images.path(1999) == "R/1999.jpg" and images.place(1999).endswith("l.txt:2000")
 
 
@@ -156,6 +158,54 @@ def test_folder_links_are_followed_and_broken_ones_are_named_when_read(tmp_path)
         check_files_exist(images)
 
 
+def test_hidden_and_system_files_are_skipped_and_counted(tmp_path):
+    names = (
+        "cat/1.jpg",
+        "cat/._1.jpg",
+        "cat/Thumbs.db",
+        ".ipynb_checkpoints/a/1.jpg",
+        "__MACOSX/cat/1.jpg",
+        "dog/2.jfif",
+    )
+    images = scan_image_folder(make_tree(tmp_path, *names))
+    assert images.class_names == ("cat", "dog") and len(images) == 2
+    assert len(images.remarks) == 1
+    for part in ("1 ._*", "1 Thumbs.db", "1 .ipynb_checkpoints", "1 __MACOSX"):
+        assert part in images.remarks[0]
+
+
+def test_images_of_other_types_are_counted_and_named(tmp_path):
+    scan = FolderScan()
+    find_images(make_tree(tmp_path, "1.jpg", "2.HEIC", "3.heic", "4.cr2", "5.txt"), scan)
+    assert len(scan.remarks) == 2
+    assert "1 .cr2 file is not read: convert them to JPEG or PNG" in scan.remarks[0]
+    assert "2 .heic files are not read" in scan.remarks[1] and "*.heic" in scan.remarks[1]
+    with pytest.raises(DataError, match=r"no image in this folder or below; .*; 1 \.avif file is not read"):
+        find_images(make_tree(tmp_path / "only", "1.avif"))
+
+
+def test_folders_that_link_to_each_other_are_visited_once(tmp_path):
+    names = [f"f{number}" for number in range(11)]
+    make_tree(tmp_path, *(f"{name}/{name}.jpg" for name in names))
+    for name in names:
+        for other in names:
+            if name != other:
+                (tmp_path / name / f"to-{other}").symlink_to(f"../{other}")
+    assert len(find_images(tmp_path)) == 11
+
+
+def test_deep_folders(tmp_path):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):  # longer than a path may be, so made step by step
+        os.mkdir("d", dir_fd=folder)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = deeper
+    os.close(folder)
+    (tmp_path / "1.jpg").touch()
+    assert len(find_images(tmp_path)) == 1
+
+
 def test_empty_class_would_shift_labels(tmp_path):
     make_tree(tmp_path, "a/1.jpg", "b/readme.txt", "c/2.jpg")
     with pytest.raises(DataError, match=r"no image in class b; looked for \.jpg"):
@@ -164,7 +214,7 @@ def test_empty_class_would_shift_labels(tmp_path):
 
 def test_folder_without_classes(tmp_path):
     make_tree(tmp_path, "1.jpg")
-    with pytest.raises(DataError, match="expected a folder for each class, got none"):
+    with pytest.raises(DataError, match="expected one folder per class, got none"):
         scan_image_folder(tmp_path)
     with pytest.raises(DataError, match="No such file"):
         scan_image_folder(tmp_path / "no")
