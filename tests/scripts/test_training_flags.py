@@ -1,7 +1,7 @@
-"""Every flag of main.py reaches its place: runs with distinct values are judged by what they draw, compute and write.
+"""Every flag of main.py reaches its place: each run has values of its own, which show in draws, numbers and files.
 
-A flag that is lost, or exchanged with another of the same type, changes one of these results. What the parts do with
-their settings is tested beside the parts.
+A flag that is lost, or exchanged with another of the same type, changes one of these results. What each module does
+with its settings is tested beside that module.
 """
 
 import importlib

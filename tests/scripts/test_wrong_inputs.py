@@ -112,6 +112,13 @@ WRONG = [
 ]  # fmt: skip
 
 
+def end_well(main) -> None:
+    """Run the main function of a script to exit code 0."""
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert not end.value.code
+
+
 @pytest.mark.parametrize(("script", "flags", "code", "message"), WRONG, ids=[f"{row[0]} {row[1]}" for row in WRONG])
 def test_every_mistake_has_its_message_and_exit_code(script, flags, code, message, data, files, capfd, monkeypatch):
     import shlex
@@ -180,7 +187,7 @@ def test_neither_a_refused_start_nor_an_evaluation_changes_config_yaml(data, tra
         run(importlib.import_module("main").main)
     assert end.value.code == 4
     monkeypatch.setattr(sys, "argv", ["main.py", *flags, "--opt", "sgd", "--eval"])
-    run(importlib.import_module("main").main)
+    end_well(importlib.import_module("main").main)
     best = json.loads((tmp_path / "log.txt").read_text().splitlines()[-1])["test_acc1"]
     assert f"Accuracy of the network on the 33 test images: {best:.1f}%" in capfd.readouterr().out
     assert (tmp_path / "config.yaml").read_text() == before
@@ -193,5 +200,5 @@ def test_where_a_run_began_is_not_read_again_when_it_goes_on(data, trained, tmp_
     began = ["--finetune", "gone.pd", "--model_ema", "--resume_ema", "gone.pd", "--epochs", "2", "--opt", "momentum"]
     flags = [*MODEL, *data.train_flags, "--batch_size", "8", "--output_dir", str(tmp_path), "--resume", "auto", *began]
     monkeypatch.setattr(sys, "argv", ["main.py", *flags])
-    run(importlib.import_module("main").main)
+    end_well(importlib.import_module("main").main)
     assert "nothing is left to train" in capfd.readouterr().out
