@@ -1,4 +1,4 @@
-"""R16: for how long saving stops training, measured with PeleeNet's own state."""
+"""R16: time for which saving a checkpoint of PeleeNet stops the training."""
 
 import tempfile
 import time
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def r16(cases: int, seed: int) -> dict:
-    """PeleeNet with EMA and AdamW; `cases` saves a second apart, while the main thread goes on computing."""
+    """Save PeleeNet with EMA and AdamW once per second while the main thread computes; measure the blocked time."""
     import paddle
 
     from configs.schema import OptimConfig, OutputConfig
@@ -25,7 +25,7 @@ def r16(cases: int, seed: int) -> dict:
     folder, blocked = Path(tempfile.mkdtemp(prefix="faults-r16-")), []
     start = time.perf_counter()
     write_checkpoint(folder / "c.pd", *state.snapshot())
-    alone = time.perf_counter() - start
+    foreground = time.perf_counter() - start
     size = (folder / "c.pd").stat().st_size
     saver = Saver(state, OutputConfig(output_dir=str(folder)))
     for _ in range(cases):
@@ -41,7 +41,7 @@ def r16(cases: int, seed: int) -> dict:
         "cases": cases,
         "broken": int(worst > 0.05 * 60),
         "megabytes": round(size / 1e6, 1),
-        "seconds_written_in_the_foreground": round(alone, 3),
+        "seconds_written_in_the_foreground": round(foreground, 3),
         "seconds_blocked_median": round(sorted(blocked)[cases // 2], 3),
         "seconds_blocked_worst": round(worst, 3),
         "percent_of_training_at_one_save_a_minute": round(100 * sum(blocked) / cases / 60, 3),

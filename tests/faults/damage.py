@@ -1,4 +1,4 @@
-"""D3, D4: damage of image files in bulk: what the manifest finds, and what training leaves out."""
+"""D3, D4: damaged image files: what the manifest finds, and what training with --on_bad_image skip does."""
 
 import json
 import random
@@ -24,31 +24,31 @@ REAL = ROOT.parent / "shared" / "data" / "imagenet_lite"
 
 
 def d3(cases: int, seed: int) -> dict:
-    """A bit flipped in each of `cases` JPEGs, beside some whole ones: what `datasets.check` and what a decoder says."""
+    """Flip one bit in each of `cases` JPEGs, beside some undamaged ones, and count what manifest and decoder report."""
     rng, folder = random.Random(seed), Path(tempfile.mkdtemp(prefix="faults-d3-"))
     (folder / "train" / "a").mkdir(parents=True)
     originals = _jpegs()
     for i in range(cases + cases // 20 + 1):
         (folder / "train" / "a" / f"{i:05}.jpg").write_bytes(originals[i % len(originals)])
     assert _check(folder, "--write_manifest") == {}
-    pixels, become = [jpeg_pixels(data) for data in originals], Counter()
+    pixels, outcomes = [jpeg_pixels(data) for data in originals], Counter()
     for i in range(cases):
         path, good = folder / "train" / "a" / f"{i:05}.jpg", i % len(originals)
         data = bytearray(originals[good])
         place = rng.randrange(8 * len(data))
         data[place // 8] ^= 1 << place % 8
         path.write_bytes(data)
-        become[_verdict(bytes(data), pixels[good])] += 1
-    found = _check(folder, "--manifest")
+        outcomes[_decoded(bytes(data), pixels[good])] += 1
+    counts = _check(folder, "--manifest")
     shutil.rmtree(folder)
     return {
         "cases": cases,
-        "broken": abs(cases - found["changed"]),
-        "files": f"{len(originals)} {'photographs' if REAL.is_dir() else 'made pictures'}",
-        "found_by_the_manifest": found["changed"],
-        "refused_by_the_decoder": become["refused"],
-        "complained_of_by_simplejpeg": found.get("suspect", 0),
-        "silently_other_pixels": become["other"],
+        "broken": abs(cases - counts["changed"]),
+        "files": f"{len(originals)} {'photographs' if REAL.is_dir() else 'generated images'}",
+        "found_by_the_manifest": counts["changed"],
+        "refused_by_the_decoder": outcomes["refused"],
+        "complained_of_by_simplejpeg": counts.get("suspect", 0),
+        "silently_other_pixels": outcomes["other"],
     }
 
 
@@ -59,7 +59,7 @@ def _jpegs() -> list[bytes]:
 
 
 def _check(folder: Path, flag: str) -> dict[str, int]:
-    """How many of each kind the real command counts, but for copies, which these are."""
+    """Run datasets.check; returns the number of findings by kind, without the copies that this data consists of."""
     command = [sys.executable, "-m", "datasets.check", folder, flag, folder / "manifest.txt", "--output_dir", folder]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode in (0, 3), done.stderr
@@ -67,19 +67,20 @@ def _check(folder: Path, flag: str) -> dict[str, int]:
     return {finding["kind"]: finding["count"] for finding in report["findings"] if finding["kind"] != "copies"}
 
 
-def _verdict(data: bytes, pixels: np.ndarray) -> str:
+def _decoded(data: bytes, pixels: np.ndarray) -> str:
+    """Whether the decoder refuses the file, or gives the same or other pixels."""
     try:
-        found = np.asarray(decode(data, "x"))
+        decoded = np.asarray(decode(data, "x"))
     except BadImage:
         return "refused"
-    return "same" if np.array_equal(found, pixels) else "other"
+    return "same" if np.array_equal(decoded, pixels) else "other"
 
 
 NUM_TRAIN, NUM_VAL, NUM_BAD = 200, 16, 2  # 1 % of them
 
 
 def d4(cases: int, seed: int) -> dict:
-    """Training with --on_bad_image skip where 1 % is damaged: the rest as without; in turn one more than is allowed."""
+    """Train with --on_bad_image skip on 1 % damaged files: the other samples stay; one case in 3 exceeds it."""
     tally = Tally("d4", seed)
     _write_data(tally.folder / "good")
     code, *whole = _train(tally.folder / "good", tally.folder / "whole", NUM_BAD)
@@ -93,18 +94,20 @@ def d4(cases: int, seed: int) -> dict:
             (data / f"{index}.png").write_bytes(tally.rng.choice(damages))
         is_allowed = case % 3 < 2
         code, steps, samples = _train(data, out, NUM_BAD if is_allowed else NUM_BAD - 1)
-        said = re.findall(r"skipped image (\d+) of at most \d+: \S*/(\d+)\.png", Path(f"{out}.log").read_text())
+        reported = re.findall(r"skipped image (\d+) of at most \d+: \S*/(\d+)\.png", Path(f"{out}.log").read_text())
         if is_allowed:
             expected = _without(bad, *whole)
-            tally.judge(
+            tally.add_case(
                 f"{bad}; {out}",
                 code and f"exit code {code}",
                 (steps, samples) != expected and "order or augmentations changed",
-                (sorted(int(name) for _, name in said), [int(count) for count, _ in said]) != (bad, [1, 2])
-                and f"reported {said}",
+                (sorted(int(name) for _, name in reported), [int(count) for count, _ in reported]) != (bad, [1, 2])
+                and f"reported {reported}",
             )
         else:
-            tally.judge(f"{bad}, one allowed; {out}", code != 3 and f"exit code {code}", len(said) != 1 and f"{said}")
+            tally.add_case(
+                f"{bad}, one allowed; {out}", code != 3 and f"exit code {code}", len(reported) != 1 and f"{reported}"
+            )
         shutil.rmtree(data)
     return tally.line(of_images=NUM_TRAIN, damaged=NUM_BAD, samples_compared=len(whole[1]))
 
@@ -119,7 +122,7 @@ def _write_data(folder: Path) -> None:
 
 
 def _train(data: Path, out: Path, max_bad_images: int) -> tuple[int, dict, dict]:
-    """Exit code, the images of each step, and the checksum of each sample by epoch and number."""
+    """Train; returns exit code, images of each step, and checksum of each sample by epoch and index."""
     notes = {name: Path(f"{out}.{name}") for name in ("steps", "samples")}
     code = run_forked(
         out,

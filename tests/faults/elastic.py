@@ -1,4 +1,4 @@
-"""E2: the elastic mode of Paddle's launcher, with a real etcd, under our supervisor: ranks are killed and restarted."""
+"""E2: elastic mode of Paddle's launcher with a real etcd, under the supervisor: ranks are killed and restarted."""
 
 import contextlib
 import os
@@ -15,18 +15,18 @@ from pathlib import Path
 from .job import BATCH, EPOCHS, STEPS, Job, num_different, result
 from .running import Tally, wait_for_step, whole
 
-ELASTIC = "--elastic_level 1 --max_restart 10 --elastic_timeout 30"  # as deploy/cluster/elastic.sh has it
+ELASTIC = "--elastic_level 1 --max_restart 10 --elastic_timeout 30"  # those of deploy/cluster/elastic.sh
 ENVIRONMENT = {
-    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",  # etcd3 0.12 beside protobuf 4 and later
-    "GRPC_ENABLE_FORK_SUPPORT": "false",  # or a rank that the launcher forks now and then aborts in gRPC's threads
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",  # for etcd3 0.12 with protobuf 4 and later
+    "GRPC_ENABLE_FORK_SUPPORT": "false",  # else a rank that the launcher forks aborts sometimes in a thread of gRPC
 }
 
 
 def e2(cases: int, seed: int) -> dict:
-    """Two ranks on one node or on two: SIGKILL of one, once or twice, at random places; then as the run without.
+    """Kill one of two ranks on one node or two nodes, once or twice, and compare with the run without a kill.
 
-    The launchers are supervised, because Paddle 3.3.1 often gives up: it takes its node for finished where all ranks
-    are dead before etcd has told it of its own failure.
+    The launchers are supervised, because Paddle 3.3.1 often gives up: it takes its node for finished when all ranks are
+    dead before etcd has reported the failure.
     """
     if missing := _missing():
         return {"cases": 0, "broken": 0, "skipped": missing}
@@ -47,7 +47,7 @@ def e2(cases: int, seed: int) -> dict:
             text = nodes[0].log.read_text(errors="replace")
             restarts["launcher"] += text.count("Run Pod") - text.count("Configuration")
             restarts["supervisor"] += text.count("supervisor: restart")
-            tally.judge(
+            tally.add_case(
                 f"{num_nodes} nodes, {num_kills} kills; {out}",
                 any(codes) and f"exit codes {codes}",
                 different and f"{different} differ",
@@ -73,7 +73,7 @@ def _start(out: Path, address: str, num_nodes: int, node: int) -> Job:
 
 
 def _kill_and_wait(job: Job, pid: int, seconds: list[float]) -> None:
-    """Until there is a further checkpoint."""
+    """Kill a process, wait for a further checkpoint, and append the seconds to the list."""
     start, before = time.monotonic(), _place(job)
     os.kill(pid, signal.SIGKILL)
     while _place(job) == before and job.process.poll() is None:
@@ -88,13 +88,13 @@ def _place(job: Job) -> tuple[int, int]:
 def _missing() -> str:
     if not shutil.which("etcd"):
         return "no etcd on this machine (Debian: apt-get install etcd-server)"
-    found = subprocess.run([sys.executable, "-c", "import etcd3"], env=os.environ | ENVIRONMENT, capture_output=True)
-    return "" if found.returncode == 0 else "no package etcd3 (python -m pip install etcd3)"
+    done = subprocess.run([sys.executable, "-c", "import etcd3"], env=os.environ | ENVIRONMENT, capture_output=True)
+    return "" if done.returncode == 0 else "no package etcd3 (python -m pip install etcd3)"
 
 
 @contextlib.contextmanager
 def _etcd(folder: Path) -> Iterator[str]:
-    """A server for as long as it is needed; gives its address."""
+    """Run an etcd server inside the context; yields its address."""
     client, peer = (f"127.0.0.1:{port}" for port in _free_ports(2))
     command = ["etcd", "--data-dir", folder / "etcd", "--initial-cluster", f"default=http://{peer}"]
     for name, address in {"client": client, "peer": peer}.items():
@@ -115,9 +115,9 @@ def _etcd(folder: Path) -> Iterator[str]:
 
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    for bound in sockets:
+        bound.bind(("127.0.0.1", 0))
+    ports = [bound.getsockname()[1] for bound in sockets]
+    for bound in sockets:
+        bound.close()
     return ports

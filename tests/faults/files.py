@@ -1,4 +1,4 @@
-"""R4, R6, R10: the files of checkpoints under kills, damage and rotation."""
+"""R4, R6, R10: checkpoint files under kills, damage and rotation."""
 
 import os
 import random
@@ -17,7 +17,7 @@ KEEP = 3
 
 
 def saver_of(folder: Path, on_saved=lambda epoch, step: None):
-    """A Saver whose tensors all hold the number of the epoch, 1 MB: a wrong mixture would show."""
+    """Create a state and its Saver; all tensors hold the number of the epoch, so a mixture of two saves shows."""
     from types import SimpleNamespace
 
     from configs.schema import OutputConfig
@@ -35,7 +35,7 @@ def saver_of(folder: Path, on_saved=lambda epoch, step: None):
 
 
 def r4(cases: int, seed: int) -> dict:
-    """A process saves without end, with rotation, and reports what is saved; it is killed at random times."""
+    """Kill a process at random times that saves in a loop with rotation, and reports each save."""
     import engine.saver  # noqa: F401 (before the forks)
 
     rng, folder = random.Random(seed), Path(tempfile.mkdtemp(prefix="faults-r4-"))
@@ -44,7 +44,7 @@ def r4(cases: int, seed: int) -> dict:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _save_for_ever(folder, last + 1, writer)
+            _save_in_a_loop(folder, last + 1, writer)
         os.close(writer)
         time.sleep(rng.uniform(0, 0.12))
         os.kill(pid, signal.SIGKILL)
@@ -57,15 +57,14 @@ def r4(cases: int, seed: int) -> dict:
             read = read_checkpoint(path)  # a CheckpointError ends the measurement
             broken += any((array != read.meta["next_epoch"]).any() for array in read.tensors.values())
         latest = find_latest(folder)
-        found = read_checkpoint(latest).meta["next_epoch"] if latest else 0
-        broken += found < reported or (reports != [] and not (folder / "checkpoint-latest.pd").exists())
+        last = read_checkpoint(latest).meta["next_epoch"] if latest else 0
+        broken += last < reported or (reports != [] and not (folder / "checkpoint-latest.pd").exists())
         leftovers += len(remove_leftovers(folder))
-        last = found
     shutil.rmtree(folder)
     return {"cases": cases, "broken": broken, "saves": saves, "leftovers_removed": leftovers}
 
 
-def _save_for_ever(folder: Path, first: int, report_to: int) -> None:
+def _save_in_a_loop(folder: Path, first: int, report_to: int) -> None:
     state, saver = saver_of(folder, lambda epoch, step: os.write(report_to, epoch.to_bytes(4, "little")))
     for state.epoch in range(first, first + 10_000):
         saver.save(f"checkpoint-{state.epoch - 1}.pd", "checkpoint-latest.pd")
@@ -73,7 +72,7 @@ def _save_for_ever(folder: Path, first: int, report_to: int) -> None:
 
 
 def r6(cases: int, seed: int) -> dict:
-    """64 truncations, the rest flipped bits, of a 1 MB checkpoint beside an older good one; and foreign files."""
+    """Truncate a 1 MB checkpoint, flip bits in it, and replace it by foreign files, beside an older good one."""
     rng, folder = random.Random(seed), Path(tempfile.mkdtemp(prefix="faults-r6-"))
     older, latest = folder / "checkpoint-previous.pd", folder / "checkpoint-latest.pd"
     for epoch, path in enumerate((older, latest)):
@@ -87,13 +86,13 @@ def r6(cases: int, seed: int) -> dict:
             bad = bad[: case if case < 8 else rng.randrange(len(bad))]
         else:
             kinds["flipped"] += 1
-            near_start = rng.random() < 0.2  # the header is small beside the data, and deserves its share
+            near_start = rng.random() < 0.2  # the header is small beside the data
             place = rng.randrange((2000 if near_start else len(bad)) * 8)
             bad[place // 8] ^= 1 << place % 8
-        counts += _look(latest, bytes(bad), good, older)
+        counts += _read_damaged(latest, bytes(bad), good, older)
     other = folder.with_name(f"{folder.name}-other") / "c.pd"
     other.parent.mkdir()
-    write_checkpoint(other, {}, {})  # whole, and without any place in training
+    write_checkpoint(other, {}, {})  # undamaged, and without a place in training
     for content in (b"", bytes(1000), b"<html>", b"PK\x03\x04" + bytes(99), good + b"\0", good[8:], other.read_bytes()):
         kinds["foreign"] += 1
         latest.write_bytes(content)
@@ -110,8 +109,8 @@ def r6(cases: int, seed: int) -> dict:
     return {"cases": cases, "broken": int(counts.sum()), **kinds, "undetected": undetected, "none_good": "stops"}
 
 
-def _look(latest: Path, content: bytes, good: bytes, older: Path) -> np.ndarray:
-    """Whether the damage was not found, another file than the older one was taken, and the damaged one not named."""
+def _read_damaged(latest: Path, content: bytes, good: bytes, older: Path) -> np.ndarray:
+    """Whether the damage was not detected, another file than the older one was taken, the damaged one not named."""
     latest.write_bytes(content)
     try:
         read_checkpoint(latest)
@@ -120,17 +119,20 @@ def _look(latest: Path, content: bytes, good: bytes, older: Path) -> np.ndarray:
         undetected = False
     lines = []
     wrong = find_latest(latest.parent, lines.append) != older
-    header = slice(8 + int.from_bytes(good[:8], "little"))  # where it is whole the file is known to be the newest
+    header = slice(
+        8 + int.from_bytes(good[:8], "little")
+    )  # with an undamaged header the file is known to be the newest
     unnamed = not any(latest.name in line for line in lines) and content[header] == good[header]
     return np.array([undetected, wrong, unnamed], int)
 
 
 def rng_array(rng: random.Random, num: int) -> np.ndarray:
+    """Draw 4 * num random bytes."""
     return np.frombuffer(rng.randbytes(4 * num), np.uint8)
 
 
 def r10(cases: int, seed: int) -> dict:
-    """`fit` over random scores, each run interrupted and resumed once: what is kept is k + best + latest."""
+    """Run `fit` with random scores, each run interrupted and resumed once; the last k, best and latest files remain."""
     rng, broken = random.Random(seed), 0
     for _ in range(cases):
         folder = Path(tempfile.mkdtemp(prefix="faults-r10-"))
@@ -142,34 +144,36 @@ def r10(cases: int, seed: int) -> dict:
         numbers = sorted(int(p.stem.split("-")[1]) for p in folder.glob("checkpoint-[0-9]*.pd"))
         broken += numbers != list(range(len(tops)))[-KEEP:]
         broken += read_checkpoint(folder / "checkpoint-latest.pd").meta["next_epoch"] != len(tops)
-        if best > 0:
-            kept = read_checkpoint(folder / "checkpoint-best.pd").meta
-            broken += (kept["best"], kept["next_epoch"]) != (best, tops.index(best) + 1)
+        kept = read_checkpoint(folder / "checkpoint-best.pd").meta
+        broken += (kept["best"], kept["next_epoch"]) != (best, tops.index(best) + 1)
         shutil.rmtree(folder)
     return {"cases": cases, "broken": broken, "keep_last": KEEP}
 
 
 def _run_epochs(folder: Path, tops: list[float], first: int, last: int) -> None:
-    from types import SimpleNamespace
-
     import engine.fit
     from configs.schema import OutputConfig
-    from engine.meters import Meter
     from engine.metrics import Scores
     from engine.run import Run
     from engine.saver import Saver
-    from engine.state import Snapshot
+    from engine.state import Snapshot, TrainState
     from engine.train import Recipe
 
-    state = SimpleNamespace(next_epoch=first, next_step=0, best_top1_percent=0.0, lr_meter=Meter(), loss_meter=Meter())
+    state = TrainState(model=None, optimizer=None)
+    state.begin_epoch(first)
     if first:
         meta = read_checkpoint(find_latest(folder)).meta
-        state.best_top1_percent, state.next_epoch = meta["best"], meta["next_epoch"]
-    state.begin_epoch = lambda epoch: setattr(state, "next_epoch", epoch)
+        state.best_top1_percent, state.has_best = meta["best"], meta["has_best"]
+        state.begin_epoch(meta["next_epoch"])
     state.snapshot = lambda: Snapshot(
-        {}, {"next_epoch": state.next_epoch, "next_step": 0, "best": state.best_top1_percent}
+        {},
+        {
+            "next_epoch": state.next_epoch,
+            "next_step": 0,
+            "best": state.best_top1_percent,
+            "has_best": state.has_best,
+        },
     )
-    state.model = None
     engine.fit.train_epoch = lambda *arguments: None
     engine.fit.evaluate = lambda *arguments: Scores(100, 1.0, tops[state.next_epoch], 100.0)
     saver = Saver(state, OutputConfig(output_dir=str(folder), keep_last=KEEP, save_freq=1))

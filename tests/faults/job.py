@@ -1,4 +1,4 @@
-"""A small training run as a process of its own, and what it leaves: checkpoints, log.txt, run_state.json, orphans."""
+"""A small training as a process of its own, and its results: checkpoints, log.txt, run_state.json, orphans."""
 
 import hashlib
 import json
@@ -21,12 +21,12 @@ from engine.run_state import read_run_state
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).parent / "program.py"
 NUM_TRAIN, NUM_VAL, BATCH, EPOCHS = 40, 16, 4, 4
-STEPS = NUM_TRAIN // BATCH  # in an epoch; the same with two ranks of half the batch
+STEPS = NUM_TRAIN // BATCH  # per epoch; equal with two ranks of half the batch
 
 
 @cache
 def data_folder() -> Path:
-    """Pictures of noise with labels, once for each process."""
+    """Write images of noise and their lists, once in each process."""
     folder = Path(tempfile.mkdtemp(prefix="faults-data-"))
     rng = np.random.default_rng(0)
     for i in range(NUM_TRAIN + NUM_VAL):
@@ -38,9 +38,9 @@ def data_folder() -> Path:
 
 
 def arguments(output_dir: Path, *, ranks: int = 1, **changes: object) -> list[str]:
-    """Flags of main.py: everything that has a state is on (EMA, dropout, mixup, AdamW)."""
+    """Flags of main.py for a run in which everything with a state is on (EMA, dropout, mixup, AdamW)."""
     data = data_folder()
-    knobs = {
+    values = {
         "model": "mobilenet_v3_small_x0_35",
         "input_size": 32,
         "nb_classes": 4,
@@ -57,12 +57,21 @@ def arguments(output_dir: Path, *, ranks: int = 1, **changes: object) -> list[st
         "output_dir": output_dir,
         "resume": "auto",
     } | changes
-    flags = [f"--{name}={value}" for name, value in knobs.items() if value is not None]
+    flags = [f"--{name}={value}" for name, value in values.items() if value is not None]
     return [*flags, "--model_ema", "--model_ema_eval"]
 
 
 class Job:
-    """A run that was started; every process of it carries a tag in its environment, by which orphans are found."""
+    """A training that was started; a tag in the environment of its processes identifies orphans.
+
+    Args:
+        folder: output folder; the log is beside it.
+        ranks: number of processes on this machine; more than one start under Paddle's launcher.
+        supervised: start under engine.supervise.
+        launcher_flags: further flags of the launcher.
+        fault: see program.py.
+        changes: flags of main.py that differ from `arguments`.
+    """
 
     def __init__(
         self,
@@ -99,23 +108,24 @@ class Job:
             )
 
     def wait(self, timeout: float = 300) -> int:
+        """Wait for the end of the process that was started; returns its exit code."""
         return self.process.wait(timeout)
 
     def processes(self) -> list[int]:
-        """All that live, workers and orphans included."""
-        found = []
+        """Process ids of all living processes of the job, workers and orphans included."""
+        pids = []
         for path in Path("/proc").glob("[0-9]*/environ"):
             try:
                 alive = f"FAULT_TAG={self.tag}".encode() in path.read_bytes().split(b"\0")
             except OSError:
                 continue
             if alive:
-                found.append(int(path.parent.name))
-        return sorted(found)
+                pids.append(int(path.parent.name))
+        return sorted(pids)
 
     def ranks(self) -> dict[int, int]:
-        """Process of each rank."""
-        found = {}
+        """Process id of each rank."""
+        pids = {}
         for pid in self.processes():
             try:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -124,15 +134,15 @@ class Job:
                 continue
             if str(PROGRAM).encode() in words and b"paddle.distributed.launch" not in words and b"--" not in words:
                 rank = [int(v.partition(b"=")[2]) for v in variables if v.startswith(b"PADDLE_TRAINER_ID=")]
-                found[rank[0] if rank else 0] = pid
-        return found
+                pids[rank[0] if rank else 0] = pid
+        return pids
 
     def seconds_until_empty(self, limit: float) -> float | None:
-        """How long until no process is left; None if some still are after `limit` seconds, and these are ended."""
+        """Wait until no process is left; returns the seconds, or kills the rest after `limit` seconds (None)."""
         start = time.monotonic()
-        while left := self.processes():
+        while remaining := self.processes():
             if time.monotonic() - start > limit:
-                for pid in left:
+                for pid in remaining:
                     os.kill(pid, signal.SIGKILL)
                 return None
             time.sleep(0.05)
@@ -140,25 +150,28 @@ class Job:
         return time.monotonic() - start
 
     def wait_for(self, path: Path, timeout: float = 60) -> None:
+        """Wait until the file exists."""
         end = time.monotonic() + timeout
         while not path.exists():
             assert time.monotonic() < end and self.process.poll() is None, f"no {path}; see {self.log}"
             time.sleep(0.02)
 
     def text(self) -> str:
+        """All logs of the job."""
         logs = [self.log, *Path(f"{self.folder}-launch").glob("workerlog.*")]
         return "\n".join(path.read_text(errors="replace") for path in logs if path.exists())
 
     @property
     def state(self) -> dict:
+        """Content of run_state.json."""
         return read_run_state(self.folder)
 
 
 def run_forked(folder: Path, *, fault: dict | None = None, **changes: object) -> int:
-    """A run in a process forked from this one, which has imported Paddle and computed nothing: saves its 3 s."""
+    """Run a training in a fork of this process, which has imported Paddle already; returns the exit code."""
     import paddle  # noqa: F401
 
-    import main  # noqa: F401 (with all it imports)
+    import main  # noqa: F401 (and the modules that it imports)
 
     pid = os.fork()
     if pid == 0:
@@ -187,8 +200,8 @@ def _in_child(fault: dict) -> int:
     install(fault)
     try:
         run(main.main)
-    except SystemExit as leaving:
-        return leaving.code
+    except SystemExit as error:
+        return error.code or 0
     except BaseException:
         traceback.print_exc()
         return 1
@@ -196,13 +209,14 @@ def _in_child(fault: dict) -> int:
 
 
 def result(folder: Path) -> dict[str, str]:
-    """What two runs are compared by: a checksum of every tensor, the numbers beside them, and log.txt."""
+    """Read what two runs are compared by: a checksum of every tensor, the numbers of the state, and log.txt."""
     checkpoint = read_checkpoint(folder / "checkpoint-latest.pd")
-    found = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in checkpoint.tensors.items()}
+    values = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in checkpoint.tensors.items()}
     numbers = ("next_epoch", "next_step", "best_top1_percent", "best_top1_ema_percent", "lr_meter", "loss_meter")
-    found |= {name: json.dumps(checkpoint.meta[name]) for name in numbers}
-    return found | {"log.txt": (folder / "log.txt").read_text()}
+    values |= {name: json.dumps(checkpoint.meta[name]) for name in numbers}
+    return values | {"log.txt": (folder / "log.txt").read_text()}
 
 
 def num_different(a: dict[str, str], b: dict[str, str]) -> int:
+    """Number of entries in which two results differ."""
     return sum(a.get(name) != b.get(name) for name in a.keys() | b.keys())

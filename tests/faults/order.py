@@ -1,4 +1,4 @@
-"""R3: which images are in which step, and in what order, on any number of workers and processes."""
+"""R3: images of each step and their order, on any number of workers and processes."""
 
 import random
 
@@ -17,7 +17,16 @@ GLOBAL_BATCH = 8
 
 
 def steps_of(num: int, seed: int, world: int, accum: int, epoch: int, first_step: int) -> list[list[int]]:
-    """The images of each step in their global order, put together from the micro-batches of all ranks."""
+    """Collect the images of each step in their global order from the micro-batches of all ranks.
+
+    Args:
+        num: number of training images.
+        seed: seed of the run.
+        world: number of ranks.
+        accum: micro-batches per step.
+        epoch: number of the epoch.
+        first_step: step from which the epoch is continued.
+    """
     samplers = [TrainSampler(num, GLOBAL_BATCH // world // accum, accum, r, world, seed) for r in range(world)]
     ranks = [list(sampler.batches(epoch, first_step)) for sampler in samplers]
     micro = [np.stack(parts, axis=1).reshape(-1) for parts in zip(*ranks, strict=True)]
@@ -25,7 +34,7 @@ def steps_of(num: int, seed: int, world: int, accum: int, epoch: int, first_step
 
 
 def r3(cases: int, seed: int) -> dict:
-    """Resume at `cases` random places with another number of processes, 4 -> 2 -> 4; workers by their bytes."""
+    """Resume at random places with another number of processes, 4, 2 and 4; compare the bytes of 0, 1 and 2 workers."""
     rng, broken, num = random.Random(seed), 0, 1003
     for _ in range(cases):
         epoch = rng.randrange(100)
@@ -36,14 +45,14 @@ def r3(cases: int, seed: int) -> dict:
             *steps_of(num, seed, 2, 2, epoch, first)[: second - first],
             *steps_of(num, seed, 4, 1, epoch, second),
         ]
-        seen = [index for step in parts for index in step]
-        broken += parts != whole or len(set(seen)) != len(whole) * GLOBAL_BATCH
+        indices = [index for step in parts for index in step]
+        broken += parts != whole or len(set(indices)) != len(whole) * GLOBAL_BATCH
     differing = sum(bytes_with(workers, seed) != bytes_with(0, seed) for workers in (1, 2))
     return {"cases": cases, "broken": broken + differing, "num_workers": [0, 1, 2], "processes": [1, 2, 4]}
 
 
 def bytes_with(num_workers: int, seed: int) -> list[bytes]:
-    """Indices and pixels of an epoch."""
+    """Read an epoch; returns the bytes of indices and pixels of each batch."""
     from datasets.loading.loader import TrainLoader
 
     folder, preprocess = data_folder(), Preprocess(input_size=32)

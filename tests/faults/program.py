@@ -1,4 +1,4 @@
-"""main.py with a fault in it, which the variable FAULT describes as JSON; one name below for each kind."""
+"""main.py with an injected fault, which the environment variable FAULT describes as JSON {kind: arguments}."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -15,32 +16,32 @@ RANK = int(os.environ.get("PADDLE_TRAINER_ID", 0))
 
 
 def fault_of_reading(index: int, do: str, **_: object) -> None:
-    """The process that reads image `index` dies, hangs or makes a mistake. Also in spawned workers."""
-    import datasets.loading.sample as samples
+    """Let the process that reads image `index` die, hang or raise an error; also in spawned workers."""
+    from datasets.loading.sample import TrainSampleMaker
 
-    real = samples.TrainSampleMaker.make
+    real = TrainSampleMaker.make
 
-    def make(self, path, epoch, this):
-        if this == index and do == "kill":
+    def make(self, path, epoch, this_index):
+        if this_index == index and do == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if this == index and do == "hang":
+        if this_index == index and do == "hang":
             time.sleep(3600)
-        if this == index and do == "mistake":
-            raise ZeroDivisionError("a mistake in an operation")
-        return real(self, path, epoch, this)
+        if this_index == index and do == "raise":
+            raise ZeroDivisionError("an error in an operation")
+        return real(self, path, epoch, this_index)
 
-    samples.TrainSampleMaker.make = make
+    TrainSampleMaker.make = make
 
 
-def fault_at_step(after: dict[int, callable]) -> None:
-    """Do something once that many steps are done in this process, before the ranks compare notes."""
+def after_steps(actions: dict[int, Callable[[], None]]) -> None:
+    """Call each action once this process has done that number of steps, before the ranks exchange their losses."""
     import engine.train as train
 
-    real, done = train.sync_losses, [0]
+    real, num_done = train.sync_losses, [0]
 
     def sync_losses(*arguments):
-        done[0] += 1
-        if action := after.get(done[0]):
+        num_done[0] += 1
+        if action := actions.get(num_done[0]):
             action()
         return real(*arguments)
 
@@ -48,12 +49,13 @@ def fault_at_step(after: dict[int, callable]) -> None:
 
 
 def fault_signal(step: int, name: str, rank: int = 0) -> None:
+    """Send the signal `name` to rank `rank` during a step."""
     if rank == RANK:
-        fault_at_step({step: lambda: os.kill(os.getpid(), getattr(signal, name))})
+        after_steps({step: lambda: os.kill(os.getpid(), getattr(signal, name))})
 
 
 def fault_disk(full_after: int, free_after: int, hog: str = "") -> None:
-    """No byte more can be written between two steps: `hog` fills the disk, or a limit of the file size is set."""
+    """Fill the disk with the file `hog`, or without one limit the size of files, from one step to another."""
     import resource
 
     def fill():
@@ -73,25 +75,32 @@ def fault_disk(full_after: int, free_after: int, hog: str = "") -> None:
         else:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    fault_at_step({full_after: fill, free_after: free})
+    after_steps({full_after: fill, free_after: free})
 
 
 def fault_numbers(where: str, value: str, rank: int, steps: list[int]) -> None:
-    """The loss, the gradient or an image is not finite in some steps of one rank."""
+    """Make the loss, the gradient or the images not finite in some steps of one rank.
+
+    Args:
+        where: "loss", "gradient" or "input".
+        value: "nan" or "inf".
+        rank: number of the process.
+        steps: numbers of the micro-batches.
+    """
     import engine.train as train
     from engine.state import TrainState
 
-    bad, real_seed, real_set = float(value), train.step_seed, TrainState.__init__
+    bad, real_seed, real_init = float(value), train.step_seed, TrainState.__init__
 
     def step_seed(seed, epoch, iteration, this_rank):
-        place[0] = iteration
+        current[0] = iteration
         return real_seed(seed, epoch, iteration, this_rank)
 
     def is_due() -> bool:
-        return rank == RANK and place[0] in steps
+        return rank == RANK and current[0] in steps
 
     def init(self, model, *arguments, **keywords):
-        real_set(self, model, *arguments, **keywords)
+        real_init(self, model, *arguments, **keywords)
         if where == "input":
             model.register_forward_pre_hook(lambda _, images: (images[0] * bad if is_due() else images[0],))
         if where == "loss":
@@ -100,12 +109,12 @@ def fault_numbers(where: str, value: str, rank: int, steps: list[int]) -> None:
             weight = model.parameters()[0]
             weight.register_hook(lambda gradient: gradient * bad if is_due() else gradient)
 
-    place = [-1]
+    current = [-1]
     train.step_seed, TrainState.__init__ = step_seed, init
 
 
-def fault_none_but_record(file: str) -> None:
-    """No fault: note which images each rank has in each micro-batch of each step."""
+def record_steps(file: str) -> None:
+    """Record the images of each rank in each micro-batch of each step; injects no fault."""
     import engine.train as train
 
     real = train.sync_losses
@@ -120,11 +129,11 @@ def fault_none_but_record(file: str) -> None:
     train.sync_losses = sync_losses
 
 
-def fault_none_but_record_samples(file: str) -> None:
-    """No fault: note a checksum of each training sample, as it is after its augmentations. Without workers."""
-    import datasets.loading.sample as samples
+def record_samples(file: str) -> None:
+    """Record a checksum of each training sample after its augmentations; injects no fault, and needs 0 workers."""
+    from datasets.loading.sample import TrainSampleMaker
 
-    real = samples.TrainSampleMaker.make
+    real = TrainSampleMaker.make
 
     def make(self, path, epoch, index):
         row = real(self, path, epoch, index)
@@ -132,18 +141,26 @@ def fault_none_but_record_samples(file: str) -> None:
             notes.write(json.dumps([epoch, index, hashlib.sha256(row.tobytes()).hexdigest()]) + "\n")
         return row
 
-    samples.TrainSampleMaker.make = make
+    TrainSampleMaker.make = make
 
 
 def fault_pause(phase: str, seconds: float, marker: str, nth: int = 1, rank: int = 0) -> None:
-    """Entering a phase for the nth time rank `rank` makes the file `marker` and waits: time for a signal."""
+    """Let a rank create the file `marker` and wait, when it enters a phase for the nth time.
+
+    Args:
+        phase: "train", "eval", "save" or "read".
+        seconds: time to wait; the signal of a test arrives meanwhile.
+        marker: file that says that the rank waits.
+        nth: which entry, from 1 on.
+        rank: number of the process.
+    """
     count = [0]
 
     def pause():
         count[0] += 1
         if count[0] == nth and rank == RANK:
             Path(marker).touch()
-            end = time.monotonic() + seconds  # a signal must not cut the wait short
+            end = time.monotonic() + seconds  # a signal does not end the wait
             while time.monotonic() < end:
                 time.sleep(0.02)
 
@@ -161,13 +178,13 @@ def fault_pause(phase: str, seconds: float, marker: str, nth: int = 1, rank: int
     import engine.saver
     import engine.train
 
-    places = {
+    functions = {
         "train": (engine.train, "step_seed"),
         "eval": (engine.evaluate, "per_sample"),
         "save": (engine.saver, "write_checkpoint"),
         "read": (datasets.loading.worker_pool, "fill_batch"),
     }
-    before(*places[phase])
+    before(*functions[phase])
 
 
 KINDS = {
@@ -176,17 +193,18 @@ KINDS = {
     "disk": fault_disk,
     "numbers": fault_numbers,
     "pause": fault_pause,
-    "record": fault_none_but_record,
-    "record_samples": fault_none_but_record_samples,
+    "record": record_steps,
+    "record_samples": record_samples,
 }
 
 
 def install(fault: dict) -> None:
+    """Install the faults {kind: arguments} in this process."""
     for kind, arguments in fault.items():
         KINDS[kind](**arguments)
 
 
-if "reading" in FAULT:  # here, because a spawned worker imports this file and does not run it
+if "reading" in FAULT:  # here, because a spawned worker imports this file as a module
     fault_of_reading(**FAULT["reading"])
 
 if __name__ == "__main__":

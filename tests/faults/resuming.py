@@ -1,4 +1,4 @@
-"""R1, R2: a run that was stopped and resumed leaves the bytes of the run that was not."""
+"""R1, R2: a run that was stopped and resumed gives bit for bit the result of the uninterrupted run."""
 
 import random
 import shutil
@@ -12,31 +12,36 @@ VARIANTS = list(product(("adamw", "momentum"), (0, 2), ("inside an epoch", "at i
 
 
 def r1(cases: int, seed: int) -> dict:
-    """In turn two optimizers, without and with workers, stopped inside an epoch and after its last step."""
+    """Stop inside an epoch and after its last step, with two optimizers, without and with workers."""
     rng, folder = random.Random(seed), Path(tempfile.mkdtemp(prefix="faults-r1-"))
-    wholes, broken, details = {}, 0, []
+    uninterrupted, broken, details = {}, 0, []
     for case in range(cases):
         opt, num_workers, where = VARIANTS[case % len(VARIANTS)]
-        knobs = {"opt": opt, "num_workers": num_workers}
-        if opt not in wholes:
+        flags = {"opt": opt, "num_workers": num_workers}
+        if opt not in uninterrupted:
             assert run_forked(folder / opt, opt=opt) == 0, f"see {folder}"
-            wholes[opt] = result(folder / opt)
+            uninterrupted[opt] = result(folder / opt)
         inside = [step for step in range(1, STEPS * EPOCHS) if step % STEPS]
         step = rng.choice(inside) if where == "inside an epoch" else STEPS * rng.randrange(1, EPOCHS)
         out = folder / f"case-{case}"
         stop = {"signal": {"step": step, "name": "SIGTERM"}}
-        codes = [run_forked(out, fault=stop, **knobs), run_forked(out, **knobs)]
-        different = num_different(result(out), wholes[opt]) if codes == [75, 0] else -1
+        codes = [run_forked(out, fault=stop, **flags), run_forked(out, **flags)]
+        different = num_different(result(out), uninterrupted[opt]) if codes == [75, 0] else -1
         if different:
             broken += 1
             details.append(f"{opt}, {num_workers} workers, step {step}: exit codes {codes}, {different} differ")
         else:
             shutil.rmtree(out)
-    return {"cases": cases, "broken": broken, "compared": len(next(iter(wholes.values()))), "details": details[:5]}
+    return {
+        "cases": cases,
+        "broken": broken,
+        "compared": len(next(iter(uninterrupted.values()))),
+        "details": details[:5],
+    }
 
 
 def r2(cases: int, seed: int) -> dict:
-    """Under Paddle's launcher; the signal comes to rank 0 or 1."""
+    """Stop two ranks under Paddle's launcher by a signal to one of them."""
     rng, folder = random.Random(seed), Path(tempfile.mkdtemp(prefix="faults-r2-"))
     assert Job(folder / "whole", ranks=2).wait() == 0, f"see {folder}"
     whole, broken, details = result(folder / "whole"), 0, []

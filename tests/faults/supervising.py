@@ -1,4 +1,4 @@
-"""R15: how often the supervisor starts commands that end in scripted ways."""
+"""R15: number of starts by the supervisor of commands that end with scripted exit codes."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .job import ROOT
 
-# A command that counts its starts, writes down the progress it is told to, and ends as told: exit codes in turn.
+# A command that counts its starts, writes the given progress, and ends with the given exit codes one after another.
 COMMAND = """
 import json, os, sys
 folder, codes, progress = sys.argv[-1], json.loads(sys.argv[1]), json.loads(sys.argv[2])
@@ -21,13 +21,13 @@ open(folder + "/run_state.json", "w").write(json.dumps(state))
 sys.exit(0 if code == 75 else code)
 """
 
-# exit codes in turn, whether each start makes progress, most restarts -> starts, exit code of the supervisor
+# exit codes of the starts, epochs of progress per start, --max_restarts -> starts, exit code of the supervisor
 CASES = [
     ([0], 1, 9, 1, 0),
     ([1, 1, 0], 1, 9, 3, 0),
     ([75, 75, 74, 0], 1, 9, 4, 0),
-    ([1], -1, 4, 5, 1),  # the budget, of a run that went on from an older checkpoint each time
-    ([1], 0, 9, 3, 1),  # two restarts that bring nothing
+    ([1], -1, 4, 5, 1),  # --max_restarts, with a run that continues from an older checkpoint each time
+    ([1], 0, 9, 3, 1),  # two restarts without progress
     ([2], 1, 9, 1, 2),
     ([1, 3], 1, 9, 2, 3),
     ([5], 1, 9, 1, 5),
@@ -35,7 +35,7 @@ CASES = [
 
 
 def r15(cases: int, seed: int) -> dict:
-    """Each row of CASES."""
+    """Run each row of CASES."""
     broken, details = 0, []
     for codes, progress, budget, num_starts, expected in CASES[:cases]:
         folder = Path(tempfile.mkdtemp(prefix="faults-r15-"))
@@ -44,8 +44,8 @@ def r15(cases: int, seed: int) -> dict:
         flags = ["--backoff", "0.01", "--max_restarts", str(budget)]
         supervise = [sys.executable, "-m", "engine.supervise", *flags, "--", *command, "--output_dir", str(folder)]
         code = subprocess.run(supervise, cwd=ROOT, capture_output=True, timeout=60).returncode
-        found = len(os.listdir(folder / "starts")), code
-        if found != (num_starts, expected):
+        counted = len(os.listdir(folder / "starts")), code
+        if counted != (num_starts, expected):
             broken += 1
-            details.append(f"{codes}: {found[0]} starts, exit code {found[1]}")
+            details.append(f"{codes}: {counted[0]} starts, exit code {counted[1]}")
     return {"cases": len(CASES[:cases]), "broken": broken, "details": details}

@@ -1,4 +1,4 @@
-"""Write the last measurement of each promise into docs/reliability.md: `python -m tests.faults.table`."""
+"""Writes the last result of each promise into docs/reliability.md: `python -m tests.faults.table`."""
 
 import json
 
@@ -14,6 +14,7 @@ FILES = {
 
 
 def rows(head: tuple[str, ...]) -> str:
+    """Format the table with the column names `head`."""
     last = {}
     for line in RESULTS.read_text(encoding="utf-8").splitlines():
         result = json.loads(line)
@@ -36,6 +37,7 @@ def _short(value: object) -> str:
 
 
 def main() -> None:
+    """Replace the tables of both languages."""
     for file, head in FILES.items():
         path = ROOT / "docs" / file
         before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
