@@ -1,11 +1,10 @@
-"""The data doctor: what is wrong with a data set, how bad that is, and what to do about it.
+"""Check a data set: what is wrong with its images, labels and classes, how severe that is, and what to do about it.
 
 python -m datasets.check ILSVRC2012 --lists ILSVRC2012/train_list.txt ILSVRC2012/val_list.txt
 """
 
 import argparse
 import os
-import sys
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from common.cli import run
 from common.cpus import usable_cpus
 from common.errors import DataError
+from common.files import disk_errors
 
 from ..reading.image_folder import FolderScan, join_classes, list_classes
 from ..reading.image_list import ImageList, JoinedPaths, split_line, write_image_list
@@ -22,7 +22,7 @@ from ..reading.shards import ShardedImages, is_sharded
 from ..reading.tar_members import is_member
 from ..reading.text_lines import read_lines
 from .examine import examine_all
-from .findings import SHOWN, Finding, Split, find_all
+from .findings import MAX_EXAMPLES, Finding, Split, find_all
 from .manifest import changed_files, read_manifest, write_manifest
 from .report import draw_report, print_report, write_json
 
@@ -30,7 +30,20 @@ SPLITS = ("train", "val")
 
 
 def open_leniently(root: str, name: str, list_file: str | None, num_classes: int) -> tuple[ImageList, list[Finding]]:
-    """The images of a split, and what is wrong with its list or folder; a training would refuse it."""
+    """Open the images of a split, also where a training would refuse its list or folder.
+
+    Args:
+        root: root of the data.
+        name: name of the split.
+        list_file: list file of the split; None takes the folder `root`/`name`.
+        num_classes: labels from this number on are out of range.
+
+    Returns:
+        The images that can be read, and what is wrong with the list or the folder.
+
+    Raises:
+        DataError: the list or the folder cannot be read at all.
+    """
     if list_file:
         return _read_list(root, name, list_file, num_classes)
     folder = os.path.join(root, name)
@@ -39,17 +52,17 @@ def open_leniently(root: str, name: str, list_file: str | None, num_classes: int
     empty = [os.path.join(folder, label) for label, paths in classes.items() if not paths]
     images = ShardedImages(folder) if is_sharded(folder) else join_classes(folder, classes)
     images.remarks = tuple(f"{folder}: {remark}" for remark in scan.remarks)
-    beyond = np.flatnonzero(images.labels >= num_classes).tolist()
-    shown = [f"{images.path(i)}: label {images.label(i)}" for i in beyond[:SHOWN]]
+    out_of_range = np.flatnonzero(images.labels >= num_classes).tolist()
+    examples = [f"{images.path(i)}: label {images.label(i)}" for i in out_of_range[:MAX_EXAMPLES]]
     return images, [
-        Finding("empty_class", len(empty), empty[:SHOWN], name),
-        Finding("label_range", len(beyond), shown, name, dropped=beyond),
+        Finding("empty_class", len(empty), empty[:MAX_EXAMPLES], name),
+        Finding("label_range", len(out_of_range), examples, name, dropped=out_of_range),
     ]
 
 
 def _read_list(root: str, name: str, list_file: str, num_classes: int) -> tuple[ImageList, list[Finding]]:
-    paths, labels, numbers = JoinedPaths(), array("q"), array("i")
-    faulty, beyond = [], []
+    paths, labels, line_numbers = JoinedPaths(), array("q"), array("i")
+    faulty, out_of_range = [], []
     for number, line in read_lines(list_file):
         entry = split_line(line)
         if not entry and line.startswith(b"#"):
@@ -57,23 +70,34 @@ def _read_list(root: str, name: str, list_file: str, num_classes: int) -> tuple[
         if not entry:
             faulty.append(f"{list_file}:{number}: {line.decode()!r}")
         elif not 0 <= entry[1] < num_classes:
-            beyond.append(f"{list_file}:{number}: label {entry[1]}")
+            out_of_range.append(f"{list_file}:{number}: label {entry[1]}")
         else:
             paths.append(entry[0])
             labels.append(entry[1])
-            numbers.append(number)
-    images = ImageList(root, paths, labels, list_file=list_file, line_numbers=numbers)
+            line_numbers.append(number)
+    images = ImageList(root, paths, labels, list_file=list_file, line_numbers=line_numbers)
     return images, [
-        Finding("faulty_line", len(faulty), faulty[:SHOWN], name),
-        Finding("label_range", len(beyond), beyond[:SHOWN], name),
+        Finding("faulty_line", len(faulty), faulty[:MAX_EXAMPLES], name),
+        Finding("label_range", len(out_of_range), out_of_range[:MAX_EXAMPLES], name),
     ]
 
 
 def examine_splits(root: str, lists: Sequence[str], num_classes: int, num_workers: int) -> list[Split]:
-    """Read and examine train and val: of the lists, or of the folders that are there."""
-    sources = (
-        list(zip(SPLITS, lists, strict=False)) if lists else [(name, None) for name in SPLITS if _is_there(root, name)]
-    )
+    """Open and examine the splits train and val.
+
+    Args:
+        root: root of the data.
+        lists: list files of train and val, or of train alone; without any, the folders that exist.
+        num_classes: labels from this number on are out of range.
+        num_workers: number of processes that decode.
+
+    Raises:
+        DataError: there is neither a list nor a folder, or a list cannot be read.
+    """
+    if lists:
+        sources = list(zip(SPLITS, lists, strict=False))
+    else:
+        sources = [(name, None) for name in SPLITS if os.path.isdir(os.path.join(root, name))]
     if not sources:
         raise DataError(f"{root}: expected a folder train or val, got neither; or name --lists")
     splits = []
@@ -85,25 +109,31 @@ def examine_splits(root: str, lists: Sequence[str], num_classes: int, num_worker
     return splits
 
 
-def _is_there(root: str, name: str) -> bool:
-    return os.path.isdir(os.path.join(root, name))
-
-
 def compare_with_manifest(splits: Sequence[Split], root: str, manifest: dict[str, str]) -> None:
-    """Add what differs from the `manifest` to the findings of each split, and what is gone to those of the first."""
+    """Add the differences from the manifest to the findings of each split, and missing files to those of the first."""
     for split in splits:
         changed = changed_files(manifest, root, split.images, split.facts)
         split.early.append(split.finding("changed", np.array(sorted(changed), np.int64), because=changed))
     gone = [name for name in manifest if not is_member(name) and not os.path.lexists(os.path.join(root, name))]
-    splits[0].early.append(Finding("gone", len(gone), gone[:SHOWN], " and ".join(split.name for split in splits)))
+    names = " and ".join(split.name for split in splits)
+    splits[0].early.append(Finding("gone", len(gone), gone[:MAX_EXAMPLES], names))
 
 
 def write_clean_lists(splits: Sequence[Split], findings: Sequence[Finding], root: str, folder: Path) -> None:
-    """Write <split>_list.txt without what the findings drop; paths begin at `root`.
+    """Write <split>_list.txt without the images that the findings drop; paths begin at `root`.
 
-    Raises DataError for shards, whose images are where they are, and for a split of which nothing is left.
+    Args:
+        splits: the examined splits.
+        findings: what is wrong with them.
+        root: root of the data.
+        folder: folder of the lists.
+
+    Raises:
+        DataError: a split is packed into shards, which have no list, or no image of a split is left.
+        DiskError: a list cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for split in splits:
         if isinstance(split.images, ShardedImages):
             raise DataError(f"{split.images.root}: shards have no list; check and pack the original files again")
@@ -117,43 +147,47 @@ def write_clean_lists(splits: Sequence[Split], findings: Sequence[Finding], root
         print(f"{path}: {len(kept)} of {len(split.images)} images")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def create_parser() -> argparse.ArgumentParser:
+    """The flags of the program."""
     parser = argparse.ArgumentParser(prog="python -m datasets.check", description=__doc__.splitlines()[0])
     parser.add_argument("data_path", help="root of the data, with folders train and val unless --lists are given")
     parser.add_argument("--lists", nargs="+", default=[], metavar=("TRAIN", "VAL"), help="list files of the splits")
     parser.add_argument("--nb_classes", type=int, default=2**31, help="labels from this number on are out of range")
-    parser.add_argument("--output_dir", type=Path, help="folder for check.json and check.png")
+    parser.add_argument("--output_dir", type=Path, help="folder of check.json and check.png")
     parser.add_argument("--write_clean_lists", type=Path, metavar="FOLDER", help="write lists without what is wrong")
     parser.add_argument("--write_manifest", metavar="FILE", help="write the checksum of every file")
-    parser.add_argument("--manifest", metavar="FILE", help="compare all files with checksums that were written")
-    parser.add_argument("--num_workers", type=int, default=usable_cpus())
-    flags = parser.parse_args(arguments)
+    parser.add_argument("--manifest", metavar="FILE", help="compare all files with the checksums of --write_manifest")
+    parser.add_argument("--num_workers", type=int, default=usable_cpus(), help="processes (%(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = create_parser()
+    flags = parser.parse_args(argv)
     if len(flags.lists) > len(SPLITS):
         parser.error("--lists takes a training and a validation list")
     clean = flags.write_clean_lists
     if clean and clean.resolve() in [Path(one).resolve().parent for one in flags.lists]:
         parser.error("--write_clean_lists could replace --lists; name another folder")
-    try:
-        manifest = read_manifest(flags.manifest) if flags.manifest else None  # a slip shows before the hour of decoding
-        splits = examine_splits(flags.data_path, flags.lists, flags.nb_classes, flags.num_workers)
-        if manifest is not None:
-            compare_with_manifest(splits, flags.data_path, manifest)
-        findings = find_all(splits)
-        print_report(splits, findings)
-        for remark in [remark for split in splits for remark in split.images.remarks]:
+    manifest = read_manifest(flags.manifest) if flags.manifest else None  # before an hour of decoding
+    splits = examine_splits(flags.data_path, flags.lists, flags.nb_classes, flags.num_workers)
+    if manifest is not None:
+        compare_with_manifest(splits, flags.data_path, manifest)
+    findings = find_all(splits)
+    print_report(splits, findings)
+    for split in splits:
+        for remark in split.images.remarks:
             print(f"note: {remark}")
-        if flags.output_dir:
+    if flags.output_dir:
+        with disk_errors(flags.output_dir):
             flags.output_dir.mkdir(parents=True, exist_ok=True)
             write_json(splits, findings, flags.output_dir / "check.json")
             draw_report(splits, flags.output_dir / "check.png")
-        if flags.write_manifest:
-            rows = [(split.images, split.facts) for split in splits]
-            print(f"{flags.write_manifest}: {write_manifest(flags.write_manifest, flags.data_path, rows)} checksums")
-        if clean:
-            write_clean_lists(splits, findings, flags.data_path, clean)
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 74)
+    if flags.write_manifest:
+        rows = [(split.images, split.facts) for split in splits]
+        print(f"{flags.write_manifest}: {write_manifest(flags.write_manifest, flags.data_path, rows)} checksums")
+    if clean:
+        write_clean_lists(splits, findings, flags.data_path, clean)
     return 3 if any(finding.severity == "error" for finding in findings) else 0
 
 

@@ -1,4 +1,4 @@
-"""What the data doctor wants to know of an image file: one row of facts, found by decoding it whole."""
+"""Examine image files: one row of facts per file, for which the file is decoded whole."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ from ..reading.image_list import ImageList
 from ..reading.jpeg_header import read_ordinary_header
 from ..reading.shards import ShardedImages
 
-CHUNK = 32  # files a job: small enough for a lively progress bar
+CHUNK = 32  # files per job: few enough that the progress bar moves often
 
 FACTS = np.dtype(
     [
@@ -26,11 +26,11 @@ FACTS = np.dtype(
         ("mode", "S8"),
         ("orientation", "<i4"),  # of EXIF; 1 is upright
         ("is_animated", "?"),
-        ("is_blank", "?"),  # one colour all over
-        ("is_suspect", "?"),  # libjpeg-turbo complains of the data, where it is installed
+        ("is_blank", "?"),  # all pixels have one colour
+        ("is_suspect", "?"),  # libjpeg-turbo, if installed, reports a fault in the data
         ("extension", "S8"),
         ("sha256", "S32"),  # of the file
-        ("pixels", "S16"),  # a checksum of the decoded picture: that of copies under other names, with other EXIF
+        ("pixels", "S16"),  # checksum of the decoded pixels: the same for copies with another name or other EXIF
     ]
 )
 
@@ -38,19 +38,22 @@ FACTS = np.dtype(
 def examine_all(
     images: ImageList | ShardedImages, *, num_workers: int, title: str
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Facts of all images, [N] of FACTS, and why those that cannot be decoded cannot, by index."""
+    """Examine all images.
+
+    Returns:
+        Facts [N] of FACTS, and by index the reason why an image cannot be decoded.
+    """
     starts = range(0, len(images), CHUNK)
     chunks = [[images.path(i) for i in range(start, min(start + CHUNK, len(images)))] for start in starts]
     rows, reasons = [np.zeros(0, FACTS)], {}
-    for start, (facts, bad) in zip(
-        starts, parallel_map(_examine, chunks, num_workers=num_workers, title=title), strict=True
-    ):
+    results = parallel_map(_examine_chunk, chunks, num_workers=num_workers, title=title)
+    for start, (facts, bad) in zip(starts, results, strict=True):
         rows.append(facts)
         reasons |= {start + row: reason for row, reason in bad.items()}
     return np.concatenate(rows), reasons
 
 
-def _examine(paths: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
+def _examine_chunk(paths: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
     facts, reasons = np.zeros(len(paths), FACTS), {}
     for row, path in enumerate(paths):
         try:
@@ -61,7 +64,11 @@ def _examine(paths: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
 
 
 def examine(path: str, facts: np.void) -> None:
-    """Fill in the facts of the file at `path`, as far as they can be found. Raises BadImage."""
+    """Fill in the facts of the file at `path`, one row of FACTS; before an error those that are known.
+
+    Raises:
+        BadImage: the file cannot be read (num_bytes is then -1) or decoded.
+    """
     facts["num_bytes"] = -1
     data = bytes(read_bytes(path))
     facts["num_bytes"] = len(data)
@@ -80,7 +87,11 @@ def examine(path: str, facts: np.void) -> None:
 
 
 def _decodes_without_complaint(data: bytes) -> bool:
-    """Pillow shows what it can of a damaged JPEG; of files damaged at random this finds half of what Pillow takes."""
+    """Whether libjpeg-turbo finds no fault in a JPEG.
+
+    Pillow decodes what it can of a damaged JPEG; of files that were damaged at random this check finds half of those
+    that Pillow accepts.
+    """
     try:
         import simplejpeg
     except ImportError:

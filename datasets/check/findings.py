@@ -1,4 +1,4 @@
-"""What can be wrong with a data set, how bad that is, and what to do: a table of kinds, and a rule for each."""
+"""Findings: what can be wrong with a data set, how severe it is, and what to do; a table, and a rule for each kind."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ import numpy as np
 from ..reading.image_list import ImageList
 from ..reading.tar_members import is_member
 
-SHOWN = 5  # examples of a finding in the report
-TINY = 32  # pixels of the short side below which an image is mostly interpolation
-RIBBON = 4.0  # long side by short side above which a crop shows little of an image
-IMBALANCE = 10.0  # largest class by smallest
+MAX_EXAMPLES = 5  # of one finding in the report
+TINY = 32  # pixels; a smaller short side is mostly interpolated
+LONG = 4.0  # long side / short side; a crop of a longer image shows little of it
+IMBALANCE = 10.0  # images of the largest class / images of a class
 
 ORDINARY_MODES = (b"RGB", b"L")
 EXTENSIONS = {
@@ -28,7 +28,7 @@ EXTENSIONS = {
 
 
 class Kind(NamedTuple):
-    """A row of the table: "error" makes a training wrong or end, "warning" makes it worse than it could be."""
+    """A kind of finding: an "error" ends a training or makes its numbers wrong, a "warning" makes them worse."""
 
     severity: str
     what: str
@@ -40,36 +40,36 @@ CLEAN = "--write_clean_lists leaves them out"
 KINDS = {
     "faulty_line": Kind("error", "lines of a list that are not '<relative path> <label>'", f"correct them; {CLEAN}"),
     "label_range": Kind("error", "labels out of range", f"correct them or --nb_classes; {CLEAN}"),
-    "missing": Kind("error", "files that are not there, or not opened", f"see why, behind the path of each; {CLEAN}"),
+    "missing": Kind("error", "files that are missing or cannot be opened", f"the reason is behind each path; {CLEAN}"),
     "empty": Kind("error", "files of 0 bytes", f"download them again; {CLEAN}"),
     "unreadable": Kind("error", "files that cannot be decoded", f"download them again; {CLEAN}"),
-    "changed": Kind("error", "files that are not those of the manifest", "bring the old ones back, or write it anew"),
-    "gone": Kind("error", "files of the manifest that are not there", "bring them back, or write it anew"),
-    "two_labels": Kind("error", "copies of one picture with different labels", f"find the right label; {CLEAN}"),
+    "changed": Kind("error", "files that differ from the manifest", "restore the files, or write the manifest again"),
+    "gone": Kind("error", "files of the manifest that are missing", "restore the files, or write the manifest again"),
+    "two_labels": Kind("error", "copies of one image with different labels", f"find the right label; {CLEAN}"),
     "train_in_val": Kind(
-        "error", "validation images that are also trained on", f"{CLEAN} of train; scores on them are not to be trusted"
+        "error", "validation images that are also trained on", f"{CLEAN} of train; scores on these images are too good"
     ),
     "untrained_class": Kind("error", "classes of val without an image in train", "add images, or drop them from val"),
     "unscored_class": Kind("warning", "classes of train without an image in val", "move some images to val"),
     "empty_class": Kind("error", "class folders without an image", "remove the folders, or add images"),
     "no_image": Kind("error", "splits without an image", "docs/data.md says how train and val may be laid out"),
-    "suspect": Kind("warning", "JPEGs that decode with complaints, perhaps wrong", "look at them; download again"),
+    "suspect": Kind("warning", "JPEGs that a decoder reports as faulty", "view them; download them again"),
     "listed_twice": Kind("warning", "lines that name a file a second time", f"remove them; {CLEAN}"),
-    "copies": Kind("warning", "further copies of a picture in the same split", "keep one of each"),
-    "imbalance": Kind("warning", "classes with too few images", "collect more, or mind that accuracy hides them"),
-    "tiny": Kind("warning", f"images whose short side is below {TINY} pixels", "look whether these are thumbnails"),
-    "ribbon": Kind("warning", f"images longer than {RIBBON:.0f} times their width", "look at them; cut them"),
-    "blank": Kind("warning", "images of one colour all over", "look at them; they may stand for missing ones"),
-    "turned": Kind("warning", "photographs that EXIF turns", "--exif_orientation apply, in training and evaluation"),
-    "odd_mode": Kind("warning", "images with alpha, a palette, CMYK or 16 bits", "docs/data.md says what each becomes"),
-    "animated": Kind("warning", "animations, of which the first frame is taken", "store the frame that is meant"),
-    "extension": Kind("warning", "files whose name does not say their format", "harmless here; rename them for others"),
+    "copies": Kind("warning", "further copies of an image in the same split", "keep one of each"),
+    "imbalance": Kind("warning", "classes with too few images", "collect more; the accuracy hardly depends on them"),
+    "tiny": Kind("warning", f"images whose short side is below {TINY} pixels", "check whether they are thumbnails"),
+    "ribbon": Kind("warning", f"images longer than {LONG:.0f} times their width", "view them; crop them"),
+    "blank": Kind("warning", "images of a single colour", "view them; they may replace missing ones"),
+    "turned": Kind("warning", "photographs that EXIF rotates", "--exif_orientation apply, in training and evaluation"),
+    "odd_mode": Kind("warning", "images with alpha, palette, CMYK or 16 bits", "docs/data.md says how each is decoded"),
+    "animated": Kind("warning", "animations, of which the first frame is used", "store the wanted frame"),
+    "extension": Kind("warning", "files with the extension of another format", "harmless here; rename them for others"),
 }  # fmt: skip
 
 
 @dataclass
 class Finding:
-    """Something wrong: of which kind, in how many places, some of them, and what a clean list leaves out."""
+    """Something that is wrong: its kind, the number of places, some of the places, and what a clean list leaves out."""
 
     kind: str
     count: int
@@ -84,7 +84,7 @@ class Finding:
 
 @dataclass
 class Split:
-    """A split as it was read: its images, their facts, and what its list or folder was already found wrong in."""
+    """An examined split: its images, their facts, why some cannot be decoded, and findings of its list or folder."""
 
     name: str
     images: ImageList
@@ -93,9 +93,16 @@ class Split:
     early: list[Finding] = field(default_factory=list)
 
     def finding(self, kind: str, indices: np.ndarray, *, drop: bool = False, because: dict | None = None) -> Finding:
-        """Of `kind` at `indices`; `because` tells more of some of them."""
+        """Create a finding.
+
+        Args:
+            kind: key of KINDS.
+            indices: images of this split.
+            drop: whether a clean list leaves these images out.
+            because: by index, a text behind the path of an example.
+        """
         indices = np.asarray(indices).tolist()
-        examples = [self.describe(i) + (f": {because[i]}" if because else "") for i in indices[:SHOWN]]
+        examples = [self.describe(i) + (f": {because[i]}" if because else "") for i in indices[:MAX_EXAMPLES]]
         return Finding(kind, len(indices), examples, self.name, indices if drop else [])
 
     def describe(self, index: int) -> str:
@@ -103,13 +110,14 @@ class Split:
 
 
 def find_all(splits: list[Split]) -> list[Finding]:
-    """Every finding of the splits alone and together, errors first."""
-    found = [finding for split in splits for finding in (*split.early, *_of_files(split), *_of_classes(split))]
-    found += _of_copies(splits)
+    """All findings of the splits, alone and compared with each other; errors come first."""
+    findings = [finding for split in splits for finding in (*split.early, *_of_files(split), *_of_classes(split))]
+    findings += _of_copies(splits)
     if len(splits) == 2:
-        found += _between(*splits)
+        findings += _between(*splits)
     order = list(KINDS)
-    return sorted((one for one in found if one.count), key=lambda one: (one.severity, order.index(one.kind), one.split))
+    present = (finding for finding in findings if finding.count)
+    return sorted(present, key=lambda finding: (finding.severity, order.index(finding.kind), finding.split))
 
 
 def _of_files(split: Split) -> Iterator[Finding]:
@@ -128,7 +136,7 @@ def _of_files(split: Split) -> Iterator[Finding]:
     rules = {
         "suspect": facts["is_suspect"],
         "tiny": short < TINY,
-        "ribbon": long > RIBBON * np.maximum(short, 1),
+        "ribbon": long > LONG * np.maximum(short, 1),
         "blank": facts["is_blank"] & (long > 1),
         "turned": facts["orientation"] > 1,
         "odd_mode": odd & ~facts["is_animated"],
@@ -136,7 +144,7 @@ def _of_files(split: Split) -> Iterator[Finding]:
     }
     for kind, applies in rules.items():
         yield split.finding(kind, np.flatnonzero(applies & is_good))
-    if is_good.any() and not is_member(split.images.path(0)):  # a place in a shard has no extension
+    if is_good.any() and not is_member(split.images.path(0)):  # a file in a shard has no extension
         expected = [facts["extension"][i] in EXTENSIONS.get(facts["format"][i], ()) for i in np.flatnonzero(is_good)]
         yield split.finding("extension", np.flatnonzero(is_good)[~np.array(expected)])
 
@@ -144,21 +152,22 @@ def _of_files(split: Split) -> Iterator[Finding]:
 def _of_classes(split: Split) -> Iterator[Finding]:
     labels, counts = np.unique(split.images.labels, return_counts=True)
     small = labels[counts * IMBALANCE < counts.max(initial=0)]
-    of = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+    count_of = dict(zip(labels.tolist(), counts.tolist(), strict=True))
     examples = [
-        f"class {name_of(split, label)}: {of[label]} of up to {counts.max()}" for label in small[:SHOWN].tolist()
+        f"class {class_name(split, label)}: {count_of[label]} of up to {counts.max()}"
+        for label in small[:MAX_EXAMPLES].tolist()
     ]
     yield Finding("imbalance", len(small), examples, split.name)
 
 
-def name_of(split: Split, label: int) -> str:
-    """What a report calls a class."""
+def class_name(split: Split, label: int) -> str:
+    """Label and name of a class for the report."""
     names = split.images.class_names
     return f"{label} ({names[label]})" if names and label < len(names) else str(label)
 
 
 def _of_copies(splits: list[Split]) -> Iterator[Finding]:
-    """Pictures that are there more than once, by their pixels, in one split or in both."""
+    """Images whose pixels are in the data more than once, in one split or in both."""
     pixels = np.concatenate([split.facts["pixels"] for split in splits])
     labels = np.concatenate([split.images.labels for split in splits])
     owner = np.repeat(np.arange(len(splits)), [len(split.facts) for split in splits])
@@ -199,5 +208,5 @@ def _between(train: Split, val: Split) -> Iterator[Finding]:
             alone = sorted(set(here.images.class_names) - set(there.images.class_names))
         else:
             missing = np.setdiff1d(here.images.labels, there.images.labels).tolist()
-            alone = [name_of(here, label) for label in missing]
-        yield Finding(kind, len(alone), [f"class {name}" for name in alone[:SHOWN]], here.name)
+            alone = [class_name(here, label) for label in missing]
+        yield Finding(kind, len(alone), [f"class {name}" for name in alone[:MAX_EXAMPLES]], here.name)

@@ -1,4 +1,4 @@
-"""Checksums of all files of a data set, in the form of `sha256sum`, against damage that no decoder notices."""
+"""Manifest: the checksums of all files of a data set, in the form of `sha256sum`, against silent damage."""
 
 import os
 import re
@@ -7,28 +7,41 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from common.errors import DataError
+from common.files import atomic_write, disk_errors
 
 from ..reading.image_list import ImageList
 
-ESCAPES = {"n": "\n", "r": "\r"}  # all others stand for themselves
+ESCAPES = {"n": "\n", "r": "\r"}  # any other escaped letter stands for itself
 
 
 def write_manifest(
     path: str | os.PathLike, root: str | os.PathLike, rows: Iterable[tuple[ImageList, np.ndarray]]
 ) -> int:
-    """Write `<sha256>  <path from root>` for every file that could be read; returns their number.
+    """Write `<sha256>  <path from root>` for every file that could be read; `sha256sum -c`, run in `root`, checks it.
 
-    `rows` are images and their facts (`datasets.check.examine`). `sha256sum -c`, run in `root`, understands the file.
+    Args:
+        path: the manifest.
+        root: root of the data.
+        rows: images, and their facts of `datasets.check.examine`.
+
+    Returns:
+        Number of checksums.
+
+    Raises:
+        DiskError: the manifest cannot be written.
     """
-    found = (row for images, facts in rows for row in _checksums(root, images, facts))
-    lines = [_line(name, checksum) for name, checksum in found if checksum]
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+    checksums = (row for images, facts in rows for row in _checksums(root, images, facts))
+    lines = [_line(name, checksum) for name, checksum in checksums if checksum]
+    with (
+        disk_errors(path),
+        atomic_write(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
+    ):
         file.writelines(lines)
     return len(lines)
 
 
 def _line(name: str, checksum: str) -> str:
-    """As `sha256sum` writes it: a backslash before the checksum says that line breaks in the name are escaped."""
+    """One line as `sha256sum` writes it: a backslash before the checksum says that the name has escaped line breaks."""
     if "\n" not in name:
         return f"{checksum}  {name}\n"
     escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
@@ -36,7 +49,11 @@ def _line(name: str, checksum: str) -> str:
 
 
 def read_manifest(path: str | os.PathLike) -> dict[str, str]:
-    """Checksum by path. Raises DataError naming the line that is not one of a manifest."""
+    """Read a manifest: checksum by path.
+
+    Raises:
+        DataError: the file cannot be read, or a line is not one of a manifest.
+    """
     checksums = {}
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
@@ -59,7 +76,17 @@ def _unescaped(name: str) -> str:
 def changed_files(
     manifest: dict[str, str], root: str | os.PathLike, images: ImageList, facts: np.ndarray
 ) -> dict[int, str]:
-    """What is wrong with those files, by index, that the manifest does not know as they are."""
+    """Compare files with a manifest.
+
+    Args:
+        manifest: checksum by path.
+        root: root of the data.
+        images: the images to compare.
+        facts: their facts of `datasets.check.examine`.
+
+    Returns:
+        What is different, by index, for files that are not in the manifest or have another checksum.
+    """
     changed = {}
     for index, (name, checksum) in enumerate(_checksums(root, images, facts)):
         if name not in manifest:
@@ -70,6 +97,7 @@ def changed_files(
 
 
 def _checksums(root: str | os.PathLike, images: ImageList, facts: np.ndarray) -> Iterator[tuple[str, str]]:
+    """(path from root, checksum) of each image; an empty checksum if the file could not be read."""
     for index in range(len(images)):
         checksum = bytes(facts["sha256"][index]).ljust(32, b"\0").hex() if facts["num_bytes"][index] >= 0 else ""
         yield os.path.relpath(images.path(index), root), checksum

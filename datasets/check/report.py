@@ -1,4 +1,4 @@
-"""The doctor's report: on the terminal, as JSON, and as one picture."""
+"""The report of a check: on the terminal, as JSON, and as one plot."""
 
 import json
 from collections.abc import Sequence
@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import MissingDependencyError
+from common.files import write_atomically
 
 from .findings import KINDS, Finding, Split
 
 
 def summary(split: Split) -> dict:
-    """Counts, classes and sizes of a split, in plain values."""
+    """Counts, classes and sizes of a split, as plain values."""
     good = split.facts[split.facts["width"] > 0]
     labels, counts = np.unique(split.images.labels, return_counts=True)
     short = np.minimum(good["width"], good["height"])
@@ -43,7 +44,11 @@ def _counts(values: np.ndarray) -> dict[str, int]:
 
 
 def write_json(splits: Sequence[Split], findings: Sequence[Finding], path: Path) -> None:
-    """Everything the doctor found, for programs."""
+    """Write summary and findings for programs.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     report = {
         "splits": {split.name: summary(split) for split in splits},
         "findings": [
@@ -59,17 +64,18 @@ def write_json(splits: Sequence[Split], findings: Sequence[Finding], path: Path)
             for finding in findings
         ],
     }
-    path.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    write_atomically(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def print_report(splits: Sequence[Split], findings: Sequence[Finding]) -> None:
-    """A table of the splits, and a paragraph for each finding."""
+    """Print a table of the splits, and a paragraph for each finding."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console(soft_wrap=True, highlight=False)
-    table = Table("split", "images", "decodable", "MB", "classes", "images a class", "short side", "width / height")
+    table = Table("split", "images", "decodable", "MB", "classes", "images per class", "short side", "width / height")
     for split in splits:
         facts = summary(split)
         counts = list(facts["images_per_class"].values()) or [0]
@@ -93,7 +99,7 @@ def print_report(splits: Sequence[Split], findings: Sequence[Finding]) -> None:
             console.print(f"    and {finding.count - len(finding.examples):,} more")
         console.print(f"  fix: {kind.fix}")
     errors = sum(finding.severity == "error" for finding in findings)
-    console.print(f"{errors} kinds of errors, {len(findings) - errors} of warnings")
+    console.print(f"{errors} kinds of errors, {len(findings) - errors} kinds of warnings")
 
 
 def _span(percentiles: dict[str, float]) -> str:
@@ -101,7 +107,12 @@ def _span(percentiles: dict[str, float]) -> str:
 
 
 def draw_report(splits: Sequence[Split], path: Path) -> None:
-    """Images per class, sizes, aspects and bytes of the splits, as four panels."""
+    """Plot images per class, sizes, aspects and bytes of the splits, as four panels.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        OSError: the file cannot be written.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -124,7 +135,7 @@ def draw_report(splits: Sequence[Split], path: Path) -> None:
     for axis, label in zip(axes.flat, labels, strict=True):
         axis.set_xlabel(label)
         axis.set_ylabel("images" if axis is classes else "density")
-        if axis.get_legend_handles_labels()[0]:  # nothing is drawn where no image could be read
+        if axis.get_legend_handles_labels()[0]:  # an empty panel, where no image could be read, has no legend
             axis.legend()
     classes.set_ylim(bottom=0)
     figure.savefig(path, dpi=120)

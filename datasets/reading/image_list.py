@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from common.errors import DataError
+from common.files import disk_errors, write_atomically
 
 from .text_lines import SHOWN_FAULTS, is_comment, read_lines, refuse
 
@@ -131,15 +132,20 @@ def _fault(line: bytes, entry: tuple[bytes, int] | None, num_classes: int | None
 
 
 def write_image_list(path: str | os.PathLike, entries: Iterable[tuple[str, int]]) -> None:
-    """Write (relative path, label) pairs as a list file. Raises DataError for a path that a line cannot hold."""
+    """Write (relative path, label) pairs as a list file.
+
+    Raises:
+        DataError: a path that a line cannot hold.
+        DiskError: the file cannot be written.
+    """
     lines = []
     for name, label in entries:
         is_text = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)  # in UTF-8
         if not is_text or name != name.strip() or {"\n", "\r"} & {*name} or is_comment(name.encode()) or not name:
             raise DataError(f"{path}: a line of a list cannot hold the path {name!r}; rename the file")
         lines.append(f"{name} {label}\n")
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(lines)
+    with disk_errors(path):
+        write_atomically(path, "".join(lines))
 
 
 def check_files_exist(images: ImageList, limit: int = 10_000) -> None:

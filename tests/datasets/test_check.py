@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import BadImage, DataError, DiskError
 from datasets.check.__main__ import main
+from datasets.check.examine import FACTS, examine
 from datasets.check.findings import KINDS
 from datasets.check.manifest import read_manifest
+from datasets.pack import main as pack
 from datasets.reading.dataset import open_dataset
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import scan_image_folder
@@ -259,7 +262,7 @@ def test_an_at_sign_in_the_path_is_no_shard(folder):
     assert [one["kind"] for one in check(at)[1]["findings"]] == ["extension"]
 
 
-def test_manifest(folder, tmp_path, capsys):
+def test_manifest(folder, tmp_path):
     manifest = tmp_path / "manifest.txt"
     assert check(folder, "--write_manifest", manifest)[0] == 0
     if shutil.which("sha256sum"):
@@ -275,8 +278,8 @@ def test_manifest(folder, tmp_path, capsys):
     assert str(changed) in examples[0] and "the manifest has" in examples[0] and "not in the manifest" in examples[1]
     assert examples[2:] == ["train/a/1.png"] and report["findings"][2]["split"] == "train and val"
     manifest.write_text("abc\n")
-    assert main([str(folder / "not yet looked at"), "--manifest", str(manifest), "--num_workers=0"]) == 3
-    assert "manifest.txt:1: expected '<sha256>  <path>'" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"manifest\.txt:1: expected '<sha256>  <path>'"):
+        main([str(folder / "not_opened"), "--manifest", str(manifest), "--num_workers=0"])
 
 
 def test_manifest_leaves_out_what_cannot_be_read(folder, tmp_path):
@@ -334,28 +337,33 @@ def test_parallel_is_the_same(folder, monkeypatch):
     assert alone == together and alone[0] == 3
 
 
-def test_shards(folder, capsys):
-    from datasets.pack import main as pack
-
+def test_shards(folder):
     for split in ("train", "val"):
         assert pack([f"--data_path={folder}", f"--split={split}", f"--output_dir={folder / 'packed'}"]) == 0
-    code, report = check(folder / "packed", "--write_clean_lists", folder / "clean")
-    assert "shards have no list" in capsys.readouterr().err and code == 3
+    code, report = check(folder / "packed")
+    with pytest.raises(DataError, match="shards have no list"):
+        check(folder / "packed", "--write_clean_lists", folder / "clean")
+    assert code == 0
     assert report["findings"] == [] and report["splits"]["train"]["decodable"] == 4
     assert len(open_dataset(folder / "packed", "val", None, 2)) == len(scan_image_folder(folder / "val")) == 4
 
 
-def test_nothing_there(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 3
-    assert "expected a folder train or val, got neither; or name --lists" in capsys.readouterr().err
-    assert main([str(tmp_path), "--lists", str(tmp_path / "no.txt")]) == 3
-    assert "no.txt: No such file" in capsys.readouterr().err
+def test_nothing_there(tmp_path):
+    with pytest.raises(DataError, match="expected a folder train or val, got neither; or name --lists"):
+        main([str(tmp_path)])
+    with pytest.raises(DataError, match=r"no\.txt: No such file"):
+        main([str(tmp_path), "--lists", str(tmp_path / "no.txt")])
+
+
+@pytest.mark.parametrize("flag", ["--output_dir", "--write_clean_lists", "--write_manifest"])
+def test_a_file_that_cannot_be_written_is_an_error_of_the_disk(folder, flag):
+    (folder / "file").touch()
+    target = folder / "file" / "manifest.txt" if flag == "--write_manifest" else folder / "file"
+    with pytest.raises(DiskError, match=r"cannot write .*file"):
+        main([str(folder), "--num_workers=0", flag, str(target)])
 
 
 def test_facts_of_strange_files(tmp_path):
-    from common.errors import BadImage
-    from datasets.check.examine import FACTS, examine
-
     facts = np.zeros(2, FACTS)
     exif = Image.Exif()
     exif[0x0112] = 77

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import BadImage, DataError
+from common.errors import BadImage, DataError, DiskError
 from configs.schema import AugmentConfig, PreprocessConfig, TrainLoaderConfig
 from datasets.augment.transforms import build_train_transform
 from datasets.loading.loader import TrainLoader
@@ -93,7 +93,8 @@ def test_packing_goes_on_and_gives_the_same_bytes(root, tmp_path, capsys):
     assert "23 images in 4 shards (3 of an earlier run)" in capsys.readouterr().out
     assert content(tmp_path / "a") == content(tmp_path / "b")
     assert (tmp_path / "b" / "train" / "train-00001.tar").stat().st_mtime_ns == kept
-    assert main(f"--data_path={root} --output_dir={tmp_path / 'b'} --per_shard=8 --num_workers=0".split()) == 3
+    with pytest.raises(DataError, match="holds other images or settings; choose another --output_dir"):
+        main(f"--data_path={root} --output_dir={tmp_path / 'b'} --per_shard=8 --num_workers=0".split())
 
 
 def test_a_stopped_writer_leaves_no_part_of_a_shard_under_its_name(root, tmp_path, monkeypatch):
@@ -127,10 +128,18 @@ def test_a_stopped_writer_leaves_no_part_of_a_shard_under_its_name(root, tmp_pat
     assert renamed.items() >= {name: data for name, data in expected.items() if name.endswith(".tar")}.items()
 
 
-@pytest.mark.parametrize("name", ["settings.json", "train-00003.tar.part", "index.npy", "list.txt"])
-def test_shards_json_is_the_last_file_and_says_that_all_others_are_there(root, tmp_path, name):
-    (tmp_path / "train" / name).mkdir(parents=True)  # this file cannot be written
-    assert main(f"--data_path={root} --output_dir={tmp_path} --per_shard=7 --num_workers=0".split()) == 74
+@pytest.mark.parametrize("name", ["settings.json", "train-00003.tar", "index.npy", "list.txt"])
+def test_shards_json_is_the_last_file_and_says_that_all_others_are_there(root, tmp_path, monkeypatch, name):
+    replace = os.replace
+
+    def fail(source, target):
+        if os.path.basename(target) == name:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(DiskError, match=r"cannot write .*: No space left on device"):
+        main(f"--data_path={root} --output_dir={tmp_path} --per_shard=7 --num_workers=0".split())
     assert not (tmp_path / "train" / "shards.json").exists()
 
 
@@ -168,7 +177,7 @@ def test_raw_pixels():
         assert raw_pixels(other) is None
 
 
-def test_damage_is_named(root, tmp_path, capsys):
+def test_damage_is_named(root, tmp_path):
     shards = pack(root, tmp_path)
     shard = tmp_path / "train" / "train-00001.tar"
     check = ["--output_dir", str(tmp_path), "--check", "--num_workers", "0"]
@@ -176,11 +185,13 @@ def test_damage_is_named(root, tmp_path, capsys):
     with shard.open("r+b") as file:
         file.seek(2000)
         file.write(b"\xff")
-    assert main(check) == 3 and "1 files are damaged, the first" in capsys.readouterr().err
+    with pytest.raises(DataError, match="1 files are damaged, the first"):
+        main(check)
     with (tmp_path / "train" / "index.npy").open("r+b") as file:  # in a label
         file.seek(-8, os.SEEK_END)
         file.write(b"\1")
-    assert main(check) == 3 and "2 files are damaged" in capsys.readouterr().err
+    with pytest.raises(DataError, match="2 files are damaged"):
+        main(check)
     os.truncate(shard, 5000)
     with pytest.raises(DataError, match=r"train-00001\.tar: expected \d+ bytes, got 5000"):
         open_dataset(tmp_path, "train", None, 3)
@@ -191,14 +202,14 @@ def test_damage_is_named(root, tmp_path, capsys):
         read_bytes(shards.path(13).replace("00001", "00009"))
 
 
-def test_what_cannot_be_opened(root, tmp_path, capsys):
+def test_what_cannot_be_opened(root, tmp_path):
     pack(root, tmp_path)
     with pytest.raises(DataError, match=r"holds shards, .* leave out l\.txt"):
         open_dataset(tmp_path, "train", "l.txt", 3)
     with pytest.raises(DataError, match=r"list\.txt:17: label 2, but --nb_classes is 2"):
         open_dataset(tmp_path, "train", None, 2)
-    assert main(["--data_path", str(tmp_path), "--output_dir", str(tmp_path / "again")]) == 3
-    assert "holds shards already" in capsys.readouterr().err
+    with pytest.raises(DataError, match="holds shards already"):
+        main(["--data_path", str(tmp_path), "--output_dir", str(tmp_path / "again")])
     for broken in (np.zeros(COUNT - 1, ENTRY), np.full(COUNT, -1, ENTRY), np.full(COUNT, 4, ENTRY)):
         np.save(tmp_path / "train" / "index.npy", broken)
         with pytest.raises(DataError, match=r"index\.npy: is damaged"):
@@ -210,13 +221,13 @@ def test_what_cannot_be_opened(root, tmp_path, capsys):
     with pytest.raises(DataError, match="cannot be read"):
         open_dataset(tmp_path, "train", None, 3)
     (tmp_path / "train" / "shards.json").unlink()
-    assert main(["--output_dir", str(tmp_path), "--check"]) == 3
-    assert "shards.json: No such file or directory; pack the folder again" in capsys.readouterr().err
-    assert main(["--data_path", str(tmp_path / "none"), "--output_dir", str(tmp_path)]) == 3
-    assert "no such folder" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"shards\.json: No such file or directory; pack the folder again"):
+        main(["--output_dir", str(tmp_path), "--check"])
+    with pytest.raises(DataError, match="no such folder"):
+        main(["--data_path", str(tmp_path / "none"), "--output_dir", str(tmp_path)])
 
 
-BELOW, AS_IS = "expected a whole number from 1, got", "need --store jpeg or raw"
+BELOW, AS_IS = "expected a whole number of at least 1, got", "need --store jpeg or raw"
 
 
 @pytest.mark.parametrize(
@@ -243,11 +254,10 @@ def test_what_no_reader_would_take_is_not_written(tmp_path, store, size):
         Encoding(store).encode(str(tmp_path / "a.png"))
 
 
-def test_bad_image_ends_the_packing(root, tmp_path, capsys):
+def test_bad_image_ends_the_packing(root, tmp_path):
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train" / "a" / "1.jpg").write_bytes(b"<html>")
     command = f"--data_path={tmp_path} --output_dir={tmp_path / 'out'} --store=raw --num_workers=0".split()
-    assert main(command) == 3
-    error = capsys.readouterr().err
-    assert "1.jpg: not an image" in error and "datasets.check writes lists without such images" in error
+    with pytest.raises(BadImage, match=r"1\.jpg: not an image.*datasets\.check writes lists without such images"):
+        main(command)
     assert not (tmp_path / "out" / "train" / "shards.json").exists()
