@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -14,8 +15,9 @@ import numpy as np
 from common.errors import CheckpointError, DiskError
 
 from .paddle_pickle import read_pickle
-from .safetensors_io import decode, decode_header, encode
-from .torch_file import convert_torch_file
+from .safetensors_io import decode, decode_header, encode, json_of_limited_size
+from .torch_weights import read_torch_sections
+from .weight_names import first_names, to_paddle_names
 
 if TYPE_CHECKING:
     import paddle
@@ -42,11 +44,38 @@ class Checkpoint(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Parameters and statistics by structured name, from a file of any format that `load_weights` reads."""
+    """Parameters and statistics by the names of a file of any format that `load_weights` reads.
+
+    Attributes:
+        layout: "paddle" or "torch"; None where the file does not say whose names and layouts it has.
+        remarks: what was done to find the weights, for the log.
+    """
 
     path: Path
     arrays: Arrays
     meta: dict
+    layout: str | None = "paddle"
+    remarks: tuple[str, ...] = ()
+
+    def for_model(self, model: "nn.Layer", log: Callable[[str], None]) -> "Weights":
+        """The same weights by the names and layouts of `model`; what was done is logged.
+
+        Raises:
+            CheckpointError: no name of the file is one of the model's, or the layout stays in doubt.
+        """
+        arrays, remarks = to_paddle_names(self.arrays, model, layout=self.layout, source=self.path)
+        for remark in (*self.remarks, *remarks):
+            log(f"{self.path}: {remark}")
+        return self._replace(arrays=arrays, layout="paddle", remarks=())
+
+    def load_into(self, model: "nn.Layer", log: Callable[[str], None] | None = None) -> None:
+        """Give `model` exactly these weights; what was done to their names is logged, by default on stderr.
+
+        Raises:
+            CheckpointError: names what is missing, unexpected or of another shape.
+        """
+        weights = self.for_model(model, log or (lambda line: print(line, file=sys.stderr)))
+        set_weights(model, weights.arrays, source=self.path, trained_with=self.trained_with)
 
     @property
     def trained_with(self) -> str:
@@ -68,12 +97,19 @@ def write_checkpoint(path: str | Path, tensors: Arrays, meta: dict, *, keep_old_
     """Write a temporary file beside it, fsync, rename, fsync the folder: a kill at any point leaves `path` whole.
 
     `meta` is anything JSON can hold; find_latest needs its next_epoch and next_step. An older `path` gets the name
-    `keep_old_as` if that is given. Raises DiskError, with the temporary file removed and an older `path` untouched.
+    `keep_old_as` if that is given.
+
+    Raises:
+        CheckpointError: `meta` is larger than what is read again.
+        DiskError: the file cannot be written; the temporary file is removed and an older `path` untouched.
     """
     path = Path(path)
     written = max(time.time_ns(), _age(path)[0] + 1)  # the clock of another machine may be behind
     texts = {"sha256": UNKNOWN, "written": str(written), "meta": json.dumps(meta, allow_nan=False)}
-    header, *data = encode(tensors, texts)
+    try:
+        header, *data = encode(tensors, texts)
+    except ValueError as error:
+        raise CheckpointError(f"cannot write {path}: {error}") from None
     header = header[: CHECKSUM.start] + _checksum([header, *data]).encode() + header[CHECKSUM.stop :]
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -148,9 +184,25 @@ def _verified(path: Path, data: bytes) -> Checkpoint:
         )
     try:
         tensors, texts = decode(data)
-        return Checkpoint(path, tensors, json.loads(texts["meta"]))
+        return Checkpoint(path, tensors, _checked_meta(json_of_limited_size(texts["meta"])))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} was not written by this project: {error}") from error
+
+
+def _checked_meta(meta: object) -> dict:
+    """`meta` as its readers take it; ValueError for another structure, since a true checksum says nothing of that."""
+    if not isinstance(meta, dict):
+        raise ValueError("its meta is not a table")
+    info = meta.get("info", {})
+    if not isinstance(info, dict):
+        raise ValueError("its entry info is not a table")
+    for name in ("args", "preprocess"):
+        if not isinstance(info.get(name, {}), dict):
+            raise ValueError(f"its entry info.{name} is not a table")
+    names = info.get("class_names")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError("its entry info.class_names is not a list of texts")
+    return meta
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -190,51 +242,56 @@ def _age(path: Path) -> tuple[int, int, int]:
             start = file.read(8)
             header = decode_header(start + file.read(min(int.from_bytes(start, "little"), path.stat().st_size)))
         texts = header["__metadata__"]
-        meta = json.loads(texts["meta"])
+        meta = json_of_limited_size(texts["meta"])
         written = int(texts.get("written", 0))  # files of before 2026-11-21 lack it
         return written, int(meta["next_epoch"]), int(meta["next_step"])
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
         return -1, -1, -1
 
 
-def load_weights(path: str | Path, *, ema: bool = False, model_name: str | None = None) -> Weights:
-    """Read weights, recognising the format by content: ours, a plain safetensors file, or a pickle of paddle.save.
+def load_weights(path: str | Path, *, ema: bool = False) -> Weights:
+    """Read weights; the format is recognised by the content.
 
-    A PyTorch file is converted in a process of its own by the alignment case called `model_name`, if that is given.
+    Known are a checkpoint of this project, a safetensors file, a pickle of paddle.save (a bare state dict as .pdparams,
+    or PeleeNet-paddle's .pd) and a file of torch.save in both its forms. Nothing of a file runs, and PyTorch is not
+    needed. `ema` asks for the moving average instead of the model.
 
-    A pickle is read without running anything in it (legacy.py). It may be a bare state dict (.pdparams) or a table with
-    the entry `model` (PeleeNet-paddle's .pd). `ema` asks for the moving average instead of the model.
+    Raises:
+        CheckpointError: the file is missing, damaged, crafted, of no known format, or has no such weights.
     """
     if not path:
         raise CheckpointError("no file of weights is named, and random weights are never used; give one with --resume")
     path = Path(path)
     data = _read(path)
-    kind, sections, meta = _format(data), {}, {}
+    kind, sections, meta, layout, remarks = _format(data), {}, {}, "paddle", ()
     if kind == "checkpoint":
         checkpoint = _verified(path, data)
         sections, meta = {name: checkpoint.section(name) for name in ("model", "model_ema")}, checkpoint.meta
     elif kind == "safetensors":
         try:
-            sections["model"], _ = decode(data)
+            sections["model"], texts = decode(data)
         except (ValueError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path} is a damaged safetensors file: {error}") from error
+        layout = SAFETENSORS_LAYOUTS.get(texts.get("format"))
     elif kind == "pickle":
         sections, meta = read_pickle(data, path)
-    elif kind == "pytorch" and model_name:
-        sections["model"] = convert_torch_file(path, model_name)
+    elif kind == "pytorch":
+        sections, remarks = read_torch_sections(data, path)
+        layout = "torch"
     else:
         raise CheckpointError(f"{path} {FORMATS[kind]}")
     arrays = sections.get("model_ema" if ema else "model")
     if not arrays:
         raise CheckpointError(f"{path} holds no {'moving average (model_ema)' if ema else 'weights of a model'}")
-    return Weights(path, arrays, meta)
+    return Weights(path, arrays, meta, layout, tuple(remarks))
 
 
+SAFETENSORS_LAYOUTS = {"pt": "torch", "pd": "paddle", "paddle": "paddle"}  # what writers put under "format"
 FORMATS = {
     "checkpoint": "is a checkpoint of this project",
     "safetensors": "is a plain safetensors file: weights, but not a state of training",
     "pickle": "is a pickle, as Paddle writes it: weights can be read from it, but not a state of training",
-    "pytorch": "is a PyTorch file: convert it first with `python -m alignment.weights convert`",
+    "pytorch": "is a file of torch.save: weights can be read from it, but not a state of training",
     "empty": "is empty (0 bytes)",
     "unknown": "is not a file of weights, or damaged in its first bytes",
 }
@@ -248,8 +305,9 @@ def _format(data: bytes) -> str:
         return "checkpoint"
     if data[8:9] == b"{":
         return "safetensors"
-    # torch.save writes a zip archive since version 1.6, and before it a pickle that begins with this number.
-    if data.startswith(b"PK\x03\x04") or data[2:14] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19":
+    # torch.save writes a zip archive since version 1.6, and before it a pickle that begins with this number; protocol 4
+    # puts a frame before it.
+    if data.startswith(b"PK\x03\x04") or b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19" in data[:32]:
         return "pytorch"
     return "pickle" if data[:1] == b"\x80" else "unknown"
 
@@ -293,6 +351,8 @@ def set_tensors(
         f"{len(names)} {what}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for what, names in problems if names
     ]:
         hint = f"\nit was trained with {trained_with}" if trained_with else ""
+        if problems[0][1] or problems[1][1]:
+            hint = f"\n{first_names(arrays, state)}{hint}"
         raise CheckpointError(f"{source} does not fit the model: {'; '.join(lines)}{hint}")
     for name in state:
         check_finite(name, arrays[name], source)

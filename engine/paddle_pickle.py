@@ -4,21 +4,18 @@ Unpickling executes what a file says, and numpy's own __setstate__ crashes on cr
 choosing is imported or built: the few names that paddle.save writes become the stand-ins below, which check everything.
 """
 
-import io
 import math
-import pickle
-import pickletools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from common.errors import CheckpointError
 
+from .restricted_pickle import Function, PickleMachine, key_of, shown
+
 DTYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"}
-# paddle.save writes none of these: they build objects in other ways than by name and call, or leave the file.
-REFUSED = {"INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER", "BYTEARRAY8"}
-MAX_OPERATIONS = 2_000_000  # a network of 600 arrays has 20,000
+NUMPY_CORES = ("numpy.core", "numpy._core")
+MAX_DIMENSIONS = 8
 
 
 def read_pickle(data: bytes, path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
@@ -28,17 +25,15 @@ def read_pickle(data: bytes, path: Path) -> tuple[dict[str, dict[str, np.ndarray
     argparse.Namespace). Optimizer and scaler are left behind: they are keyed by names that depend on the old process.
     """
     try:
-        _check_operations(data)
         content = _Reader(data).load()
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    except Exception as error:  # a crafted file can make the machine stumble in any way
-        raise CheckpointError(f"{path} is a damaged or crafted pickle: {type(error).__name__}: {error}"[:500]) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a table of weights")
     if not isinstance(content.get("model"), dict):
         return {"model": _arrays(content, path)}, {}
-    meta = {"epoch": content.get("epoch")}
+    epoch = content.get("epoch")
+    meta = {"epoch": epoch if type(epoch) is int and 0 <= epoch < 1 << 31 else None}
     if isinstance(args := content.get("args"), _Namespace):
         meta["args"] = args.values
     return {name: _arrays(content[name], path) for name in ("model", "model_ema") if content.get(name)}, meta
@@ -53,33 +48,9 @@ def _arrays(table: object, path: Path) -> dict[str, np.ndarray]:
         if isinstance(value, tuple) and len(value) == 2:
             value = value[1]
         if not (isinstance(name, str) and isinstance(value, _Array) and value.array is not None):
-            raise CheckpointError(f"{path}: the entry {str(name)[:80]!r} is a {type(value).__name__}, not an array")
+            raise CheckpointError(f"{path}: the entry {shown(name)} is a {type(value).__name__}, not an array")
         arrays[name] = value.array
     return arrays
-
-
-def _check_operations(data: bytes) -> None:
-    """Look at every operation before any is run: no odd ones, no memo index that would fill the memory."""
-    for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
-        if operation.name in REFUSED or count > MAX_OPERATIONS:
-            raise CheckpointError(f"refused: a pickle with the operation {operation.name} is not one of paddle.save")
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:
-            raise CheckpointError(f"refused: a pickle with the memo index {argument} is damaged or crafted")
-
-
-class _Function:
-    """A name in the file that may be called; BUILD could change a plain function, for every later file too."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable):
-        self._call = call
-
-    def __call__(self, *arguments: object) -> object:
-        return self._call(*arguments)
-
-    def __setstate__(self, state: object) -> None:
-        raise CheckpointError("refused: the pickle changes a function")
 
 
 class _Dtype:
@@ -88,13 +59,11 @@ class _Dtype:
     __slots__ = ("dtype",)
 
     def __init__(self, code: object, *_: object):
-        if code not in DTYPES:
-            raise CheckpointError(
-                f"arrays of dtype {str(code)[:20]!r} are not weights; known: {', '.join(sorted(DTYPES))}"
-            )
+        if not isinstance(code, str) or code not in DTYPES:
+            raise CheckpointError(f"arrays of dtype {shown(code)} are not weights; known: {', '.join(sorted(DTYPES))}")
         self.dtype = np.dtype(code)
 
-    def __setstate__(self, state: object) -> None:
+    def set_state(self, state: object) -> None:
         if not (isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", "|")):
             raise CheckpointError("refused: an array that is not little-endian")
 
@@ -107,11 +76,11 @@ class _Array:
     def __init__(self, *_: object):
         self.array = None
 
-    def __setstate__(self, state: object) -> None:
+    def set_state(self, state: object) -> None:
         match state:
             case (int(), tuple() as shape, _Dtype(dtype=dtype), bool() | int() as fortran, bytes() as raw) if len(
                 shape
-            ) <= 8 and all(type(side) is int and side >= 0 for side in shape):
+            ) <= MAX_DIMENSIONS and all(type(side) is int and 0 <= side < 1 << 48 for side in shape):
                 if math.prod(shape) * dtype.itemsize != len(raw):
                     raise CheckpointError(f"refused: an array of shape {shape} and {dtype} with {len(raw)} bytes")
                 self.array = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
@@ -124,35 +93,41 @@ class _Namespace:
 
     __slots__ = ("values",)
 
-    def __setstate__(self, state: object) -> None:
+    def __init__(self):
+        self.values = {}
+
+    def set_state(self, state: object) -> None:
         if not (isinstance(state, dict) and all(isinstance(name, str) for name in state)):
             raise CheckpointError("refused: a Namespace with an inconsistent state")
         self.values = state
 
 
-class _Reader(pickle.Unpickler):
-    """pickle's machine with the one door to the outside, find_class, opened to the table below only."""
+class _Reader:
+    """The names that paddle.save writes, and what each stands for."""
 
     def __init__(self, data: bytes):
-        super().__init__(io.BytesIO(data))
+        self._data = data
         self._budget = 2 * len(data) + 1_000_000  # what the functions may build; repeated calls would grow without end
-        numpy = {"_reconstruct": _Function(_Array), "scalar": _Function(self._scalar)}
-        self._known = {f"{module}.multiarray.{name}": f for name, f in numpy.items() for module in NUMPY_CORES}
-        self._known |= {
-            "numpy.ndarray": _Function(_Array),
-            "numpy.dtype": _Function(_Dtype),
-            "_codecs.encode": _Function(self._encode),
-            "builtins.tuple": _Function(self._tuple),
-            "__builtin__.tuple": _Function(self._tuple),
-            "collections.OrderedDict": _Function(self._table),
-            "builtins.eval": _Function(self._static_tensor),
-            "__builtin__.eval": _Function(self._static_tensor),
-            "__builtin__.bytes": _Function(self._no_bytes),
-            # NEWOBJ wants a real class; one for each file, so that none can leave a mark on it.
-            "argparse.Namespace": type("_Namespace", (_Namespace,), {"__slots__": ()}),
+        numpy = {"_reconstruct": _Array, "scalar": self._scalar}
+        calls = {f"{module}.multiarray.{name}": call for name, call in numpy.items() for module in NUMPY_CORES}
+        calls |= {
+            "numpy.ndarray": _Array,
+            "numpy.dtype": _Dtype,
+            "_codecs.encode": self._encode,
+            "builtins.tuple": self._tuple,
+            "__builtin__.tuple": self._tuple,
+            "collections.OrderedDict": self._table,
+            "builtins.eval": self._static_tensor,
+            "__builtin__.eval": self._static_tensor,
+            "__builtin__.bytes": self._no_bytes,
+            "argparse.Namespace": _Namespace,
         }
+        self._known = {name: Function(name, call) for name, call in calls.items()}
 
-    def find_class(self, module: str, name: str) -> object:
+    def load(self) -> object:
+        return PickleMachine(self._data, self._resolve).load()[0]
+
+    def _resolve(self, module: str, name: str) -> Function:
         try:
             return self._known[f"{module}.{name}"]
         except KeyError:
@@ -183,7 +158,7 @@ class _Reader(pickle.Unpickler):
         if not isinstance(items, list | tuple):
             raise CheckpointError("refused: a table of no list")
         self._spend(len(items))
-        return dict(items)
+        return {key_of(key): value for key, value in items}
 
     def _static_tensor(self, expression: object, names: object) -> object:
         """A tensor of a static program is pickled as eval("data", {"data": array}): take the array, run nothing."""
@@ -199,6 +174,3 @@ class _Reader(pickle.Unpickler):
     def _no_bytes(self) -> bytes:
         """The empty bytes of pickle protocol 2."""
         return b""
-
-
-NUMPY_CORES = ("numpy.core", "numpy._core")

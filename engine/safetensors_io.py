@@ -20,11 +20,20 @@ DTYPES = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
+# A header of 120,000 tensors, or the names of 200,000 classes in the settings of a checkpoint, stay below both. JSON is
+# counted before it is parsed: an item of two letters becomes an object of 70 bytes.
+MAX_HEADER_BYTES = 16 << 20
+MAX_JSON_ITEMS = 1_000_000
+MAX_DIMENSIONS = 32
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 def encode(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[bytes | memoryview]:
-    """The parts of the file: the header with its length, then the arrays, widest numbers first to keep them aligned."""
+    """The parts of the file: the header with its length, then the arrays, widest numbers first to keep them aligned.
+
+    Raises:
+        ValueError: the header would be larger than the readers take.
+    """
     entries, parts, offset = {"__metadata__": metadata}, [], 0
     for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):
         array = np.ascontiguousarray(arrays[name]).reshape(arrays[name].shape)  # ascontiguousarray makes 0-d 1-d
@@ -33,6 +42,7 @@ def encode(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[byte
         parts.append(array.reshape(-1).view(np.uint8).data)
         offset = end
     header = json.dumps(entries, separators=(",", ":")).encode()
+    _check_json_size(header)
     header += b" " * (-len(header) % 8)
     return [len(header).to_bytes(8, "little") + header, *parts]
 
@@ -41,6 +51,8 @@ def decode(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays (read-only views of `data`) and the metadata; ValueError says what is wrong with the bytes."""
     entries, start = decode_header(data), 8 + int.from_bytes(data[:8], "little")
     metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata is not a table of texts")
     arrays, position = {}, 0
     for name, entry in sorted(entries.items(), key=lambda item: _offsets(*item)):
         begin, end = _offsets(name, entry)
@@ -60,16 +72,34 @@ def decode_header(data: bytes) -> dict:
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError(f"the header should have {length:,} bytes, the file has {len(data):,}")
-    entries = json.loads(data[8 : 8 + length])  # its errors are ValueErrors
+    entries = json_of_limited_size(data[8 : 8 + length])
     if not isinstance(entries, dict):
         raise ValueError("the header is not a table")
     return entries
 
 
+def json_of_limited_size(text: bytes | str) -> object:
+    """Parse JSON; ValueError if it is none, or larger than any header or settings of weights."""
+    _check_json_size(text)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _check_json_size(text: bytes | str) -> None:
+    signs = (b"[", b"{", b",", b":") if isinstance(text, bytes) else ("[", "{", ",", ":")
+    num_items = sum(map(text.count, signs))
+    if len(text) > MAX_HEADER_BYTES or num_items > MAX_JSON_ITEMS:
+        raise ValueError(f"its header or settings of {len(text):,} bytes and {num_items:,} items are too large")
+
+
 def _offsets(name: str, entry: object) -> tuple[int, int]:
     match entry:
-        case {"dtype": str(), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if 0 <= begin <= end and all(
-            type(side) is int and side >= 0 for side in shape
+        case {"dtype": str(), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if (
+            0 <= begin <= end
+            and len(shape) <= MAX_DIMENSIONS
+            and all(type(side) is int and 0 <= side < 1 << 48 for side in shape)
         ):
             return begin, end
     raise ValueError(f"entry {name!r} needs a dtype, a shape and data_offsets")

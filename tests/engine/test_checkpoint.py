@@ -232,8 +232,8 @@ def test_every_truncation_is_found(tmp_path):
     [
         (b"", "is empty"),
         (b"hello, this is no checkpoint at all", "not a file of weights"),
-        (b"PK\x03\x04 and so on", "PyTorch file: convert it first with `python -m alignment.weights convert`"),
-        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "PyTorch file"),
+        (b"PK\x03\x04 and so on", "a zip archive that is cut off"),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "the pickle is cut off"),
         (b"\x80\x04N.", "holds a NoneType"),
     ],
 )
