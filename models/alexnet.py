@@ -1,11 +1,28 @@
 """AlexNet in its one-column form (Krizhevsky 2014, "One weird trick"), with torchvision's names."""
 
 import math
+from typing import ClassVar
 
 import paddle
 from paddle import nn
 
-from .layers import check_count, check_images, check_number
+from .layers import PublishedLayout, check_count, check_images, check_number
+
+PADDLECLAS = PublishedLayout(
+    layers={
+        "features.0": "_conv1._conv",
+        "features.3": "_conv2._conv",
+        "features.6": "_conv3",
+        "features.8": "_conv4",
+        "features.10": "_conv5._conv",
+        "classifier.1": "_fc6",
+        "classifier.4": "_fc7",
+        "classifier.6": "_fc8",
+    },
+    # Their dropouts halve in evaluation ("downscale_in_infer"), ours double in training: the same network has half the
+    # weights behind a dropout.
+    scale={"classifier.1.weight": 0.5, "classifier.4.weight": 0.5},
+)
 
 
 class AlexNet(nn.Layer):
@@ -19,6 +36,8 @@ class AlexNet(nn.Layer):
     Raises:
         ModelError: an argument of a wrong type or out of range.
     """
+
+    published_layouts: ClassVar[dict[str, PublishedLayout]] = {"PaddleClas and paddle.vision": PADDLECLAS}
 
     def __init__(self, num_classes: int = 1000, dropout: float = 0.5):
         super().__init__()

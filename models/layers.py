@@ -1,6 +1,7 @@
 """Functions that several models share: checks of input and arguments, and initialisation."""
 
 import math
+from typing import NamedTuple
 
 import paddle
 from paddle import nn
@@ -8,6 +9,25 @@ from paddle import nn
 from common.errors import ModelError
 
 from . import check_input_size
+
+
+class PublishedLayout(NamedTuple):
+    """How another publisher of the same network has named and scaled its weights, in Paddle's layouts.
+
+    A model declares them as `published_layouts`; engine/weight_names.py reads that when it loads a file.
+
+    Attributes:
+        layers: {our name of a layer: theirs}.
+        scale: {our name of a weight: factor from theirs to ours}, powers of two, so that no bit is lost.
+    """
+
+    layers: dict[str, str]
+    scale: dict[str, float]
+
+    def name_of(self, name: str) -> str | None:
+        """Their name of our parameter; None if they have no such layer."""
+        layer, _, parameter = name.rpartition(".")
+        return f"{self.layers[layer]}.{parameter}" if layer in self.layers else None
 
 
 @paddle.jit.not_to_static
