@@ -122,10 +122,8 @@ class TrainedModel:
         Raises:
             CheckpointError: the weights do not fit the model.
         """
-        from engine.checkpoint import set_weights
-
         model = models.create_model(self.name, num_classes=self.classes.number)
-        set_weights(model, self.weights.arrays, source=self.weights.path, trained_with=self.weights.trained_with)
+        self.weights.load_into(model)
         return model
 
     def card(self, model: "nn.Layer", metrics: dict | None = None):
@@ -161,7 +159,7 @@ def read_trained(
     from engine.checkpoint import load_weights
 
     default_name = ModelConfig().name
-    weights = load_weights(weights_config.resume, ema=weights_config.use_ema, model_name=model.name or default_name)
+    weights = load_weights(weights_config.resume, ema=weights_config.use_ema)
     info = weights.meta.get("info", {})
     args = info.get("args", {})
     name = model.name or args.get("model") or default_name
@@ -191,14 +189,17 @@ def count_outputs(name: str, weights: "Weights") -> int:
     Raises:
         CheckpointError: the weights have no such tensor.
     """
-    bias = f"{models.head_of(name)}.bias"
-    if bias not in weights.arrays:
+    from engine.weight_names import find_tensor
+
+    names = [f"{head}.bias" for head in models.heads_of(name)]
+    bias = find_tensor(weights.arrays, names)
+    if bias is None or bias.ndim != 1:
         shown = ", ".join(list(weights.arrays)[:3])
         raise CheckpointError(
-            f"{weights.path} has no tensor {bias}, the classifier of {name}: it holds weights of another model, which "
-            f"--model names. Its first tensors: {shown}"
+            f"{weights.path} has no tensor {names[0]}, the classifier of {name}: it holds weights of another model, "
+            f"which --model names. Its first tensors: {shown}"
         )
-    return len(weights.arrays[bias])
+    return len(bias)
 
 
 def classes_of_weights(info: dict, number: int, label_list: str = "") -> Classes:

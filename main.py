@@ -91,7 +91,7 @@ def train(config: TrainConfig, preprocess: Preprocess, data, transform, mixup, r
     state.begin_epoch(config.resume.start_epoch)
 
     rules = resume_rules(TrainConfig)
-    is_best_known = start_from(state, config.resume, run.output_dir, model_name=config.model.name, rules=rules)
+    is_best_known = start_from(state, config.resume, run.output_dir, rules=rules)
     if not is_best_known:
         scores = evaluate(state.model, val_loader, run, precision)
         logger.info(f"Accuracy of the network on the {len(val_set)} test images: {scores.top1_percent:.1f}%")

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -29,6 +29,7 @@ CHECKSUM = slice(8 + len(BEFORE_CHECKSUM), 8 + len(BEFORE_CHECKSUM) + 64)
 UNKNOWN = "0" * 64
 
 Arrays = dict[str, np.ndarray]
+logger = logging.getLogger(__name__)
 
 
 class Checkpoint(NamedTuple):
@@ -57,7 +58,7 @@ class Weights(NamedTuple):
     layout: str | None = "paddle"
     remarks: tuple[str, ...] = ()
 
-    def for_model(self, model: "nn.Layer", log: Callable[[str], None]) -> "Weights":
+    def for_model(self, model: "nn.Layer") -> "Weights":
         """The same weights by the names and layouts of `model`; what was done is logged.
 
         Raises:
@@ -65,17 +66,16 @@ class Weights(NamedTuple):
         """
         arrays, remarks = to_paddle_names(self.arrays, model, layout=self.layout, source=self.path)
         for remark in (*self.remarks, *remarks):
-            log(f"{self.path}: {remark}")
+            logger.warning(f"{self.path}: {remark}")
         return self._replace(arrays=arrays, layout="paddle", remarks=())
 
-    def load_into(self, model: "nn.Layer", log: Callable[[str], None] | None = None) -> None:
-        """Give `model` exactly these weights; what was done to their names is logged, by default on stderr.
+    def load_into(self, model: "nn.Layer") -> None:
+        """Give `model` exactly these weights; what was done to their names is logged.
 
         Raises:
             CheckpointError: names what is missing, unexpected or of another shape.
         """
-        weights = self.for_model(model, log or (lambda line: print(line, file=sys.stderr)))
-        set_weights(model, weights.arrays, source=self.path, trained_with=self.trained_with)
+        set_weights(model, self.for_model(model).arrays, source=self.path, trained_with=self.trained_with)
 
     @property
     def trained_with(self) -> str:

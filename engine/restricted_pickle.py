@@ -184,6 +184,7 @@ class PickleMachine:
     def _global(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str:
             raise CheckpointError("the pickle is damaged: a name is not a text")
+        self._num_operations += 1  # a name costs as much as two or three other operations
         self._stack.append(self._resolve(module, name))
 
     def _call(self, function: object, arguments: object) -> None:

@@ -17,9 +17,7 @@ from .state import TrainState
 logger = logging.getLogger(__name__)
 
 
-def start_from(
-    state: TrainState, config: ResumeConfig, output_dir: Path | None, *, model_name: str, rules: Mapping[str, str]
-) -> bool:
+def start_from(state: TrainState, config: ResumeConfig, output_dir: Path | None, *, rules: Mapping[str, str]) -> bool:
     """Load what --resume names, or else --finetune, into a training; then --resume_ema.
 
     With --resume auto, --finetune and --resume_ema are where the run began: once there is a checkpoint, they are not
@@ -29,7 +27,6 @@ def start_from(
         state: the state before its first step; changed in place.
         config: the flags that name the files.
         output_dir: where --resume auto looks.
-        model_name: name of the model, for weights that do not tell it.
         rules: what a changed flag means, see `check_resumable`.
 
     Returns:
@@ -41,10 +38,10 @@ def start_from(
     is_best_known = True
     path = find_checkpoint(config.resume, output_dir)
     if path:
-        is_best_known = resume_training(state, path, model_name=model_name, rules=rules)
+        is_best_known = resume_training(state, path, rules=rules)
     elif config.finetune:
         remove = config.remove_head_from_pretained
-        load_finetune(state, config.finetune, remove_head=remove, model_name=model_name)
+        load_finetune(state, config.finetune, remove_head=remove)
     check_same_place((state.next_epoch, state.next_step))
     if config.resume_ema and not (path and config.resume == "auto"):
         load_ema(state, config.resume_ema)
@@ -67,7 +64,7 @@ def find_checkpoint(resume: str, output_dir: Path | None, *, is_required: bool =
     return path
 
 
-def resume_training(state: TrainState, path: Path, *, model_name: str, rules: Mapping[str, str]) -> bool:
+def resume_training(state: TrainState, path: Path, *, rules: Mapping[str, str]) -> bool:
     """Continue from the file `path`: from the whole state of a checkpoint, or from foreign weights alone.
 
     Returns:
@@ -84,8 +81,8 @@ def resume_training(state: TrainState, path: Path, *, model_name: str, rules: Ma
         )
         state.restore(checkpoint)
         return True
-    weights = load_weights(path, model_name=model_name)
-    set_weights(state.model, weights.arrays, source=path, trained_with=weights.trained_with)
+    weights = load_weights(path)
+    weights.load_into(state.model)
     last_epoch = weights.meta.get("epoch")
     state.begin_epoch(last_epoch + 1 if isinstance(last_epoch, int) else state.next_epoch)
     if state.ema:
@@ -94,14 +91,14 @@ def resume_training(state: TrainState, path: Path, *, model_name: str, rules: Ma
     return False
 
 
-def load_model(model: nn.Layer, path: Path, *, model_name: str) -> Weights:
+def load_model(model: nn.Layer, path: Path) -> Weights:
     """Load the weights of `path` for an evaluation, however they were trained.
 
     Raises:
         CheckpointError: no such file, damaged, or of another model.
     """
-    weights = load_weights(path, model_name=model_name)
-    set_weights(model, weights.arrays, source=path, trained_with=weights.trained_with)
+    weights = load_weights(path)
+    weights.load_into(model)
     return weights
 
 
@@ -111,7 +108,7 @@ def load_ema(state: TrainState, path: str | Path) -> None:
     Raises:
         CheckpointError: the file cannot be read, or has no averaged weights.
     """
-    state.ema.load(load_weights(path, ema=True).arrays, source=path)
+    state.ema.load(load_weights(path, ema=True).for_model(state.model).arrays, source=path)
 
 
 def _restart_ema(state: TrainState, path: Path) -> None:
@@ -123,14 +120,14 @@ def _restart_ema(state: TrainState, path: Path) -> None:
         state.ema.restart()
 
 
-def load_finetune(state: TrainState, path: str, *, remove_head: bool, model_name: str) -> None:
+def load_finetune(state: TrainState, path: str, *, remove_head: bool) -> None:
     """Load the weights that --finetune names; a classifier of another size, or with `remove_head` any, stays fresh.
 
     Raises:
         CheckpointError: no such file, damaged, or of another model.
     """
-    weights = load_weights(path, model_name=model_name)
     logger.info(f"Load pre-trained checkpoint from: {path}")
+    weights = load_weights(path).for_model(state.model)
     arrays, dropped = drop_head(weights.arrays, state.model, remove=remove_head)
     for name in dropped:
         logger.info(f"Removing key {name} from pretained checkpoint")

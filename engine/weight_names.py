@@ -137,6 +137,15 @@ def _common_prefixes(names: list[str]) -> Iterator[str]:
         prefix = following
 
 
+def find_tensor(arrays: Arrays, names: Iterable[str]) -> np.ndarray | None:
+    """The first tensor of one of these names, with or without the prefix of a wrapper; Paddle is not needed."""
+    for prefix in _common_prefixes(list(arrays)):
+        for name in names:
+            if prefix + name in arrays:
+                return arrays[prefix + name]
+    return None
+
+
 def _linear_weights(model: "nn.Layer") -> dict[str, tuple[int, int]]:
     """{name of a weight: (in_features, out_features)} of the linear layers."""
     from paddle import nn

@@ -6,7 +6,6 @@ import random
 import struct
 import zipfile
 from collections import OrderedDict
-from itertools import product
 
 import numpy as np
 import pytest
@@ -19,13 +18,17 @@ from tests.engine.torch_writer import (
     Call,
     Name,
     Storage,
+    bystanders,
+    genuine,
     legacy_form,
+    module,
     parameter,
     pickled,
     tensor,
     tensor_of,
     zip_form,
 )
+from tests.faults.untrusted import mutant
 
 ONES = np.ones((2, 3), np.float32)
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -210,12 +213,6 @@ def test_model_and_average_are_told_apart(form):
     assert "the file has no weights beside the moving average under 'ema'" in only.remarks[0]
 
 
-def module(*, parameters: dict, modules: dict) -> Call:
-    """A pickled torch.nn.Module."""
-    state = {"training": True, "_parameters": OrderedDict(parameters), "_buffers": {}, "_modules": OrderedDict(modules)}
-    return Call(Name("my.net", "Net"), state=state)
-
-
 def test_a_pickled_model_gives_the_tensors_of_its_layers(form):
     inner = module(parameters={"weight": parameter(tensor(ONES)), "bias": None}, modules={})
     data = form({"model": module(parameters={"scale": tensor(ONES, "1")}, modules={"0": inner, "1": None})})
@@ -243,37 +240,6 @@ def test_a_file_without_weights_says_what_it_has(form, content, message):
 
 
 # --- Objects of other packages --------------------------------------------------------------------------------------
-
-
-def bystanders() -> dict:
-    """What training programs save beside the weights."""
-    scalar = Call(Name("numpy.core.multiarray", "scalar"), Call(Name("numpy", "dtype"), "f8", False, True), b"12345678")
-    return {
-        "args": Call(Name("argparse", "Namespace"), state={"lr": 0.1}),
-        "numpy number": scalar,
-        "numpy array": Call(Name("numpy._core.multiarray", "_reconstruct"), Name("numpy", "ndarray"), (0,), b"b"),
-        "enum": Call(Name("my.enums", "Mode"), "train"),
-        "path": Call(Name("pathlib", "PosixPath"), "home"),
-        "optimizer": Call(
-            Name("torch.optim.adam", "Adam"), state={"param_groups": [{"params": [parameter(tensor(ONES))]}]}
-        ),
-        "function": Name("my.module", "<lambda>"),
-        "partial": Call(Name("functools", "partial"), Name("os", "system"), state=(1, 2, 3, 4)),
-        "default dict": Call(Name("collections", "defaultdict"), Name("builtins", "list"), pairs={"a": [1]}),
-        "simple namespace": Call(Name("types", "SimpleNamespace"), state={"a": 1}),
-        "counter": Call(Name("collections", "Counter"), {"a": 1}),
-        "config": Call(Name("mmengine.config", "ConfigDict"), pairs={"model": {"depth": 3}}),
-        "device": Call(Name("torch", "device"), "cuda", 0),
-        "dtype": Name("torch", "float16"),
-        "size": Call(Name("torch", "Size"), (1, 2)),
-        "attack": Call(Name("os", "system"), "touch /tmp/never"),
-        "eval": Call(Name("builtins", "eval"), "1"),
-        "set": {1, 2},
-        "frozen": frozenset({1}),
-        "huge": 1 << 5000,
-        "complex": Call(Name("builtins", "complex"), 1.0, 2.0),
-        "keys": {(1, (2, 3)): 4, 1.5: 6},
-    }
 
 
 def test_objects_of_other_packages_are_not_refused_and_not_built(form):
@@ -461,32 +427,6 @@ def test_every_truncation_is_found():
         for length in range(4, len(good)):
             with pytest.raises(CheckpointError):
                 read(good[:length])
-
-
-def mutant(good: bytes, rng: random.Random) -> bytes:
-    bad = bytearray(good)
-    for _ in range(rng.randint(1, 4)):
-        place = rng.randrange(len(bad))
-        match rng.randrange(4):
-            case 0 | 1:
-                bad[place] = rng.randrange(256)
-            case 2:
-                del bad[place : place + rng.randint(1, 8)]
-            case 3:
-                bad[place:place] = bad[rng.randrange(len(bad)) :][: rng.randint(1, 30)]
-    return bytes(bad)
-
-
-def genuine() -> list[bytes]:
-    """Files of both forms with tensors, a pickled module and objects of other packages."""
-    weights = {f"layer{i}.weight": parameter(tensor(ROWS + i, str(i))) for i in range(4)}
-    weights |= {
-        "view": tensor(ROWS, view=(0, (4, 3), (1, 4))),
-        "half": tensor(np.arange(5, dtype=np.uint16), "h", code="bf16"),
-    }
-    content = {"state_dict": weights, "optimizer": {"state": {0: weights}}, **bystanders()}
-    nested = {"model": module(parameters={"w": tensor(ONES)}, modules={"0": module(parameters=weights, modules={})})}
-    return [form(value) for form, value in product(FORMS.values(), (content, nested))]
 
 
 def test_mutants_of_genuine_files_do_no_harm():

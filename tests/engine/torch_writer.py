@@ -5,6 +5,7 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
@@ -158,3 +159,55 @@ def legacy_form(content: object, *, protocol: int = 2, little_endian: bool = Tru
 
 
 FORMS = {"zip": zip_form, "legacy": legacy_form}
+
+
+# --- Contents of real files -----------------------------------------------------------------------------------------
+
+
+def module(*, parameters: dict, modules: dict) -> Call:
+    """A pickled torch.nn.Module."""
+    state = {"training": True, "_parameters": OrderedDict(parameters), "_buffers": {}, "_modules": OrderedDict(modules)}
+    return Call(Name("my.net", "Net"), state=state)
+
+
+def bystanders() -> dict:
+    """What training programs save beside the weights."""
+    first = tensor(np.ones((2, 3), np.float32))
+    scalar = Call(Name("numpy.core.multiarray", "scalar"), Call(Name("numpy", "dtype"), "f8", False, True), b"12345678")
+    return {
+        "args": Call(Name("argparse", "Namespace"), state={"lr": 0.1}),
+        "numpy number": scalar,
+        "numpy array": Call(Name("numpy._core.multiarray", "_reconstruct"), Name("numpy", "ndarray"), (0,), b"b"),
+        "enum": Call(Name("my.enums", "Mode"), "train"),
+        "path": Call(Name("pathlib", "PosixPath"), "home"),
+        "optimizer": Call(Name("torch.optim.adam", "Adam"), state={"param_groups": [{"params": [parameter(first)]}]}),
+        "function": Name("my.module", "<lambda>"),
+        "partial": Call(Name("functools", "partial"), Name("os", "system"), state=(1, 2, 3, 4)),
+        "default dict": Call(Name("collections", "defaultdict"), Name("builtins", "list"), pairs={"a": [1]}),
+        "simple namespace": Call(Name("types", "SimpleNamespace"), state={"a": 1}),
+        "counter": Call(Name("collections", "Counter"), {"a": 1}),
+        "config": Call(Name("mmengine.config", "ConfigDict"), pairs={"model": {"depth": 3}}),
+        "device": Call(Name("torch", "device"), "cuda", 0),
+        "dtype": Name("torch", "float16"),
+        "size": Call(Name("torch", "Size"), (1, 2)),
+        "attack": Call(Name("os", "system"), "touch /tmp/never"),
+        "eval": Call(Name("builtins", "eval"), "1"),
+        "set": {1, 2},
+        "frozen": frozenset({1}),
+        "huge": 1 << 5000,
+        "complex": Call(Name("builtins", "complex"), 1.0, 2.0),
+        "keys": {(1, (2, 3)): 4, 1.5: 6},
+    }
+
+
+def genuine() -> list[bytes]:
+    """Files of both forms with tensors, a pickled module and objects of other packages."""
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+    weights = {f"layer{i}.weight": parameter(tensor(rows + i, str(i))) for i in range(4)}
+    weights |= {
+        "view": tensor(rows, view=(0, (4, 3), (1, 4))),
+        "half": tensor(np.arange(5, dtype=np.uint16), "h", code="bf16"),
+    }
+    content = {"state_dict": weights, "optimizer": {"state": {0: weights}}, **bystanders()}
+    nested = {"model": module(parameters={"w": tensor(rows)}, modules={"0": module(parameters=weights, modules={})})}
+    return [form(value) for form, value in product(FORMS.values(), (content, nested))]
