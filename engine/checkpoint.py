@@ -14,6 +14,7 @@ import numpy as np
 
 from common.errors import CheckpointError, DiskError
 
+from .checkpoint_meta import check_meta
 from .paddle_pickle import read_pickle
 from .safetensors_io import decode, decode_header, encode, json_of_limited_size
 from .torch_weights import read_torch_sections
@@ -184,25 +185,9 @@ def _verified(path: Path, data: bytes) -> Checkpoint:
         )
     try:
         tensors, texts = decode(data)
-        return Checkpoint(path, tensors, _checked_meta(json_of_limited_size(texts["meta"])))
+        return Checkpoint(path, tensors, check_meta(json_of_limited_size(texts["meta"])))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} was not written by this project: {error}") from error
-
-
-def _checked_meta(meta: object) -> dict:
-    """`meta` as its readers take it; ValueError for another structure, since a true checksum says nothing of that."""
-    if not isinstance(meta, dict):
-        raise ValueError("its meta is not a table")
-    info = meta.get("info", {})
-    if not isinstance(info, dict):
-        raise ValueError("its entry info is not a table")
-    for name in ("args", "preprocess"):
-        if not isinstance(info.get(name, {}), dict):
-            raise ValueError(f"its entry info.{name} is not a table")
-    names = info.get("class_names")
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise ValueError("its entry info.class_names is not a list of texts")
-    return meta
 
 
 def is_checkpoint(path: str | Path) -> bool:

@@ -114,6 +114,7 @@ class TrainState:
             numbers = {name: meta[name] for name in PLAIN_NUMBERS}
             numbers["num_skipped"] = meta.get("num_skipped", 0)
             numbers["has_best"] = meta.get("has_best", meta["best_top1_percent"] > 0)
+            scaler, written_in = meta["scaler"], meta["environment"]
         except KeyError as error:
             raise CheckpointError(f"{path} lacks the entry {error}: not a state of training of this version") from error
         set_weights(self.model, checkpoint.section("model"), source=path)
@@ -123,13 +124,13 @@ class TrainState:
         elif self.ema:
             logger.warning(f"{path} has no moving average: the average starts from the weights of the model")
             self.ema.restart()
-        if meta["scaler"]:
-            self.scaler.load_state_dict({k: np.array(v) if k == "scale" else v for k, v in meta["scaler"].items()})
+        if scaler:
+            self.scaler.load_state_dict({k: np.array(v) if k == "scale" else v for k, v in scaler.items()})
         self.lr_meter, self.loss_meter = lr_meter, loss_meter
         for name, value in numbers.items():
             setattr(self, name, value)
         for name, now in environment().items():
-            if (then := meta["environment"].get(name)) != now:
+            if (then := written_in.get(name)) != now:
                 logger.warning(f"{path} was written with {name} {then}, this run has {now}: the last bits may differ")
 
 

@@ -336,6 +336,66 @@ def test_inconsistent_safetensors_are_refused(tmp_path, entry):
         load_weights(path)
 
 
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"w": {"dtype": "F32", "shape": [10**4000] * 32, "data_offsets": [0, 8]}}, "needs a dtype, a shape"),
+        ({"w": {"dtype": "F32", "shape": [1] * 40 + [2], "data_offsets": [0, 8]}}, "needs a dtype, a shape"),
+        ({"__metadata__": {"format": ["pt"]}}, "its metadata is not a table of texts"),
+        ({"__metadata__": 3}, "its metadata is not a table of texts"),
+        ([[]] * 600_000, "items are too large"),
+        (["x" * (17 << 20)], "items are too large"),
+    ],
+)
+def test_headers_that_would_take_much_time_or_memory_are_refused(tmp_path, entries, message):
+    header = json.dumps({"__metadata__": {}, "more": entries} if isinstance(entries, list) else entries).encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(CheckpointError, match=rf"damaged safetensors.*{message}"):
+        load_weights(path)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.safetensors_io.MAX_HEADER_BYTES", 1000)
+    with pytest.raises(CheckpointError, match="items are too large"):
+        write_checkpoint(tmp_path / "checkpoint-latest.pd", TENSORS, {"names": ["x" * 1000]})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "entry"),
+    [
+        ({"info": 3}, "info is no table"),
+        ({"info": {"args": []}}, "info.args is no table of plain values"),
+        ({"info": {"args": {"model": {"a": 1}}}}, "info.args"),
+        ({"info": {"preprocess": "x"}}, "info.preprocess"),
+        ({"info": {"class_names": ["a", 1]}}, "info.class_names is no list of names"),
+        ({"info": {"effective_batch": "4"}}, "info.effective_batch is no count"),
+        ({"next_epoch": -1}, "next_epoch is no count"),
+        ({"next_step": 10**30}, "next_step"),
+        ({"epoch": "3"}, "epoch is no whole number"),
+        ({"best_top1_percent": None}, "best_top1_percent is no number"),
+        ({"lr_meter": {"recent": [1], "total": 3}}, "lr_meter.count"),
+        ({"loss_meter": []}, "loss_meter is no table"),
+        ({"scaler": {"scale": "x"}}, "scaler is no table of numbers"),
+        ({"environment": 3}, "environment"),
+    ],
+)
+def test_settings_of_other_types_are_an_error_despite_a_true_checksum(tmp_path, change, entry):
+    path = tmp_path / "checkpoint-latest.pd"
+    write_checkpoint(path, TENSORS, META | change)
+    for read in (read_checkpoint, load_weights):
+        with pytest.raises(CheckpointError, match=rf"checkpoint-latest\.pd was not written by this project: .*{entry}"):
+            read(path)
+
+
+@pytest.mark.parametrize("meta", [3, [], "x", None])
+def test_settings_that_are_no_table_are_an_error(tmp_path, meta):
+    write_checkpoint(tmp_path / "checkpoint-latest.pd", TENSORS, meta)
+    with pytest.raises(CheckpointError, match="its settings are not a table"):
+        read_checkpoint(tmp_path / "checkpoint-latest.pd")
+
+
 def test_model_and_average_of_a_checkpoint(tmp_path):
     path = write(tmp_path)
     assert set(load_weights(path).arrays) == {"a.weight", "transposed"}

@@ -207,6 +207,11 @@ RAW = {
     "no end": PROTO + b"}",
     "stack underflow": PROTO + b"R.",
     "key is a dict": PROTO + b"}}K\x01s.",
+    "nested tuples as a key": PROTO + b"})" + b"2\x86" * 60 + b"K\x01s.",  # hashing takes 2**60 steps
+    "nested tuples as a dtype": PROTO + b"cnumpy\ndtype\n)" + b"2\x86" * 60 + b"\x85R.",
+    "shape of huge integers": PROTO
+    + array_state(b"(" + (b"\x8a\x80" + b"\x7f" * 128) * 8 + b"t", F4, b"C\x04\0\0\0\0"),
+    "operations without end": PROTO + b"}" * 1_000_000 + b".",
 }
 
 
