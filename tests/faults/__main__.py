@@ -45,7 +45,7 @@ PROMISES = {
     "D3": ("damage", 100, 1000, "a bit flipped in a JPEG is found by the manifest, whatever a decoder makes of it"),
     "D4": ("damage", 1, 12, "bad images that are skipped change nothing about the others"),
     "D5": ("data", 20, 79, "lists and folders give the samples that are stated, or an error with the place"),
-    "S1": ("untrusted", 60, 300, "no code runs from a file of weights"),
+    "S1": ("untrusted", 60, 500, "no code runs from a file of weights"),
     "S2": ("untrusted", 2000, 100_000, "mutants of genuine files do no harm"),
     "S4": ("exported", 100, 2041, "every damaged, exchanged or foreign exported program is refused"),
 }
