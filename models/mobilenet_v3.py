@@ -1,7 +1,7 @@
 """MobileNetV3 small and large at any width (Howard et al. 2019), with torchvision's names and arithmetic."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import paddle
 from paddle import nn
@@ -121,6 +121,12 @@ class MobileNetV3(nn.Layer):
     Raises:
         ModelError: an argument of a wrong type or out of range.
     """
+
+    # A parameter of another network that is mistaken for this one, and what a message about its file says.
+    other_networks: ClassVar[dict[str, str]] = {
+        "blocks.0.expand_conv.conv.weight": "it is PaddleClas's MobileNetV3, which has other layers; name the model of "
+        "its size and width with the ending _paddleclas, as in --model mobilenet_v3_small_x1_0_paddleclas"
+    }
 
     def __init__(self, rows: Sequence[Row], last_channels: int, width_mult: float, num_classes: int, dropout: float):
         super().__init__()

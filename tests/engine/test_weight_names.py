@@ -8,11 +8,12 @@ from common.errors import CheckpointError
 from engine.checkpoint import load_weights
 from engine.safetensors_io import encode
 from engine.weight_names import to_paddle_names
-from models import MODELS, create_model
+from models import create_model
 from tests.engine.tiny import arrays_of, same, tiny_net
 from tests.engine.torch_writer import FORMS, tensor
 
-WITH_BATCH_NORM = [name for name in MODELS if name != "alexnet"]
+WIDTHS = ("x0_35", "x1_0", "x1_25")
+WITH_BATCH_NORM = ["peleenet", *(f"mobilenet_v3_{size}_{width}" for size in ("small", "large") for width in WIDTHS)]
 
 
 def torch_layout(model: paddle.nn.Layer) -> dict[str, np.ndarray]:
@@ -124,6 +125,12 @@ def test_paddleclas_alexnet_is_renamed_and_halved_behind_its_dropouts(monkeypatc
     translated = to_paddle_names(theirs, model, layout="paddle", source="")
     assert same(translated.arrays, arrays_of(model))
     assert translated.remarks[0] == "names of PaddleClas and paddle.vision"
+
+
+def test_paddleclas_mobilenet_is_another_network_and_the_message_names_it():
+    theirs = arrays_of(create_model("mobilenet_v3_small_x0_35_paddleclas", num_classes=3))
+    with pytest.raises(CheckpointError, match="--model mobilenet_v3_small_x1_0_paddleclas"):
+        to_paddle_names(theirs, create_model("mobilenet_v3_small_x0_35"), layout="paddle", source="w.pdparams")
 
 
 # --- From files -----------------------------------------------------------------------------------------------------
