@@ -41,12 +41,17 @@ class Entry(NamedTuple):
     fixed: dict[str, float] = {}  # noqa: RUF012 (shared and never written)
 
     @property
-    def head(self) -> str:
-        """Name of the last layer, a Linear whose outputs are the classes."""
+    def heads(self) -> tuple[str, ...]:
+        """Name of the last layer, a Linear whose outputs are the classes, then the names that other publishers use."""
         return HEADS[self.constructor.partition(":")[0]]
 
 
-HEADS = {"peleenet": "classifier", "mobilenet_v3": "classifier.3", "alexnet": "classifier.6"}
+HEADS = {
+    "peleenet": ("classifier",),
+    "mobilenet_v3": ("classifier.3",),
+    "alexnet": ("classifier.6", "_fc8"),
+    "mobilenet_v3_paddleclas": ("fc",),
+}
 
 
 # The stem of PeleeNet joins a pool that rounds down and a convolution that rounds up: ceil(side / 2) must be even.
@@ -144,13 +149,13 @@ def check_input_size(name: str, side: int) -> None:
     raise ModelError(f"{name} cannot take an image side of {side}: possible are {rule}; nearest: {nearest}")
 
 
-def head_of(name: str) -> str:
-    """Name of the classifier layer of the model `name`; does not import Paddle.
+def heads_of(name: str) -> tuple[str, ...]:
+    """Names of the classifier layer of the model `name`: ours, then those of other publishers; does not import Paddle.
 
     Raises:
         ModelError: no such model.
     """
-    return _entry(name).head
+    return _entry(name).heads
 
 
 def _entry(name: str) -> Entry:

@@ -8,7 +8,7 @@ import paddle
 import pytest
 
 from common.errors import ModelError
-from models import MODELS, check_input_size, create_model
+from models import MODELS, check_input_size, create_model, heads_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -139,3 +139,14 @@ def test_mobilenet_arguments_reach_the_layers():
     assert shapes["classifier.3.weight"] == [256, 7]
     assert model.classifier[2].p == 0
     assert model.features(paddle.zeros([1, 3, 64, 64])).shape == [1, 144, 4, 4]  # stride 16, not 32
+
+
+@pytest.mark.parametrize(
+    "name", ["peleenet", "alexnet", "mobilenet_v3_small_x0_35", "mobilenet_v3_small_x0_35_paddleclas"]
+)
+def test_the_head_of_the_table_is_the_last_linear_layer(name):
+    model = create_model(name, num_classes=3)
+    linear = [name for name, layer in model.named_sublayers() if isinstance(layer, paddle.nn.Linear)]
+    assert heads_of(name)[0] == linear[-1]
+    published = getattr(model, "published_layouts", {}).values()
+    assert heads_of(name)[1:] == tuple(layout.layers[linear[-1]] for layout in published)
