@@ -4,12 +4,10 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from paddle import nn
-
 from common.errors import CheckpointError
 from configs.schema import ResumeConfig
 
-from .checkpoint import Weights, drop_head, find_latest, is_checkpoint, load_weights, read_checkpoint, set_weights
+from .checkpoint import drop_head, find_latest, is_checkpoint, load_weights, read_checkpoint, set_weights
 from .distributed import check_same_place
 from .resume_check import check_resumable
 from .state import TrainState
@@ -89,17 +87,6 @@ def resume_training(state: TrainState, path: Path, *, rules: Mapping[str, str]) 
         _restart_ema(state, path)
     logger.warning(f"{path} holds no state of training of this project: the optimizer starts anew")
     return False
-
-
-def load_model(model: nn.Layer, path: Path) -> Weights:
-    """Load the weights of `path` for an evaluation, however they were trained.
-
-    Raises:
-        CheckpointError: no such file, damaged, or of another model.
-    """
-    weights = load_weights(path)
-    weights.load_into(model)
-    return weights
 
 
 def load_ema(state: TrainState, path: str | Path) -> None:

@@ -22,13 +22,13 @@ from tests.engine.torch_writer import (
     genuine,
     legacy_form,
     module,
+    mutant,
     parameter,
     pickled,
     tensor,
     tensor_of,
     zip_form,
 )
-from tests.faults.untrusted import mutant
 
 ONES = np.ones((2, 3), np.float32)
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import random
 import struct
 import zipfile
 from collections import OrderedDict
@@ -211,3 +212,21 @@ def genuine() -> list[bytes]:
     content = {"state_dict": weights, "optimizer": {"state": {0: weights}}, **bystanders()}
     nested = {"model": module(parameters={"w": tensor(rows)}, modules={"0": module(parameters=weights, modules={})})}
     return [form(value) for form, value in product(FORMS.values(), (content, nested))]
+
+
+def mutant(good: bytes, rng: random.Random) -> bytes:
+    """`good` with one to four bytes changed, parts removed, doubled, or repeated very often."""
+    bad = bytearray(good)
+    for _ in range(rng.randint(1, 4)):
+        place = rng.randrange(len(bad))
+        match rng.randrange(4):
+            case 0 | 1:
+                bad[place] = rng.randrange(256)
+            case 2 if len(bad) > 8:
+                del bad[place : place + rng.randint(1, 8)]
+            case _:
+                bad[place:place] = bad[rng.randrange(len(bad)) :][: rng.randint(1, 30)]
+    if rng.randrange(8) == 0:
+        place = rng.randrange(len(bad))
+        bad[place:place] = bad[place : place + rng.randint(1, 8)] * rng.choice([100, 1_000, 10_000, 100_000])
+    return bytes(bad)

@@ -26,7 +26,7 @@ from engine.checkpoint import (
     write_checkpoint,
 )
 from engine.safetensors_io import encode
-from tests.engine.torch_writer import FORMS, bystanders, genuine, pickled, tensor, zip_form
+from tests.engine.torch_writer import FORMS, bystanders, genuine, mutant, pickled, tensor, zip_form
 
 from .job import ROOT
 
@@ -177,21 +177,3 @@ def _read_mutants(makers: list, rng: random.Random, num: int, folder: Path, repo
         slowest = max(slowest, time.process_time() - start)
     os.write(report_to, f"{slowest} {accepted}".encode())
     os._exit(0)
-
-
-def mutant(good: bytes, rng: random.Random) -> bytes:
-    """`good` with one to four bytes changed, parts removed, doubled, or repeated very often."""
-    bad = bytearray(good)
-    for _ in range(rng.randint(1, 4)):
-        place = rng.randrange(len(bad))
-        match rng.randrange(4):
-            case 0 | 1:
-                bad[place] = rng.randrange(256)
-            case 2 if len(bad) > 8:
-                del bad[place : place + rng.randint(1, 8)]
-            case _:
-                bad[place:place] = bad[rng.randrange(len(bad)) :][: rng.randint(1, 30)]
-    if rng.randrange(8) == 0:
-        place = rng.randrange(len(bad))
-        bad[place:place] = bad[place : place + rng.randint(1, 8)] * rng.choice([100, 1_000, 10_000, 100_000])
-    return bytes(bad)
