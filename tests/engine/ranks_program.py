@@ -1,4 +1,4 @@
-"""What one of two ranks does in test_ranks.py: everything they must agree on, as one JSON line in the file argv[1]."""
+"""Program of one rank in test_ranks.py: writes its results as one JSON line to the file argv[1]."""
 
 import json
 import sys
@@ -42,7 +42,7 @@ STEPS, ACCUM, BATCH = 4, 2, 4
 
 
 class RankLoader(FakeTrainLoader):
-    """This rank's part of batches of `BATCH * world` images."""
+    """Loads the part of this rank of batches of `BATCH * world` images."""
 
     def __init__(self, ranks: distributed.Ranks, steps: int = STEPS, accum: int = ACCUM):
         super().__init__(steps, BATCH, accum)
@@ -72,7 +72,7 @@ def train(state: TrainState, ranks: distributed.Ranks, saver=None, *, accum: int
 
 
 def evaluation(ranks: distributed.Ranks, batch_size: int) -> dict:
-    """33 images; the other rank's batch-norm statistics are made wrong before."""
+    """Evaluate 33 images; the batch-norm statistics of rank 1 are made wrong before."""
     model = tiny_net()
     model[1]._mean.set_value(model[1]._mean + ranks.rank)
     mine = batches(33, batch_size)[ranks.rank :: ranks.world]
@@ -81,7 +81,7 @@ def evaluation(ranks: distributed.Ranks, batch_size: int) -> dict:
 
 
 def large_batch(ranks: distributed.Ranks, accum: int) -> list[float]:
-    """Weights after two steps of 16 images, without anything that sees a batch as a whole."""
+    """Train two steps of 16 images without batch norm; returns weights and loss."""
     paddle.seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 7))
     state = TrainState(model, create_optimizer(model, OptimConfig(opt="momentum", weight_decay=0), 0.1))
@@ -110,7 +110,7 @@ def new_state(seed: int = 0) -> TrainState:
 
 
 def resumed_equals_whole(ranks: distributed.Ranks, folder: Path) -> dict:
-    """A signal on rank 1 in step 2 stops both; from the one file both go on."""
+    """Stop both ranks by a signal on rank 1 in step 2, and resume both from one file."""
     whole, stopped, resumed = new_state(), new_state(), new_state(seed=3)
     train(whole, ranks)
 
@@ -122,7 +122,7 @@ def resumed_equals_whole(ranks: distributed.Ranks, folder: Path) -> dict:
     saver.finish()
     resumed.restore(read_checkpoint(folder / LATEST))
     train(resumed, ranks)
-    statistics = ("_mean", "_variance") if ranks.rank == 1 else ()  # those of rank 0 are the model's
+    statistics = ("_mean", "_variance") if ranks.rank == 1 else ()  # those of rank 0 are those of the model
 
     def parts(state: TrainState) -> list[dict]:
         both = [arrays_of(state.model), state.ema.arrays()]
@@ -143,7 +143,7 @@ def nan_on_rank_1(ranks: distributed.Ranks) -> str:
 
 
 def long_work(ranks: distributed.Ranks) -> None:
-    """Rank 0 is at work for longer than the ranks wait for each other in one go."""
+    """Let rank 0 work longer than the ranks wait between two messages."""
     distributed.POLL_SECONDS = 0.1
     with ThreadPoolExecutor(1) as thread:
         distributed.wait_for_first_rank(thread.submit(time.sleep, 0.5) if ranks.rank == 0 else None)
@@ -186,7 +186,7 @@ def main() -> None:
             "members": distributed.describe_lost_ranks(distributed.gather_members()),
             "disk": outcome(lambda: full_disk(ranks, out.parent)),
         }
-    distributed.any_rank(False)  # who leaves early breaks off the conversation
+    distributed.any_rank(False)  # a rank that ends early would break the connection of the others
     out.with_suffix(f".{ranks.rank}").write_text(json.dumps(results))
 
 

@@ -1,4 +1,4 @@
-"""Mixed precision covers the forward pass, in training and evaluation; small stand-ins answer for a GPU."""
+"""Mixed precision covers forward pass and loss, in training and evaluation; fakes replace a GPU."""
 
 from contextlib import contextmanager
 
@@ -13,7 +13,7 @@ from tests.engine.tiny import eval_loader, tiny_net
 
 
 class WatchedPrecision:
-    """Stands for a Precision: tells whether the code inside its context is running."""
+    """Precision that knows whether the code inside its context is running."""
 
     is_entered = False
 
@@ -47,7 +47,7 @@ def test_training_computes_forward_pass_and_loss_in_the_precision_it_is_given():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_what_paddle_is_asked_for_each_type(monkeypatch, dtype):
+def test_arguments_of_paddle_for_each_type(monkeypatch, dtype):
     asked = []
     monkeypatch.setattr(paddle.amp, "auto_cast", lambda **options: asked.append(options))
     monkeypatch.setattr(paddle.amp, "GradScaler", lambda **options: asked.append(options))

@@ -1,4 +1,4 @@
-"""Scores follow from each image alone: counts are exact, ties are not luck, and what is missing is noticed."""
+"""Scores are exact counts over the images; equal logits give the score of chance, and missing images are noticed."""
 
 import math
 
@@ -63,10 +63,10 @@ def test_the_order_of_batches_changes_no_bit(batch_size):
 
 
 @pytest.mark.parametrize(("num_classes", "top5"), [(3, 100), (10, 50)])
-def test_a_model_that_says_the_same_of_every_class_is_right_by_luck_only(num_classes, top5):
+def test_a_model_with_equal_logits_gets_the_score_of_chance(num_classes, top5):
     labels = np.arange(30) % num_classes
-    verdict = per_sample(paddle.zeros([30, num_classes]), paddle.to_tensor(labels)).numpy()
-    samples = SampleScores(np.arange(30), *verdict)
+    results = per_sample(paddle.zeros([30, num_classes]), paddle.to_tensor(labels)).numpy()
+    samples = SampleScores(np.arange(30), *results)
     scores = score(samples)
     assert scores.top1_percent == pytest.approx(100 / num_classes)
     assert scores.top5_percent == top5
@@ -82,7 +82,7 @@ def test_images_that_are_missing_or_double_are_noticed(indices, message):
         evaluate(tiny_net(), FakeEvalLoader(batches(33, 8, indices=np.array(indices)), 33, 8))
 
 
-def test_a_broken_model_has_no_scores():
+def test_a_model_with_nan_has_no_scores():
     model = tiny_net()
     model[5].bias.set_value(paddle.full([NUM_CLASSES], float("nan")))
     with pytest.raises(NonFiniteLossError, match="of 9 of 9 evaluated images is not a finite number"):

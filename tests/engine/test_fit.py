@@ -1,4 +1,4 @@
-"""The epochs of a run: what is remembered as the best, and in which order the checkpoints reach the disk."""
+"""The epochs of a run: the best accuracies, and the order in which the checkpoints reach the disk."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ TOP1 = [(40.0, 30.0), (40.0, 30.0), (50.0, 30.0), (45.0, 60.0), (55.0, 65.0)]
 
 
 def run_fit(state, folder, monkeypatch, evaluate, *, on_saved=lambda epoch, step: None) -> list[dict]:
-    """Run the epochs without training; returns the numbers that were recorded of them."""
+    """Run the epochs without training; returns the numbers that were recorded."""
     records = []
     monkeypatch.setattr("engine.fit.train_epoch", lambda *arguments: None)
     monkeypatch.setattr("engine.fit.evaluate", lambda *arguments: evaluate())
@@ -31,13 +31,13 @@ def run_fit(state, folder, monkeypatch, evaluate, *, on_saved=lambda epoch, step
 
 
 def scores_of(tops):
-    """An evaluation that finds these top 1 in turn: of the model and of the average in each epoch."""
+    """Create an evaluation that gives these top-1 one after another: of the model and of the average in each epoch."""
     remaining = iter([top1 for epoch in tops for top1 in epoch])
     return lambda: Scores(100, 1.0, next(remaining), 100.0)
 
 
 def test_all_that_an_epoch_leaves_is_on_the_disk_before_the_latest_checkpoint(tmp_path, monkeypatch):
-    """A resume begins with the latest: an epoch that it holds is not run again, so nothing would write the others."""
+    """A run resumes from the latest checkpoint and does not repeat its epochs: nothing would write the other files."""
     state, seen = new_state(), []
 
     def note(next_epoch, next_step):

@@ -1,4 +1,4 @@
-"""The lines and log.txt are in the format that the predecessor's users parse."""
+"""Log lines and log.txt have the format of PeleeNet-paddle, which users parse."""
 
 import json
 import logging
@@ -31,8 +31,8 @@ def test_lines_of_an_epoch(capsys):
     assert len(lines) == 5
 
 
-def test_the_line_in_the_readme_of_the_predecessor(capsys):
-    """[2000/2502] of a resumed epoch: the counter is as wide as the total, and stays in place."""
+def test_the_line_in_the_readme_of_peleenet_paddle(capsys):
+    """In [2000/2502] of a resumed epoch the counter has the width of the total."""
     set_up_logging()
     progress = ProgressLog("Epoch: [3]", 2502, log_every=20, first_step=2000)
     progress.step_done("lr: 0.000001  loss: 1.3032 (1.2889)")
@@ -40,7 +40,7 @@ def test_the_line_in_the_readme_of_the_predecessor(capsys):
                      capsys.readouterr().out.strip())  # fmt: skip
 
 
-def test_only_rank_0_speaks(tmp_path, capsys):
+def test_only_rank_0_logs(tmp_path, capsys):
     set_up_logging(rank=1)
     logging.getLogger("engine.fit").warning("hello")
     log = EpochLog(tmp_path, rank=1)
@@ -50,7 +50,7 @@ def test_only_rank_0_speaks(tmp_path, capsys):
     EpochLog(None).record({"epoch": 0})  # without --output_dir nothing is kept
 
 
-def test_a_meter_comes_back_with_every_bit():
+def test_a_meter_is_restored_bit_for_bit():
     meter = Meter()
     for i in range(50):
         meter.add(0.1 * i)
@@ -78,8 +78,8 @@ def test_log_txt_has_each_epoch_once(tmp_path):
 def test_a_full_disk_costs_no_line(tmp_path, monkeypatch):
     log = EpochLog(tmp_path)
     log.record({"epoch": 0})
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No sprogress left on device")))
-    with pytest.raises(DiskError, match="No sprogress left"):
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(DiskError, match="No space left"):
         log.forget_from(0)
     assert read_records(tmp_path / "log.txt") == [{"epoch": 0}]
 

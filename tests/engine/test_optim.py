@@ -1,4 +1,4 @@
-"""The optimizers follow torch's formulas, written out in float64, and their state fits any process."""
+"""The optimizers follow the formulas of torch, written out in float64, and their state fits any process."""
 
 import numpy as np
 import paddle
@@ -108,7 +108,7 @@ def test_state_continues_to_the_last_bit_beside_other_layers(name):
     state, weights = optimizer_arrays(optimizer, model), arrays_of(model)
     assert all(array.size for array in state.values())
 
-    nn.Linear(2, 2)  # moves Paddle's automatic names on
+    nn.Linear(2, 2)  # advances the numbers in Paddle's automatic names
     other = tiny_net(seed=5)
     other.set_state_dict({key: paddle.to_tensor(array) for key, array in weights.items()})
     resumed = create_optimizer(other, OptimConfig(opt=name, weight_decay=0.01), lr=0.1)

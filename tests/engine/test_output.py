@@ -1,4 +1,4 @@
-"""What leaves the engine: exported programs, pictures, devices that exist."""
+"""Exported programs, plots, and the choice of a device."""
 
 import builtins
 import json
@@ -34,11 +34,11 @@ def test_an_exported_program_gives_the_same_logits(tmp_path):
     model.eval()
     np.testing.assert_allclose(program(images).numpy(), model(images).numpy(), atol=1e-6)
     model.train()
-    model(images).sum().backward()  # it still learns
+    model(images).sum().backward()  # the model can still be trained
     assert model[0].weight.grad is not None
 
 
-def test_ctrl_c_waits_until_the_program_is_written(tmp_path, monkeypatch):
+def test_ctrl_c_is_delayed_until_the_program_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(paddle.jit, "save", lambda *_, **__: signal.raise_signal(signal.SIGINT) or written.append(1))
     written, handler = [], signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -47,9 +47,9 @@ def test_ctrl_c_waits_until_the_program_is_written(tmp_path, monkeypatch):
 
 
 def test_the_older_format_by_a_flag(tmp_path):
-    code = "from tiny import tiny_net; from engine.export import export_program; import sys; \
+    code = "from tests.engine.tiny import tiny_net; from engine.export import export_program; import sys; \
             print([path.name for path in export_program(tiny_net(), 8, sys.argv[1], 'inference')])"
-    environment = {"FLAGS_enable_pir_api": "0", "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "OMP_NUM_THREADS": "1"}
+    environment = {"FLAGS_enable_pir_api": "0", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True
     )
@@ -57,19 +57,19 @@ def test_the_older_format_by_a_flag(tmp_path):
     assert done.stdout.strip() == str(names), done.stderr
 
 
-def test_pictures(tmp_path):
+def test_plots(tmp_path):
     log = tmp_path / "log.txt"
     epochs = [{"epoch": e, "train_loss": 2 / (e + 1), "test_loss": 1, "test_acc1": 10 * e} for e in range(3)]
     log.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
     curves = plot_curves(log, tmp_path / "curves.png")
     images = [Image.new("RGB", (20, 10), (i, 0, 0)) for i in range(7)]
     sheet = plot_predictions(images, ["a cat"] * 7, tmp_path / "sheet.png", is_correct=[True] * 7, columns=3)
-    for picture in (curves, sheet):
-        with Image.open(picture) as image:
+    for file in (curves, sheet):
+        with Image.open(file) as image:
             assert len(np.unique(np.asarray(image))) > 10  # not blank
 
 
-def test_an_empty_log_is_no_picture(tmp_path):
+def test_an_empty_log_is_no_plot(tmp_path):
     (tmp_path / "log.txt").write_text("")
     with pytest.raises(ProjectError, match=r"log\.txt holds no epoch"):
         plot_curves(tmp_path / "log.txt", tmp_path / "curves.png")
@@ -93,7 +93,7 @@ def test_a_missing_package_names_its_command(tmp_path, monkeypatch):
     ("name", "message"),
     [("gpu", "CPU build; use --device cpu"), ("gpu:1", "requirements-gpu")],
 )
-def test_devices_that_are_not_there(name, message):
+def test_devices_that_do_not_exist(name, message):
     if paddle.is_compiled_with_cuda():
         pytest.skip("this Paddle has GPUs")
     with pytest.raises(MissingDependencyError, match=message) as caught:
@@ -106,7 +106,7 @@ def test_devices_that_are_not_there(name, message):
 
 @pytest.fixture
 def paddle_with_gpus(monkeypatch):
-    """Stands for a GPU build of Paddle that sees as many GPUs as it is called with."""
+    """Simulate a GPU build of Paddle; the function that is returned sets the number of GPUs."""
 
     def build(num_gpus):
         chosen = []

@@ -1,4 +1,4 @@
-"""Two processes on a CPU (gloo) agree with each other, and with one process, to the count."""
+"""Two processes on a CPU (gloo) compute the same as each other and as one process."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def free_ports(num: int) -> list[int]:
 
 
 def start(out: Path, world: int) -> list[subprocess.Popen]:
-    """The ranks, started by hand, as the launcher does."""
+    """Start the ranks with the environment that the launcher would set."""
     endpoints = [f"127.0.0.1:{port}" for port in free_ports(world)]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PADDLE_") and k != "CUDA_VISIBLE_DEVICES"}
     processes = []
@@ -46,7 +46,7 @@ def start(out: Path, world: int) -> list[subprocess.Popen]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict[int, list[dict]]:
-    """What each rank says, by the number of ranks; both runs go on side by side."""
+    """Results of each rank, by the number of ranks; the runs of one and of two ranks run at the same time."""
     outs = {world: tmp_path_factory.mktemp("ranks") / "result" for world in (1, 2)}
     running = {world: start(out, world) for world, out in outs.items()}
     for processes in running.values():
@@ -65,7 +65,7 @@ def two(results):
     return results[2]
 
 
-def test_who_is_who(one, two):
+def test_numbers_of_the_ranks(one, two):
     assert one["ranks"] == [0, 1]
     assert [rank["ranks"] for rank in two] == [[0, 2], [1, 2]]
 
@@ -103,13 +103,13 @@ def test_a_full_disk_on_rank_0_stops_both(two):
     assert two[1]["disk"].startswith("DiskError 74 rank 0 could not write")
 
 
-def test_all_ranks_go_on_from_the_same_place(two):
+def test_all_ranks_continue_from_the_same_place(two):
     for rank in two:
         assert rank["same place"] == "nothing"
         assert rank["other place"].startswith("CheckpointError 4 the ranks found checkpoints of different places")
 
 
-def test_the_ranks_keep_talking_while_rank_0_works(two):
+def test_the_ranks_exchange_messages_while_rank_0_works(two):
     assert [rank["long work"] for rank in two] == ["nothing"] * 2
     assert [rank["members"].startswith("all ranks live") for rank in two] == [True] * 2
 

@@ -1,4 +1,4 @@
-"""A resumed run that would be another one is refused, or says so, as the table of engine/resume_check.py has it."""
+"""A resumed run with other settings is refused, warns, or continues, by the rule of each flag."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_what_does_not_fit_is_refused(check, changes, is_inside_epoch):
 
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"effective_batch": 32}, {"images": "bbbb"}])
-def test_another_order_is_refused_inside_an_epoch_and_said_between_two(check, changes):
+def test_another_order_is_refused_inside_an_epoch_and_logged_between_two(check, changes):
     with pytest.raises(CheckpointError, match=r"(?s)cannot be continued in the middle of an epoch .*\nset them back"):
         check(True, **changes)
     assert len(check(False, **changes)) == 1
@@ -55,8 +55,8 @@ def test_another_order_is_refused_inside_an_epoch_and_said_between_two(check, ch
      {"batch_size": 8}, {"accum_iter": 4}],
 )  # fmt: skip
 @pytest.mark.parametrize("is_inside_epoch", [True, False])
-def test_other_numbers_are_said(check, changes, is_inside_epoch):
-    """A batch of another size goes on where the images of a step are the same: 4 processes -> 2 with accumulation."""
+def test_other_numbers_are_logged(check, changes, is_inside_epoch):
+    """Another batch size is allowed where the images of a step are the same: 4 processes, then 2 with accumulation."""
     lines = check(is_inside_epoch, **changes)
     assert len(lines) == 1 and "c.pd" in lines[0]
 

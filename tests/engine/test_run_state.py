@@ -1,4 +1,4 @@
-"""run_state.json tells how a run ended, whatever the launcher makes of it."""
+"""run_state.json, the supervisor, the watchdog and the signals: how a run ends, and how the end is recorded."""
 
 import os
 import signal
@@ -60,8 +60,8 @@ def test_the_first_rank_that_fails_is_the_cause(tmp_path):
     assert (facts["next_epoch"], facts["next_step"]) == (2, 5)
 
 
-def test_only_rank_0_says_how_far_the_run_is(tmp_path):
-    """Another rank may begin late or be done early; a run that is called finished could no longer be called failed."""
+def test_only_rank_0_records_progress_and_the_end(tmp_path):
+    """Another rank may start late or end early; a run that is recorded as finished could not be recorded as failed."""
     with RunRecord(tmp_path, 1):
         assert read_run_state(tmp_path) == {}
     assert read_run_state(tmp_path) == {}
@@ -111,11 +111,11 @@ def test_a_command_or_flag_that_cannot_be_supervised_is_refused(words, message, 
     assert end.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_a_shell_may_die_but_not_a_launcher(monkeypatch):
+def test_a_launcher_or_supervisor_is_told_from_a_shell(monkeypatch):
     for name in ("PADDLE_NNODES", "SUPERVISOR_PROCESS"):
         monkeypatch.delenv(name, raising=False)
     assert not has_launcher()
-    monkeypatch.setenv("SUPERVISOR_PROCESS", "1")  # some earlier supervisor, not the parent
+    monkeypatch.setenv("SUPERVISOR_PROCESS", "1")  # an earlier supervisor, not the parent
     assert has_launcher() == (os.getppid() == 1)
     monkeypatch.setenv("PADDLE_NNODES", "1")
     assert has_launcher()
@@ -162,7 +162,7 @@ def test_a_signal_reaches_ranks_that_the_launcher_has_not_started_yet(tmp_path):
 
 
 def supervised(folder: Path, program: str, *words: str, flags: str = "") -> subprocess.CompletedProcess:
-    """The supervisor with a Python program that gets `words` and, last of all, the folder."""
+    """Run the supervisor with a Python program whose arguments are `words` and, at the end, the folder."""
     command = [sys.executable, "-c", program, "--resume", "auto", *words, "--output_dir", str(folder)]
     supervisor = [sys.executable, "-m", "engine.supervise", *flags.split(), "--", *command]
     return subprocess.run(supervisor, cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -186,7 +186,7 @@ def test_a_run_that_was_killed_ends_with_128_and_the_signal(tmp_path, name):
     assert (facts["status"], facts["exit_code"]) == ("failed", expected)
 
 
-# Each start takes the next word as the number of the epoch it has reached, and fails.
+# Each start records the next word as the number of its epoch, and fails.
 FAILING = """
 import json, sys
 from pathlib import Path
@@ -200,7 +200,7 @@ sys.exit(1)
 """
 
 
-def test_the_wait_before_a_restart_doubles_up_to_a_bound_and_begins_again_after_progress(tmp_path):
+def test_the_wait_before_a_restart_doubles_up_to_a_limit_and_is_reset_after_progress(tmp_path):
     words = "0 0 0 0 0 1 1 1".split()
     done = supervised(
         tmp_path, FAILING, *words, flags="--backoff 0.01 --max_backoff 0.05 --patience 9 --max_restarts 7"
@@ -227,7 +227,7 @@ with RunRecord(sys.argv[1]) as record:
 """
 
 
-def test_what_does_not_move_is_ended_and_says_where(tmp_path):
+def test_a_run_that_hangs_is_ended_and_names_its_place(tmp_path):
     start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", HANGING, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=30
@@ -287,13 +287,13 @@ def test_a_run_whose_launcher_dies_is_asked_to_save_and_ended_if_it_does_not(tmp
         assert facts["status"] == "failed" and f"the launcher (process {launcher.pid}) is gone" in facts["message"]
 
 
-def wait_until(is_so) -> None:
-    """A limit for what does not happen; nothing is measured."""
+def wait_until(condition) -> None:
+    """Wait until the condition holds, at most 30 s."""
     for _ in range(3000):
-        if is_so():
+        if condition():
             return
         time.sleep(0.01)
-    pytest.fail("it did not happen in 30 s")
+    pytest.fail("the condition did not hold within 30 s")
 
 
 def test_a_signal_during_evaluation_stops_all_ranks_before_the_same_batch():
@@ -303,5 +303,5 @@ def test_a_signal_during_evaluation_stops_all_ranks_before_the_same_batch():
         for batch in preemption.interrupting(range(9), 9, lambda mine: next(others)):
             seen.append(batch)
     assert seen == [0, 1]
-    preemption.requested = True  # but the last batch is not every rank's: nobody answers there
+    preemption.requested = True  # no exchange before a batch that other ranks do not have
     assert list(preemption.interrupting([5], 0, lambda mine: pytest.fail("asked"))) == [5]

@@ -1,4 +1,4 @@
-"""Saving goes on beside training, survives a full disk for a while, and keeps what it promised to keep."""
+"""The saver writes beside the training, tolerates a full disk for some saves, and keeps the files it should keep."""
 
 import threading
 
@@ -20,7 +20,7 @@ def make(tmp_path, state=None, **changes) -> Saver:
 
 @pytest.fixture
 def disk(monkeypatch):
-    """A disk that is full while `disk.is_full`, or full for the names in `disk.refused`."""
+    """Simulate a disk that is full while `disk.is_full`, or for the names in `disk.refused`."""
     real = module.write_checkpoint
 
     class Disk:
@@ -36,7 +36,7 @@ def disk(monkeypatch):
     return Disk
 
 
-def test_training_may_go_on_while_a_snapshot_is_written(tmp_path, monkeypatch):
+def test_training_may_continue_while_a_snapshot_is_written(tmp_path, monkeypatch):
     state, may_write, real = new_state(), threading.Event(), module.write_checkpoint
     monkeypatch.setattr(module, "write_checkpoint", lambda *a, **k: (may_write.wait(10), real(*a, **k)))
     before = state.model[0].weight.numpy()
@@ -67,7 +67,7 @@ def test_a_full_disk_is_survived_and_what_was_missed_is_written_later(tmp_path, 
         saver.finish()
     disk.is_full = False
     saver.finish()
-    assert read_checkpoint(tmp_path / BEST).meta["next_epoch"] == 2  # of the epoch that was the best
+    assert read_checkpoint(tmp_path / BEST).meta["next_epoch"] == 2  # of the best epoch
     assert read_checkpoint(tmp_path / LATEST).meta["next_epoch"] == 3
     assert read_checkpoint(tmp_path / PREVIOUS).meta["next_epoch"] == 1
 
@@ -82,7 +82,7 @@ def test_too_many_failures_end_the_run(tmp_path, disk, attempts):
     assert caught.value.exit_code == 74
 
 
-def test_a_success_forgives_earlier_failures(tmp_path, disk):
+def test_a_success_resets_the_count_of_failures(tmp_path, disk):
     saver = make(tmp_path, save_attempts=2)
     for is_full in (True, False) * 4:
         saver._await_write()

@@ -1,4 +1,4 @@
-"""The learning rate takes the values that PeleeNet-paddle printed."""
+"""Learning rates equal those that PeleeNet-paddle printed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""An epoch gives the same numbers to the last bit whether or not it was interrupted, and stops before it does harm."""
+"""An interrupted epoch gives bit for bit the numbers of an uninterrupted one; bad numbers stop it before a save."""
 
 import re
 import signal
@@ -42,7 +42,7 @@ RECIPE = Recipe(
 
 
 class FakeSaver:
-    """Stands for Saver: writes at once."""
+    """Saver that writes at once."""
 
     def __init__(self, state: TrainState, path, save_steps: int | None = None):
         self.state, self.path, self.save_steps, self.saved_at = state, path, save_steps, []
@@ -57,7 +57,7 @@ def save(state: TrainState, path) -> None:
 
 
 def train(state: TrainState, saver=None, *, loader=LOADER, run: dict | None = None, **recipe) -> None:
-    """One epoch of 7 steps of 2 micro-batches of 4 images, from where the state stands; `run` are fields of Run."""
+    """Train to the end of an epoch of 7 steps of 2 micro-batches of 4 images; `run` are fields of Run."""
     run = Run(**{"log_every": 3, "sync_every": 1, **(run or {})})
     train_epoch(state, state.model, loader, replace(RECIPE, **recipe), run, saver)
 
@@ -73,7 +73,7 @@ def everything(state: TrainState) -> dict[str, np.ndarray]:
 
 
 class StopAfter(Preemption):
-    """A signal that comes during the given step."""
+    """Preemption by a signal that arrives during the given step."""
 
     def __init__(self, state: TrainState, step: int):
         self._state, self._step = state, step
@@ -84,7 +84,7 @@ class StopAfter(Preemption):
 
 
 def untimed(text: str) -> list[str]:
-    """The lines of a log without what depends on the clock."""
+    """Lines of a log without their times."""
     return re.sub(r"\[..:..:..\.\d+\] |eta: \S+|time: .*|Total time: .*", "", text).splitlines()
 
 
@@ -129,7 +129,7 @@ def test_exchanging_losses_less_often_changes_no_number():
 
 
 def test_nothing_is_fetched_from_the_device_between_exchanges(monkeypatch):
-    """Each fetch would make a GPU wait; those of an exchange or a log line are allowed, at steps 0, 3 and 6."""
+    """Each fetch would make a GPU wait; exchanges and log lines may fetch, at steps 0, 3 and 6."""
     state, fetched_at = new_state(), []
     tensor = type(paddle.zeros([]))
     for name in ("numpy", "item", "tolist", "__float__", "__bool__", "__int__"):
@@ -159,7 +159,7 @@ def test_dropout_depends_on_the_place_only():
 
 
 def test_no_two_forward_passes_draw_the_same_random_numbers():
-    """Passes of two runs with different seeds, two epochs, all steps and micro-batches, and two ranks."""
+    """Forward passes of two seeds, two epochs, all steps and micro-batches, and two ranks."""
     draws = []
     for seed in (0, 1):
         for rank in (0, 1):
@@ -175,7 +175,7 @@ def test_no_two_forward_passes_draw_the_same_random_numbers():
 
 
 def test_accumulation_equals_a_large_batch():
-    """Without batch norm, which sees each micro-batch alone."""
+    """Without batch norm, which computes its statistics by micro-batch."""
     results = []
     for accum in (1, 4):
         paddle.seed(0)
@@ -189,7 +189,7 @@ def test_accumulation_equals_a_large_batch():
     assert results[0][1] == pytest.approx(results[1][1], rel=1e-6)
 
 
-# --- What goes wrong ------------------------------------------------------------------------------------------------
+# --- Errors and signals ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sync_every", [1, 3, 100])
@@ -211,18 +211,18 @@ def test_a_loss_that_is_not_finite_is_named_with_its_images(tmp_path, sync_every
         "--clip_grad",
     ):
         assert part in message
-    read = read_checkpoint(path)  # the last one before the bad step
+    read = read_checkpoint(path)  # the last checkpoint before the bad step
     assert read.meta["next_step"] == 4
     assert all(np.isfinite(array).all() for array in read.tensors.values())
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
-    """A NaN in an image: batch norm spreads it, relu makes 0 of it, the loss stays finite and the weights do not."""
+    """Batch norm spreads a NaN of an image, relu turns it to 0: the loss stays finite, and the weights do not."""
     state, path = new_state(), tmp_path / "checkpoint-latest.pd"
-    poisoned = batches(STEPS * ACCUM * BATCH, BATCH)
-    poisoned[3 * ACCUM].images[2, 0, 0, 0] = float("nan")
+    with_nan = batches(STEPS * ACCUM * BATCH, BATCH)
+    with_nan[3 * ACCUM].images[2, 0, 0, 0] = float("nan")
     loader = FakeTrainLoader(STEPS, BATCH, ACCUM)
-    monkeypatch.setattr(loader, "batches", lambda epoch, first_step: poisoned)
+    monkeypatch.setattr(loader, "batches", lambda epoch, first_step: with_nan)
     with pytest.raises(
         NonFiniteLossError, match="the weights are no longer finite, though the loss is, in epoch 0, step 3"
     ):
@@ -244,7 +244,7 @@ def test_signals_set_a_flag(name):
         assert not preemption.requested
         signal.raise_signal(getattr(signal, name))
         assert preemption.requested
-        if name == "SIGINT":  # who presses twice means it
+        if name == "SIGINT":  # a second Ctrl-C interrupts at once
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
         else:
@@ -257,7 +257,7 @@ def test_signals_set_a_flag(name):
 # --- The state ------------------------------------------------------------------------------------------------------
 
 
-def test_all_numbers_of_the_state_come_back(tmp_path, caplog):
+def test_all_numbers_of_the_state_are_restored(tmp_path, caplog):
     state = new_state()
     train(state)
     state.begin_epoch(5)
@@ -284,7 +284,7 @@ def test_a_checkpoint_without_average_starts_it_from_the_weights(tmp_path, caplo
     state, fresh, path = new_state(), new_state(seed=3), tmp_path / "c.pd"
     train(state)
     trained, untrained = arrays_of(state.model), arrays_of(fresh.model)
-    for name in trained:  # the batch-norm statistics too: an entry that is left out must show
+    for name in trained:  # also the batch-norm statistics, so that a missing entry is noticed
         assert not np.array_equal(trained[name], untrained[name]), name
     state.ema = None
     save(state, path)
@@ -297,7 +297,7 @@ def test_a_checkpoint_without_average_starts_it_from_the_weights(tmp_path, caplo
     assert same(resumed.ema.arrays(), trained), "the average shares its memory with the model"
 
 
-def test_another_environment_is_said(tmp_path, caplog):
+def test_another_environment_is_logged(tmp_path, caplog):
     state, path = new_state(), tmp_path / "c.pd"
     save(state, path)
     rewrite(path, lambda tensors, meta: meta["environment"].update(threads="64", ranks=8))
@@ -315,7 +315,7 @@ def test_a_file_that_lacks_something_is_refused(tmp_path):
 
 
 def test_the_scaler_survives(tmp_path):
-    """On a CPU Paddle disables its scaler, so one that only remembers stands in."""
+    """On a CPU Paddle disables its scaler, so the test uses one that only keeps its state."""
 
     class Scaler:
         def __init__(self, scale):
@@ -335,7 +335,7 @@ def test_the_scaler_survives(tmp_path):
     assert state.scaler.values["scale"].tolist() == [1024.0] and state.scaler.values["incr_count"] == 7
 
 
-def test_the_average_follows_its_formula_and_leaves_the_model_alone():
+def test_the_average_follows_its_formula_and_does_not_change_the_model():
     state = new_state()
     expected = {name: array.astype(float) for name, array in arrays_of(state.model).items()}
     for epoch in range(3):
@@ -377,5 +377,5 @@ def test_cross_entropy_by_its_formula(smoothing):
     hard = loss(paddle.to_tensor(logits, "float32"), paddle.to_tensor(labels))
     assert hard.item() == pytest.approx((1 - smoothing) * nll + smoothing * -log_p.mean(), rel=1e-5)
     soft = np.eye(7)[labels] * 0.7 + 0.3 * np.eye(7)[labels[::-1]]
-    found = loss(paddle.to_tensor(logits, "float32"), paddle.to_tensor(soft, "float32"))
-    assert found.item() == pytest.approx(-(soft * log_p).sum(1).mean(), rel=1e-5)
+    soft_loss = loss(paddle.to_tensor(logits, "float32"), paddle.to_tensor(soft, "float32"))
+    assert soft_loss.item() == pytest.approx(-(soft * log_p).sum(1).mean(), rel=1e-5)

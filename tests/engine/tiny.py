@@ -17,7 +17,7 @@ class Batch(NamedTuple):
 
 
 def tiny_net(seed: int = 0, dropout: float = 0.3) -> nn.Layer:
-    """Convolution, batch norm, dropout, linear."""
+    """Create a network of convolution, batch norm, dropout and linear layer."""
     paddle.seed(seed)
     return nn.Sequential(
         nn.Conv2D(3, 4, 3, stride=2),
@@ -43,7 +43,7 @@ def batches(num_samples: int, batch_size: int, *, first: int = 0, indices: np.nd
 
 
 class FakeTrainLoader:
-    """Stands for TrainLoader: micro-batches of random images in order; `path(index)` is "val/<index>.jpg"."""
+    """TrainLoader that yields micro-batches of random images in order; `path(index)` is "val/<index>.jpg"."""
 
     def __init__(self, steps_per_epoch: int, batch_size: int, accum_iter: int = 1):
         self.steps_per_epoch, self._batch_size, self._accum_iter = steps_per_epoch, batch_size, accum_iter
@@ -60,7 +60,7 @@ class FakeTrainLoader:
 
 
 class FakeEvalLoader:
-    """Stands for EvalLoader: the given batches of this rank."""
+    """EvalLoader that yields the given batches."""
 
     def __init__(self, batches: list[Batch], num_samples: int, batch_size: int):
         self._batches, self.num_samples, self.batch_size = batches, num_samples, batch_size
@@ -74,7 +74,7 @@ class FakeEvalLoader:
 
 
 def eval_loader(num_samples: int, batch_size: int, **changes) -> FakeEvalLoader:
-    """All images of an evaluation on one rank."""
+    """Create a loader of all images of an evaluation on one rank."""
     return FakeEvalLoader(batches(num_samples, batch_size, **changes), num_samples, batch_size)
 
 
@@ -83,5 +83,5 @@ def arrays_of(model: nn.Layer) -> dict[str, np.ndarray]:
 
 
 def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
-    """Equal to the last bit."""
+    """Whether two sets of arrays are equal bit for bit."""
     return a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)

@@ -80,7 +80,7 @@ NUM_TRAIN, NUM_VAL, NUM_BAD = 200, 16, 2  # 1 % of them
 
 
 def d4(cases: int, seed: int) -> dict:
-    """Train with --on_bad_image skip on 1 % damaged files: the other samples stay; one case in 3 exceeds it."""
+    """Train with --on_bad_image skip on 1 % damaged files; one case in three exceeds --max_bad_images."""
     tally = Tally("d4", seed)
     _write_data(tally.folder / "good")
     code, *whole = _train(tally.folder / "good", tally.folder / "whole", NUM_BAD)
