@@ -20,22 +20,23 @@ def main(argv: list[str]) -> None:
     if not config.weights.resume:
         raise CheckpointError("--resume is missing: random weights are not exported; name a checkpoint")
 
-    from deploy.eager import EagerPredictor
+    from deploy.engines import EagerEngine
     from deploy.export.export_folder import export_folder
+    from deploy.predictor import Predictor
 
     trained = factory.read_trained(config.model, config.weights, config.preprocess, config.export.label_list)
     for note in trained.notes:
         print(f"warning: {note}", file=sys.stderr)
     model, meta = trained.create_model(), trained.weights.meta
     card = trained.card(model, {name: meta[name] for name in METRICS if meta.get(name) is not None})
-    images, eager = gate_images(config, trained.preprocess), EagerPredictor(model, card)
+    images, eager = gate_images(config, trained.preprocess), Predictor(EagerEngine(model), card)
     export_folder(
         config.export.output_dir,
         config.export.format.split(","),
         card,
         program_writer(model, trained.preprocess.input_size),
         images,
-        eager.logits(eager.arrays(images)),
+        eager.logits(eager.preprocess(images)),
         *quantization_data(config, trained.classes.number),
     )
     print(f"Model is saved in {config.export.output_dir}.")
@@ -59,7 +60,7 @@ def gate_images(config: ExportConfig, preprocess):
     """The pictures that every program is compared on with the eager model: fixed ones, then those that were given."""
     from datasets.reading.decode import read_image
     from datasets.reading.image_folder import find_images
-    from deploy.export.export_folder import parity_images
+    from deploy.export.parity import parity_images
 
     if not config.export.check_images:
         return parity_images()

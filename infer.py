@@ -1,4 +1,4 @@
-"""Exported folder + images -> the most probable classes, through Paddle Inference, ONNX Runtime or OpenVINO."""
+"""Predict the classes of images with an exported folder, by Paddle Inference, ONNX Runtime or OpenVINO."""
 
 import sys
 
@@ -7,7 +7,7 @@ from common.errors import UsageError
 from configs.loader import parse
 from configs.schema import InferConfig, InferEngineConfig, InferImagesConfig
 
-BENCHMARK_LOG = "./output/auto_log.lpg"  # the predecessor's name
+BENCHMARK_LOG = "./output/auto_log.lpg"  # name in PeleeNet-paddle
 
 
 def main(argv):
@@ -16,29 +16,29 @@ def main(argv):
         if not value:
             raise UsageError(f"{flag} is missing; for example: infer.py --model_file exported --input_file photos")
 
-    from deploy.pipeline import predict_files, share_threads, timed_answers, with_progress
+    from deploy.pipeline import predict_files, predict_files_timed, print_progress, share_threads
     from deploy.predictions import write_predictions
 
     images = config.images
-    kept, paths = images_to_run(images)
+    kept, paths = images_to_predict(images)
     num_batches = -(-len(paths) // images.batch_size)
-    engine, options = engine_options(config.engine, images.batch_size)
+    engine, options = choose_engine_and_options(config.engine, images.batch_size)
     num_workers, options = share_threads(engine, options, 1 if images.enable_benchmark else num_batches)
     predictor = load_predictor(config, engine, options)
     print(f"Inference model({predictor.card.architecture})...", flush=True)
-    asked = {"batch_size": images.batch_size, "k": images.topk, "threshold": images.threshold}
+    settings = {"batch_size": images.batch_size, "topk": images.topk, "threshold": images.threshold}
     if images.enable_benchmark:
-        report = benchmark_report(config, predictor, options, len(paths))
-        batches = timed_answers(predictor, paths, **asked, report=report)
+        report = create_report(config, predictor, options, len(paths))
+        batches = predict_files_timed(predictor, paths, report, **settings)
     else:
-        batches = predict_files(predictor, paths, **asked, num_workers=num_workers)
-    write_predictions(with_progress(batches, len(paths)), len(paths), images.save_path, kept)
+        batches = predict_files(predictor, paths, **settings, num_workers=num_workers)
+    write_predictions(print_progress(batches, len(paths)), len(paths), images.save_path, kept)
 
 
-def images_to_run(images: InferImagesConfig):
-    """The records to keep from an earlier run, and the images still to answer."""
+def images_to_predict(images: InferImagesConfig):
+    """Find the predictions to keep from an earlier run, and the images that still need one."""
     from datasets.reading.image_folder import FolderScan, find_images
-    from deploy.predictions import read_records
+    from deploy.predictions import read_predictions
 
     scan = FolderScan()
     paths = find_images(images.input_file, scan)
@@ -46,16 +46,19 @@ def images_to_run(images: InferImagesConfig):
         print(f"warning: {remark}", file=sys.stderr)
     if not images.resume_from:
         return (), paths
-    done = {record["file_name"] for record in read_records(images.resume_from) if "error" not in record}
-    kept = (record for record in read_records(images.resume_from) if "error" not in record)
-    print(f"{len(done)} images are answered in {images.resume_from}", file=sys.stderr)
-    return kept, [path for path in paths if path not in done]
+    done = {prediction["file_name"] for prediction in _successes(read_predictions(images.resume_from))}
+    print(f"{images.resume_from} has predictions of {len(done)} images", file=sys.stderr)
+    return _successes(read_predictions(images.resume_from)), [path for path in paths if path not in done]
 
 
-def engine_options(flags: InferEngineConfig, batch_size: int):
-    """The runtime and its switches."""
+def _successes(predictions):
+    return (prediction for prediction in predictions if "error" not in prediction)
+
+
+def choose_engine_and_options(flags: InferEngineConfig, batch_size: int):
+    """Return the name of the engine and its options."""
     from deploy.engines import EngineOptions
-    from deploy.predictor import choose_engine
+    from deploy.exported_program import choose_engine
 
     options = EngineOptions(
         use_gpu=flags.use_gpu,
@@ -73,32 +76,30 @@ def engine_options(flags: InferEngineConfig, batch_size: int):
 
 
 def load_predictor(config: InferConfig, engine: str, options):
-    """The predictor that the flags describe; what it runs on, and what it assumes, is said on stderr."""
-    from dataclasses import replace
-
+    """Open the predictor; print its engine, and the preprocessing of a program without a card, on stderr."""
     from datasets.class_names import IMAGENET_LABEL_LIST, read_class_names
-    from deploy.predictor import Predictor, predecessor_card
+    from deploy.card import has_card
+    from deploy.exported_program import predecessor_card
+    from deploy.predictor import open_predictor
 
     flags, images = config.engine, config.images
-    default_card = predecessor_card(tuple(read_class_names(IMAGENET_LABEL_LIST)), images.train_interpolation)
-    predictor = Predictor(
+    predictor = open_predictor(
         flags.model_file,
         flags.params_file,
         engine=engine,
         options=options,
-        default_card=default_card,
+        default_card=predecessor_card(read_class_names(IMAGENET_LABEL_LIST), images.train_interpolation),
+        label_list=images.label_list,
         trust_program=flags.trust_program,
     )
     print(f"engine: {predictor.engine.description}", file=sys.stderr)
-    if not predictor.has_card:
+    if not has_card(flags.model_file):
         print(f"{flags.model_file} has no card.yaml: images are fed as {predictor.card.preprocess}", file=sys.stderr)
-    if images.label_list:
-        class_names = tuple(read_class_names(images.label_list, predictor.card.num_classes))
-        predictor.card = replace(predictor.card, class_names=class_names)
     return predictor
 
 
-def benchmark_report(config: InferConfig, predictor, options, num_images: int):
+def create_report(config: InferConfig, predictor, options, num_images: int):
+    """Create the report of --enable_benchmark."""
     from deploy.benchmark_report import BenchmarkReport, Conditions
 
     return BenchmarkReport(

@@ -22,9 +22,10 @@ def main(argv: list[str]) -> None:
     for remark in scan.remarks:
         print(f"warning: {remark}", file=sys.stderr)
 
-    from deploy.eager import EagerPredictor
+    from deploy.engines import EagerEngine
     from deploy.pipeline import predict_files
     from deploy.predictions import write_predictions
+    from deploy.predictor import Predictor
     from engine.amp import choose_precision
     from engine.distributed import choose_device
 
@@ -34,8 +35,8 @@ def main(argv: list[str]) -> None:
         print(f"warning: {note}", file=sys.stderr)
     precision = choose_precision(images.use_amp)
     model = trained.create_model()
-    predictor = EagerPredictor(model, trained.card(model), precision.autocast)
-    batches = predict_files(predictor, paths, batch_size=images.batch_size, k=images.topk)
+    predictor = Predictor(EagerEngine(model, precision.autocast), trained.card(model))
+    batches = predict_files(predictor, paths, batch_size=images.batch_size, topk=images.topk)
     write_predictions(batches, len(paths), images.save_path)
 
 

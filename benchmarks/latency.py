@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.flags import add_output_flag, add_results_flag, from_one
 from benchmarks.record import processor, record
 from common.cli import run as run_script
-from deploy.engines import EngineOptions, in_threads
+from deploy.engine_base import EngineOptions, format_threads
 from models import list_models
 
 MODELS = ("peleenet", "mobilenet_v3_small", "alexnet")
@@ -78,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = flags.output_dir / "exported" / model
         num_macs = export_random(model, folder)
         for num_threads in flags.num_threads:
-            floors[f"{model}, {in_threads(num_threads)}"] = floor = floor_ms(num_macs, num_threads)
-            print(f"{model}, floor {floor:.2f} ms an image on {in_threads(num_threads)}", flush=True)
+            floors[f"{model}, {format_threads(num_threads)}"] = floor = floor_ms(num_macs, num_threads)
+            print(f"{model}, floor {floor:.2f} ms an image on {format_threads(num_threads)}", flush=True)
             with contextlib.ExitStack() as stack:
                 contestants = {name: stack.enter_context(contestant(name, folder, num_threads)) for name in CONTENDERS}
                 for batch_size in flags.batch_sizes:
@@ -96,8 +96,10 @@ def export_random(name: str, folder: Path) -> int:
 
     from datasets.preprocess import Preprocess
     from deploy.card import Card
-    from deploy.eager import EagerPredictor
-    from deploy.export.export_folder import export_folder, parity_images
+    from deploy.engines import EagerEngine
+    from deploy.export.export_folder import export_folder
+    from deploy.export.parity import parity_images
+    from deploy.predictor import Predictor
     from engine.export import export_program
     from models import create_model
     from models.complexity import count_macs
@@ -105,10 +107,10 @@ def export_random(name: str, folder: Path) -> int:
     paddle.seed(0)
     model = create_model(name)
     card = Card(name, type(model).__name__, 1000, Preprocess(input_size=SIDE), class_names=None)
-    eager = EagerPredictor(model, card)
+    eager = Predictor(EagerEngine(model), card)
     images = parity_images()
     formats = ("paddle", "pdmodel", "pdmodel-b1", "onnx")
-    logits = eager.logits(eager.arrays(images))
+    logits = eager.logits(eager.preprocess(images))
     export_folder(folder, formats, card, lambda place, **how: export_program(model, SIDE, place, **how), images, logits)
     return count_macs(model, SIDE)
 
@@ -147,13 +149,11 @@ class Contestant(NamedTuple):
 
 def serve(pipe: Connection, name: str, folder: Path, num_threads: int) -> None:
     """The work of a contestant."""
-    from deploy.predictor import Predictor, choose_engine
+    from deploy.predictor import open_predictor
 
     contender = CONTENDERS[name]
-    engine, options = contender.engine, EngineOptions(num_threads=num_threads, **contender.switches)
-    if engine == "auto":
-        engine, options = choose_engine(folder, options)
-    run = Predictor(folder / contender.program, engine=engine, options=options).logits
+    options = EngineOptions(num_threads=num_threads, **contender.switches)
+    run = open_predictor(folder / contender.program, engine=contender.engine, options=options).logits
     pipe.send("loaded")
     while True:
         arrays = np.random.default_rng(0).standard_normal((pipe.recv(), 3, SIDE, SIDE), np.float32)
@@ -200,7 +200,7 @@ def floor_ms(num_macs: int, num_threads: int) -> float:
 def print_table(results: list[Result]) -> None:
     best = min(result.median_ms for result in results)
     first = results[0]
-    print(f"\n{first.model}, batch {first.batch_size}, {in_threads(first.num_threads)}: ms an image")
+    print(f"\n{first.model}, batch {first.batch_size}, {format_threads(first.num_threads)}: ms an image")
     for result in sorted(results, key=lambda result: result.median_ms):
         spread = f"{result.quarter_ms:.2f}..{result.three_quarter_ms:.2f}"
         print(
@@ -227,7 +227,7 @@ def plot(results: list[Result], path: Path) -> None:
             spread = [medians - [bar.quarter_ms for bar in bars], [bar.three_quarter_ms for bar in bars] - medians]
             axis.barh(places, medians, height=0.38, xerr=spread, label=f"batch {batch_size}")
         axis.set_yticks(np.arange(len(names)) + 0.2, names)
-        axis.set_title(f"{model}, {in_threads(num_threads)}")
+        axis.set_title(f"{model}, {format_threads(num_threads)}")
         axis.set_xlabel("ms an image (median; line: middle half of the batches)")
         axis.legend()
     figure.savefig(path, dpi=120)

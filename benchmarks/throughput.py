@@ -22,8 +22,9 @@ from common.errors import UsageError
 from datasets.reading.image_folder import find_images
 from deploy.card import read_card
 from deploy.engines import EngineOptions
+from deploy.exported_program import choose_engine
 from deploy.pipeline import predict_files, share_threads
-from deploy.predictor import Predictor, choose_engine
+from deploy.predictor import open_predictor
 
 ROOT = Path(__file__).parents[1]
 SIDE = 224  # of the predecessor's loop
@@ -91,7 +92,7 @@ def compare(flags, paths: list[str]) -> dict[str, float]:
 def our_pipeline(flags) -> Callable[[list[str]], None]:
     engine, options = choose_engine(flags.model_dir, EngineOptions())
     num_workers, options = share_threads(engine, options, num_batches=1000)
-    predictor = Predictor(flags.model_dir, engine=engine, options=options)
+    predictor = open_predictor(flags.model_dir, engine=engine, options=options)
     print(f"infer.py: {predictor.engine.description}, {num_workers} workers")
 
     def run(paths: list[str]) -> None:

@@ -1,1 +1,1 @@
-"""An exported folder and what runs it: card, engines, predictor, benchmark report."""
+"""Run exported folders: card, engines, predictor and benchmark report; `export` writes the folders."""

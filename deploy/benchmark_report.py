@@ -1,4 +1,4 @@
-"""The benchmark report: the sections of AutoLog 1.2.0, with percentiles and throughput added."""
+"""The report of --enable_benchmark: the sections of AutoLog 1.2.0, and percentiles and throughput."""
 
 import importlib.metadata
 import os
@@ -13,29 +13,32 @@ import numpy as np
 STAGES = ("preprocess_time", "inference_time", "postprocess_time")
 
 
-class StageTimes:
-    """Seconds of each stage of each batch; start, stamp and end are called as AutoLog's `times` are."""
+class StageTimer:
+    """Measure the seconds of each stage of each batch; the methods are those of `times` in AutoLog."""
 
     def __init__(self):
         self.batches: list[list[float]] = []
 
     def start(self) -> None:
+        """Begin a batch."""
         self.batches.append([])
         self._last = time.perf_counter()
 
     def stamp(self) -> None:
+        """End a stage, which lasted since the call before."""
         now = time.perf_counter()
         self.batches[-1].append(now - self._last)
         self._last = now
 
     def end(self, stamp: bool = True) -> None:
+        """End the batch, and with `stamp` its last stage."""
         if stamp:
             self.stamp()
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What was run and how, for the head of the report."""
+    """Model, engine and settings of a run, for the head of the report."""
 
     model_name: str
     engine: str
@@ -52,12 +55,13 @@ class Conditions:
 
 
 class BenchmarkReport:
-    """Takes the times of a run, and prints them at its end; through AutoLog too where that is installed."""
+    """Collect the times of a run and print them at its end; AutoLog prints too if it is installed."""
 
     def __init__(self, conditions: Conditions, save_path: str):
-        self._conditions, self._times = conditions, StageTimes()
+        """Create the timers. `save_path` is the log file of AutoLog."""
+        self._conditions, self._times = conditions, StageTimer()
         self._auto_logger = _auto_logger(conditions, save_path)
-        self.clocks = [self._times, *([self._auto_logger.times] if self._auto_logger else [])]
+        self.timers = [self._times, *([self._auto_logger.times] if self._auto_logger else [])]
 
     def print(self) -> None:
         """Print the report to stdout in the format of AutoLog's logger."""
@@ -68,8 +72,8 @@ class BenchmarkReport:
             print(time.strftime("[%Y/%m/%d %H:%M:%S] root INFO: ") + line, flush=True)
 
 
-def report_lines(conditions: Conditions, times: StageTimes) -> list[str]:
-    """The report, a line each, in AutoLog's order and words; lines that AutoLog has not come last in their section."""
+def report_lines(conditions: Conditions, times: StageTimer) -> list[str]:
+    """Format the report in the order and words of AutoLog; lines that AutoLog does not have end their section."""
     return [
         "",
         *_section("Env info", _environment()),
@@ -91,7 +95,7 @@ def report_lines(conditions: Conditions, times: StageTimes) -> list[str]:
 
 
 def _auto_logger(conditions: Conditions, save_path: str):
-    """An AutoLogger for these conditions where the package auto_log is installed, else None."""
+    """Create an AutoLogger if the package auto_log is installed, else return None."""
     try:
         from auto_log import AutoLogger
     except ImportError:
@@ -153,7 +157,7 @@ def _configuration(conditions: Conditions) -> dict:
     }
 
 
-def _performance(conditions: Conditions, times: StageTimes) -> list[str]:
+def _performance(conditions: Conditions, times: StageTimer) -> list[str]:
     import resource  # not on Windows
 
     milliseconds = 1000 * np.array(times.batches)  # [batches, stages]

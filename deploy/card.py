@@ -1,8 +1,7 @@
-"""The card beside exported weights: how to feed the programs, what their answers mean, checksums of the files."""
+"""The card of an exported folder: preprocessing, class names, programs, and the size and checksum of every file."""
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +9,21 @@ from pathlib import Path
 import yaml
 
 from common.errors import DataError, ExportedModelError
+from common.files import sha256_of_file, write_atomically
 from datasets.preprocess import Preprocess
 
 CARD_NAME = "card.yaml"
 CARD_FORMAT = 1
 EXPORT_AGAIN = "export the model again with export_model.py"
-SEAL = "# sha256 of the lines above: "  # the last line of a card
-MAX_BYTES = 1 << 21  # that of ImageNet-21k's class names has 0.8 MB; the worst YAML of this size takes 0.7 GB to read
-MAX_SIDE = 4096  # one image of it is 200 MB of float32
+CHECKSUM_LINE = "# sha256 of the lines above: "  # start of the last line of a card
+# The card of a model with ImageNet-21k's class names has 0.8 MB; the worst YAML of this size takes 0.7 GB to read.
+MAX_CARD_BYTES = 1 << 21
+MAX_INPUT_SIZE = 4096  # an image of this side is 200 MB of float32
 
 
 @dataclass(frozen=True)
 class Program:
-    """One form of the network: its files (program first, then weights) and the names of its input and output."""
+    """A network in the form of one runtime: files (program first, then weights), names of its input and output."""
 
     files: tuple[str, ...]
     input_name: str
@@ -31,7 +32,7 @@ class Program:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """Size and checksum of a file as it was written."""
+    """Size and checksum of a file when it was written."""
 
     bytes: int
     sha256: str
@@ -39,13 +40,17 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Card:
-    """All that a runtime must know of an exported folder. `class_names` is None where nobody named the classes."""
+    """What a runtime must know about an exported folder.
+
+    Raises:
+        ExportedModelError: the number of class names is not `num_classes`, or the input is too large.
+    """
 
     model: str
     architecture: str
     num_classes: int
     preprocess: Preprocess
-    class_names: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None  # None: the classes have no names
     programs: dict[str, Program] = dataclasses.field(default_factory=dict)
     files: dict[str, FileRecord] = dataclasses.field(default_factory=dict)
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -59,45 +64,55 @@ class Card:
                 f"class_names: {len(self.class_names)} names for num_classes {self.num_classes}; "
                 "give the label list that the model was trained with"
             )
-        if self.preprocess.input_size > MAX_SIDE:
-            raise ExportedModelError(f"input_size: expected at most {MAX_SIDE}, got {self.preprocess.input_size}")
+        if self.preprocess.input_size > MAX_INPUT_SIZE:
+            raise ExportedModelError(f"input_size: expected at most {MAX_INPUT_SIZE}, got {self.preprocess.input_size}")
+
+
+def exported_folder(model_path: str | Path) -> Path:
+    """Return the folder of `model_path`, which is an exported folder or a program in one."""
+    model_path = Path(model_path)
+    return model_path if model_path.is_dir() else model_path.parent
+
+
+def has_card(model_path: str | Path) -> bool:
+    """Whether a card.yaml belongs to `model_path`, which is an exported folder or a program."""
+    return (exported_folder(model_path) / CARD_NAME).exists()
 
 
 def write_card(folder: str | Path, card: Card) -> Path:
-    """Write `card` as `folder`/card.yaml; the file is either the old one or the whole new one, never a part."""
+    """Write `card` to `folder`/card.yaml: whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written; an older card is untouched.
+    """
     path = Path(folder) / CARD_NAME
-    temporary = path.with_name(f".{CARD_NAME}.{os.getpid()}")
     text = yaml.safe_dump(_to_dict(card), sort_keys=False, allow_unicode=True, width=float("inf"))
-    with temporary.open("wb") as file:
-        file.write(sealed(text.encode()))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_atomically(path, add_checksum_line(text.encode()))
     return path
 
 
-def sealed(text: bytes) -> bytes:
-    """The lines of a card, and the line that shows whether they are still as they were written."""
-    return text + f"{SEAL}{hashlib.sha256(text).hexdigest()}\n".encode()
+def add_checksum_line(text: bytes) -> bytes:
+    """Append the last line of a card, the SHA-256 of the lines before it."""
+    return text + f"{CHECKSUM_LINE}{hashlib.sha256(text).hexdigest()}\n".encode()
 
 
 def read_card(folder: str | Path, *, verify: bool = True) -> Card:
-    """Read `folder`/card.yaml and, with `verify`, compare every file it lists with its checksum.
+    """Read `folder`/card.yaml and, with `verify`, compare every file that the card lists with its checksum.
 
     Raises:
-        ExportedModelError: no card, a card or file that was changed, a file or field missing, a field of a wrong type.
+        ExportedModelError: the card or a file is missing or was changed; a field is missing or has a wrong type.
     """
     path = Path(folder) / CARD_NAME
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ExportedModelError(f"{path}: more than {MAX_BYTES} bytes: no card of ours; {EXPORT_AGAIN}")
-        if SEAL.encode() not in content:
-            raise ExportedModelError(f"{path}: its last line, a checksum, is missing; {EXPORT_AGAIN}")
-        if sealed(content.rpartition(SEAL.encode())[0]) != content:
+            content = file.read(MAX_CARD_BYTES + 1)
+        if len(content) > MAX_CARD_BYTES:
+            raise ExportedModelError(f"{path}: more than {MAX_CARD_BYTES} bytes, so not a card; {EXPORT_AGAIN}")
+        if CHECKSUM_LINE.encode() not in content:
+            raise ExportedModelError(f"{path}: the last line, a checksum, is missing; {EXPORT_AGAIN}")
+        if add_checksum_line(content.rpartition(CHECKSUM_LINE.encode())[0]) != content:
             raise ExportedModelError(
-                f"{path}: damaged, or changed since it was written; copy the whole folder again or {EXPORT_AGAIN}"
+                f"{path}: damaged, or changed after the export; copy the whole folder again or {EXPORT_AGAIN}"
             )
         fields = _CardLoader(content).get_single_data()
     except FileNotFoundError:
@@ -111,45 +126,44 @@ def read_card(folder: str | Path, *, verify: bool = True) -> Card:
 
 
 class _CardLoader(yaml.SafeLoader):
-    """Without aliases: a few lines of them are more values than fit into memory, as soon as an error prints them."""
+    """A YAML loader without aliases: a few lines of aliases can stand for more values than fit into memory."""
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"an alias, *{self.peek_event().anchor}, which our exporter never writes")
+            raise yaml.YAMLError(f"it holds an alias, *{self.peek_event().anchor}, which our exporter never writes")
         return super().compose_node(parent, index)
 
 
 def verify_files(folder: str | Path, card: Card, names: Iterable[str]) -> None:
-    """Compare the files called `names` with the card.
+    """Compare the size and the checksum of the files `names` with those in the card.
 
     Raises:
-        ExportedModelError: a file is missing, of another size, or of another content.
+        ExportedModelError: a file is missing, or has another size or checksum.
     """
     for name in names:
         path = Path(folder) / name
         if name not in card.files:
             raise ExportedModelError(
-                f"{path}: {CARD_NAME} has no checksum of it, only of {', '.join(card.files)}; {EXPORT_AGAIN}"
+                f"{path}: {CARD_NAME} has no checksum for it, only for {', '.join(card.files)}; {EXPORT_AGAIN}"
             )
         if not path.is_file():
             raise ExportedModelError(f"{path}: missing, but {CARD_NAME} lists it; copy the whole folder")
-        expected, found = card.files[name], file_record(path)
-        if found.bytes != expected.bytes:
+        expected, actual = card.files[name], file_record(path)
+        if actual.bytes != expected.bytes:
             raise ExportedModelError(
-                f"{path}: {found.bytes} bytes, {CARD_NAME} says {expected.bytes}; copy the file again or {EXPORT_AGAIN}"
+                f"{path}: {actual.bytes} bytes, {CARD_NAME} says {expected.bytes}; copy the file again, or "
+                f"{EXPORT_AGAIN}"
             )
-        if found.sha256 != expected.sha256:
+        if actual.sha256 != expected.sha256:
             raise ExportedModelError(
-                f"{path}: sha256 {found.sha256[:12]}..., {CARD_NAME} says {expected.sha256[:12]}...: damaged, or of "
+                f"{path}: sha256 {actual.sha256[:12]}..., {CARD_NAME} says {expected.sha256[:12]}...: damaged, or of "
                 f"another model; copy the file again or {EXPORT_AGAIN}"
             )
 
 
 def file_record(path: str | Path) -> FileRecord:
-    """Size and checksum of the file at `path`."""
-    with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return FileRecord(bytes=file.tell(), sha256=digest.hexdigest())
+    """Compute size and checksum of the file at `path`."""
+    return FileRecord(bytes=Path(path).stat().st_size, sha256=sha256_of_file(path))
 
 
 def _to_dict(card: Card) -> dict:
@@ -164,7 +178,7 @@ def _to_dict(card: Card) -> dict:
     return {"format": CARD_FORMAT, **fields}
 
 
-# field: type; every one is required, so that a card that lost a line is noticed
+# Type of every field. All are required, so that a lost line is an error.
 _TYPES = {
     "format": int,
     "model": str,
@@ -192,7 +206,7 @@ def _from_dict(fields, path: Path) -> Card:
     for name, program in fields["programs"].items():
         _check(program, _PROGRAM_TYPES, path, f"programs.{name}.")
         if not (isinstance(name, str) and program["files"]):
-            raise ExportedModelError(f"{path}: programs.{name}: expected a name and its files; {EXPORT_AGAIN}")
+            raise ExportedModelError(f"{path}: programs.{name}: expected a name and a list of files; {EXPORT_AGAIN}")
     for name, record in fields["files"].items():
         _check(record, _FILE_TYPES, path, f"files.{name}.")
         if name == ".." or Path(str(name)).name != name:
@@ -226,9 +240,9 @@ def _check(fields, types: dict, path: Path, prefix: str) -> None:
         if name not in fields:
             raise ExportedModelError(f"{path}: field {prefix}{name} is missing; {EXPORT_AGAIN}")
         if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
-            wanted = kind.__name__ if isinstance(kind, type) else kind[0].__name__
+            expected = kind.__name__ if isinstance(kind, type) else kind[0].__name__
             raise ExportedModelError(
-                f"{path}: field {prefix}{name}: expected {wanted}, got {fields[name]!r:.80}; {EXPORT_AGAIN}"
+                f"{path}: field {prefix}{name}: expected {expected}, got {fields[name]!r:.80}; {EXPORT_AGAIN}"
             )
     for name in fields:
         if name not in types:

@@ -1,4 +1,4 @@
-"""Many image files to records, in order: workers decode and run whole batches side by side, memory stays flat."""
+"""Predict many image files in order: workers decode and run whole batches side by side, in bounded memory."""
 
 import sys
 import time
@@ -13,35 +13,35 @@ import numpy as np
 from common.errors import BadImage
 from datasets.reading.pixels import read_pixels
 
-from .benchmark_report import BenchmarkReport, StageTimes
-from .engines import EngineOptions
-from .predictions import failure_record
+from .benchmark_report import BenchmarkReport, StageTimer
+from .engines import ENGINES, EngineOptions
+from .predictions import failed_prediction
 from .predictor import Predictor
-from .topk import topk_records
+from .topk import topk_predictions
 
-SECONDS_BETWEEN_LINES = 5
-WARMUP = 5  # batches before the timed ones; the first pays for memory and kernels
+SECONDS_BETWEEN_LINES = 5  # of progress
+NUM_WARMUP_BATCHES = 5  # before the timed ones; the first allocates memory and chooses kernels
 
 
 def share_threads(engine: str, options: EngineOptions, num_batches: int) -> tuple[int, EngineOptions]:
-    """Workers for `num_batches`, and the options with which each worker's engine gets its share of the threads.
+    """Choose the number of workers for `num_batches`, and divide the threads of `options` among their engines.
 
-    Batches side by side on one thread each beat one batch on all threads, where the runtime lets go of Python's lock.
-    Paddle does not: there the second worker only decodes while the first one's engine runs on all threads.
+    Batches side by side on one thread each are faster than one batch on all threads, if the engine releases the global
+    interpreter lock. If the engine holds the lock, a second worker decodes while the engine runs on all threads.
     """
-    if engine == "paddle":
+    if not ENGINES[engine].releases_gil:
         return min(2, max(num_batches, 1)), options
     num_workers = min(options.threads, max(num_batches, 1))
     return num_workers, replace(options, num_threads=options.threads // num_workers, num_clones=num_workers)
 
 
-def with_progress(batches: Iterator[list[dict]], num_images: int) -> Iterator[list[dict]]:
-    """Pass `batches` on; every few seconds a line on stderr says how far they are."""
+def print_progress(batches: Iterator[list[dict]], num_images: int) -> Iterator[list[dict]]:
+    """Yield `batches` unchanged, and print the number of finished images on stderr every few seconds."""
     num_done, start = 0, time.monotonic()
     next_line = start + SECONDS_BETWEEN_LINES
-    for records in batches:
-        yield records
-        num_done += len(records)
+    for predictions in batches:
+        yield predictions
+        num_done += len(predictions)
         now = time.monotonic()
         if now >= next_line:
             print(
@@ -56,85 +56,111 @@ def predict_files(
     *,
     batch_size: int = 1,
     num_workers: int = 1,
-    k: int = 5,
+    topk: int = 5,
     threshold: float = 0.0,
 ) -> Iterator[list[dict]]:
-    """The records of each batch of `paths`, in their order.
+    """Yield the predictions of each batch of `paths`, in the order of `paths`.
 
-    A worker takes a batch from file to record, so decoding, inference and the caller's output overlap. At most two
-    batches a worker are under way or waiting to be taken. An image that cannot be read gets a `failure_record`.
+    A worker takes a batch from files to predictions, so decoding, inference and the caller's output overlap. At most
+    two batches per worker are being computed or waiting for the caller.
+
+    Args:
+        predictor: every worker but one gets a clone of it.
+        paths: image files; a file that cannot be read gets a `failed_prediction`.
+        batch_size: images per batch; the last batch may be smaller.
+        num_workers: number of threads.
+        topk: number of classes in a prediction.
+        threshold: classes of a lower probability are left out.
     """
     idle = SimpleQueue()
     for predictor_of_worker in (predictor, *(predictor.clone() for _ in range(num_workers - 1))):
         idle.put(predictor_of_worker)
 
-    def answer(batch: Sequence[str]) -> list[dict]:
-        mine = idle.get()
+    def predict(batch: Sequence[str]) -> list[dict]:
+        own_predictor = idle.get()
         try:
-            return answer_batch(mine, batch, k=k, threshold=threshold)
+            return predict_batch(own_predictor, batch, topk=topk, threshold=threshold)
         finally:
-            idle.put(mine)
+            idle.put(own_predictor)
 
     pool = ThreadPoolExecutor(num_workers)
     try:
-        under_way = deque()
+        pending = deque()
         for first in range(0, len(paths), batch_size):
-            under_way.append(pool.submit(answer, paths[first : first + batch_size]))
-            if len(under_way) == 2 * num_workers:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+            pending.append(pool.submit(predict, paths[first : first + batch_size]))
+            if len(pending) == 2 * num_workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def timed_answers(
+def predict_files_timed(
     predictor: Predictor,
     paths: Sequence[str],
     report: BenchmarkReport,
     *,
     batch_size: int = 1,
-    k: int = 5,
+    topk: int = 5,
     threshold: float = 0.0,
 ) -> Iterator[list[dict]]:
-    """The same batch after batch in one thread, every stage timed, after WARMUP blank batches; prints `report`."""
+    """Yield the same as `predict_files`, batch after batch in one thread; time every stage and print `report`.
+
+    Args:
+        predictor: runs NUM_WARMUP_BATCHES blank batches before the first timed one.
+        paths: image files; a file that cannot be read gets a `failed_prediction`.
+        report: its timers measure the stages.
+        batch_size: images per batch; the last batch may be smaller.
+        topk: number of classes in a prediction.
+        threshold: classes of a lower probability are left out.
+    """
     side = predictor.card.preprocess.input_size
-    for _ in range(WARMUP):
+    for _ in range(NUM_WARMUP_BATCHES):
         predictor.logits(np.zeros((batch_size, 3, side, side), np.float32))
     for first in range(0, len(paths), batch_size):
         batch = paths[first : first + batch_size]
-        yield answer_batch(predictor, batch, k=k, threshold=threshold, clocks=report.clocks)
+        yield predict_batch(predictor, batch, topk=topk, threshold=threshold, timers=report.timers)
     if paths:
         report.print()
 
 
-def answer_batch(
+def predict_batch(
     predictor: Predictor,
     paths: Sequence[str],
     *,
-    k: int = 5,
+    topk: int = 5,
     threshold: float = 0.0,
-    clocks: Sequence[StageTimes] = (),
+    timers: Sequence[StageTimer] = (),
 ) -> list[dict]:
-    """The records of `paths`, run as one batch; `clocks` are stamped after each stage of report.STAGES."""
-    for clock in clocks:
-        clock.start()
+    """Predict the image files `paths` in one batch.
+
+    Args:
+        predictor: preprocesses and runs the images.
+        paths: image files; a file that cannot be read gets a `failed_prediction`.
+        topk: number of classes in a prediction.
+        threshold: classes of a lower probability are left out.
+        timers: measure the stages `benchmark_report.STAGES`.
+    """
+    for timer in timers:
+        timer.start()
     preprocess = predictor.card.preprocess
-    arrays, reasons = {}, {}
+    images, reasons = {}, {}
     for path in paths:
         try:
-            arrays[path] = preprocess.normalize(read_pixels(path, preprocess))
+            images[path] = preprocess.normalize(read_pixels(path, preprocess))
         except BadImage as error:
             reasons[path] = error.reason
-    batch = np.stack(list(arrays.values())) if arrays else None
-    for clock in clocks:
-        clock.stamp()
-    logits = predictor.logits(batch) if arrays else None
-    for clock in clocks:
-        clock.stamp()
-    records = topk_records(logits, list(arrays), predictor.card.class_names, k, threshold) if arrays else []
-    answered = dict(zip(arrays, records, strict=True))
-    records = [answered.get(path) or failure_record(path, reasons[path]) for path in paths]
-    for clock in clocks:
-        clock.end(stamp=True)
-    return records
+    batch = np.stack(list(images.values())) if images else None
+    for timer in timers:
+        timer.stamp()
+    logits = predictor.logits(batch) if images else None
+    for timer in timers:
+        timer.stamp()
+    names = predictor.class_names
+    predictions = topk_predictions(logits, list(images), names, topk=topk, threshold=threshold) if images else []
+    by_path = dict(zip(images, predictions, strict=True))
+    predictions = [by_path.get(path) or failed_prediction(path, reasons[path]) for path in paths]
+    for timer in timers:
+        timer.end(stamp=True)
+    return predictions

@@ -1,152 +1,170 @@
-"""Records on disk: .json (one array), .jsonl (a line a record) or .csv (a row a class), written as they come."""
+"""Files of predictions: .json (one array), .jsonl (one line per image) or .csv (one row per class)."""
 
 import csv
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
-from common.errors import DataError, DiskError, PredictionsFileError
+from common.errors import DataError, PredictionsFileError
+from common.files import atomic_write, disk_errors, temporary_path
 
 SUFFIXES = (".json", ".jsonl", ".csv")
-KEYS = {"class_ids", "scores", "file_name", "label_names"}  # of every record; one that failed has "error" too
+KEYS = {"class_ids", "scores", "file_name", "label_names"}  # of every prediction; a failed one has "error" too
 CSV_COLUMNS = ("file_name", "rank", "class_id", "score", "label_name", "error")
 
 
-def failure_record(file_name: str, reason: str) -> dict:
-    """The record of an image that could not be read: no classes, and why."""
+def failed_prediction(file_name: str, reason: str) -> dict:
+    """Make the prediction of an image that could not be read: no classes, and the reason."""
     return {"class_ids": [], "scores": [], "file_name": file_name, "label_names": [], "error": reason}
 
 
-def show_records(records: list[dict]) -> int:
-    """Print a batch: what was answered as one list on stdout, each failure on stderr; returns the failures."""
-    answered = [record for record in records if "error" not in record]
-    if answered:
-        print(answered, flush=True)
-    failures = [record for record in records if "error" in record]
-    for record in failures:
-        print(f"error: {record['file_name']}: {record['error']}", file=sys.stderr, flush=True)
+def print_predictions(predictions: list[dict]) -> int:
+    """Print the predictions of a batch as one list on stdout, and each failure on stderr; return the failures."""
+    successes = [prediction for prediction in predictions if "error" not in prediction]
+    if successes:
+        print(successes, flush=True)
+    failures = [prediction for prediction in predictions if "error" in prediction]
+    for prediction in failures:
+        print(f"error: {prediction['file_name']}: {prediction['error']}", file=sys.stderr, flush=True)
     return len(failures)
 
 
 def write_predictions(
     batches: Iterable[list[dict]], num_images: int, save_path: str, kept: Iterable[dict] = ()
 ) -> None:
-    """Show the records of `num_images` as they come; a `save_path` keeps them, after those `kept` from an earlier run.
+    """Print the predictions of each batch when it is ready, and write them to a file.
+
+    Args:
+        batches: predictions, one list per batch.
+        num_images: number of images in all batches, for the error message.
+        save_path: .json, .jsonl or .csv file; "" writes no file.
+        kept: predictions of an earlier run, which the file gets first.
 
     Raises:
-        DataError: some images could not be read; the others were answered.
+        DataError: some images could not be read; the others have predictions.
+        DiskError: the file cannot be written.
+        PredictionsFileError: the extension of `save_path` names no format.
     """
     num_failures = 0
-    with RecordWriter(save_path, kept) if save_path else nullcontext() as writer:
-        for records in batches:
+    with PredictionWriter(save_path, kept) if save_path else nullcontext() as writer:
+        for predictions in batches:
             if writer:
-                writer.write(records)
-            num_failures += show_records(records)
+                writer.write(predictions)
+            num_failures += print_predictions(predictions)
     if num_failures:
-        raise DataError(f"{num_failures} of {num_images} images could not be read; the others were answered")
+        raise DataError(f"{num_failures} of {num_images} images could not be read; the others have predictions")
 
 
-class RecordWriter:
-    """Writes records to `path`, after the records `kept` from an earlier run.
+class PredictionWriter:
+    """Write predictions to a file, after those `kept` from an earlier run.
 
-    A .jsonl or .csv file grows as records come, so that what a killed run has written can be read. A .json file appears
-    when it is complete. File names that are not UTF-8 are escaped in JSON, and kept byte for byte in a .csv.
+    A .jsonl or .csv file grows with every batch, so that the predictions of a killed run can be read. A .json file
+    appears when it is complete. File names that are not UTF-8 are escaped in JSON, and kept byte for byte in a .csv.
     """
 
     def __init__(self, path: str | Path, kept: Iterable[dict] = ()):
+        """Create the file.
+
+        Raises:
+            DiskError: the file cannot be written.
+            PredictionsFileError: the extension of `path` names no format.
+        """
         self._path = Path(path)
         if self._path.suffix not in SUFFIXES:
             raise PredictionsFileError(
-                f"{path}: records are written to {', '.join(SUFFIXES)} files, not {self._path.suffix!r}"
+                f"{path}: predictions are written to {', '.join(SUFFIXES)} files, not {self._path.suffix!r}"
             )
-        self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        errors = "surrogateescape" if self._path.suffix == ".csv" else "backslashreplace"  # which JSON reads back
+        self._is_json = self._path.suffix == ".json"
         self._num_written = 0
-        with self._disk():
+        options = {"encoding": "utf-8", "newline": ""}
+        options["errors"] = "surrogateescape" if self._path.suffix == ".csv" else "backslashreplace"  # JSON reads these
+        with disk_errors(self._path), ExitStack() as stack:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._temporary.open("w", encoding="utf-8", errors=errors, newline="")
-        try:
+            self._file = stack.enter_context(atomic_write(self._path, "w", replace=self._is_json, **options))
             self._begin(kept)
-        except BaseException:
-            self.__exit__(*sys.exc_info())
-            raise
+            self._open_file = stack.pop_all()
 
     def _begin(self, kept: Iterable[dict]) -> None:
         if self._path.suffix == ".csv":
-            # Its own lines end in \r\n: so it quotes a name that holds one of these.
-            self._rows = csv.writer(SimpleNamespace(write=lambda line: self._file.write(line[:-2] + "\n")))
-            self._rows.writerow(CSV_COLUMNS)
-        for record in kept:
-            self.write([record])
-        if self._path.suffix != ".json":
-            with self._disk():
-                self._file.flush()
-                os.replace(self._temporary, self._path)  # the open file keeps its place under the new name
+            self._file.write(",".join(CSV_COLUMNS) + "\n")
+        for prediction in kept:
+            self.write([prediction])
+        if not self._is_json:
+            self._file.flush()
+            os.replace(temporary_path(self._path), self._path)  # the open file is now the one of this name
 
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DiskError(f"cannot write {self._path}: {error.strerror or error}") from None
-
-    def write(self, records: Iterable[dict]) -> None:
-        """Append `records` and hand them to the operating system.
+    def write(self, predictions: Iterable[dict]) -> None:
+        """Append `predictions` and hand them to the operating system.
 
         Raises:
-            DiskError: it does not take them.
+            DiskError: the file cannot be written.
         """
-        with self._disk():
-            for record in records:
-                if self._path.suffix == ".csv":
-                    self._rows.writerows(_csv_rows(record))
-                else:
-                    before = "" if self._path.suffix == ".jsonl" else "[\n" if self._num_written == 0 else ",\n"
-                    after = "\n" if self._path.suffix == ".jsonl" else ""
-                    self._file.write(before + json.dumps(record, ensure_ascii=False) + after)
+        with disk_errors(self._path):
+            for prediction in predictions:
+                self._file.write(_ENCODERS[self._path.suffix](prediction, self._num_written))
                 self._num_written += 1
             self._file.flush()
 
-    def __enter__(self) -> "RecordWriter":
+    def __enter__(self) -> "PredictionWriter":
         return self
 
     def __exit__(self, error_type, error, traceback) -> None:
-        try:
-            with self._disk():
-                if self._path.suffix == ".json" and error_type is None:
-                    self._file.write("[]\n" if self._num_written == 0 else "\n]\n")
-                self._file.close()
-                if self._path.suffix == ".json" and error_type is None:
-                    os.replace(self._temporary, self._path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        if error_type is not None:
+            self._open_file.__exit__(error_type, error, traceback)
+            return
+        with disk_errors(self._path), self._open_file:
+            if self._is_json:
+                self._file.write("[]\n" if self._num_written == 0 else "\n]\n")
 
 
-def read_records(path: str | Path) -> Iterator[dict]:
-    """The records of a file that RecordWriter wrote; of a killed run, all but the one it was writing.
+def _json_text(prediction: dict, index: int) -> str:
+    return ("[\n" if index == 0 else ",\n") + json.dumps(prediction, ensure_ascii=False)
 
-    In a .csv the rows of that one can be whole lines: a last image with fewer classes than another one is left out.
+
+def _jsonl_text(prediction: dict, index: int) -> str:
+    return json.dumps(prediction, ensure_ascii=False) + "\n"
+
+
+def _csv_text(prediction: dict, index: int) -> str:
+    classes = zip(prediction["class_ids"], prediction["scores"], prediction["label_names"], strict=True)
+    rows = [(prediction["file_name"], rank, *one, "") for rank, one in enumerate(classes, start=1)]
+    rows = rows or [(prediction["file_name"], "", "", "", "", prediction.get("error", ""))]
+    lines = []
+    # The line ends of csv.writer are \r\n, so csv.writer quotes a file name that holds one of these characters.
+    csv.writer(SimpleNamespace(write=lines.append)).writerows(rows)
+    return "".join(line[:-2] + "\n" for line in lines)
+
+
+_ENCODERS = {".json": _json_text, ".jsonl": _jsonl_text, ".csv": _csv_text}
+
+
+def read_predictions(path: str | Path) -> Iterator[dict]:
+    """Read the predictions of a file that PredictionWriter wrote; of a killed run, all but an unfinished one.
+
+    The last image of a .csv is left out if it has fewer classes than another image: its rows may be incomplete.
 
     Raises:
-        RecordsError: not such a file.
+        PredictionsFileError: the file is missing, or is not a file of predictions.
     """
     path = Path(path)
     reader = {".json": _read_json, ".jsonl": _read_jsonl, ".csv": _read_csv}.get(path.suffix)
     if reader is None:
-        raise PredictionsFileError(f"{path}: records are read from {', '.join(SUFFIXES)} files, not {path.suffix!r}")
+        raise PredictionsFileError(
+            f"{path}: predictions are read from {', '.join(SUFFIXES)} files, not {path.suffix!r}"
+        )
     try:
         errors = "surrogateescape" if path.suffix == ".csv" else "strict"
         with path.open(encoding="utf-8", errors=errors, newline="\n") as file:
-            for record in reader(file):
-                if not (isinstance(record, dict) and record.keys() >= KEYS):
-                    raise ValueError(f"{record!r:.80} is none")
-                yield record
+            for prediction in reader(file):
+                if not (isinstance(prediction, dict) and prediction.keys() >= KEYS):
+                    raise ValueError(f"{prediction!r:.80} is not a prediction")
+                yield prediction
     except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
-        raise PredictionsFileError(f"{path}: cannot be read as records: {error}") from None
+        raise PredictionsFileError(f"{path}: cannot be read as predictions: {error}") from None
 
 
 def _read_json(file) -> Iterator[dict]:
@@ -155,29 +173,23 @@ def _read_json(file) -> Iterator[dict]:
 
 def _read_jsonl(file) -> Iterator[dict]:
     for line in file:
-        if line.endswith("\n"):  # the last line of a killed run may be half a record
+        if line.endswith("\n"):  # the last line of a killed run may be incomplete
             yield json.loads(line)
 
 
-def _csv_rows(record: dict) -> list[tuple]:
-    classes = zip(record["class_ids"], record["scores"], record["label_names"], strict=True)
-    rows = [(record["file_name"], rank, *one, "") for rank, one in enumerate(classes, start=1)]
-    return rows or [(record["file_name"], "", "", "", "", record.get("error", ""))]
-
-
 def _read_csv(file) -> Iterator[dict]:
-    record, most = None, 0
+    prediction, most_classes = None, 0
     for row in csv.DictReader(line for line in file if line.endswith("\n")):
-        if record is None or row["file_name"] != record["file_name"]:
-            if record is not None:
-                most = max(most, len(record["class_ids"]))
-                yield record
-            record = {"class_ids": [], "scores": [], "file_name": row["file_name"], "label_names": []}
+        if prediction is None or row["file_name"] != prediction["file_name"]:
+            if prediction is not None:
+                most_classes = max(most_classes, len(prediction["class_ids"]))
+                yield prediction
+            prediction = {"class_ids": [], "scores": [], "file_name": row["file_name"], "label_names": []}
         if row["error"]:
-            record["error"] = row["error"]
+            prediction["error"] = row["error"]
         elif row["rank"]:
-            record["class_ids"].append(int(row["class_id"]))
-            record["scores"].append(float(row["score"]))
-            record["label_names"].append(row["label_name"])
-    if record is not None and (len(record["class_ids"]) >= most or not record["class_ids"]):
-        yield record
+            prediction["class_ids"].append(int(row["class_id"]))
+            prediction["scores"].append(float(row["score"]))
+            prediction["label_names"].append(row["label_name"])
+    if prediction is not None and (len(prediction["class_ids"]) >= most_classes or not prediction["class_ids"]):
+        yield prediction

@@ -1,4 +1,4 @@
-"""A picture and the logits it had at export: with them a folder proves, wherever it is loaded, that it is the same."""
+"""The self-check of an exported folder: an image and its logits at the export, compared when a program is loaded."""
 
 import json
 from pathlib import Path
@@ -11,37 +11,47 @@ from datasets.reading.decode import read_image
 
 from .card import EXPORT_AGAIN
 
-PICTURE_NAME, ANSWER_NAME = "check.png", "check.json"
-TOLERANCE = 1e-4  # relative to the largest logit; runtimes and CPUs differ by 2e-6, a mean off by 0.005 by 1e-3
+SELF_CHECK_IMAGE, SELF_CHECK_LOGITS = "check.png", "check.json"
+# Of the largest logit. Runtimes and CPUs differ by 2e-6; a mean that is wrong by 0.005 changes the logits by 1e-3.
+RELATIVE_TOLERANCE = 1e-4
 
 
-def write_self_check(folder: Path, picture: Image.Image, logits: np.ndarray) -> None:
-    """Keep `picture` and the eager model's `logits` [C] of it beside the programs."""
-    picture.save(folder / PICTURE_NAME)
-    (folder / ANSWER_NAME).write_text(json.dumps({"logits": logits.tolist()}), encoding="utf-8")
+def write_self_check(folder: Path, image: Image.Image, logits: np.ndarray) -> None:
+    """Write `image` and its `logits` [C] by the eager model into `folder`."""
+    image.save(folder / SELF_CHECK_IMAGE)
+    (folder / SELF_CHECK_LOGITS).write_text(json.dumps({"logits": logits.tolist()}), encoding="utf-8")
 
 
 def read_self_check(folder: Path) -> tuple[Image.Image, np.ndarray]:
-    """The picture and its logits [C]; their files are verified by the card's checksums before."""
-    path = folder / ANSWER_NAME
+    """Read the RGB image and its logits [C]. The checksums of both files are verified by the caller.
+
+    Raises:
+        ExportedModelError: one of the files does not hold what it should.
+    """
+    path = folder / SELF_CHECK_LOGITS
     try:
         logits = np.array(json.loads(path.read_text(encoding="utf-8"))["logits"], np.float32)
-        return read_image(folder / PICTURE_NAME), logits
+        return read_image(folder / SELF_CHECK_IMAGE), logits
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ExportedModelError(f"{path}: is no answer: {error!r}; {EXPORT_AGAIN}") from None
+        raise ExportedModelError(f"{path}: does not hold logits: {error!r}; {EXPORT_AGAIN}") from None
     except BadImage as error:
         raise ExportedModelError(f"{error}; {EXPORT_AGAIN}") from None
 
 
-def check_answer(program: Path, logits: np.ndarray, expected: np.ndarray) -> None:
-    """Raise ExportedModelError if `logits` [C] are not those of the export."""
+def check_logits(program: Path, logits: np.ndarray, expected: np.ndarray) -> None:
+    """Compare the `logits` [C] of the self-check image by `program` with those `expected` from the export.
+
+    Raises:
+        ExportedModelError: they differ in number, or by more than RELATIVE_TOLERANCE of the largest logit.
+    """
     if logits.shape != expected.shape:
         raise ExportedModelError(
-            f"{program}: gives {len(logits)} classes, {ANSWER_NAME} holds {expected.size}; {EXPORT_AGAIN}"
+            f"{program}: gives {len(logits)} classes, {SELF_CHECK_LOGITS} holds {expected.size}; {EXPORT_AGAIN}"
         )
     difference, largest = np.abs(logits - expected).max(), np.abs(expected).max()
-    if not difference <= TOLERANCE * largest:
+    if not difference <= RELATIVE_TOLERANCE * largest:
         raise ExportedModelError(
-            f"{program}: answers {PICTURE_NAME} otherwise than at its export (logits differ by {difference:.1e}, the "
-            f"largest is {largest:.1e}): the card or the runtime has changed; copy the whole folder again"
+            f"{program}: gives other logits for {SELF_CHECK_IMAGE} than at the export (they differ by "
+            f"{difference:.1e}, the largest is {largest:.1e}): the card or the runtime has changed; copy the whole "
+            f"folder again or {EXPORT_AGAIN}"
         )

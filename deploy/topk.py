@@ -1,4 +1,4 @@
-"""From logits to records: softmax and the k most probable classes."""
+"""Postprocessing: softmax of logits, and the most probable classes as predictions."""
 
 from collections.abc import Sequence
 
@@ -6,29 +6,37 @@ import numpy as np
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of `logits` [B, C], in float64; the largest is subtracted first, so nothing overflows."""
+    """Compute the probabilities of `logits` [B, C] in float64; the largest logit is subtracted against overflow."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def topk_records(
+def topk_predictions(
     logits: np.ndarray,
     file_names: Sequence[str],
     class_names: Sequence[str] | None,
-    k: int = 5,
+    *,
+    topk: int = 5,
     threshold: float = 0.0,
 ) -> list[dict]:
-    """A record for each row of `logits` [B, C]: the `k` most probable classes (fewer if there are fewer).
+    """Make a prediction for each row of `logits`: its most probable classes.
 
-    Keys and their order are those of PeleeNet-paddle: class_ids, scores, file_name, label_names. Of equal logits the
-    lower class comes first. Without `class_names` class 3 is called "class 3". Classes below `threshold` are left out.
+    A prediction has the keys of PeleeNet-paddle in their order: class_ids, scores, file_name, label_names. Of equal
+    logits the lower class comes first.
+
+    Args:
+        logits: [B, C].
+        file_names: one name for each row.
+        class_names: one name for each class; None: class 3 is named "class 3".
+        topk: number of classes in a prediction, at most C.
+        threshold: classes of a lower probability are left out.
     """
     probabilities = softmax(logits)
-    records = []
+    predictions = []
     for row, scores, file_name in zip(logits, probabilities, file_names, strict=True):
-        best = np.argsort(-row, kind="stable")[:k]
+        best = np.argsort(-row, kind="stable")[:topk]
         best = best[scores[best] >= threshold]
-        records.append(
+        predictions.append(
             {
                 "class_ids": best.tolist(),
                 "scores": scores[best].tolist(),
@@ -36,4 +44,4 @@ def topk_records(
                 "label_names": [class_names[label] if class_names else f"class {label}" for label in best.tolist()],
             }
         )
-    return records
+    return predictions

@@ -1,1 +1,1 @@
-"""Writing exported folders: Paddle and ONNX programs, INT8 quantisation, PaddleX, and the parity gate."""
+"""Write an exported folder: its programs, its card, and the parity gate."""

@@ -1,20 +1,29 @@
-"""What PaddleX and PaddleClas want beside a program: inference.yml in their words, and a list of class names.
+"""The files that PaddleX and PaddleClas expect: inference.yml, label_list.txt, and a check of inference.json.
 
-Read in PaddleX's image classification predictor (inference/models/image_classification): it loads inference.json or
-inference.pdmodel with inference.pdiparams, takes the program's output as probabilities, and rounds sizes of the resized
-image and offsets of the crop in its own way, so a crop may lie one pixel beside ours.
+Source: the image classification predictor of PaddleX (inference/models/image_classification). PaddleX loads
+inference.json or inference.pdmodel with inference.pdiparams, takes the output of the program as probabilities, and
+rounds sizes of the resized image and offsets of the crop differently, so its crop can lie one pixel beside ours.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import yaml
+from PIL import Image
+
+from common.errors import ParityError
+from datasets.reading.pixels import image_to_input
 
 from ..card import Card
+from ..engines import EngineOptions, create_engine
+from ..topk import softmax
+from .parity import allowed_difference
 
 CONFIG_NAME, LABELS_NAME = "inference.yml", "label_list.txt"
 TOPK = 5
 
-# PaddleX refuses names that are not in its modules/image_classification/model_list.py; of our networks it has these
+# PaddleX refuses names that are not in its modules/image_classification/model_list.py, which has these of our networks.
 MODEL_NAMES = {
     "mobilenet_v3_small": "MobileNetV3_small_x1_0",
     "mobilenet_v3_large": "MobileNetV3_large_x1_0",
@@ -27,7 +36,7 @@ MODEL_NAMES = {
 
 
 def write_paddlex_config(folder: Path, card: Card) -> None:
-    """Write inference.yml, and label_list.txt with a line `<id> <names>` for each class that has a name."""
+    """Write inference.yml, and label_list.txt with one line `<id> <names>` per class if the classes have names."""
     class_names = list(card.class_names or [f"class {label}" for label in range(card.num_classes)])
     preprocess = card.preprocess
     config = {
@@ -38,7 +47,7 @@ def write_paddlex_config(folder: Path, card: Card) -> None:
                     "ResizeImage": {
                         "resize_short": preprocess.resize_size,
                         "interpolation": preprocess.interpolation,
-                        "backend": "pil",  # whatever our card says: PaddleX's "cv2" does not smooth what it shrinks
+                        "backend": "pil",  # whatever our card says: "cv2" of PaddleX does not smooth when it shrinks
                     }
                 },
                 {"CropImage": {"size": preprocess.input_size}},
@@ -61,3 +70,25 @@ def write_paddlex_config(folder: Path, card: Card) -> None:
     if card.class_names is not None:
         lines = [f"{label} {name}\n" for label, name in enumerate(card.class_names)]
         (folder / LABELS_NAME).write_text("".join(lines), encoding="utf-8")
+
+
+def check_paddlex_program(folder: Path, card: Card, images: Sequence[Image.Image], expected_logits: np.ndarray) -> None:
+    """Compare inference.json, whose output are probabilities, with the eager model.
+
+    Args:
+        folder: holds inference.json and inference.pdiparams.
+        card: preprocessing of the images.
+        images: RGB images.
+        expected_logits: [B, C], of `images` by the eager model.
+
+    Raises:
+        ParityError: a probability differs by more than `allowed_difference`.
+    """
+    engine = create_engine("paddle", [folder / "inference.json", folder / "inference.pdiparams"], EngineOptions())
+    probabilities = engine.run(np.stack([image_to_input(image, card.preprocess) for image in images]))
+    difference = np.abs(probabilities - softmax(expected_logits)).max()
+    if not difference <= allowed_difference(expected_logits):
+        raise ParityError(
+            f"inference.json disagrees with the eager model: probabilities differ by {difference:.1e}; nothing was "
+            "written"
+        )

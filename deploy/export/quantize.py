@@ -1,4 +1,4 @@
-"""INT8 from ONNX: post-training static quantisation, and an honest comparison with fp32."""
+"""INT8 by post-training static quantisation of ONNX, and its size, speed and accuracy beside fp32."""
 
 import logging
 import time
@@ -13,16 +13,17 @@ from datasets.reading.pixels import read_pixels
 
 from ..card import Card, Program
 from ..engines import EngineOptions
-from ..predictor import Predictor
+from ..predictor import Predictor, open_predictor
 
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
-BATCH_SIZE = 32  # of the accuracy measurement
-NUM_TURNS, BATCHES_A_TURN = 20, 5  # of which the first, with the weights of the other model in the caches, is not timed
+BATCH_SIZE = 32  # when accuracy is measured
+# When time is measured. The first batch of a round is not timed: the caches hold the weights of the other model.
+NUM_ROUNDS, BATCHES_PER_ROUND = 20, 5
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Training images on which the ranges of the activations are found, and how."""
+    """Training images for the ranges of the activations, and the method: a name in METHODS."""
 
     paths: Sequence[str]
     method: str = "minmax"
@@ -30,7 +31,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Validation:
-    """Images with labels, and the points of top-1 that INT8 may lose on them."""
+    """Images with labels, and the largest allowed loss of top-1 accuracy in percentage points."""
 
     paths: Sequence[str]
     labels: Sequence[int]
@@ -38,7 +39,13 @@ class Validation:
 
 
 def write_int8(onnx_path: Path, path: Path, card: Card, calibration: Calibration) -> Program:
-    """Quantise `onnx_path` to `path`: QDQ, weights int8 per channel, activations uint8.
+    """Quantise an ONNX program: QDQ format, weights int8 per channel, activations uint8.
+
+    Args:
+        onnx_path: the fp32 program.
+        path: the file to write.
+        card: preprocessing of the calibration images.
+        calibration: images and method for the ranges of the activations.
 
     Raises:
         MissingDependencyError: onnx or onnxruntime is not installed.
@@ -50,14 +57,14 @@ def write_int8(onnx_path: Path, path: Path, card: Card, calibration: Calibration
     except ImportError as error:
         raise MissingDependencyError(f"--format onnx-int8: {error}; pip install -r requirements-deploy.txt") from None
     folded = path.with_name("." + path.name)
-    # batch norms must be folded into convolutions first: a quantised batch norm costs time and accuracy
+    # Fold batch norms into convolutions first: a quantised batch norm costs time and accuracy.
     quant_pre_process(str(onnx_path), str(folded), skip_symbolic_shape=True)
     input_name = onnx.load(folded).graph.input[0].name
-    logging.getLogger().setLevel(logging.ERROR)  # onnxruntime advises the step above even when it was done
+    logging.getLogger().setLevel(logging.ERROR)  # onnxruntime recommends quant_pre_process even after it
     quantization.quantize_static(
         str(folded),
         str(path),
-        _Reader(input_name, _arrays(card, calibration.paths)),
+        _CalibrationReader(input_name, _inputs(card, calibration.paths)),
         quant_format=quantization.QuantFormat.QDQ,
         per_channel=True,
         activation_type=quantization.QuantType.QUInt8,
@@ -68,33 +75,39 @@ def write_int8(onnx_path: Path, path: Path, card: Card, calibration: Calibration
     return Program((path.name,), input_name, "logits")
 
 
-class _Reader:
-    """onnxruntime asks for one input after the other, then None."""
+class _CalibrationReader:
+    """Feed images to onnxruntime one by one; None marks the end."""
 
-    def __init__(self, input_name: str, arrays: Iterator[np.ndarray]):
-        self._inputs = ({input_name: array[None]} for array in arrays)
+    def __init__(self, input_name: str, images: Iterator[np.ndarray]):
+        self._inputs = ({input_name: image[None]} for image in images)
 
     def get_next(self) -> dict | None:
         return next(self._inputs, None)
 
 
-def _arrays(card: Card, paths: Sequence[str]) -> Iterator[np.ndarray]:
+def _inputs(card: Card, paths: Sequence[str]) -> Iterator[np.ndarray]:
+    """Read and preprocess image files: [3, S, S] float32 each."""
     for path in paths:
         yield card.preprocess.normalize(read_pixels(path, card.preprocess))
 
 
 def compare_int8(folder: Path, calibration: Calibration, validation: Validation | None) -> tuple[list[str], dict]:
-    """Size, speed and accuracy of model_int8.onnx beside model.onnx: lines to print, and metrics for the card.
+    """Compare size, speed and accuracy of model_int8.onnx with model.onnx in `folder`.
+
+    Without `validation`, accuracy is the share of calibration images for which both name the same class.
+
+    Returns:
+        Lines to print, and metrics for the card.
 
     Raises:
-        ParityError: INT8 loses more of top-1 than the validation allows.
+        ParityError: INT8 loses more top-1 accuracy than the validation allows.
     """
     options = EngineOptions(num_threads=1)
-    fp32 = Predictor(folder / "model.onnx", engine="onnxruntime", options=options)
-    int8 = Predictor(folder / "model_int8.onnx", engine="onnxruntime", options=options)
+    fp32 = open_predictor(folder / "model.onnx", engine="onnxruntime", options=options)
+    int8 = open_predictor(folder / "model_int8.onnx", engine="onnxruntime", options=options)
     sizes = [(folder / name).stat().st_size / 1e6 for name in ("model.onnx", "model_int8.onnx")]
     milliseconds = _median_ms(fp32, int8)
-    lines = [f"{name}: {size:.2f} MB, {ms:.2f} ms an image on one thread" for name, size, ms in
+    lines = [f"{name}: {size:.2f} MB, {ms:.2f} ms per image on one thread" for name, size, ms in
              zip(("fp32", "int8"), sizes, milliseconds, strict=True)]  # fmt: skip
     if milliseconds[1] < milliseconds[0]:
         lines.append(f"int8 is {milliseconds[0] / milliseconds[1]:.2f} times as fast as fp32 on this machine")
@@ -102,9 +115,10 @@ def compare_int8(folder: Path, calibration: Calibration, validation: Validation 
         lines.append("int8 is NOT faster than fp32 on this machine: use model.onnx here")
     if validation is None:
         same = np.mean(_top1(fp32, calibration.paths) == _top1(int8, calibration.paths))
-        lines.append(f"int8 and fp32 name the same class on {100 * same:.1f} % of the calibration images")
+        lines.append(f"int8 and fp32 predict the same class for {100 * same:.1f} % of the calibration images")
         return lines, {}
-    top1 = [100 * float(np.mean(_top1(one, validation.paths) == np.array(validation.labels))) for one in (fp32, int8)]
+    labels = np.array(validation.labels)
+    top1 = [100 * float(np.mean(_top1(predictor, validation.paths) == labels)) for predictor in (fp32, int8)]
     lines.append(f"top-1 of {len(validation.paths)} images: fp32 {top1[0]:.2f} %, int8 {top1[1]:.2f} %")
     if top1[0] - top1[1] > validation.max_drop:
         raise ParityError(
@@ -115,24 +129,24 @@ def compare_int8(folder: Path, calibration: Calibration, validation: Validation 
 
 
 def _median_ms(*predictors: Predictor) -> list[float]:
-    """Median milliseconds of one image, the predictors taking turns so that the machine's moods hit all alike."""
+    """Measure the median milliseconds of one image; the predictors alternate, so a busy machine slows all alike."""
     side = predictors[0].card.preprocess.input_size
-    array = np.zeros((1, 3, side, side), np.float32)
+    image = np.zeros((1, 3, side, side), np.float32)
     times = [[] for _ in predictors]
-    for _ in range(NUM_TURNS):
+    for _ in range(NUM_ROUNDS):
         for predictor, seconds in zip(predictors, times, strict=True):
-            for number in range(BATCHES_A_TURN):
+            for number in range(BATCHES_PER_ROUND):
                 start = time.perf_counter()
-                predictor.logits(array)
+                predictor.logits(image)
                 if number > 0:
                     seconds.append(time.perf_counter() - start)
     return [1000 * float(np.median(seconds)) for seconds in times]
 
 
 def _top1(predictor: Predictor, paths: Sequence[str]) -> np.ndarray:
-    """The most probable class of each image."""
+    """Predict the most probable class of each image file."""
     labels = []
     for first in range(0, len(paths), BATCH_SIZE):
-        arrays = np.stack(list(_arrays(predictor.card, paths[first : first + BATCH_SIZE])))
-        labels.append(predictor.logits(arrays).argmax(axis=1))
+        batch = np.stack(list(_inputs(predictor.card, paths[first : first + BATCH_SIZE])))
+        labels.append(predictor.logits(batch).argmax(axis=1))
     return np.concatenate(labels)

@@ -8,8 +8,10 @@ from benchmarks.latency import CONTENDERS, SIDE, contestant, measure, plot, prin
 from benchmarks.record import record
 from datasets.preprocess import Preprocess
 from deploy.card import Card
-from deploy.eager import EagerPredictor
-from deploy.export.export_folder import export_folder, parity_images
+from deploy.engines import EagerEngine
+from deploy.export.export_folder import export_folder
+from deploy.export.parity import parity_images
+from deploy.predictor import Predictor
 
 
 class Fake:
@@ -60,9 +62,9 @@ def test_a_contestant_is_a_real_engine(tmp_path):
     model = create_model("peleenet", block_config=[1, 1, 1, 1], num_classes=4)
     model.eval()
     card = Card("peleenet", "PeleeNet", 4, Preprocess(input_size=SIDE), class_names=None)
-    eager, images = EagerPredictor(model, card), parity_images()
+    eager, images = Predictor(EagerEngine(model), card), parity_images()
     writer = program_writer(model, SIDE)
-    export_folder(tmp_path, ("paddle", "onnx"), card, writer, images, eager.logits(eager.arrays(images)))
+    export_folder(tmp_path, ("paddle", "onnx"), card, writer, images, eager.logits(eager.preprocess(images)))
     with contestant("onnxruntime", tmp_path, 1) as found:
         assert len(found.turn(2)) == 3 and all(milliseconds > 0 for milliseconds in found.turn(1))
         with open(f"/proc/{found.process.pid}/stat") as file:

@@ -10,7 +10,8 @@ from PIL import Image
 from datasets.preprocess import Preprocess
 from datasets.reading.pixels import image_to_input
 from deploy.card import Card
-from deploy.export.export_folder import export_folder, parity_images
+from deploy.export.export_folder import export_folder
+from deploy.export.parity import parity_images
 from export_model import program_writer
 from models import create_model
 

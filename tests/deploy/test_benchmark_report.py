@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from deploy.benchmark_report import BenchmarkReport, Conditions, StageTimes, report_lines
+from deploy.benchmark_report import BenchmarkReport, Conditions, StageTimer, report_lines
 
 CONDITIONS = Conditions(
     model_name="PeleeNet",
@@ -25,7 +25,7 @@ CONDITIONS = Conditions(
 
 @pytest.fixture
 def times():
-    times = StageTimes()
+    times = StageTimer()
     times.batches = [[0.001, 0.010, 0.0001], [0.003, 0.030, 0.0003]]
     return times
 
@@ -59,7 +59,7 @@ def test_a_stage_lasts_from_the_stamp_before_it(monkeypatch):
     """What passes between two batches belongs to no stage."""
     clock = iter([100.0, 101.0, 103.0, 107.0, 200.0, 200.5, 200.75, 200.875])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    times = StageTimes()
+    times = StageTimer()
     for _ in range(2):
         times.start()
         times.stamp()
@@ -71,7 +71,7 @@ def test_a_stage_lasts_from_the_stamp_before_it(monkeypatch):
 def test_auto_log_reports_too_where_it_is_installed_and_does_not_end_the_process(times, monkeypatch, capsys):
     class AutoLogger:
         def __init__(self, **arguments):
-            self.arguments, self.times = arguments, StageTimes()
+            self.arguments, self.times = arguments, StageTimer()
 
         def report(self):
             print("AutoLog's own report of", self.arguments["model_name"], self.arguments["time_keys"])
@@ -79,8 +79,8 @@ def test_auto_log_reports_too_where_it_is_installed_and_does_not_end_the_process
 
     monkeypatch.setitem(sys.modules, "auto_log", types.SimpleNamespace(AutoLogger=AutoLogger))
     report = BenchmarkReport(CONDITIONS, save_path="log.txt")
-    assert len(report.clocks) == 2
-    for clock in report.clocks:
+    assert len(report.timers) == 2
+    for clock in report.timers:
         clock.start()
         clock.stamp()
         clock.stamp()

@@ -8,7 +8,7 @@ import yaml
 
 from common.errors import ExportedModelError
 from datasets.preprocess import Preprocess
-from deploy.card import Card, read_card, sealed, write_card
+from deploy.card import Card, add_checksum_line, read_card, write_card
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def edit(folder, change):
     path = folder / "card.yaml"
     fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     change(fields)
-    path.write_bytes(sealed(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).encode()))
+    path.write_bytes(add_checksum_line(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).encode()))
 
 
 def test_round_trip(folder, source):
@@ -62,8 +62,11 @@ def test_a_missing_field_is_named(folder, field):
         (lambda f: f["preprocess"].update(std=[1, 0, 1]), "preprocess.std"),
         (lambda f: f["programs"]["paddle"].pop("files"), "field programs.paddle.files is missing"),
         (lambda f: f["files"]["model.json"].pop("sha256"), "field files.model.json.sha256 is missing"),
-        (lambda f: f["programs"]["paddle"].update(files=[]), "programs.paddle: expected a name and its files"),
-        (lambda f: f["programs"].update({1: f["programs"].pop("paddle")}), "programs.1: expected a name and its files"),
+        (lambda f: f["programs"]["paddle"].update(files=[]), "programs.paddle: expected a name and a list of files"),
+        (
+            lambda f: f["programs"].update({1: f["programs"].pop("paddle")}),
+            "programs.1: expected a name and a list",
+        ),
         (lambda f: f["preprocess"].update(input_size=5000, resize_size=5000), "input_size: expected at most 4096"),
         (
             lambda f: f["files"].update({"../a": f["files"].pop("model.json")}),
@@ -87,7 +90,7 @@ def test_a_card_that_was_changed_anywhere_is_refused(folder):
     edited = (card + b"\n", card.replace(b"zero", b"none"), card[: card.index(b"# sha256")])
     for changed in (*flipped, *cut, *edited):
         path.write_bytes(changed)
-        with pytest.raises(ExportedModelError, match=r"card.yaml: (damaged, or changed|its last line)"):
+        with pytest.raises(ExportedModelError, match=r"card.yaml: (damaged, or changed|the last line)"):
             read_card(folder)
 
 
@@ -96,7 +99,7 @@ NO_CARDS = ("", "- a\n- b", "a: [", "\x00", "[" * 2_000, "a: 2026-13-41", "a: " 
 
 @pytest.mark.parametrize("text", [*NO_CARDS, "format: &a [1]\nmodel: [*a, *a]"], ids=range(len(NO_CARDS) + 1))
 def test_what_is_no_card_is_refused(folder, text):
-    (folder / "card.yaml").write_bytes(sealed(text.encode()))
+    (folder / "card.yaml").write_bytes(add_checksum_line(text.encode()))
     with pytest.raises(ExportedModelError, match=r"card.yaml: .*; export the model again"):
         read_card(folder)
 

@@ -1,5 +1,6 @@
-"""The engines agree with the eager model, and every switch does what it says or refuses."""
+"""The engines agree with the eager model; every option has its effect or is refused."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -7,11 +8,19 @@ import numpy as np
 import paddle
 import pytest
 
-from common.errors import EngineOptionError, ExportedModelError, MissingDependencyError
-from deploy.engines import EngineOptions, PaddleEngine, create_engine
-from deploy.predictor import Predictor, choose_engine
+from common.errors import EngineOptionError, ExportedModelError, MissingDependencyError, UsageError
+from configs.loader import parse
+from configs.schema import InferConfig
+from deploy import exported_program, predictor
+from deploy.engine_base import Engine
+from deploy.engines import ENGINES, EngineOptions, create_engine
+from deploy.export.export_folder import WRITERS
+from deploy.exported_program import choose_engine
+from deploy.paddle_engine import PaddleEngine
+from deploy.predictor import open_predictor
 from deploy.topk import softmax
 
+ROOT = Path(__file__).parents[2]
 PADDLE_RUNS = [
     ("model.json", {}),
     ("model.json", {"onednn": True}),
@@ -23,14 +32,14 @@ PADDLE_RUNS = [
 
 
 def assert_agrees(predictor, source):
-    logits = predictor.logits(predictor.arrays(source.images))
+    logits = predictor.logits(predictor.preprocess(source.images))
     np.testing.assert_allclose(softmax(logits), softmax(source.logits), rtol=0, atol=1e-5)
     np.testing.assert_allclose(logits, source.logits, rtol=0, atol=1e-5 * np.abs(source.logits).max())
 
 
 @pytest.mark.parametrize(("program", "switches"), PADDLE_RUNS)
 def test_paddle_inference_agrees_with_the_eager_model(exported, source, program, switches):
-    assert_agrees(Predictor(exported / program, options=EngineOptions(num_threads=1, **switches)), source)
+    assert_agrees(open_predictor(exported / program, options=EngineOptions(num_threads=1, **switches)), source)
 
 
 @pytest.mark.deploy
@@ -38,13 +47,13 @@ def test_paddle_inference_agrees_with_the_eager_model(exported, source, program,
     ("engine", "program"), [("onnxruntime", "model.onnx"), ("openvino", "model.onnx"), ("openvino", "model.pdmodel")]
 )
 def test_other_runtimes_agree_with_the_eager_model(exported_onnx, source, engine, program):
-    predictor = Predictor(exported_onnx / program, engine=engine, options=EngineOptions(num_threads=1))
+    predictor = open_predictor(exported_onnx / program, engine=engine, options=EngineOptions(num_threads=1))
     assert predictor.engine.description.endswith("1 thread")
     assert_agrees(predictor, source)
     assert_agrees(predictor.clone(), source)
-    answer = predictor.logits(predictor.arrays(source.images[:1]))
+    answer = predictor.logits(predictor.preprocess(source.images[:1]))
     kept = answer.copy()
-    predictor.logits(predictor.arrays(source.images[1:2]))
+    predictor.logits(predictor.preprocess(source.images[1:2]))
     assert np.array_equal(answer, kept), "the next answer overwrote it"
 
 
@@ -60,7 +69,7 @@ def test_onednn_is_on_only_when_asked_for(exported, program):
 
 def test_openvino_in_paddle_leaves_no_files_behind(exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    predictor = Predictor(exported / "model.pdmodel", options=EngineOptions(openvino=True))
+    predictor = open_predictor(exported / "model.pdmodel", options=EngineOptions(openvino=True))
     predictor.clone()
     assert not list(tmp_path.iterdir())
 
@@ -71,14 +80,14 @@ def test_input_and_output_names_are_asked_of_the_program(exported):
 
 
 def test_a_clone_answers_alike(exported, source):
-    predictor = Predictor(exported)
+    predictor = open_predictor(exported)
     assert_agrees(predictor.clone(), source)
 
 
 def test_without_a_gpu_the_cpu_is_used_and_named(exported):
     pytest.importorskip("paddle")
     assert engine(exported, "model.json", use_gpu=True).description.startswith(
-        "Paddle Inference of model.json on CPU, where it found no GPU"
+        "Paddle Inference of model.json on CPU (no GPU found)"
     )
 
 
@@ -138,28 +147,90 @@ def test_auto_is_the_best_engine_that_is_installed_and_has_a_program(exported, e
         choose_engine(exported, options)
 
 
+def test_auto_skips_engines_that_lack_an_option(exported_onnx):
+    options = EngineOptions(onednn=True)
+    assert choose_engine(exported_onnx, options) == ("paddle", options), "only Paddle has oneDNN"
+    with pytest.raises(EngineOptionError, match=r"--engine auto: .* openvino has no --precision fp16.* as bfloat16"):
+        choose_engine(exported_onnx, EngineOptions(precision="fp16"))
+
+
+def test_auto_on_a_gpu_takes_only_engines_that_run_on_it(exported_onnx, monkeypatch):
+    monkeypatch.setattr(exported_program, "GPU_DEVICE", exported_onnx)  # a path that exists
+    assert choose_engine(exported_onnx, EngineOptions(use_gpu=True)) == ("paddle", EngineOptions(use_gpu=True))
+    assert choose_engine(exported_onnx, EngineOptions())[0] == "onnxruntime"
+
+
+def test_the_table_and_the_flag_name_the_same_engines():
+    for name in ("auto", *ENGINES):
+        assert parse(InferConfig, [f"--engine={name}"], prog="infer.py").engine.engine == name
+    with pytest.raises(UsageError) as error:
+        parse(InferConfig, ["--engine=none"], prog="infer.py")
+    assert set(str(error.value).rpartition("known: ")[2].split(", ")) == {"auto", *ENGINES}
+
+
+def test_every_engine_says_what_it_runs_and_what_installs_it():
+    for name, engine in ENGINES.items():
+        assert engine.name == name and importlib.util.find_spec(engine.name)
+        assert engine.programs and set(engine.all_programs()) <= set(WRITERS)
+        assert (ROOT / engine.requirements).is_file()
+
+
+class ConstantEngine(Engine):
+    """What a new engine needs: a class, and a row in ENGINES."""
+
+    name = "numpy"
+    programs = ("onnx",)
+
+    def __init__(self, files, options):
+        self.description = f"constant logits instead of {files[0].name}"
+
+    def run(self, images):
+        return np.tile(np.float32([3, 1, 2, 0]), (len(images), 1))
+
+    def clone(self):
+        return self
+
+
+def test_a_new_engine_is_a_class_and_a_row_of_the_table(exported_onnx, source, monkeypatch):
+    monkeypatch.setitem(ENGINES, "numpy", ConstantEngine)
+    monkeypatch.setattr(predictor, "check_logits", lambda *arguments: None)  # its logits are not those of the export
+    opened = open_predictor(exported_onnx, engine="numpy")
+    [prediction] = opened.predict(source.images[:1], ["a.jpg"], topk=2)
+    assert prediction["class_ids"] == [0, 2]
+    for options in ({"tensorrt": True}, {"precision": "int8"}):
+        with pytest.raises(EngineOptionError, match="--engine numpy has no --"):
+            open_predictor(exported_onnx, engine="numpy", options=EngineOptions(**options))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "numpy")
+    assert choose_engine(exported_onnx, EngineOptions())[0] == "numpy"
+
+
+@pytest.mark.deploy
+def test_a_predictor_opened_by_auto_has_the_first_engine_of_the_table(exported_onnx):
+    assert open_predictor(exported_onnx, engine="auto").engine.name == next(iter(ENGINES))
+
+
 @pytest.mark.deploy
 def test_auto_needs_a_card(tmp_path):
-    with pytest.raises(ExportedModelError, match=r"no card\.yaml there, .* name an engine instead of --engine auto"):
+    with pytest.raises(ExportedModelError, match=r"no card\.yaml in .* name an engine instead of --engine auto"):
         choose_engine(tmp_path / "model.onnx", EngineOptions())
 
 
 def test_int8_is_taken_only_when_asked_for_and_where_it_is(exported_onnx):
     with pytest.raises(ExportedModelError, match=r"runs onnx-int8, the folder holds .* --format onnx-int8"):
-        Predictor(exported_onnx, engine="onnxruntime", options=EngineOptions(precision="int8"))
+        open_predictor(exported_onnx, engine="onnxruntime", options=EngineOptions(precision="int8"))
 
 
 @pytest.mark.parametrize(("engine", "program"), [("onnxruntime", "model.json"), ("openvino", "model.json")])
 def test_a_program_that_the_engine_does_not_run(exported, engine, program):
     with pytest.raises(ExportedModelError, match=rf"{program}: the {engine} engine runs onnx .*, not paddle"):
-        Predictor(exported / program, engine=engine)
+        open_predictor(exported / program, engine=engine)
 
 
 @pytest.mark.deploy
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(
     ("inputs", "outputs", "message"),
-    [("ab", "y", "2 inputs, a, b"), ("a", "yz", "2 outputs, y, z"), ("a", "y", "not a number for each class")],
+    [("ab", "y", "2 inputs, a, b"), ("a", "yz", "2 outputs, y, z"), ("a", "y", "not one number for each class")],
 )
 def test_a_program_that_is_no_classifier(tmp_path, engine, inputs, outputs, message):
     helper = pytest.importorskip("onnx").helper
@@ -169,7 +240,7 @@ def test_a_program_that_is_no_classifier(tmp_path, engine, inputs, outputs, mess
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     (tmp_path / "two.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ExportedModelError, match=f"two.onnx: .*{message}"):
-        Predictor(tmp_path / "two.onnx", engine=engine)
+        open_predictor(tmp_path / "two.onnx", engine=engine)
 
 
 @pytest.mark.deploy
@@ -209,11 +280,11 @@ def test_a_program_for_one_image_at_a_time(source, tmp_path):
     assert (tmp_path / "model_b1.pdmodel").read_bytes() != (tmp_path / "model.pdmodel").read_bytes()
     for batch_size, program in ((1, "model_b1.pdmodel"), (2, "model.pdmodel")):
         options = EngineOptions(openvino=True, max_batch_size=batch_size, num_threads=1)
-        predictor = Predictor(tmp_path, engine="paddle", options=options)
+        predictor = open_predictor(tmp_path, engine="paddle", options=options)
         assert program in predictor.engine.description
-        arrays = predictor.arrays(source.images[:batch_size])
+        arrays = predictor.preprocess(source.images[:batch_size])
         np.testing.assert_allclose(predictor.logits(arrays), source.logits[:batch_size], rtol=1e-4, atol=1e-5)
-    assert_agrees(Predictor(tmp_path / "model_b1.pdmodel"), source)  # four images, one after the other
+    assert_agrees(open_predictor(tmp_path / "model_b1.pdmodel"), source)  # four images, one after the other
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -221,4 +292,4 @@ def test_auto_without_other_runtimes_takes_what_the_folder_has(source, tmp_path,
     source.export(tmp_path, ("paddle", "pdmodel-b1"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "paddle")
     engine, options = choose_engine(tmp_path, EngineOptions(max_batch_size=batch_size, num_threads=1))
-    assert_agrees(Predictor(tmp_path, engine=engine, options=options), source)
+    assert_agrees(open_predictor(tmp_path, engine=engine, options=options), source)

@@ -14,7 +14,7 @@ from common.errors import CheckpointError, DataError, DiskError, ExportedModelEr
 from datasets.preprocess import Preprocess
 from deploy.card import Card, read_card
 from deploy.export.onnx_export import write_onnx
-from deploy.predictor import Predictor
+from deploy.predictor import open_predictor
 from engine.checkpoint import write_checkpoint
 from models import create_model
 
@@ -67,8 +67,8 @@ def test_a_subset_of_the_formats_and_the_averaged_weights(checkpoint, tmp_path, 
     def logits(folder, *more):
         export_model.main(flags(checkpoint, tmp_path / folder, "--format=pdmodel", *more))
         assert not (tmp_path / folder / "model.json").exists()
-        predictor = Predictor(tmp_path / folder)
-        return predictor.logits(predictor.arrays(source.images))
+        predictor = open_predictor(tmp_path / folder)
+        return predictor.logits(predictor.preprocess(source.images))
 
     assert np.abs(logits("model") - logits("average", "--use_ema")).max() > 1e-4
 
@@ -108,7 +108,7 @@ def test_given_photographs_are_turned_as_the_card_says(checkpoint, tmp_path, mon
 
 
 def test_a_failing_gate_leaves_nothing(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("deploy.export.export_folder.TOLERANCE", -1)
+    monkeypatch.setattr("deploy.export.parity.TOLERANCE", -1)
     with pytest.raises(ParityError, match=r"model.json disagrees"):
         export_model.main(flags(checkpoint, tmp_path / "out", "--format=paddle"))
     assert not list((tmp_path / "out").iterdir())

@@ -11,7 +11,7 @@ import pytest
 
 import infer
 from common.errors import DataError, ExportedModelError, UsageError
-from deploy.predictions import read_records
+from deploy.predictions import read_predictions
 
 ROOT = Path(__file__).parents[2]
 KEYS = ["class_ids", "scores", "file_name", "label_names"]
@@ -75,7 +75,7 @@ def test_a_corrupt_image_is_reported_and_the_rest_go_on(capfd, exported, photogr
     out, err = capfd.readouterr()
     assert out.count("'file_name'") == 5
     assert f"error: {folder}/e.webp: " in err and f"error: {folder}/a.JPEG: " in err
-    written = list(read_records(tmp_path / "out.jsonl"))
+    written = list(read_predictions(tmp_path / "out.jsonl"))
     assert [Path(record["file_name"]).name for record in written] == [Path(name).name for name in NAMES]
     assert [bool(record.get("error")) for record in written] == [True, False, True, *[False] * 4]
 
@@ -83,7 +83,7 @@ def test_a_corrupt_image_is_reported_and_the_rest_go_on(capfd, exported, photogr
     with pytest.raises(DataError, match="1 of 2 images could not be read"):
         infer.main([*flags, f"--resume_from={tmp_path}/out.jsonl"])
     assert capfd.readouterr().out.count("'file_name'") == 1, "only the mended image was run"
-    assert sorted("error" in record for record in read_records(tmp_path / "out.jsonl")) == [*[False] * 6, True]
+    assert sorted("error" in record for record in read_predictions(tmp_path / "out.jsonl")) == [*[False] * 6, True]
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv"])
@@ -92,7 +92,7 @@ def test_saved_records_are_the_printed_ones(capfd, exported, photographs, tmp_pa
     batches, _ = run(
         capfd, f"--model_file={exported}", f"--input_file={photographs}", f"--save_path={path}", "--topk=2"
     )
-    assert list(read_records(path)) == records(batches)
+    assert list(read_predictions(path)) == records(batches)
     assert {len(record["class_ids"]) for record in records(batches)} == {2}
     if suffix == ".json":
         assert json.loads(path.read_text(encoding="utf-8")) == records(batches)
@@ -142,6 +142,17 @@ def test_foreign_operators_run_only_if_they_are_trusted(capfd, exported, photogr
     assert len(run(capfd, *flags, "--trust_program=True")[0]) == 1
 
 
+def test_a_label_list_replaces_the_class_names_of_the_card(capfd, exported, photographs, tmp_path):
+    labels = tmp_path / "names.txt"
+    labels.write_text("0 un\n1 deux\n2 trois\n3 quatre\n")
+    flags = [f"--model_file={exported}", f"--input_file={photographs}/b.jpg", f"--label_list={labels}"]
+    [[[prediction]], _] = run(capfd, *flags)
+    assert set(prediction["label_names"]) == {"un", "deux", "trois", "quatre"}
+    labels.write_text("0 un\n1 deux\n")
+    with pytest.raises(DataError, match=r"names.txt: expected the names of 4 classes, got 2"):
+        infer.main(flags)
+
+
 @pytest.mark.parametrize(
     ("flags", "error", "message"),
     [
@@ -155,7 +166,7 @@ def test_foreign_operators_run_only_if_they_are_trusted(capfd, exported, photogr
         (
             ["--model_file={model}/model.json", "--params_file=x.pdiparams", "--input_file={photographs}"],
             ExportedModelError,
-            "model.json takes model.pdiparams",
+            "the weights of model.json are in model.pdiparams; leave",
         ),
         (["--model_file={model}", "--input_file={photographs}", "--precision=fp8"], UsageError, "unknown value 'fp8'"),
     ],

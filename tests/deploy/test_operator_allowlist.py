@@ -11,8 +11,8 @@ from paddle.pir_utils import DygraphOldIrGuard
 from common.errors import ExportedModelError
 from deploy import operator_allowlist
 from deploy.card import Card, file_record, read_card, write_card
-from deploy.operator_allowlist import KNOWN
-from deploy.predictor import Predictor
+from deploy.operator_allowlist import ALLOWLISTS
+from deploy.predictor import open_predictor
 from export_model import program_writer
 from models import create_model
 
@@ -33,15 +33,15 @@ def written(exported_onnx, source, tmp_path_factory) -> list[Path]:
     write_onnx(folder / "model.json", folder / "model.onnx", source.card)
     source.images[0].save(folder / "picture.png")
     write_int8(folder / "model.onnx", folder / "int8.onnx", source.card, Calibration([str(folder / "picture.png")]))
-    return [path for place in (exported_onnx, folder) for path in place.rglob("*") if path.suffix in KNOWN]
+    return [path for place in (exported_onnx, folder) for path in place.rglob("*") if path.suffix in ALLOWLISTS]
 
 
 @pytest.mark.deploy
-@pytest.mark.parametrize("suffix", KNOWN)
+@pytest.mark.parametrize("suffix", ALLOWLISTS)
 def test_the_known_names_are_those_that_are_written(written, suffix):
     paths = [path for path in written if path.suffix == suffix and path.name != "check.json"]
     assert len(paths) >= 2
-    assert set().union(*map(operator_allowlist._names, paths)) | {""} == KNOWN[suffix] | {""}
+    assert set().union(*map(operator_allowlist.read_names, paths)) | {""} == ALLOWLISTS[suffix][1] | {""}
 
 
 def replace(path: Path, old: bytes, new: bytes) -> None:
@@ -109,17 +109,17 @@ PLANTED = {
         (lambda path: replace(path, b'"#":"1.relu"', b'"#":"1.print","#":"1.relu"'), "'1.print'"),
         (lambda path: replace(path, b'"#":"1.relu"', b'"\\u0023":["1.relu"]'), "['1.relu']"),
         (lambda path: replace(path, b'"0.a_str"', b'"0.a_pointer"'), "'0.a_pointer'"),
-        (lambda path: path.write_bytes(b"[" * 100_000), "damaged, or no program: maximum recursion"),
+        (lambda path: path.write_bytes(b"[" * 100_000), "damaged, or not a program: maximum recursion"),
         (lambda path: path.write_bytes(b" " * (1 << 24) + b"{}"), "more than 16777216 bytes"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "damaged, or no program: Expecting"),
-        (lambda path: replace(path, b"1.relu", b"1.\xff"), "damaged, or no program: 'utf-8'"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "damaged, or not a program: Expecting"),
+        (lambda path: replace(path, b"1.relu", b"1.\xff"), "damaged, or not a program: 'utf-8'"),
     ],
     "model.pdmodel": [
         (lambda path: change_pdmodel(path, in_a_second_block), "'py_func'"),
         (lambda path: change_pdmodel(path, with_a_block_in_front), "'field 5'"),
-        (lambda path: path.write_bytes(b""), "damaged, or no program: cannot mmap an empty file"),
+        (lambda path: path.write_bytes(b""), "damaged, or not a program: cannot mmap an empty file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "ends 1 bytes after its message"),
-        (lambda path: path.write_bytes(path.read_bytes() + b"\x0b\x0c"), "damaged, or no program"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"\x0b\x0c"), "damaged, or not a program"),
         (lambda path: path.write_bytes(path.read_bytes() + b"\x08" + b"\xff" * 11), "a number that does not end"),
         (lambda path: path.write_bytes(path.read_bytes() + b"\x08\xff"), "does not end"),
     ],
@@ -127,7 +127,7 @@ PLANTED = {
         (lambda path: change_onnx(path, of_another_domain), "'com.example'"),
         (lambda path: change_onnx(path, of_another_name), "'If'"),
         (lambda path: change_onnx(path, with_its_own_operators), "'operators defined by the file'"),
-        (lambda path: change_onnx(path, with_a_graph_inside), "'a graph in a graph'"),
+        (lambda path: change_onnx(path, with_a_graph_inside), "'a graph inside a graph'"),
         (lambda path: change_onnx(path, with_weights_elsewhere), "'weights in another file'"),
         (lambda path: change_onnx(path, with_a_constant_elsewhere), "'weights in another file'"),
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), "bytes after its message"),
@@ -153,11 +153,11 @@ def true_checksums(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ("", "check.json: is no answer: JSONDecodeError"),
-        ("[]", "check.json: is no answer: TypeError"),
-        ('{"logits": [1, [2]]}', "check.json: is no answer: ValueError"),
+        ("", "check.json: does not hold logits: JSONDecodeError"),
+        ("[]", "check.json: does not hold logits: TypeError"),
+        ('{"logits": [1, [2]]}', "check.json: does not hold logits: ValueError"),
         ('{"logits": [1, 2, 3]}', "gives 4 classes, check.json holds 3"),
-        ('{"logits": [0, 0, 0, 0]}', "answers check.png otherwise than at its export"),
+        ('{"logits": [0, 0, 0, 0]}', "gives other logits for check.png than at the export"),
     ],
 )
 def test_a_kept_answer_that_is_none_is_refused(exported, tmp_path, answer, message):
@@ -165,7 +165,7 @@ def test_a_kept_answer_that_is_none_is_refused(exported, tmp_path, answer, messa
     (folder / "check.json").write_text(answer)
     true_checksums(folder)
     with pytest.raises(ExportedModelError, match=message):
-        Predictor(folder)
+        open_predictor(folder)
 
 
 @pytest.mark.deploy
@@ -181,7 +181,7 @@ def test_what_is_never_written_is_refused_whatever_the_checksum_says(
     plant(folder / name)
     true_checksums(folder)
     with pytest.raises(ExportedModelError) as error:
-        Predictor(folder / name, engine=ENGINES[name])
+        open_predictor(folder / name, engine=ENGINES[name])
     assert message in str(error.value) and str(folder / name) in str(error.value)
     assert error.value.exit_code == 4
 
@@ -201,22 +201,32 @@ def test_an_operator_that_writes_a_file_runs_only_if_the_program_is_trusted(expo
     change_pdmodel(folder / "model.pdmodel", plant)
     true_checksums(folder)
     with pytest.raises(ExportedModelError, match=r"holds 'save_combine', which our exporter never .* --trust_program"):
-        Predictor(folder / "model.pdmodel")
+        open_predictor(folder / "model.pdmodel")
     assert not victim.exists()
-    Predictor(folder / "model.pdmodel", trust_program=True)
+    open_predictor(folder / "model.pdmodel", trust_program=True)
     assert victim.exists()
 
 
-def test_an_export_of_new_operators_names_them_and_keeps_nothing(source, tmp_path):
-    layers = paddle.nn.Sequential(source.model, paddle.nn.GELU())
-    with pytest.raises(
-        ExportedModelError, match=r"holds '1.gelu'.*your own: add its operators to deploy/operator_allowlist.py"
-    ):
-        source.export(tmp_path, save_program=program_writer(layers, source.card.preprocess.input_size))
+@pytest.mark.deploy
+def test_an_export_of_new_operators_prints_the_lines_to_add_and_writes_nothing(source, tmp_path):
+    pytest.importorskip("paddle2onnx")
+    layers = paddle.nn.Sequential(source.model, paddle.nn.ELU())
+    save_program = program_writer(layers, source.card.preprocess.input_size)
+    with pytest.raises(ExportedModelError) as error:
+        source.export(tmp_path, ("paddle", "pdmodel", "onnx"), save_program=save_program)
+    first, *lines = str(error.value).splitlines()
+    assert first.startswith("the model holds '1.elu', ") and first.endswith(
+        "add to deploy/operator_allowlist.py and export again:"
+    )
+    assert lines[:2] == ["    to JSON_NAMES: 1.elu", "    to PDMODEL_OPERATORS: elu"]
+    assert lines[2:] == ["    to ONNX_OPERATORS: Elu"]
+    for line in lines:
+        name = line.split()[1].rstrip(":")
+        assert isinstance(getattr(operator_allowlist, name), frozenset), "the allowlist has this name in the file"
     assert not list(tmp_path.iterdir())
 
 
 def test_a_program_of_an_unknown_form_is_refused(tmp_path):
     (tmp_path / "model.xml").touch()
     with pytest.raises(ExportedModelError, match=r"model.xml: expected a program called \*.json, \*.pdmodel, \*.onnx"):
-        Predictor(tmp_path / "model.xml", engine="openvino")
+        open_predictor(tmp_path / "model.xml", engine="openvino")

@@ -11,22 +11,23 @@ from datasets.preprocess import Preprocess
 from deploy import pipeline
 from deploy.card import Card
 from deploy.engines import EngineOptions
-from deploy.pipeline import predict_files, share_threads, timed_answers, with_progress
+from deploy.pipeline import predict_files, predict_files_timed, print_progress, share_threads
 
 
 class FakePredictor:
     """Logits that say which image it was; each clone notes its thread, so that sharing would be seen."""
 
     card = Card("fake", "Fake", 256, Preprocess(input_size=8), class_names=None)
+    class_names = None
 
     def __init__(self):
         self.running = threading.Lock()
         self.clones = []
 
     def clone(self):
-        twin = FakePredictor()
-        self.clones.append(twin)
-        return twin
+        clone = FakePredictor()
+        self.clones.append(clone)
+        return clone
 
     def logits(self, arrays):
         assert self.running.acquire(blocking=False), "two threads in one predictor"
@@ -48,7 +49,7 @@ def paths(tmp_path_factory):
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_every_image_is_answered_once_and_in_order(paths, num_workers, batch_size):
     predictor = FakePredictor()
-    batches = list(predict_files(predictor, paths, batch_size=batch_size, num_workers=num_workers, k=1))
+    batches = list(predict_files(predictor, paths, batch_size=batch_size, num_workers=num_workers, topk=1))
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
     records = [record for batch in batches for record in batch]
     assert [record["file_name"] for record in records] == paths
@@ -58,13 +59,13 @@ def test_every_image_is_answered_once_and_in_order(paths, num_workers, batch_siz
 
 def test_at_most_two_batches_a_worker_are_held(paths, monkeypatch):
     started = []
-    answer_batch = pipeline.answer_batch
+    predict_batch = pipeline.predict_batch
 
     def counted(predictor, batch, **arguments):
         started.append(batch)
-        return answer_batch(predictor, batch, **arguments)
+        return predict_batch(predictor, batch, **arguments)
 
-    monkeypatch.setattr(pipeline, "answer_batch", counted)
+    monkeypatch.setattr(pipeline, "predict_batch", counted)
     for num_taken, _ in enumerate(predict_files(FakePredictor(), paths, num_workers=2), start=1):
         time.sleep(0.005)  # a slow reader
         assert len(started) - num_taken <= 2 * 2
@@ -77,7 +78,7 @@ def test_an_error_in_a_worker_reaches_the_caller_and_the_rest_is_not_run(paths, 
         calls.append(batch)
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr(pipeline, "answer_batch", fail)
+    monkeypatch.setattr(pipeline, "predict_batch", fail)
     before = set(threading.enumerate())
     with pytest.raises(RuntimeError, match="out of order"):
         list(predict_files(FakePredictor(), paths, num_workers=2))
@@ -89,7 +90,7 @@ class FakeReport:
     """Notes in which order the clock is started, the model is run and the report is printed."""
 
     def __init__(self, events):
-        self.clocks, self.events = [self], events
+        self.timers, self.events = [self], events
 
     def start(self):
         self.events.append("start")
@@ -114,7 +115,7 @@ def test_the_benchmark_warms_up_before_the_clock_starts_and_times_every_batch(pa
 
     records = [
         record
-        for batch in timed_answers(Predictor(), paths[:7], FakeReport(events), batch_size=3, k=1)
+        for batch in predict_files_timed(Predictor(), paths[:7], FakeReport(events), batch_size=3, topk=1)
         for record in batch
     ]
     assert [record["class_ids"] for record in records] == [[number] for number in range(7)]
@@ -134,6 +135,6 @@ def test_threads_are_shared_out():
 
 def test_progress_is_told_on_stderr_and_passes_everything_on(monkeypatch, capsys):
     monkeypatch.setattr(pipeline, "SECONDS_BETWEEN_LINES", 0)
-    assert list(with_progress(iter([[1, 2], [3]]), 3)) == [[1, 2], [3]]
+    assert list(print_progress(iter([[1, 2], [3]]), 3)) == [[1, 2], [3]]
     out, err = capsys.readouterr()
     assert out == "" and err.splitlines()[-1].startswith("3/3 images, ")

@@ -8,11 +8,11 @@ import os
 import pytest
 
 from common.errors import DiskError, PredictionsFileError
-from deploy.predictions import RecordWriter, failure_record, read_records
+from deploy.predictions import PredictionWriter, failed_prediction, read_predictions
 
 RECORDS = [
     {"class_ids": [2, 0], "scores": [0.75, 0.1], "file_name": "a b.jpg", "label_names": ['x, "y"', "三"]},
-    failure_record("broken.jpg", "damaged: cut short"),
+    failed_prediction("broken.jpg", "damaged: cut short"),
     {"class_ids": [], "scores": [], "file_name": "below threshold.jpg", "label_names": []},
 ]
 ODD_NAMES = [
@@ -26,16 +26,16 @@ SUFFIXES = [".json", ".jsonl", ".csv"]
 @pytest.mark.parametrize("records", [RECORDS, ODD_NAMES, []], ids=["some", "odd names", "none"])
 def test_round_trip(tmp_path, suffix, records):
     path = tmp_path / "new folder" / f"out{suffix}"
-    with RecordWriter(path) as writer:
+    with PredictionWriter(path) as writer:
         for record in records:
             writer.write([record])
-    assert list(read_records(path)) == records
+    assert list(read_predictions(path)) == records
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_json_is_one_array_and_csv_a_row_a_class(tmp_path):
     for suffix in (".json", ".csv"):
-        with RecordWriter(tmp_path / f"out{suffix}") as writer:
+        with PredictionWriter(tmp_path / f"out{suffix}") as writer:
             writer.write(RECORDS)
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == RECORDS
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
@@ -50,20 +50,20 @@ def test_json_is_one_array_and_csv_a_row_a_class(tmp_path):
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 def test_lines_can_be_read_while_the_run_goes_on_and_after_it_was_killed(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
-    with RecordWriter(path) as writer:
+    with PredictionWriter(path) as writer:
         writer.write(RECORDS[:2])
-        assert list(read_records(path)) == RECORDS[:2]
+        assert list(read_predictions(path)) == RECORDS[:2]
     with path.open("a") as file:
         file.write('{"class_ids": [1, ' if suffix == ".jsonl" else "half a row,1,")
-    assert list(read_records(path)) == RECORDS[:2]
+    assert list(read_predictions(path)) == RECORDS[:2]
 
 
 def test_an_image_whose_classes_were_not_all_written_is_not_answered(tmp_path):
     path = tmp_path / "out.csv"
-    with RecordWriter(path) as writer:
+    with PredictionWriter(path) as writer:
         writer.write([RECORDS[0], RECORDS[0] | {"file_name": "b.jpg"}])
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
-    assert list(read_records(path)) == RECORDS[:1]
+    assert list(read_predictions(path)) == RECORDS[:1]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -74,15 +74,15 @@ def test_a_disk_that_takes_no_more_is_told_and_keeps_what_was_there(tmp_path, mo
     path = tmp_path / f"out{suffix}"
     path.write_text("before")
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(DiskError, match=r"cannot write .*: No space left"), RecordWriter(path) as writer:
+    with pytest.raises(DiskError, match=r"cannot write .*: No space left"), PredictionWriter(path) as writer:
         writer.write(RECORDS)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
     with pytest.raises(DiskError, match="cannot write"):
-        RecordWriter(path / f"below a file{suffix}")
+        PredictionWriter(path / f"below a file{suffix}")
 
 
 def test_json_appears_only_when_it_is_complete(tmp_path):
-    with pytest.raises(KeyboardInterrupt), RecordWriter(tmp_path / "out.json") as writer:
+    with pytest.raises(KeyboardInterrupt), PredictionWriter(tmp_path / "out.json") as writer:
         writer.write(RECORDS)
         assert not (tmp_path / "out.json").exists()
         raise KeyboardInterrupt
@@ -92,11 +92,11 @@ def test_json_appears_only_when_it_is_complete(tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_records_of_an_earlier_run_are_kept_even_in_the_same_file(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
-    with RecordWriter(path) as writer:
+    with PredictionWriter(path) as writer:
         writer.write(RECORDS[:1])
-    with RecordWriter(path, read_records(path)) as writer:
+    with PredictionWriter(path, read_predictions(path)) as writer:
         writer.write(RECORDS[1:])
-    assert list(read_records(path)) == RECORDS
+    assert list(read_predictions(path)) == RECORDS
 
 
 NO_RECORDS = [
@@ -116,13 +116,13 @@ NO_RECORDS = [
 def test_what_is_no_file_of_records_is_refused(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(PredictionsFileError, match=rf"{name}: "):
-        list(read_records(tmp_path / name))
+        list(read_predictions(tmp_path / name))
     with pytest.raises(PredictionsFileError, match="missing"):
-        list(read_records(tmp_path / "missing.jsonl"))
+        list(read_predictions(tmp_path / "missing.jsonl"))
 
 
 def test_an_unknown_suffix_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(
-        PredictionsFileError, match=r"out.xml: records are written to .json, .jsonl, .csv files, not '.xml'"
+        PredictionsFileError, match=r"out.xml: predictions are written to .json, .jsonl, .csv files, not '.xml'"
     ):
-        RecordWriter(tmp_path / "out.xml")
+        PredictionWriter(tmp_path / "out.xml")

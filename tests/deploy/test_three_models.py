@@ -10,10 +10,9 @@ from datasets.preprocess import Preprocess
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
 from deploy.card import Card
-from deploy.eager import EagerPredictor
-from deploy.engines import EngineOptions
+from deploy.engines import EagerEngine, EngineOptions
 from deploy.export.export_folder import export_folder
-from deploy.predictor import Predictor
+from deploy.predictor import Predictor, open_predictor
 from deploy.topk import softmax
 from export_model import program_writer
 from models import create_model
@@ -39,13 +38,13 @@ def test_all_engines_agree_on_photographs(name, tmp_path):
         pytest.importorskip(package)
     model = settled(name)
     card = Card(name, type(model).__name__, 1000, Preprocess(), class_names=None)
-    eager = EagerPredictor(model, card)
+    eager = Predictor(EagerEngine(model), card)
     images = [read_image(path) for path in find_images(PHOTOGRAPHS)]
-    arrays = eager.arrays(images)
+    arrays = eager.preprocess(images)
     expected = np.concatenate([eager.logits(part) for part in np.split(arrays, 4)])
     export_folder(tmp_path, ("paddle", "pdmodel", "onnx"), card, program_writer(model, 224), images[:8], expected[:8])
     for engine, program, switches in RUNS:
-        predictor = Predictor(tmp_path / program, engine=engine, options=EngineOptions(num_threads=1, **switches))
+        predictor = open_predictor(tmp_path / program, engine=engine, options=EngineOptions(num_threads=1, **switches))
         logits = np.concatenate([predictor.logits(part) for part in np.split(arrays, 4)])
         assert np.abs(softmax(logits) - softmax(expected)).max() <= 1e-5, predictor.engine.description
         best, expected_best = (np.argsort(-one, axis=1, kind="stable")[:, :5] for one in (logits, expected))

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from deploy.topk import softmax, topk_records
+from deploy.topk import softmax, topk_predictions
 
 LOGITS = np.array([[1.0, 3.0, 2.0], [0.0, 0.0, 5.0]], np.float32)
 
 
 def test_records_have_the_predecessors_keys_in_its_order_and_plain_python_values():
-    records = topk_records(LOGITS, ["a.jpg", "b.jpg"], ["x", "y", "z"], k=2)
+    records = topk_predictions(LOGITS, ["a.jpg", "b.jpg"], ["x", "y", "z"], topk=2)
     assert [list(record) for record in records] == [["class_ids", "scores", "file_name", "label_names"]] * 2
     assert records[0]["class_ids"] == [1, 2]
     assert records[0]["label_names"] == ["y", "z"]
@@ -22,7 +22,7 @@ def test_records_have_the_predecessors_keys_in_its_order_and_plain_python_values
 
 
 def test_scores_are_the_softmax_over_all_classes():
-    [record, _] = topk_records(LOGITS, ["a", "b"], None, k=2)
+    [record, _] = topk_predictions(LOGITS, ["a", "b"], None, topk=2)
     expected = np.exp([3.0, 2.0]) / np.exp(LOGITS[0].astype(np.float64)).sum()
     np.testing.assert_allclose(record["scores"], expected, rtol=1e-12)
 
@@ -34,29 +34,29 @@ def test_softmax_neither_overflows_nor_loses_the_sum():
 
 
 def test_k_is_limited_by_the_number_of_classes():
-    assert [len(record["class_ids"]) for record in topk_records(LOGITS, ["a", "b"], None, k=5)] == [3, 3]
+    assert [len(record["class_ids"]) for record in topk_predictions(LOGITS, ["a", "b"], None, topk=5)] == [3, 3]
 
 
 def test_of_equal_logits_the_lower_class_comes_first():
-    assert topk_records(LOGITS, ["a", "b"], None)[1]["class_ids"] == [2, 0, 1]
+    assert topk_predictions(LOGITS, ["a", "b"], None)[1]["class_ids"] == [2, 0, 1]
 
 
 def test_unnamed_classes_are_called_by_their_number():
-    assert topk_records(LOGITS, ["a", "b"], None, k=1)[0]["label_names"] == ["class 1"]
+    assert topk_predictions(LOGITS, ["a", "b"], None, topk=1)[0]["label_names"] == ["class 1"]
 
 
 def test_threshold_leaves_out_improbable_classes():
-    records = topk_records(LOGITS, ["a", "b"], None, threshold=0.2)
+    records = topk_predictions(LOGITS, ["a", "b"], None, threshold=0.2)
     assert [record["class_ids"] for record in records] == [[1, 2], [2]]
 
 
 def test_a_class_as_probable_as_the_threshold_stays():
-    [record] = topk_records(np.zeros((1, 4), np.float32), ["a"], None, threshold=0.25)
+    [record] = topk_predictions(np.zeros((1, 4), np.float32), ["a"], None, threshold=0.25)
     assert record["class_ids"] == [0, 1, 2, 3]
-    [record] = topk_records(np.zeros((1, 4), np.float32), ["a"], None, threshold=np.nextafter(0.25, 1))
+    [record] = topk_predictions(np.zeros((1, 4), np.float32), ["a"], None, threshold=np.nextafter(0.25, 1))
     assert record["class_ids"] == record["scores"] == record["label_names"] == []
 
 
 def test_a_name_for_each_row():
     with pytest.raises(ValueError, match="zip"):
-        topk_records(LOGITS, ["only one"], None)
+        topk_predictions(LOGITS, ["only one"], None)

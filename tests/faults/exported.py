@@ -14,8 +14,8 @@ from typing import NamedTuple
 from common.errors import ExportedModelError
 from deploy.card import CARD_NAME, Card, read_card
 from deploy.engines import EngineOptions
-from deploy.predictor import Predictor
-from deploy.self_check import ANSWER_NAME, PICTURE_NAME
+from deploy.predictor import open_predictor
+from deploy.self_check import SELF_CHECK_IMAGE, SELF_CHECK_LOGITS
 
 from .job import ROOT
 
@@ -38,25 +38,27 @@ import paddle
 from configs.schema import EXPORT_FORMATS
 from datasets.preprocess import Preprocess
 from deploy.card import Card
-from deploy.eager import EagerPredictor
-from deploy.export import check_images, export_folder
+from deploy.engines import EagerEngine
+from deploy.export.export_folder import export_folder
+from deploy.export.parity import parity_images
 from deploy.export.quantize import Calibration
+from deploy.predictor import Predictor
 from export_model import program_writer
 from models import create_model
 
 folder, is_small = Path(sys.argv[1]), sys.argv[2] == "small"
 side, num_classes = (32, 4) if is_small else (224, 1000)
-images = check_images()
+images = parity_images()
 images[0].save(folder / "picture.png")
 for seed, name in enumerate(("exported", "other")):
     paddle.seed(seed)
     model = create_model("peleenet", num_classes=num_classes, **({"block_config": [1, 1, 1, 1]} if is_small else {}))
     names = tuple(f"{name} {label}" for label in range(num_classes))
     card = Card("peleenet", "PeleeNet", num_classes, Preprocess(input_size=side), names)
-    eager = EagerPredictor(model, card)
+    eager = Predictor(EagerEngine(model), card)
     export_folder(
         folder / name, EXPORT_FORMATS, card, program_writer(model, side), images,
-        eager.logits(eager.arrays(images)), Calibration([str(folder / "picture.png")]),
+        eager.logits(eager.preprocess(images)), Calibration([str(folder / "picture.png")]),
     )
 """
 
@@ -65,8 +67,8 @@ REFUSED_BY = {
     "card.yaml: damaged": "card",
     "card.yaml says": "size_or_checksum",
     "never writes": "operators",
-    "no program": "form",
-    "answers check.png": "answer",
+    "not a program": "form",
+    "logits for check.png": "answer",
 }
 
 
@@ -185,8 +187,8 @@ def loads(folder: Path, card: Card, case: Case) -> Iterator[Callable[[], object]
         yield lambda: read_card(folder)
     for name, engine in ENGINES.items():
         files = card.programs[name].files
-        if case.name in (*files, CARD_NAME, PICTURE_NAME, ANSWER_NAME):
-            yield lambda file=files[0], engine=engine: Predictor(folder / file, engine=engine, options=OPTIONS)
+        if case.name in (*files, CARD_NAME, SELF_CHECK_IMAGE, SELF_CHECK_LOGITS):
+            yield lambda file=files[0], engine=engine: open_predictor(folder / file, engine=engine, options=OPTIONS)
 
 
 def outcome(load: Callable[[], object], case: Case) -> str:

@@ -229,17 +229,17 @@ class Watched:
 
 
 def prediction(way: Way, preprocess: Preprocess) -> Reader:
-    from deploy.eager import EagerPredictor
+    from deploy.engines import EagerEngine
 
-    return _answers_of(EagerPredictor(*_model_and_card(preprocess)))
+    model, card = _model_and_card(preprocess)
+    return _answers_of(EagerEngine(model), card)
 
 
 def inference(way: Way, preprocess: Preprocess) -> Reader:
-    from deploy.predictor import Predictor
+    from deploy.predictor import open_predictor
 
-    predictor = Predictor(exported(), engine="paddle")
-    predictor.card = replace(predictor.card, preprocess=preprocess)
-    return _answers_of(predictor)
+    predictor = open_predictor(exported(), engine="paddle")
+    return _answers_of(predictor.engine, replace(predictor.card, preprocess=preprocess))
 
 
 @cache
@@ -261,13 +261,16 @@ def exported() -> Path:
 
 
 def _export(folder: Path) -> None:
-    from deploy.eager import EagerPredictor
-    from deploy.export.export_folder import export_folder, parity_images
+    from deploy.engines import EagerEngine
+    from deploy.export.export_folder import export_folder
+    from deploy.export.parity import parity_images
+    from deploy.predictor import Predictor
     from export_model import program_writer
 
     model, card = _model_and_card(Preprocess(SIDE))
-    images, eager = parity_images(), EagerPredictor(model, card)
-    export_folder(folder, ("paddle",), card, program_writer(model, SIDE), images, eager.logits(eager.arrays(images)))
+    images, eager = parity_images(), Predictor(EagerEngine(model), card)
+    logits = eager.logits(eager.preprocess(images))
+    export_folder(folder, ("paddle",), card, program_writer(model, SIDE), images, logits)
 
 
 def _model_and_card(preprocess: Preprocess):
@@ -284,12 +287,14 @@ def _model_and_card(preprocess: Preprocess):
     )
 
 
-def _answers_of(predictor) -> Reader:
+def _answers_of(engine, card) -> Reader:
     from datasets.reading.image_folder import find_images
     from deploy.pipeline import predict_files
-    from deploy.predictions import RecordWriter, read_records
+    from deploy.predictions import PredictionWriter, read_predictions
+    from deploy.predictor import Predictor
 
-    predictor.engine = engine = Watched(predictor.engine)
+    engine = Watched(engine)
+    predictor = Predictor(engine, card)
 
     def read(source: Source) -> Iterator[Sample]:
         """What --save_path keeps and gives back, in each of its forms, beside what the engine was fed."""
@@ -297,9 +302,9 @@ def _answers_of(predictor) -> Reader:
         found, paths = list(chain(*predict_files(predictor, find_images(source.named), batch_size=1))), []
         for suffix in (".json", ".jsonl", ".csv"):
             file = source.root / f"records{suffix}"
-            with RecordWriter(file) as writer:
+            with PredictionWriter(file) as writer:
                 writer.write(found)
-            paths.append([record["file_name"] for record in read_records(file)])
+            paths.append([record["file_name"] for record in read_predictions(file)])
         assert paths[0] == paths[1] == paths[2], "the forms of the records differ"
         for record, path in zip(found, paths[0], strict=True):
             yield Sample(path, None, record.get("error") or engine.fed.popleft())

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from datasets.preprocess import Preprocess
-from deploy.card import Card, Program, file_record, sealed, write_card
+from deploy.card import Card, Program, add_checksum_line, file_record, write_card
 
 
 def write_folder(folder: Path, preprocess: Preprocess, num_classes: int = 4) -> Path:
@@ -50,7 +50,7 @@ def edit(folder: Path, change) -> None:
     path = folder / "card.yaml"
     fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     change(fields)
-    path.write_bytes(sealed(yaml.safe_dump(fields, allow_unicode=True).encode()))
+    path.write_bytes(add_checksum_line(yaml.safe_dump(fields, allow_unicode=True).encode()))
 
 
 def picture(width: int, height: int) -> Image.Image:

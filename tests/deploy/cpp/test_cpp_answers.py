@@ -16,8 +16,9 @@ from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
 from datasets.reading.pixels import image_to_input
 from deploy.card import Card
-from deploy.export.export_folder import export_folder, parity_images
-from deploy.predictor import Predictor
+from deploy.export.export_folder import export_folder
+from deploy.export.parity import parity_images
+from deploy.predictor import open_predictor
 
 pytestmark = pytest.mark.cpp
 
@@ -29,7 +30,7 @@ def records(run: subprocess.CompletedProcess) -> list[dict]:
 
 
 def assert_same_answers(infer, folder: Path, images, *flags) -> None:
-    predictor = Predictor(folder, engine="onnxruntime", trust_program=True)
+    predictor = open_predictor(folder, engine="onnxruntime", trust_program=True)
     paths = find_images(images)
     expected = [predictor.predict([read_image(path)], [path])[0] for path in paths]
     run = infer(folder, images, *flags)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datasets.preprocess import Preprocess
-from deploy.card import file_record, sealed
+from deploy.card import add_checksum_line, file_record
 from tests.deploy.cpp.material import chunk, edit, picture, png_header, write_folder
 
 pytestmark = pytest.mark.cpp
@@ -90,7 +90,7 @@ def damage_with_a_true_checksum(folder: Path) -> None:
 
 
 def seal(folder: Path, text: bytes) -> None:
-    (folder / "card.yaml").write_bytes(sealed(text))
+    (folder / "card.yaml").write_bytes(add_checksum_line(text))
 
 
 def change(folder: Path, old: bytes, new: bytes) -> None:

@@ -9,7 +9,8 @@ from deploy.card import read_card
 from deploy.engines import EngineOptions
 from deploy.export import quantize
 from deploy.export.quantize import Calibration, Validation
-from deploy.predictor import Predictor, choose_engine
+from deploy.exported_program import choose_engine
+from deploy.predictor import open_predictor
 from deploy.topk import softmax
 
 pytestmark = pytest.mark.deploy
@@ -33,8 +34,8 @@ def test_a_quarter_of_the_size_and_nearly_the_same_answers(folder, source):
     card = read_card(folder)
     assert list(card.programs) == ["onnx", "onnx-int8"]
     assert card.files["model_int8.onnx"].bytes < 0.5 * card.files["model.onnx"].bytes
-    predictor = Predictor(folder, engine="onnxruntime", options=EngineOptions(precision="int8"))
-    probabilities = softmax(predictor.logits(predictor.arrays(source.images)))
+    predictor = open_predictor(folder, engine="onnxruntime", options=EngineOptions(precision="int8"))
+    probabilities = softmax(predictor.logits(predictor.preprocess(source.images)))
     difference = np.abs(probabilities - softmax(source.logits)).max()
     assert 1e-7 < difference < 0.1, "int8 is neither fp32 in disguise nor far from it"
 
@@ -57,7 +58,7 @@ def test_every_channel_of_a_convolution_has_its_own_scale(folder):
 
 def test_auto_never_takes_int8_unasked(folder):
     assert choose_engine(folder, EngineOptions())[0] == "onnxruntime"
-    assert "model.onnx" in Predictor(folder, engine="onnxruntime").engine.description
+    assert "model.onnx" in open_predictor(folder, engine="onnxruntime").engine.description
 
 
 @pytest.mark.parametrize("milliseconds", [(2.0, 1.0), (1.0, 3.0)])

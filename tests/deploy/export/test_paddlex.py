@@ -7,7 +7,7 @@ import yaml
 from common.errors import ParityError
 from datasets.reading.pixels import image_to_input
 from deploy.engines import EngineOptions, create_engine
-from deploy.export import export_folder
+from deploy.export import paddlex
 from deploy.topk import softmax
 
 
@@ -34,6 +34,6 @@ def test_its_program_gives_probabilities(source, tmp_path, monkeypatch):
     engine = create_engine("paddle", [tmp_path / "inference.json", tmp_path / "inference.pdiparams"], EngineOptions())
     arrays = np.stack([image_to_input(image, source.card.preprocess) for image in source.images])
     np.testing.assert_allclose(engine.run(arrays), softmax(source.logits), atol=1e-5)
-    monkeypatch.setattr(export_folder, "_allowed", lambda logits: -1)
+    monkeypatch.setattr(paddlex, "allowed_difference", lambda logits: -1)
     with pytest.raises(ParityError, match=r"inference.json disagrees"):
         source.export(tmp_path, ("paddlex",))

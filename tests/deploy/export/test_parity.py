@@ -14,10 +14,10 @@ from common.errors import DiskError, ExportedModelError, ParityError
 from configs.schema import EXPORT_FORMATS
 from datasets.preprocess import Preprocess
 from datasets.reading.pixels import image_to_input
-from deploy.card import read_card, sealed, write_card
+from deploy.card import add_checksum_line, read_card, write_card
 from deploy.export import export_folder
-from deploy.export.export_folder import check_parity, parity_images
-from deploy.predictor import Predictor
+from deploy.export.parity import check_parity, parity_images
+from deploy.predictor import Predictor, open_predictor
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def test_a_wrong_constant_in_the_card_is_caught_by_the_gate(tmp_path, source, mo
 @pytest.mark.parametrize("change", PLANTED)
 def test_a_constant_changed_after_the_export_is_caught_when_the_folder_is_loaded(folder, change):
     plant(folder, read_card(folder), change)
-    with pytest.raises(ExportedModelError, match=r"answers check.png otherwise than at its export"):
-        Predictor(folder)
+    with pytest.raises(ExportedModelError, match=r"gives other logits for check.png than at the export"):
+        open_predictor(folder)
 
 
 @pytest.mark.parametrize("format", ["paddle", "pdmodel"])
@@ -134,7 +134,7 @@ def test_an_export_that_is_interrupted_leaves_no_card_beside_exchanged_files(fol
         source.export(folder, ("paddle",))
     assert {"model.json", "model.pdiparams", "check.png"} <= set(exchanged), "the card came before them"
     with pytest.raises(ExportedModelError, match=r"no card\.yaml in it"):
-        Predictor(folder)
+        open_predictor(folder)
 
 
 def test_programs_of_an_older_export_go(folder, source):
@@ -153,7 +153,7 @@ def test_weights_of_another_model_are_refused(folder, tmp_path):
     other = (folder / "model.pdiparams").read_bytes()
     (folder / "model.pdiparams").write_bytes(other[:-4] + b"\0\0\0\0")
     with pytest.raises(ExportedModelError, match="of another model"):
-        Predictor(folder)
+        open_predictor(folder)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_weights_of_another_model_are_refused(folder, tmp_path):
     [
         (
             lambda card: card["preprocess"].update(input_size=48, resize_size=54),
-            "answers check.png otherwise than at its export",
+            "gives other logits for check.png than at the export",
         ),
         (lambda card: card.update(num_classes=3, class_names=None), "gives 4 classes, card.yaml says 3"),
     ],
@@ -169,9 +169,9 @@ def test_weights_of_another_model_are_refused(folder, tmp_path):
 def test_a_card_of_another_model_is_refused(folder, change, message):
     card = yaml.safe_load((folder / "card.yaml").read_text(encoding="utf-8"))
     change(card)
-    (folder / "card.yaml").write_bytes(sealed(yaml.safe_dump(card).encode()))
+    (folder / "card.yaml").write_bytes(add_checksum_line(yaml.safe_dump(card).encode()))
     with pytest.raises(ExportedModelError, match=message):
-        Predictor(folder)
+        open_predictor(folder)
 
 
 def test_the_pictures_of_the_gate_are_fixed_and_reach_every_step_of_preprocessing():
