@@ -12,6 +12,7 @@ import numpy as np
 from common.errors import DataError
 
 from .class_names import IMAGENET_LABEL_LIST, read_class_names
+from .reading.image_folder import shorten
 
 SYNSET = re.compile(r"n\d{8}")  # name of a class folder of ImageNet
 NUM_IMAGENET = 1000
@@ -347,11 +348,6 @@ def describe_order(folders: Sequence[str]) -> str:
         f"class folders are sorted as text, so label {label} is folder {folders[label]!r}: {shorten(folders)}; "
         "names with leading zeros, 00, 01, ..., 10, keep the order of numbers"
     )
-
-
-def shorten(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    return ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")
 
 
 def _normal(name: str) -> str:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from common.errors import UsageError
+
 from .image_ops import Op, apply_op, draw_op
 
 GRAMMAR = {
@@ -18,13 +20,11 @@ GRAMMAR = {
 }
 
 
-class PolicyError(ValueError):
-    """A policy string that does not follow GRAMMAR; the message names the section."""
-
-    exit_code = 2
+class PolicyError(UsageError, ValueError):
+    """A policy string that does not follow GRAMMAR; the message names the wrong section."""
 
 
-# operations that have a variant of which a higher level always changes more
+# operations with a variant whose effect grows with the level
 INCREASING = ("Posterize", "Solarize", "Color", "Contrast", "Brightness", "Sharpness")
 
 # operation: its weight in set w0, from a search by timm's author
@@ -124,16 +124,17 @@ AUTO_AUGMENT |= {f"{name}r": _with_increasing_posterize(policy) for name, policy
 
 @dataclass(frozen=True)
 class RandAugment:
-    """`num_ops` random operations, each left out with probability one half (Cubuk et al., 2020, as changed by timm)."""
+    """`num_ops` random operations, each omitted with probability one half (Cubuk et al., 2020, as changed by timm)."""
 
     interpolation: str
     level: int = 10
     num_ops: int = 2
-    weighted: bool = False  # with weights no operation is drawn twice
+    weighted: bool = False  # draw by the weights of RAND_AUGMENT, and no operation twice
     level_std: float = 0.0
     increasing: bool = False
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> tuple[Op, ...]:
+        """Draw the operations; the size of the image does not matter."""
         weights = np.array(list(RAND_AUGMENT.values())) if self.weighted else np.ones(len(RAND_AUGMENT))
         names = list(RAND_AUGMENT)
         drawn = rng.choice(len(names), self.num_ops, replace=not self.weighted, p=weights / weights.sum())
@@ -145,18 +146,20 @@ class RandAugment:
         return tuple(ops)
 
     def apply(self, image: Image.Image, choice: tuple[Op, ...]) -> Image.Image:
+        """Apply the operations one after another."""
         return _apply_all(image, choice)
 
 
 @dataclass(frozen=True)
 class AutoAugment:
-    """One sub-policy of two operations, drawn uniformly; each operation has its own probability."""
+    """A uniformly drawn sub-policy of two operations; each operation is applied with its own probability."""
 
     interpolation: str
     policy: str
     level_std: float = 0.0
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> tuple[Op, ...]:
+        """Draw a sub-policy, and which of its two operations are applied."""
         pairs = AUTO_AUGMENT[self.policy]
         return tuple(
             draw_op(rng, name, level, self.level_std, self.interpolation)
@@ -165,11 +168,12 @@ class AutoAugment:
         )
 
     def apply(self, image: Image.Image, choice: tuple[Op, ...]) -> Image.Image:
+        """Apply the operations one after another."""
         return _apply_all(image, choice)
 
 
 class Mixture(NamedTuple):
-    """What AugMix does to an image: chains of operations, the weight of each, and the share of their mix."""
+    """The choice of AugMix: chains of operations, their weights, and the share of the mixture in the result."""
 
     chains: tuple[tuple[Op, ...], ...]
     weights: tuple[float, ...]
@@ -185,10 +189,11 @@ class AugMix:
     width: int = 3
     depth: int = -1  # operations in a chain; -1 draws 1, 2 or 3
     alpha: float = 1.0
-    blended: bool = False  # blend chain by chain in 8 bits: faster, and only about the same
+    blended: bool = False  # blend chain by chain in 8 bits: faster, and approximate
     level_std: float = math.inf
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Mixture:
+        """Draw the chains, their weights (Dirichlet) and the share of the mixture (beta)."""
         chains = tuple(self._draw_chain(rng) for _ in range(self.width))
         weights = rng.dirichlet([self.alpha] * self.width).tolist()
         return Mixture(chains, tuple(weights), float(rng.beta(self.alpha, self.alpha)))
@@ -199,24 +204,25 @@ class AugMix:
         return tuple(draw_op(rng, name, self.level, self.level_std, self.interpolation) for name in names)
 
     def apply(self, image: Image.Image, choice: Mixture) -> Image.Image:
+        """Blend the image with the weighted sum of the chains."""
         augmented = [_apply_all(image, chain) for chain in choice.chains]
         if self.blended:
-            return _blend_in_turn(image, augmented, [weight * choice.share for weight in choice.weights])
+            return _blend_one_by_one(image, augmented, [weight * choice.share for weight in choice.weights])
         mixed = np.zeros((image.height, image.width, 3), dtype=np.float32)
-        for weight, picture in zip(choice.weights, augmented, strict=True):
-            mixed += np.float32(weight) * np.asarray(picture, dtype=np.float32)
+        for weight, changed in zip(choice.weights, augmented, strict=True):
+            mixed += np.float32(weight) * np.asarray(changed, dtype=np.float32)
         return Image.blend(image, Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8)), choice.share)
 
 
-def _blend_in_turn(image: Image.Image, pictures: list[Image.Image], weights: list[float]) -> Image.Image:
-    """sum(weights[i] * pictures[i]) + the rest of `image`, by one blend a picture."""
-    left = 1.0  # what later blends leave of this one
+def _blend_one_by_one(image: Image.Image, others: list[Image.Image], weights: list[float]) -> Image.Image:
+    """sum(weights[i] * others[i]) + (1 - sum(weights)) * image, by one blend per image."""
+    remaining = 1.0  # share that the later blends leave
     shares = []
     for weight in reversed(weights):
-        shares.append(weight / left if left > 0 else 0.0)
-        left -= weight
-    for picture, share in zip(pictures, reversed(shares), strict=True):
-        image = Image.blend(image, picture, share)
+        shares.append(weight / remaining if remaining > 0 else 0.0)
+        remaining -= weight
+    for other, share in zip(others, reversed(shares), strict=True):
+        image = Image.blend(image, other, share)
     return image
 
 
@@ -230,21 +236,29 @@ def _apply_all(image: Image.Image, ops: tuple[Op, ...]) -> Image.Image:
 
 
 def parse_policy(policy: str, interpolation: str) -> RandAugment | AutoAugment | AugMix:
-    """The augmentation that a policy string of GRAMMAR names. Raises PolicyError for any other string."""
+    """Create the augmentation that a policy string names.
+
+    Args:
+        policy: a string of GRAMMAR.
+        interpolation: "bilinear", "bicubic", or "random" for either.
+
+    Raises:
+        PolicyError: any other string; the message names the wrong section.
+    """
     name, *sections = policy.split("-")
     if name == "rand":
         augment = RandAugment(interpolation, **_parse(policy, sections, RAND_SECTIONS))
-        most = sum(weight > 0 for weight in RAND_AUGMENT.values())
-        if augment.weighted and augment.num_ops > most:
-            raise PolicyError(f"augmentation policy '{policy}': w0 has {most} operations and draws none twice; lower n")
+        largest = sum(weight > 0 for weight in RAND_AUGMENT.values())
+        if augment.weighted and augment.num_ops > largest:
+            raise PolicyError(
+                f"augmentation policy '{policy}': w0 has {largest} operations and draws none twice; lower n"
+            )
         return augment
     if name == "augmix":
         return AugMix(interpolation, **_parse(policy, sections, AUG_MIX_SECTIONS))
     if name in AUTO_AUGMENT:
         return AutoAugment(interpolation, name, **_parse(policy, sections, AUTO_AUGMENT_SECTIONS))
-    raise PolicyError(
-        f"unknown augmentation policy '{policy}'; there are rand-..., augmix-..., {', '.join(AUTO_AUGMENT)}"
-    )
+    raise PolicyError(f"unknown augmentation policy '{policy}'; known: rand-..., augmix-..., {', '.join(AUTO_AUGMENT)}")
 
 
 def _parse(policy: str, sections: list[str], known: Mapping[str, tuple[str, Callable]]) -> dict:
@@ -292,7 +306,7 @@ def _switch(text: str) -> bool:
     return float(text) != 0
 
 
-# section: (field, how its number is read)
+# section: (field, function that reads its number)
 AUTO_AUGMENT_SECTIONS = {"mstd": ("level_std", float)}
 RAND_SECTIONS = {
     "m": ("level", _level),

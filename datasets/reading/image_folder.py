@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from common.errors import DataError
 
@@ -114,7 +114,7 @@ def scan_image_folder(root: str | os.PathLike) -> ImageList:
     empty = [name for name, paths in classes.items() if not paths]
     if empty:
         raise DataError(
-            f"{os.fspath(root)}: no image in class {_some(empty)}; {_looked_for()}, or remove the folder{note}"
+            f"{os.fspath(root)}: no image in class {shorten(empty)}; {_looked_for()}, or remove the folder{note}"
         )
     images = join_classes(root, classes)
     images.remarks = tuple(f"{os.fspath(root)}: {remark}" for remark in scan.remarks)
@@ -175,7 +175,8 @@ def _identity(folder: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _some(names: list[str]) -> str:
+def shorten(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if names[MAX_SHOWN:] else "")
 
 

@@ -1,4 +1,4 @@
-"""Images named by a list file: a line `<relative path> <label>` for each, split at the last blank."""
+"""Images named by a list file: one line `<relative path> <label>` per image, split at the last blank."""
 
 import hashlib
 import os
@@ -10,14 +10,14 @@ import numpy as np
 from common.errors import DataError
 from common.files import disk_errors, write_atomically
 
-from .text_lines import SHOWN_FAULTS, is_comment, read_lines, refuse
+from .text_lines import MAX_FAULTS_SHOWN, is_comment, read_lines, refuse
 
 EXPECTED = "expected '<relative path> <label>'"
-MAX_DIGITS = 100  # beyond 4,300 Python makes no number of them
+MAX_DIGITS = 100  # of a label; Python converts no text of more than 4,300 digits to a number
 
 
 class JoinedPaths:
-    """Many paths in two blocks of memory."""
+    """Many paths in two blocks of memory: a Python string per path would cost more than the path."""
 
     def __init__(self, paths: Iterable[bytes] = ()):
         self.joined = bytearray()
@@ -26,6 +26,7 @@ class JoinedPaths:
             self.append(path)
 
     def append(self, path: bytes) -> None:
+        """Add a path at the end."""
         self.joined += path
         self._ends.append(len(self.joined))
 
@@ -34,10 +35,18 @@ class JoinedPaths:
 
 
 class ImageList:
-    """Paths and labels of images: one block of bytes and a few arrays, whatever their number.
+    """Paths and labels of images, in one block of bytes and a few arrays.
 
-    1,281,167 Python strings would cost 150 MB in every forked worker, because counting references writes to their
-    memory pages; these arrays are shared.
+    1,281,167 Python strings would cost 150 MB in every forked process, because counting references writes to their
+    memory pages; the arrays are shared.
+
+    Args:
+        root: folder in which relative paths begin.
+        paths: relative or absolute path of each image.
+        labels: class of each image.
+        list_file: list file that names the images; "" if a folder was searched.
+        line_numbers: line of each image in the list file.
+        class_names: names of the class folders in the order of the labels; None for a list file.
     """
 
     def __init__(
@@ -53,7 +62,7 @@ class ImageList:
         self.root = os.fspath(root)
         self.labels = np.fromiter(labels, dtype=np.int64)  # [N]
         self.class_names = None if class_names is None else tuple(class_names)
-        self.remarks: tuple[str, ...] = ()  # what to say of files that were passed over
+        self.remarks: tuple[str, ...] = ()  # sentences on files that were skipped
         self._list_file = list_file
         self._line_numbers = np.fromiter(line_numbers, dtype=np.int32)
         self._paths = paths if isinstance(paths, JoinedPaths) else JoinedPaths(paths)
@@ -66,7 +75,7 @@ class ImageList:
         return fingerprint_of(self.labels, bytes(self._paths.joined))
 
     def path(self, index: int) -> str:
-        """Where image `index` is; an absolute path of the list stays as it is."""
+        """Path of image `index`; an absolute path of the list is not changed."""
         return os.path.join(self.root, os.fsdecode(self._paths[index]))
 
     def relative_folder(self, index: int) -> str:
@@ -78,7 +87,7 @@ class ImageList:
         return int(self.labels[index])
 
     def place(self, index: int) -> str:
-        """What names image `index`: `file:line` of the list, or the folder that was searched."""
+        """The place that names image `index`: `file:line` of the list, or the folder that was searched."""
         return f"{self._list_file}:{self._line_numbers[index]}" if self._list_file else self.root
 
 
@@ -88,13 +97,18 @@ def fingerprint_of(labels: np.ndarray, content: bytes) -> str:
 
 
 def read_image_list(path: str | os.PathLike, root: str | os.PathLike, num_classes: int | None = None) -> ImageList:
-    """Read the list file `path`, whose relative paths begin at `root`.
+    """Read a list file.
 
-    Labels are 0 to num_classes - 1. The list is trusted as a command line is: absolute paths and `..` are allowed.
-    Whether the images exist shows when they are read, or by `check_files_exist`.
+    A list is trusted like a command line: absolute paths and `..` are allowed. `check_files_exist` checks that the
+    images exist.
+
+    Args:
+        path: the list file.
+        root: folder in which relative paths begin.
+        num_classes: labels are 0 to num_classes - 1; None allows any.
 
     Raises:
-        DataError: naming file and line of the first faults.
+        DataError: the file cannot be read or names no image, or a line is wrong; the message names the first lines.
     """
     limit = 2**31 if num_classes is None else num_classes
     paths, labels, line_numbers, faults = JoinedPaths(), array("q"), array("i"), []
@@ -110,12 +124,12 @@ def read_image_list(path: str | os.PathLike, root: str | os.PathLike, num_classe
             faults.append((number, _fault(line, entry, num_classes)))
     refuse(path, faults)
     if not labels:
-        raise DataError(f"{path}: {EXPECTED} a line, got a list without images")
+        raise DataError(f"{path}: {EXPECTED} per line, got a list without images")
     return ImageList(root, paths, labels, list_file=os.fspath(path), line_numbers=line_numbers)
 
 
 def split_line(line: bytes) -> tuple[bytes, int] | None:
-    """Path and label, which may be out of range; None for a line that has not both."""
+    """Split a line into path and label, which may be out of range; None for a line without one of them."""
     parts = line.rsplit(None, 1)
     is_entry = len(parts) == 2 and parts[1].removeprefix(b"-").isdigit() and len(parts[1]) < MAX_DIGITS
     return (parts[0], int(parts[1])) if is_entry else None
@@ -140,7 +154,7 @@ def write_image_list(path: str | os.PathLike, entries: Iterable[tuple[str, int]]
     """
     lines = []
     for name, label in entries:
-        is_text = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)  # in UTF-8
+        is_text = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)  # UTF-8 can hold it
         if not is_text or name != name.strip() or {"\n", "\r"} & {*name} or is_comment(name.encode()) or not name:
             raise DataError(f"{path}: a line of a list cannot hold the path {name!r}; rename the file")
         lines.append(f"{name} {label}\n")
@@ -149,14 +163,14 @@ def write_image_list(path: str | os.PathLike, entries: Iterable[tuple[str, int]]
 
 
 def check_files_exist(images: ImageList, limit: int = 10_000) -> None:
-    """Look whether the images exist: all of them, or `limit` evenly spread ones of a longer list.
+    """Check that the images exist: all of them, or `limit` evenly spread images of a longer list.
 
     Raises:
-        DataError: naming the first that do not, and how many of those looked at.
+        DataError: images are missing; the message names the first ones and the share of missing images.
     """
-    looked_at = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).astype(np.int64)).tolist()
-    missing = [index for index in looked_at if not os.path.isfile(images.path(index))]
+    checked = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).astype(np.int64)).tolist()
+    missing = [index for index in checked if not os.path.isfile(images.path(index))]
     if missing:
-        shown = [f"{images.place(index)}: no such file: {images.path(index)}" for index in missing[:SHOWN_FAULTS]]
-        shown[-1] += f" ({len(missing)} of {len(looked_at)} looked at are missing; is the data path right?)"
+        shown = [f"{images.place(index)}: no such file: {images.path(index)}" for index in missing[:MAX_FAULTS_SHOWN]]
+        shown[-1] += f" ({len(missing)} of {len(checked)} checked files are missing; is --data_path right?)"
         raise DataError("\n".join(shown))

@@ -1,7 +1,7 @@
-"""JPEGs of independent tiles: any decoder reads them whole, and ours only the tiles that a crop needs.
+"""JPEGs of independent tiles: any decoder reads the whole image, and this project only the tiles of a crop.
 
-A restart marker behind every tile makes its bits independent of those before it. Where the tiles are is said in a
-segment of the file's header that other readers skip. Some tiles, with a header of their size, are a JPEG again.
+A restart marker after every tile makes its bits independent of the bits before it. A segment of the header, which other
+readers skip, holds the places of the tiles. Some tiles, with a header of their size, are a JPEG again.
 """
 
 import io
@@ -16,19 +16,19 @@ from PIL import Image
 from .crop import Crop
 from .jpeg_header import JpegHeader, read_ordinary_header
 
-SIDE = 16  # pixels of a tile: the least that a JPEG with colours at half resolution can hold
-BLENDED = 2  # pixels over which the colours of a tile reach into the next
+SIDE = 16  # pixels of a tile: the smallest block of a JPEG with colours at half resolution
+BLENDED = 2  # pixels of the next tile that the colours of a tile reach
 
-SEGMENT = struct.Struct(">2sH6sI")  # marker, bytes behind it, name, checksum of the index
-# Height and width of the picture, where the file says them, and where the first tile is. Behind it are their lengths.
+SEGMENT = struct.Struct(">2sH6sI")  # marker, bytes after the marker, name, checksum of the index
+# Height and width of the image, their position in the file, the position of the first tile; then the tiles' lengths.
 INDEX = struct.Struct(">HHII")
-MARKER, NAME = b"\xff\xe9", b"tiles\0"  # APP9, which no standard makes use of
+MARKER, NAME = b"\xff\xe9", b"tiles\0"  # APP9, which no standard uses
 END = b"\xff\xd9"
 MAX_SEGMENT = 65_535  # bytes
 
 
 def encode_tiled(image: Image.Image, quality: int) -> bytes:
-    """The RGB `image` as a JPEG of tiles; as an ordinary one if there would be more than 32,000, eight megapixels."""
+    """Encode an RGB image as a JPEG of tiles; as an ordinary JPEG above 32,000 tiles, which are 8 megapixels."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality, subsampling="4:2:0", optimize=True, restart_marker_blocks=1)
     data = file.getvalue()
@@ -42,20 +42,24 @@ def encode_tiled(image: Image.Image, quality: int) -> bytes:
     height_at = read_ordinary_header(data).height_at + segment_size
     index = INDEX.pack(image.height, image.width, height_at, first + segment_size)
     index += lengths.astype(">u2").tobytes()
-    at = _behind_first_segment(data)
+    at = _end_of_first_segment(data)
     return data[:at] + SEGMENT.pack(MARKER, segment_size - 2, NAME, zlib.crc32(index)) + index + data[at:]
 
 
 class Tiles(NamedTuple):
-    """A JPEG, and where in the file its tiles are."""
+    """A JPEG of tiles, with the positions of the tiles in the file."""
 
     data: bytes | memoryview
     header: JpegHeader
     begins: np.ndarray  # int64 [rows, columns]
-    ends: np.ndarray  # int64 [rows, columns], behind the marker
+    ends: np.ndarray  # int64 [rows, columns], after the restart marker
 
     def around(self, crop: Crop) -> tuple[bytearray, JpegHeader, int, int]:
-        """A JPEG of the tiles that `crop` needs, its header, and where in the picture its left and its top are."""
+        """Cut out the tiles that a crop needs.
+
+        Returns:
+            A JPEG of these tiles, its header, and the column and row of the image where it begins.
+        """
         num_rows, num_columns = self.begins.shape
         columns, rows = _needed(crop.left, crop.width, num_columns), _needed(crop.top, crop.height, num_rows)
         left, top = columns.start * SIDE, rows.start * SIDE
@@ -69,7 +73,7 @@ class Tiles(NamedTuple):
         for begin, end in zip(begins[:, 0].tolist(), ends[:, -1].tolist(), strict=True):
             part += self.data[begin:end]
         markers = first - 1 + np.cumsum(ends - begins)
-        np.frombuffer(part, np.uint8)[markers] = 0xD0 + np.arange(len(markers)) % 8  # decoders count them
+        np.frombuffer(part, np.uint8)[markers] = 0xD0 + np.arange(len(markers)) % 8  # decoders check the count
         part[-2:] = END
         return part, self.header._replace(size=(width, height)), left, top
 
@@ -79,8 +83,8 @@ def _needed(start: int, length: int, count: int) -> slice:
 
 
 def find_tiles(data: bytes | memoryview) -> Tiles | None:
-    """The tiles of a JPEG by `encode_tiled`; None for all other data, and where the index does not fit the rest."""
-    at = _behind_first_segment(data)
+    """Read the index of a JPEG of `encode_tiled`; None for other data, and where the index does not fit the file."""
+    at = _end_of_first_segment(data)
     if data[at : at + 2] != MARKER or len(data) < at + SEGMENT.size + INDEX.size:
         return None
     _, size, name, checksum = SEGMENT.unpack_from(data, at)
@@ -88,9 +92,9 @@ def find_tiles(data: bytes | memoryview) -> Tiles | None:
     if name != NAME or zlib.crc32(index) != checksum:
         return None
     height, width, height_at, first = INDEX.unpack_from(data, at + SEGMENT.size)
-    is_said = data[height_at : height_at + 4] == struct.pack(">HH", height, width) and height_at + 4 <= first
+    is_consistent = data[height_at : height_at + 4] == struct.pack(">HH", height, width) and height_at + 4 <= first
     num_rows, num_columns = -(-height // SIDE), -(-width // SIDE)
-    if not is_said or not width * height or len(index) != INDEX.size + 2 * num_rows * num_columns:
+    if not is_consistent or not width * height or len(index) != INDEX.size + 2 * num_rows * num_columns:
         return None
     lengths = np.frombuffer(index, ">u2", offset=INDEX.size)
     ends = first + lengths.cumsum(dtype=np.int64)
@@ -100,5 +104,5 @@ def find_tiles(data: bytes | memoryview) -> Tiles | None:
     return Tiles(data, JpegHeader((width, height), height_at, is_progressive=False), begins, ends)
 
 
-def _behind_first_segment(data: bytes | memoryview) -> int:
+def _end_of_first_segment(data: bytes | memoryview) -> int:
     return 4 + int.from_bytes(data[4:6], "big")

@@ -1,4 +1,4 @@
-"""A folder of tar shards as a source of images: an index of places and labels, mapped into memory, not read."""
+"""A folder of tar shards as a data set: an index of places and labels, which is mapped into memory, not read."""
 
 import json
 import os
@@ -23,7 +23,14 @@ def is_sharded(folder: str | os.PathLike) -> bool:
 
 
 class ShardedImages:
-    """Images of shards in the order in which they were packed; used as an `ImageList` is."""
+    """Images of shards in the order in which they were packed; has the methods of `ImageList`.
+
+    Args:
+        folder: a folder that `datasets.pack` has written.
+
+    Raises:
+        DataError: the index of the folder is missing or damaged.
+    """
 
     def __init__(self, folder: str | os.PathLike):
         self.root = os.fspath(folder)
@@ -51,12 +58,12 @@ class ShardedImages:
         return fingerprint_of(self.labels, "".join(shard["sha256"] for shard in self._about["shards"]).encode())
 
     def files(self) -> dict[str, dict]:
-        """Length ("bytes") and checksum ("sha256") of the shards and of the index, as they were packed, by path."""
-        packed = [*self._about["shards"], *self._about.get("index", [])]  # packings of before November 2026 have none
+        """By path, length ("bytes") and checksum ("sha256") of the shards and of the index when they were packed."""
+        packed = [*self._about["shards"], *self._about.get("index", [])]  # older folders do not describe the index
         return {os.path.join(self.root, facts["name"]): facts for facts in packed}
 
     def path(self, index: int) -> str:
-        """The place of image `index`, for `datasets.reading.decode.read_bytes`."""
+        """Place of image `index` in its shard, which `datasets.reading.decode.read_bytes` reads."""
         shard, offset, size, _ = self._index[index].tolist()
         return member_place(self._shards[shard], offset, size)
 
@@ -65,7 +72,7 @@ class ShardedImages:
         return int(self.labels[index])
 
     def place(self, index: int) -> str:
-        """The line that names the original of image `index`."""
+        """The line of list.txt that names the original of image `index`."""
         return f"{os.path.join(self.root, LIST_FILE)}:{index + 1}"
 
 
@@ -82,9 +89,9 @@ def open_shards(
         index = int(images.labels.argmax())
         raise DataError(f"{images.place(index)}: label {images.label(index)}, but --nb_classes is {num_classes}")
     for path, facts in images.files().items() if check_files else ():
-        found = os.path.getsize(path) if os.path.isfile(path) else "none"
-        if found != facts["bytes"]:
-            raise DataError(f"{path}: expected {facts['bytes']} bytes, got {found}; run datasets.pack again")
+        num_bytes = os.path.getsize(path) if os.path.isfile(path) else "none"
+        if num_bytes != facts["bytes"]:
+            raise DataError(f"{path}: expected {facts['bytes']} bytes, got {num_bytes}; run datasets.pack again")
     return images
 
 

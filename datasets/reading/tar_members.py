@@ -1,4 +1,4 @@
-"""Files inside tar shards, named by their place: `train-00003.tar@1048576+40321` is 40,321 bytes from 1,048,576 on."""
+"""Files inside tar shards, named by their place: `train-00003.tar@1048576+40321` has 40,321 bytes from 1,048,576 on."""
 
 import mmap
 import re
@@ -6,13 +6,13 @@ from functools import lru_cache
 
 from common.errors import BadImage
 
-MAX_OPEN = 256  # shards that a process keeps mapped; each costs a file descriptor, of which 1,024 are usual
+MAX_OPEN = 256  # shards that a process keeps mapped; each costs one of the usual 1,024 file descriptors
 
 _PLACE = re.compile(r"(.*\.tar)@(\d+)\+(\d+)", re.DOTALL)
 
 
 def member_place(shard: str, offset: int, size: int) -> str:
-    """The path by which `read_member` finds a file of a shard."""
+    """The path by which `read_member` reads a file of a shard, from its first byte and its number of bytes."""
     return f"{shard}@{offset}+{size}"
 
 
@@ -22,7 +22,12 @@ def is_member(path: str) -> bool:
 
 
 def read_member(path: str) -> memoryview:
-    """The bytes at a place, not copied. Raises BadImage if the shard ends before, OSError if it is missing."""
+    """Read the file at a place of a shard, without a copy.
+
+    Raises:
+        BadImage: the shard ends before the end of the file.
+        OSError: the shard cannot be opened.
+    """
     shard, offset, size = _PLACE.fullmatch(path).groups()
     content, end = _mapped(shard), int(offset) + int(size)
     if end > len(content):

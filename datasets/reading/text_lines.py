@@ -1,4 +1,4 @@
-"""Lines of a text file that a person wrote: UTF-8, with or without BOM, any line ending, blank lines and # comments."""
+"""Lines of a text file that a person wrote: UTF-8 with or without BOM, any line ending, blank lines and comments."""
 
 import os
 import re
@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from common.errors import DataError
 
-SHOWN_FAULTS = 3
+MAX_FAULTS_SHOWN = 3
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
-    """(number, content) of every line of the file that is neither blank nor a comment; numbers start at 1.
+    """Yield (number, content) of every line that is neither blank nor a comment; numbers start at 1.
 
-    Raises DataError if the file cannot be read or is not UTF-8.
+    Raises:
+        DataError: the file cannot be read, or is not UTF-8.
     """
     try:
         with open(path, "rb") as file:
@@ -38,9 +39,14 @@ def is_comment(line: bytes) -> bool:
 
 
 def refuse(path: str | os.PathLike, faults: list[tuple[int, str]]) -> None:
-    """Raise DataError with the first of `faults` (line number, sentence) and their count, if there are any."""
+    """Refuse a file that has faulty lines.
+
+    Raises:
+        DataError: `faults`, pairs of line number and sentence, is not empty; the message has the first ones and their
+            number.
+    """
     if faults:
-        shown = [f"{path}:{number}: {sentence}" for number, sentence in faults[:SHOWN_FAULTS]]
-        if len(faults) > SHOWN_FAULTS:
-            shown[-1] += f" (and {len(faults) - SHOWN_FAULTS} more lines)"
+        shown = [f"{path}:{number}: {sentence}" for number, sentence in faults[:MAX_FAULTS_SHOWN]]
+        if len(faults) > MAX_FAULTS_SHOWN:
+            shown[-1] += f" (and {len(faults) - MAX_FAULTS_SHOWN} more lines)"
         raise DataError("\n".join(shown))

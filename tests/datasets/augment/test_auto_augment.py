@@ -192,7 +192,7 @@ def test_augmix_of_any_shape_is_the_weighted_sum():
     ("policy", "message"),
     [
         ("", "unknown augmentation policy ''"),
-        ("rnd-m9", "unknown augmentation policy 'rnd-m9'; there are rand-.*v0r"),
+        ("rnd-m9", "unknown augmentation policy 'rnd-m9'; known: rand-.*v0r"),
         ("rand-m11", "section 'm11': expected a level from 0 to 10; rand-m<level"),
         ("rand-m9.5", "section 'm9.5'"),
         ("rand-n0", "section 'n0': expected a whole number from 1"),

@@ -106,7 +106,7 @@ def test_check_files_exist(tmp_path):
     images = write_pictures(tmp_path, 9)
     check_files_exist(images)
     (tmp_path / "4.png").unlink()
-    with pytest.raises(DataError, match=r"l\.txt:5: no such file: .*4\.png \(1 of 9 looked at are missing"):
+    with pytest.raises(DataError, match=r"l\.txt:5: no such file: .*4\.png \(1 of 9 checked files are missing"):
         check_files_exist(images)
     check_files_exist(images, limit=2)
 
@@ -116,7 +116,7 @@ def test_check_files_spreads_its_limit_over_the_whole_list(tmp_path, missing):
     """The first and the last image are among the checked ones: a list may be sorted by class."""
     images = write_pictures(tmp_path, 9)
     (tmp_path / f"{missing}.png").unlink()
-    with pytest.raises(DataError, match=rf"l\.txt:{missing + 1}: no such file: .* \(1 of 3 looked at are missing"):
+    with pytest.raises(DataError, match=rf"l\.txt:{missing + 1}: no such file: .* \(1 of 3 checked files are missing"):
         check_files_exist(images, limit=3)
 
 
