@@ -194,16 +194,25 @@ def test_folders_that_link_to_each_other_are_visited_once(tmp_path):
     assert len(find_images(tmp_path)) == 11
 
 
-def test_deep_folders(tmp_path):
-    folder = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1500):  # longer than a path may be, so made step by step
-        os.mkdir("d", dir_fd=folder)
-        deeper = os.open("d", os.O_RDONLY, dir_fd=folder)
-        os.close(folder)
-        folder = deeper
-    os.close(folder)
-    (tmp_path / "1.jpg").touch()
-    assert len(find_images(tmp_path)) == 1
+@pytest.fixture
+def deep_folder(tmp_path):
+    """1,500 folders, each in the one before; pytest cannot remove them, because it calls itself for each."""
+    top, spare = tmp_path / "d", tmp_path / "spare"  # short, because a path has at most 4,096 bytes
+    for _ in range(1500):
+        spare.mkdir()
+        if top.exists():
+            top.rename(spare / "d")
+        spare.rename(top)
+    yield top
+    while (top / "d").exists():
+        (top / "d").rename(spare)
+        top.rmdir()
+        spare.rename(top)
+
+
+def test_deep_folders(deep_folder):
+    (deep_folder.parent / "1.jpg").touch()
+    assert len(find_images(deep_folder.parent)) == 1
 
 
 def test_empty_class_would_shift_labels(tmp_path):
