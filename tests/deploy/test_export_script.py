@@ -26,10 +26,14 @@ def small_model(monkeypatch):
     monkeypatch.setattr("models.create_model", partial(create_model, **TINY))
 
 
+def tiny_weights():
+    paddle.seed(0)
+    return create_model("peleenet", num_classes=3, **TINY).state_dict()
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    paddle.seed(0)
-    state = create_model("peleenet", num_classes=3, **TINY).state_dict()
+    state = tiny_weights()
     tensors = {f"model/{name}": value.numpy() for name, value in state.items()}
     tensors |= {f"model_ema/{name}": value.numpy() * np.float32(0.5) for name, value in state.items()}
     preprocess = Preprocess(input_size=32, interpolation="bilinear").to_dict()
@@ -51,10 +55,10 @@ def flags(checkpoint, folder, *more):
 
 
 def test_the_command_line_of_the_predecessor(checkpoint, tmp_path, capfd):
-    export_model.main(flags(checkpoint, tmp_path / "out"))
+    export_model.main(flags(checkpoint, tmp_path / "out", "--train_interpolation=bicubic"))
     out, err = capfd.readouterr()
     assert out.splitlines()[-1] == f"Model is saved in {tmp_path / 'out'}."
-    assert "note: the checkpoint was evaluated with interpolation 'bilinear', not 'bicubic'" in err
+    assert f"warning: --train_interpolation bicubic replaces bilinear, the value of {checkpoint}" in err
     card = read_card(tmp_path / "out")
     assert (card.model, card.architecture, card.num_classes) == ("peleenet", "PeleeNet", 3)
     assert card.class_names == ("red", "green", "blue")
@@ -73,13 +77,28 @@ def test_a_subset_of_the_formats_and_the_averaged_weights(checkpoint, tmp_path, 
     assert np.abs(logits("model") - logits("average", "--use_ema")).max() > 1e-4
 
 
+def test_the_card_says_what_the_checkpoint_says(checkpoint, tmp_path):
+    export_model.main([f"--resume={checkpoint}", f"--output_dir={tmp_path}", "--format=paddle"])
+    card = read_card(tmp_path)
+    assert card.preprocess == Preprocess(input_size=32, interpolation="bilinear")
+    assert (card.num_classes, card.class_names) == (3, ("red", "green", "blue"))
+
+
 def test_names_from_a_label_list(checkpoint, tmp_path):
-    (tmp_path / "names.txt").write_text("0 un\n1 deux\n2 trois\n")
-    export_model.main(flags(checkpoint, tmp_path / "out", "--format=paddle", f"--class_names={tmp_path}/names.txt"))
+    """Another order, or another number of names, than in the checkpoint is a mistake."""
+    labels, unnamed = tmp_path / "names.txt", tmp_path / "unnamed.pd"
+    tensors = {f"model/{name}": value.numpy() for name, value in tiny_weights().items()}
+    write_checkpoint(unnamed, tensors, {"next_epoch": 1, "next_step": 0, "info": {}})
+    labels.write_text("0 un\n1 deux\n2 trois\n")
+    export_model.main(flags(unnamed, tmp_path / "out", "--format=paddle", f"--class_names={labels}"))
     assert read_card(tmp_path / "out").class_names == ("un", "deux", "trois")
-    (tmp_path / "names.txt").write_text("0 un\n1 deux\n")
-    with pytest.raises(DataError, match="expected the names of 3 classes, got 2"):
-        export_model.main(flags(checkpoint, tmp_path / "out", f"--label_list={tmp_path}/names.txt"))
+    for text, message in (
+        ("0 red\n1 green\n", "expected the names of 3 classes, got 2"),
+        ("0 green\n1 red\n2 blue\n", "names the classes in another order"),
+    ):
+        labels.write_text(text)
+        with pytest.raises(DataError, match=message):
+            export_model.main(flags(checkpoint, tmp_path / "other", f"--label_list={labels}"))
 
 
 def test_given_photographs_are_compared_too(checkpoint, tmp_path, photographs, monkeypatch):
