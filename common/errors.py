@@ -109,6 +109,12 @@ class MissingDependencyError(ProjectError):
     exit_code = 7
 
 
+class DownloadError(ProjectError):
+    """A file cannot be had from the network; the message names the address and the path where to put the file."""
+
+    exit_code = 7
+
+
 # --- faults of the machine ------------------------------------------------------------------------------------------
 
 
