@@ -17,7 +17,7 @@ def main(argv: list[str]) -> None:
         return
     if not config.export.output_dir:
         raise UsageError("--output_dir is missing; for example: --output_dir exported")
-    if not config.weights.resume:
+    if not config.weights.resume and not config.weights.pretrained:
         raise CheckpointError("--resume is missing: random weights are not exported; name a checkpoint")
 
     from deploy.engines import EagerEngine

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models
@@ -11,6 +12,7 @@ from configs.schema import (
     LoaderConfig,
     ModelConfig,
     PreprocessConfig,
+    ResumeConfig,
     TrainConfig,
     TrainedModelConfig,
     TrainedPreprocessConfig,
@@ -28,6 +30,7 @@ from datasets.classes import (
 )
 from datasets.preprocess import Preprocess
 from datasets.reading.dataset import open_dataset
+from models.pretrained import download_weights, find_weights
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -92,6 +95,79 @@ def with_classes(config: TrainConfig, classes: Classes) -> TrainConfig:
     return replace(config, model=replace(config.model, nb_classes=classes.number))
 
 
+# --- Public weights -------------------------------------------------------------------------------------------------
+
+
+def fetch_public(name: str, weights_dir: str, model: str | None) -> tuple[Path, dict]:
+    """Return the file that --pretrained means, and what a checkpoint would say of it.
+
+    Args:
+        name: value of --pretrained.
+        weights_dir: folder of downloaded weights; "" is the default one.
+        model: network that the weights must fit; None takes that of the weights, or the default one.
+
+    Returns:
+        The path of the checked file, and `info` as a training keeps it: network, classes and preprocessing.
+
+    Raises:
+        UsageError: no such weights, or they are of another network.
+        DownloadError: the file cannot be downloaded.
+        CheckpointError: the file is not what was published.
+        DiskError: the folder cannot be written.
+    """
+    row_name, row = find_weights(name, model, default_model=ModelConfig().name)
+    preprocess = Preprocess(row.input_size, row.resize_size, row.interpolation)
+    info = {
+        "args": {"model": model or row.models[0], "nb_classes": row.num_classes},
+        "preprocess": preprocess.to_dict(),
+        "class_names": read_class_names(IMAGENET_LABEL_LIST, row.num_classes),
+    }
+    return download_weights(row_name, weights_dir), info
+
+
+def with_public_weights(config: TrainConfig, given: frozenset[str]) -> tuple[TrainConfig, dict | None]:
+    """Take network and preprocessing from the weights that --pretrained names, where no flag says otherwise.
+
+    Args:
+        config: the flags of main.py.
+        given: names of the flags that were given.
+
+    Returns:
+        The config, and the preprocessing of the weights as a dict; None without --pretrained.
+
+    Raises:
+        UsageError: no such weights, or they are of another network.
+    """
+    flags = config.resume
+    if not flags.pretrained:
+        return config, None
+    chosen = config.model.name if "model" in given else None
+    name, row = find_weights(flags.pretrained, chosen, default_model=config.model.name)
+    model = config.model if chosen else replace(config.model, name=row.models[0])
+    published = {"input_size": row.input_size, "train_interpolation": row.interpolation}
+    preprocess = replace(config.preprocess, **{flag: v for flag, v in published.items() if flag not in given})
+    config = replace(config, model=model, preprocess=preprocess, resume=replace(flags, pretrained=name))
+    return config, Preprocess(row.input_size, row.resize_size, row.interpolation).to_dict()
+
+
+def choose_start(config: TrainConfig) -> ResumeConfig:
+    """Download the weights of --pretrained, and name the file as --finetune does.
+
+    Nothing is downloaded where the run continues a checkpoint: a restart may have no network.
+
+    Raises:
+        DownloadError, CheckpointError, DiskError: as `fetch_public`.
+    """
+    flags = config.resume
+    is_continued = flags.resume not in ("", "auto") or (
+        flags.resume == "auto" and any(Path(config.output.output_dir).glob("checkpoint-*.pd"))
+    )
+    if not flags.pretrained or is_continued:
+        return replace(flags, pretrained="")
+    path, _ = fetch_public(flags.pretrained, flags.weights_dir, config.model.name)
+    return replace(flags, pretrained="", finetune=str(path))
+
+
 # --- Trained models -------------------------------------------------------------------------------------------------
 
 
@@ -147,20 +223,24 @@ def read_trained(
 
     Args:
         model: name and number of classes; None is what the file says.
-        weights_config: the file, and whether its averaged weights are taken.
-        flags: preprocessing; None is what the file says.
+        weights_config: the file, or the name of public weights, and whether averaged weights are taken.
+        flags: preprocessing; None is what the file says, or was published of it.
         label_list: file of class names; "" takes those of the checkpoint.
 
     Raises:
         CheckpointError: no such file, damaged, or of another model.
+        DownloadError, UsageError, DiskError: as `fetch_public`.
         DataError: the label list has another number of names, or names the classes otherwise.
         ModelError: no such model, or the model cannot take images of this side.
     """
     from engine.checkpoint import load_weights
 
     default_name = ModelConfig().name
-    weights = load_weights(weights_config.resume, ema=weights_config.use_ema)
-    info = weights.meta.get("info", {})
+    path, info = weights_config.resume, None
+    if weights_config.pretrained and not path:
+        path, info = fetch_public(weights_config.pretrained, weights_config.weights_dir, model.name)
+    weights = load_weights(path, ema=weights_config.use_ema)
+    info = info or weights.meta.get("info", {})
     args = info.get("args", {})
     name = model.name or args.get("model") or default_name
     preprocess = Preprocess.from_config(flags, trained=info.get("preprocess"))
@@ -235,6 +315,19 @@ def trained_configs(config: TrainConfig, given: frozenset[str]) -> tuple[Trained
         ),
         TrainedPreprocessConfig(**{name: getattr(flags, name) for name in names if name in given}),
     )
+
+
+def weights_to_evaluate(config: TrainConfig) -> WeightsConfig:
+    """The weights that main.py --eval means: those of --resume, else of --finetune, else of --pretrained.
+
+    Raises:
+        CheckpointError: --resume auto finds no good checkpoint.
+    """
+    from engine.resume import find_checkpoint
+
+    flags = config.resume
+    path = find_checkpoint(flags.resume or flags.finetune, config.output.output_dir, is_required=True)
+    return WeightsConfig(str(path or ""), pretrained=flags.pretrained, weights_dir=flags.weights_dir)
 
 
 def evaluate_trained(trained: TrainedModel, images, loader_config: LoaderConfig, run, precision=None):

@@ -11,7 +11,7 @@ from common.cli import run as run_program
 from common.files import disk_errors
 from common.logs import set_up_logging
 from configs.loader import as_dict, given_flags, parse, resume_rules, write_config
-from configs.schema import TrainConfig, WeightsConfig
+from configs.schema import TrainConfig
 from datasets.augment.mixup import create_mixup
 from datasets.augment.random_erasing import create_random_erasing
 from datasets.augment.transforms import build_train_transform
@@ -25,26 +25,27 @@ logger = logging.getLogger("main")
 
 
 def main(argv: list[str]) -> None:
-    config = parse(TrainConfig, argv, prog="main.py")
+    config, given = parse(TrainConfig, argv, prog="main.py"), given_flags(TrainConfig, argv, prog="main.py")
+    config, published = factory.with_public_weights(config, given)
     if factory.list_models_or_check(config.model, config.preprocess):
         return
     if config.run.debug:
         os.environ["FLAGS_cudnn_deterministic"] = "1"  # noqa: SIM112 (read when Paddle is imported)
     rank = int(os.environ.get("PADDLE_TRAINER_ID", 0))
     if config.run.eval:
-        return evaluate_only(config, given_flags(TrainConfig, argv, prog="main.py"))
+        return evaluate_only(config, given)
     folder = config.output.output_dir or None
     with locked_output_dir(folder, rank), RunRecord(folder, rank) as record:
         # What can be wrong with flags and data shows before Paddle is imported.
         data = factory.open_datasets(config, check_files=rank == 0)
         config = factory.with_classes(config, data.classes)
-        preprocess = Preprocess.from_config(config.preprocess)
+        preprocess = Preprocess.from_config(config.preprocess, trained=published)
         transform = build_train_transform(config.augment, config.preprocess)
         mixup = create_mixup(config.mix, data.classes.number)
-        train(config, preprocess, data, transform, mixup, record)
+        train(config, preprocess, data, transform, mixup, factory.choose_start(config), record)
 
 
-def train(config: TrainConfig, preprocess: Preprocess, data, transform, mixup, record: RunRecord) -> None:
+def train(config: TrainConfig, preprocess: Preprocess, data, transform, mixup, start, record: RunRecord) -> None:
     """Train to the last epoch; from here on Paddle is needed."""
     from datasets.loading.loader import EvalLoader, TrainLoader
     from engine.amp import choose_precision
@@ -91,7 +92,7 @@ def train(config: TrainConfig, preprocess: Preprocess, data, transform, mixup, r
     state.begin_epoch(config.resume.start_epoch)
 
     rules = resume_rules(TrainConfig)
-    is_best_known = start_from(state, config.resume, run.output_dir, rules=rules)
+    is_best_known = start_from(state, start, run.output_dir, rules=rules)
     if not is_best_known:
         scores = evaluate(state.model, val_loader, run, precision)
         logger.info(f"Accuracy of the network on the {len(val_set)} test images: {scores.top1_percent:.1f}%")
@@ -116,14 +117,12 @@ def train(config: TrainConfig, preprocess: Preprocess, data, transform, mixup, r
 def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
     """Evaluate the weights that --resume or --finetune names, and exit: as eval.py, whose flags this script has."""
     from engine.amp import choose_precision
-    from engine.resume import find_checkpoint
     from engine.run import start_run
 
     set_up_logging(int(os.environ.get("PADDLE_TRAINER_ID", 0)))
-    flags = config.resume
-    path = find_checkpoint(flags.resume or flags.finetune, config.output.output_dir, is_required=True)
+    weights = factory.weights_to_evaluate(config)
     model, preprocess = factory.trained_configs(config, given)
-    trained = factory.read_trained(model, WeightsConfig(resume=str(path)), preprocess, config.data.label_list)
+    trained = factory.read_trained(model, weights, preprocess, config.data.label_list)
     images, remarks = factory.open_val_images(config.data, trained)
     run = start_run(config, RunRecord())
     set_up_logging(run.ranks.rank)

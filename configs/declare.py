@@ -29,7 +29,8 @@ def flag(
         choices: allowed values; empty allows any.
         low: smallest allowed number, inclusive.
         high: largest allowed number, inclusive.
-        style: how a boolean is written: "flag" (`--eval`), "pair" (`--x`, `--no_x`) or "text" (`--use_gpu True`).
+        style: how a boolean is written: "flag" (`--eval`), "pair" (`--x`, `--no_x`) or "text" (`--use_gpu True`); and
+            "optional", a text whose value may be left out, which means "auto" (`--pretrained`, `--pretrained NAME`).
         on_resume: what a resumed run of main.py does when the value changed. "refuse": the weights or the optimizer
             state would not fit. "refuse_inside_epoch": images would be seen twice or never; between two epochs as
             "warn". "warn": the run goes on and says that its numbers are no longer those of one command. "ignore":

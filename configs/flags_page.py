@@ -73,6 +73,8 @@ def _value(field: dataclasses.Field) -> str:
         return f"switch, `--no_{flag_name(field)}`"
     if meta["style"] == "text":
         return "`True`, `False`"
+    if meta["style"] == "optional":
+        return "text, or no value"
     if meta["choices"]:
         return ", ".join(f"`{choice}`" for choice in meta["choices"])
     word = {int: "whole number", float: "number", str: "text"}[kind]

@@ -15,6 +15,7 @@ from .declare import default_text, flag_name, value_type
 from .schema import TrainConfig
 
 TRUE_WORDS = ("true", "t", "1")
+AUTO = "auto"  # a flag of the style "optional" without a value
 
 Flags = dict[str, dataclasses.Field]  # by flag name
 
@@ -124,8 +125,8 @@ def _add_flag(group, field: dataclasses.Field) -> None:
         return
     kind, takes_many = value_type(field)
     shown = "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else kind.__name__.upper()
-    nargs = "+" if takes_many else None
-    group.add_argument(*flags, dest=name, nargs=nargs, metavar=shown, help=meaning.replace("%", "%%"))
+    form = {"nargs": "+"} if takes_many else {"nargs": "?", "const": AUTO} if meta["style"] == "optional" else {}
+    group.add_argument(*flags, dest=name, metavar=shown, help=meaning.replace("%", "%%"), **form)
 
 
 def _unknown(word: str, flags: Flags) -> str:
@@ -154,6 +155,8 @@ def _scalar(field: dataclasses.Field, kind: type, value, place: str):
         if meta["style"] == "text" and isinstance(value, str):
             return value.lower() in TRUE_WORDS  # the predecessor's rule: anything else is False
         raise UsageError(f"{place}: expected true or false, got {value!r}")
+    if meta["style"] == "optional" and isinstance(value, bool):  # in a recipe
+        return AUTO if value else ""
     if kind is str and not isinstance(value, str):
         raise UsageError(f"{place}: expected text, got {value!r}; put it in quotes")
     if value in ("''", '""'):

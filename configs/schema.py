@@ -146,6 +146,13 @@ class WeightsConfig:
 
     resume: str = flag("", "checkpoint or weights file: .pd, .pdparams, .safetensors, or a PyTorch .pth")
     use_ema: bool = flag(False, "take the averaged weights (model_ema) of the checkpoint", style="flag")
+    pretrained: str = flag(
+        "",
+        "public weights to take where --resume is not given, downloaded once; python -m models.pretrained lists them; "
+        "without a value: those of the network",
+        style="optional",
+    )
+    weights_dir: str = flag("", "folder of downloaded weights; default: ~/.cache/peleenet-paddle/weights")
 
     def __post_init__(self):
         if self.resume == "auto":  # the config.yaml of a resumed run has this value
@@ -349,10 +356,27 @@ class ResumeConfig:
     )
     resume_ema: str = flag("", "checkpoint whose averaged weights are taken instead", on_resume="ignore")
     finetune: str = flag("", "weights to start from", on_resume="ignore")
+    pretrained: str = flag(
+        "",
+        "public weights to start from, downloaded once; python -m models.pretrained lists them; without a value: those "
+        "of the network",
+        style="optional",
+        on_resume="ignore",
+    )
+    weights_dir: str = flag(
+        "", "folder of downloaded weights; default: ~/.cache/peleenet-paddle/weights", on_resume="ignore"
+    )
     remove_head_from_pretained: bool = flag(
-        False, "leave out the classifier of --finetune even if it fits", style="pair", on_resume="ignore"
+        False,
+        "leave out the classifier of --finetune or --pretrained even if it fits",
+        style="pair",
+        on_resume="ignore",
     )
     start_epoch: int = flag(0, "first epoch of a run that does not resume", low=0, on_resume="ignore")
+
+    def __post_init__(self):
+        if self.finetune and self.pretrained:
+            raise UsageError("--finetune and --pretrained both name weights to start from; leave one of them out")
 
 
 @dataclass(frozen=True)
@@ -415,7 +439,7 @@ class TrainConfig:
     def __post_init__(self):
         if self.resume.resume == "auto" and not self.output.output_dir:
             raise UsageError("--resume auto looks for checkpoints in --output_dir, which is not given")
-        if self.run.eval and not (self.resume.resume or self.resume.finetune):
+        if self.run.eval and not (self.resume.resume or self.resume.finetune or self.resume.pretrained):
             raise UsageError("--eval needs weights, random ones are never evaluated; give them with --resume")
         if self.resume.resume_ema and not self.ema.model_ema:
             raise UsageError("--resume_ema needs --model_ema")

@@ -78,21 +78,22 @@ OUR_DEFAULTS = {
         "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "hflip": 0.5, "decay_norm_and_bias": None, "opt_alpha": 0.99,
         "amp_dtype": "float16", "sync_bn": False, "sched": "cosine", "decay_epochs": 30, "decay_rate": 0.1,
         "log_every": 20, "save_freq": 20, "save_steps": None, "keep_last": None, "save_attempts": 3,
-        "skip_nonfinite": 0, "stall_seconds": 900.0, "label_list": "",
+        "skip_nonfinite": 0, "stall_seconds": 900.0, "label_list": "", "pretrained": "", "weights_dir": "",
     },
     "eval": {
         "list_models": False, "exif_orientation": None, "eval_image_backend": None, "device": "auto",
-        "worker_type": "auto", "use_ema": False,
+        "worker_type": "auto", "use_ema": False, "pretrained": "", "weights_dir": "",
     },
     "predict": {
         "list_models": False, "exif_orientation": None, "eval_image_backend": None, "device": "auto",
         "use_ema": False, "batch_size": 1, "label_list": "", "save_path": "", "topk": 5, "use_amp": False,
+        "pretrained": "", "weights_dir": "",
     },
     "export_model": {
         "list_models": False, "train_interpolation": None, "exif_orientation": None,
         "eval_image_backend": None, "use_ema": False, "format": "paddle,pdmodel", "label_list": "", "check_images": "",
         "calibration_images": "", "calibration_method": "minmax", "num_calibration": 128, "data_path": "",
-        "cls_label_path_val": None, "max_drop": 1.0,
+        "cls_label_path_val": None, "max_drop": 1.0, "pretrained": "", "weights_dir": "",
     },
     "infer": {
         "engine": "paddle", "trust_program": False, "gpu_id": 0, "enable_openvino": False, "topk": 5, "threshold": 0.0,
@@ -119,9 +120,10 @@ BOUNDS = {
 RULES = {
     "refuse": "model nb_classes opt",
     "refuse_inside_epoch": "seed",
-    "ignore": "list_models device data_path cls_label_path_train label_list resplit num_workers worker_type dist_eval "
-    "resume resume_ema finetune remove_head_from_pretained start_epoch output_dir log_every save_freq save_steps "
-    "keep_last save_attempts log_wandb wandb_entity wandb_project eval debug skip_nonfinite stall_seconds",
+    "ignore": "list_models device data_path cls_label_path_train label_list resplit num_workers worker_type "
+    "dist_eval resume resume_ema finetune pretrained weights_dir remove_head_from_pretained start_epoch "
+    "output_dir log_every save_freq save_steps keep_last save_attempts log_wandb wandb_entity "
+    "wandb_project eval debug skip_nonfinite stall_seconds",
 }
 
 
@@ -262,6 +264,28 @@ def test_text_booleans_follow_the_predecessor(text, value):
     assert parse(InferConfig, [f"--use_gpu={text}"], prog="infer.py").engine.use_gpu is value
 
 
+@pytest.mark.parametrize(
+    ("argv", "value"),
+    [
+        ([], ""),
+        (["--pretrained"], "auto"),
+        (["--pretrained", "--epochs", "3"], "auto"),
+        (["--pretrained", "alexnet.paddleclas"], "alexnet.paddleclas"),
+        (["--pretrained="], ""),
+    ],
+)
+def test_a_flag_whose_value_may_be_left_out(argv, value):
+    assert parse(TrainConfig, argv, prog="main.py").resume.pretrained == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", "auto"), ("false", ""), ("peleenet.official", "peleenet.official")]
+)
+def test_a_recipe_may_switch_such_a_flag_on(tmp_path, text, value):
+    (tmp_path / "r.yaml").write_text(f"pretrained: {text}\n")
+    assert parse(TrainConfig, ["--config", str(tmp_path / "r.yaml")], prog="main.py").resume.pretrained == value
+
+
 def test_output_is_output_dir():
     assert parse(ExportConfig, ["--output=./x"], prog="export_model.py").export.output_dir == "./x"
 
@@ -287,6 +311,7 @@ def test_output_is_output_dir():
         (["--model_ema_eval"], "--model_ema_eval needs --model_ema"),
         (["--resume_ema", "c.pd"], "--resume_ema needs --model_ema"),
         (["--eval"], "--eval needs weights, random ones are never evaluated; give them with --resume"),
+        (["--pretrained", "--finetune", "a"], "--finetune and --pretrained both name weights to start from"),
         (["--device", "tpu"], "--device: unknown device 'tpu'; known: auto, cpu, gpu, gpu:N"),
         (["--device", "cpu:1"], "unknown device"),
         (["--device", "gpu:x"], "unknown device"),
