@@ -35,7 +35,7 @@ from models.pretrained import download_weights, find_weights
 if TYPE_CHECKING:
     from paddle import nn
 
-    from engine.checkpoint import Weights
+    from engine.weights import Weights
 
 logger = logging.getLogger("main")
 
@@ -233,7 +233,7 @@ def read_trained(
         DataError: the label list has another number of names, or names the classes otherwise.
         ModelError: no such model, or the model cannot take images of this side.
     """
-    from engine.checkpoint import load_weights
+    from engine.weights import load_weights
 
     default_name = ModelConfig().name
     path, info = weights_config.resume, None

@@ -97,7 +97,7 @@ def _load_callable(spec: str) -> Callable:
 
 def set_state(model: nn.Layer, arrays: dict[str, np.ndarray], source: str, dtype: str = "float32") -> nn.Layer:
     """The model with exactly these weights, computing in `dtype`."""
-    from engine.checkpoint import set_weights
+    from engine.weights import set_weights
 
     set_weights(model, arrays, source=source)
     return model.to(dtype=dtype) if dtype != "float32" else model

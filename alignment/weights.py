@@ -86,7 +86,7 @@ def read_arrays_of(path: Path, reference: Reference) -> tuple[Arrays, bool]:
     with open(path, "rb") as file:
         is_torch = file.read(64).startswith(TORCH_STARTS)
     if not is_torch:
-        from engine.checkpoint import load_weights
+        from engine.weights import load_weights
 
         return load_weights(path).arrays, False
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from .checkpoint import set_tensors
+from .weights import set_tensors
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from common.errors import CheckpointError
 from configs.schema import ResumeConfig
 
-from .checkpoint import drop_head, find_latest, is_checkpoint, load_weights, read_checkpoint, set_weights
+from .checkpoint import find_latest, is_checkpoint, read_checkpoint
 from .distributed import check_same_place
 from .resume_check import check_resumable
 from .state import TrainState
+from .weights import drop_head, load_weights, set_weights
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def find_checkpoint(resume: str, output_dir: Path | None, *, is_required: bool =
     """
     if not resume:
         return None
-    path = find_latest(output_dir, logger.warning) if resume == "auto" else Path(resume)
+    path = find_latest(output_dir) if resume == "auto" else Path(resume)
     if path is None and is_required:
         raise CheckpointError(f"no checkpoint in {output_dir}, and random weights are never evaluated")
     nothing = f"no checkpoint in {output_dir}: starting from the beginning"

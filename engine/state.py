@@ -12,11 +12,12 @@ from paddle.optimizer import Optimizer
 
 from common.errors import CheckpointError
 
-from .checkpoint import Checkpoint, set_weights
+from .checkpoint import Checkpoint
 from .distributed import world_size
 from .ema import Ema
 from .meters import Meter
 from .optim import optimizer_arrays, set_optimizer_arrays
+from .weights import set_weights
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ import pytest
 
 from common.errors import CheckpointError
 from configs.schema import OptimConfig
-from engine.checkpoint import load_weights
 from engine.optim import create_optimizer
+from engine.weights import load_weights
 from tests.engine.tiny import arrays_of, same, tiny_net
 
 PROTOCOLS = (2, 3, 4)

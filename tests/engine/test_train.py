@@ -12,7 +12,7 @@ from paddle import nn
 from common.errors import CheckpointError, NonFiniteLossError, Preempted
 from common.logs import set_up_logging
 from configs.schema import OptimConfig, ScheduleConfig
-from engine.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from engine.checkpoint import read_checkpoint, write_checkpoint
 from engine.distributed import Ranks
 from engine.ema import Ema
 from engine.losses import cross_entropy
@@ -22,6 +22,7 @@ from engine.run import Run
 from engine.schedule import warmup_cosine
 from engine.state import TrainState
 from engine.train import Recipe, step_seed, train_epoch
+from engine.weights import load_weights
 from tests.engine.tiny import FakeTrainLoader, arrays_of, batches, images_and_labels, same, tiny_net
 
 STEPS, ACCUM, BATCH = 7, 2, 4

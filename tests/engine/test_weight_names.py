@@ -5,9 +5,9 @@ import paddle
 import pytest
 
 from common.errors import CheckpointError
-from engine.checkpoint import load_weights
 from engine.safetensors_io import encode
 from engine.weight_names import to_paddle_names
+from engine.weights import load_weights
 from models import create_model
 from tests.engine.tiny import arrays_of, same, tiny_net
 from tests.engine.torch_writer import FORMS, tensor

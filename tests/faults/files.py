@@ -1,5 +1,6 @@
 """R4, R6, R10: checkpoint files under kills, damage and rotation."""
 
+import logging
 import os
 import random
 import shutil
@@ -14,6 +15,19 @@ from common.errors import CheckpointError
 from engine.checkpoint import find_latest, read_checkpoint, remove_leftovers, write_checkpoint
 
 KEEP = 3
+logger = logging.getLogger("engine.checkpoint")
+
+
+class Lines(logging.Handler):
+    """Collects the lines that `find_latest` logs."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add one line."""
+        self.lines.append(record.getMessage())
 
 
 def saver_of(folder: Path, on_saved=lambda epoch, step: None):
@@ -73,6 +87,7 @@ def _save_in_a_loop(folder: Path, first: int, report_to: int) -> None:
 
 def r6(cases: int, seed: int) -> dict:
     """Truncate a 1 MB checkpoint, flip bits in it, and replace it by foreign files, beside an older good one."""
+    logger.propagate = False
     rng, folder = random.Random(seed), Path(tempfile.mkdtemp(prefix="faults-r6-"))
     older, latest = folder / "checkpoint-previous.pd", folder / "checkpoint-latest.pd"
     for epoch, path in enumerate((older, latest)):
@@ -96,11 +111,11 @@ def r6(cases: int, seed: int) -> dict:
     for content in (b"", bytes(1000), b"<html>", b"PK\x03\x04" + bytes(99), good + b"\0", good[8:], other.read_bytes()):
         kinds["foreign"] += 1
         latest.write_bytes(content)
-        counts[1] += find_latest(folder, lambda line: None) != older and content != other.read_bytes()
+        counts[1] += find_latest(folder) != older and content != other.read_bytes()
     older.write_bytes(good[:-1])
     latest.write_bytes(good[:-2])
     try:
-        find_latest(folder, lambda line: None)
+        find_latest(folder)
         counts[0] += 1
     except CheckpointError:
         pass
@@ -117,12 +132,12 @@ def _read_damaged(latest: Path, content: bytes, good: bytes, older: Path) -> np.
         undetected = True
     except CheckpointError:
         undetected = False
-    lines = []
-    wrong = find_latest(latest.parent, lines.append) != older
+    logger.handlers = [log := Lines()]
+    wrong = find_latest(latest.parent) != older
     header = slice(
         8 + int.from_bytes(good[:8], "little")
     )  # with an undamaged header the file is known to be the newest
-    unnamed = not any(latest.name in line for line in lines) and content[header] == good[header]
+    unnamed = not any(latest.name in line for line in log.lines) and content[header] == good[header]
     return np.array([undetected, wrong, unnamed], int)
 
 

@@ -1,4 +1,4 @@
-"""R7: the order of system calls of a save as strace sees it, and a kill at each of them."""
+"""R7: order of the system calls of a save, by strace, and a kill at each of them."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from engine.checkpoint import find_latest, read_checkpoint
 from .job import ROOT
 
 CALLS = "fsync,rename,renameat,renameat2,link,linkat,unlink,write,writev"
-# An older latest checkpoint becomes the previous one; the file descriptor 1 says when the save is reported.
+# An older latest checkpoint becomes the previous one; stdout tells when the save is reported.
 WRITER = """
 import sys
 import numpy as np
@@ -25,7 +25,7 @@ print("reported", flush=True)
 
 
 def r7(cases: int, seed: int) -> dict:
-    """One traced save, then saves that are killed at the nth call of each kind, while there is one (n <= cases)."""
+    """Trace one save, then kill saves at the nth call of each kind, up to the last call or n = `cases`."""
     if not shutil.which("strace"):
         return {"cases": 0, "broken": 0, "skipped": "no strace on this machine"}
     folder = _folder()
@@ -34,8 +34,8 @@ def r7(cases: int, seed: int) -> dict:
     calls = re.findall(r"\b(fsync|rename\w*|link\w*)\((.*)", trace.read_text())
     order = [_name(call, rest) for call, rest in calls if "checkpoint-" in rest or f"{folder}>" in rest]
     expected = [
-        "fsync checkpoint-latest.pd.tmp",
-        "link checkpoint-previous.pd.tmp",
+        "fsync temporary checkpoint-latest.pd",
+        "link temporary checkpoint-previous.pd",
         "rename checkpoint-previous.pd",
         "rename checkpoint-latest.pd",
         "fsync folder",
@@ -45,7 +45,7 @@ def r7(cases: int, seed: int) -> dict:
         for nth in range(1, cases + 1):
             is_killed, is_broken = _killed_save(call, nth)
             kills, broken = kills + is_killed, broken + is_broken
-            if not is_killed:  # there is no nth call of this kind
+            if not is_killed:  # there was no nth call of this kind
                 break
     return {"cases": kills, "broken": broken + wrong_order, "order": order}
 
@@ -75,6 +75,8 @@ def _save(folder: Path, flags: list[str]) -> subprocess.CompletedProcess:
 
 
 def _name(call: str, rest: str) -> str:
-    kind = call.rstrip("at2")
-    names = re.findall(r"checkpoint-\w+\.pd(?:\.tmp)?", rest)
-    return f"{kind} {names[-1] if names else 'folder'}"
+    names = re.findall(r"(checkpoint-\w+\.pd)(\.[\w-]+\.tmp)?", rest)
+    if not names:
+        return f"{call.rstrip('at2')} folder"
+    name, suffix = names[-1]
+    return f"{call.rstrip('at2')} {'temporary ' * bool(suffix)}{name}"

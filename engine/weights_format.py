@@ -1,0 +1,49 @@
+"""Recognition of the format of a file of weights by its content, since names and extensions are often wrong."""
+
+from pathlib import Path
+
+from common.errors import CheckpointError
+
+# The checksum is the first text in a checkpoint, so that its place is known. It covers every other byte of the file.
+BEFORE_CHECKSUM = b'{"__metadata__":{"sha256":"'
+TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # a pickled number, with which torch.save began before version 1.6
+
+FORMATS = {
+    "checkpoint": "is a checkpoint of this project",
+    "safetensors": "is a plain safetensors file: weights, but not a state of training",
+    "pickle": "is a pickle, as Paddle writes it: weights can be read from it, but not a state of training",
+    "pytorch": "is a file of torch.save: weights can be read from it, but not a state of training",
+    "empty": "is empty (0 bytes)",
+    "unknown": "is not a file of weights, or damaged in its first bytes",
+}
+
+
+def recognise_format(data: bytes) -> str:
+    """Name the format of a file, a key of FORMATS, by its first bytes."""
+    if not data:
+        return "empty"
+    if data[8 : 8 + len(BEFORE_CHECKSUM)] == BEFORE_CHECKSUM:
+        return "checkpoint"
+    if data[8:9] == b"{":
+        return "safetensors"
+    # torch.save writes a zip archive since version 1.6; in a pickle of protocol 4 a frame comes before the number.
+    if data.startswith(b"PK\x03\x04") or TORCH_MAGIC in data[:32]:
+        return "pytorch"
+    return "pickle" if data[:1] == b"\x80" else "unknown"
+
+
+def read_bytes(path: Path, size: int = -1) -> bytes:
+    """Read the first `size` bytes of a file, or with -1 the whole file.
+
+    Raises:
+        CheckpointError: the file cannot be read; for a folder the message names the checkpoints in it.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(size)
+    except IsADirectoryError:
+        names = sorted(file.name for file in path.glob("checkpoint-*.pd"))
+        inside = f"; name a file in it: {', '.join(names)}" if names else " without checkpoints"
+        raise CheckpointError(f"cannot read {path}: it is a folder{inside}") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
