@@ -10,7 +10,7 @@ REQUIREMENTS ?= requirements.txt
 
 CPP_PACKAGES := cmake g++ libjpeg-dev libpng-dev libyaml-cpp-dev
 
-.PHONY: help demo test test-all test-cpp faults faults-long align deploy lint format clean
+.PHONY: help demo test test-all test-cpp test-pythons faults faults-long align deploy lint format clean
 
 help:
 	@echo "make demo       train, evaluate, predict, export and infer on real images; pictures in output/demo"
@@ -18,6 +18,7 @@ help:
 	@echo "make align      install PyTorch, the reference of the alignment tool (docs/alignment.md)"
 	@echo "make deploy     install ONNX Runtime and OpenVINO (docs/deployment.md)"
 	@echo "make test-cpp   build the C++ program and test it (deploy/cpp/README.md)"
+	@echo "make test-pythons  train to infer on a few images with each Python from 3.10 to 3.13 that this machine has"
 	@echo "make faults     kill, cut, flip and fill up what a training must survive (docs/reliability.md)"
 	@echo "make lint       ruff: rules and format"
 	@echo "make clean      remove .venv, output, build and caches"
@@ -43,6 +44,9 @@ test-cpp: $(VENV)/.dev
 	cmake --build build/cpp --parallel 2
 	$(PY) -m pytest -m cpp tests/deploy/cpp
 
+test-pythons: $(VENV)/.demo
+	$(PY) -m tests.pythons
+
 faults: $(VENV)/.dev
 	$(PY) -m tests.faults all --no_record
 
@@ -59,7 +63,7 @@ format: $(VENV)/.lint
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf $(VENV) output build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-3.* output build .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each mark says that a requirements file is installed; a changed file installs again.
