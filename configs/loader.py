@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import math
+import os
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,7 @@ from common.errors import UsageError
 from common.files import write_atomically
 
 from .declare import default_text, flag_name, value_type
+from .flag_names import suggest_flag
 from .schema import TrainConfig
 
 TRUE_WORDS = ("true", "t", "1")
@@ -132,8 +134,8 @@ def _add_flag(group, field: dataclasses.Field) -> None:
 def _unknown(word: str, flags: Flags) -> str:
     if not word.startswith("-"):
         return f"unexpected word {word!r}: switches such as --use_amp take no value, and text with blanks needs quotes"
-    known = [f"--{word}" for name, field in flags.items() for word in (name, *field.metadata["aliases"])]
-    return f"unknown flag {word}{did_you_mean(word.split('=')[0], known)}"
+    known = [word for name, field in flags.items() for word in (name, *field.metadata["aliases"])]
+    return f"unknown flag {word}{suggest_flag(word.split('=')[0], known)}"
 
 
 def _convert(field: dataclasses.Field, value, place: str):
@@ -159,6 +161,8 @@ def _scalar(field: dataclasses.Field, kind: type, value, place: str):
         return AUTO if value else ""
     if kind is str and not isinstance(value, str):
         raise UsageError(f"{place}: expected text, got {value!r}; put it in quotes")
+    if kind is str and value.startswith("~/"):  # `--data_path=~/images`: a shell expands ~ at the start of a word only
+        return os.path.expanduser(value)
     if value in ("''", '""'):
         return ""  # `--aa=''` from a file that no shell has read
     try:

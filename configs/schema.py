@@ -99,6 +99,16 @@ class LoaderConfig:
         compat=True,
         on_resume="ignore",
     )
+    on_bad_image: str = flag(
+        "error",
+        "an image that cannot be decoded ends the run (error), or is left out of the training and counted as wrong "
+        "in the evaluation (skip)",
+        choices=("error", "skip"),
+        on_resume="warn",
+    )
+    max_bad_images: int = flag(
+        100, "number of different images that one process may leave out", low=0, on_resume="warn"
+    )
 
 
 @dataclass(frozen=True)
@@ -187,15 +197,6 @@ class TrainLoaderConfig(LoaderConfig):
         "fastest that is installed",
         choices=("pil", "cv2", "turbo", "auto"),
         on_resume="warn",
-    )
-    on_bad_image: str = flag(
-        "error",
-        "a training image that cannot be decoded ends the run (error) or is left out (skip)",
-        choices=("error", "skip"),
-        on_resume="warn",
-    )
-    max_bad_images: int = flag(
-        100, "number of different images that one process may leave out", low=0, on_resume="warn"
     )
 
 

@@ -12,7 +12,7 @@ from common.errors import NonFiniteLossError
 from .amp import FLOAT32, Precision
 from .distributed import broadcast_model, gather_rows, world_size
 from .meters import Meter, ProgressLog
-from .metrics import SampleScores, Scores, per_sample, score
+from .metrics import UNREADABLE, SampleScores, Scores, per_sample, score
 from .run import EVAL_LOG_EVERY, Run
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ def evaluate(model: nn.Layer, loader, run: Run = ALONE, precision: Precision = F
         Preempted: on all ranks, if a signal asked the run to stop.
     """
     scores = score(evaluate_samples(model, loader, run, precision))
+    if scores.num_unreadable:
+        logger.warning(f"{scores.num_unreadable} of {scores.num_samples} images could not be read and count as wrong")
     logger.info(f"* Acc@1 {scores.top1_percent:.3f} Acc@5 {scores.top5_percent:.3f} loss {scores.loss:.3f}")
     return scores
 
@@ -63,7 +65,7 @@ def evaluate_samples(model: nn.Layer, loader, run: Run = ALONE, precision: Preci
     for batch in progress.timed(run.interruptible(batches, loader.num_common_batches)):
         with precision.autocast():
             logits = model(batch.images)
-        on_device.append((batch.indices, per_sample(logits, batch.labels)))
+        on_device.append((batch.indices, per_sample(logits, batch.labels), batch.is_bad))
         if progress.is_due:
             results += _fetch(on_device, meters)
         progress.step_done("  ".join(f"{name}: {meter}" for name, meter in meters.items()))
@@ -80,12 +82,16 @@ def evaluate_samples(model: nn.Layer, loader, run: Run = ALONE, precision: Preci
 
 def _fetch(on_device: list, meters: dict[str, Meter]) -> list[np.ndarray]:
     """Copy the results since the last log line from the device to the host, and add them to the meters."""
-    results = [np.vstack([indices, scores.numpy()]) for indices, scores in on_device]
-    on_device.clear()
-    for _, positions, losses in results:
-        meters["loss"].add(float(losses.mean()))
+    results = []
+    for indices, scores, is_bad in on_device:
+        positions, losses = scores.numpy()
+        if is_bad is not None:
+            positions[is_bad], losses[is_bad] = UNREADABLE, 0.0
+        results.append(np.vstack([indices, positions, losses]))
+        meters["loss"].add(float((losses if is_bad is None or is_bad.all() else losses[~is_bad]).mean()))
         meters["acc1"].add(100 * float((positions < 1).mean()))
         meters["acc5"].add(100 * float((positions < 5).mean()))
+    on_device.clear()
     return results
 
 

@@ -17,13 +17,18 @@ class SampleScores(NamedTuple):
     losses: np.ndarray  # float32 [N]
 
 
+UNREADABLE = 2**24 - 1
+"""Position of an image that could not be read: wrong for every k. Its loss is left out of the mean."""
+
+
 class Scores(NamedTuple):
-    """Result of an evaluation; the loss is the mean over all images."""
+    """Result of an evaluation; the loss is the mean over all images that could be read."""
 
     num_samples: int
     loss: float
     top1_percent: float
     top5_percent: float
+    num_unreadable: int = 0
 
 
 def per_sample(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
@@ -42,10 +47,12 @@ def per_sample(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
 
 def score(samples: SampleScores) -> Scores:
     """Compute the scores of an evaluation; neither the order of the images nor the number of ranks changes them."""
-    num = len(samples.indices)
+    num, is_readable = len(samples.indices), samples.positions != UNREADABLE
+    losses = samples.losses[is_readable]
     return Scores(
         num_samples=num,
-        loss=math.fsum(samples.losses) / num,  # rounded once, so the order of addition changes nothing
+        loss=math.fsum(losses) / max(1, len(losses)),  # rounded once, so the order of addition changes nothing
         top1_percent=100 * int((samples.positions < 1).sum()) / num,
         top5_percent=100 * int((samples.positions < 5).sum()) / num,
+        num_unreadable=int((~is_readable).sum()),
     )

@@ -409,3 +409,28 @@ def test_a_name_that_the_terminal_cannot_show_does_not_end_a_script(monkeypatch)
     with pytest.raises(SystemExit):
         run(lambda argv: print("猫.png", flush=True))
     assert stdout.buffer.getvalue() == b"\\u732b.png\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "given", "meant"),
+    [
+        ("main", "--data", "--data_path"),
+        ("main", "--lr_scheduler=cosine", "--sched"),
+        ("main", "-o", "--config"),
+        ("main", "--num-classes", "--nb_classes"),
+        ("eval", "--weights", "--resume"),
+        ("infer", "--weights", "--model_file"),
+        ("infer", "--infer_imgs", "--input_file"),
+        ("predict", "--source", "--infer_imgs"),
+        ("predict", "--inputsize", "--input_size"),
+    ],
+)
+def test_names_of_other_tools_lead_to_ours(script, given, meant):
+    with pytest.raises(UsageError, match=rf"unknown flag .*; did you mean {meant}\?"):
+        parse(SCRIPTS[script], [given, "x"], prog=script)
+
+
+def test_a_home_folder_that_no_shell_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    config = parse(SCRIPTS["main"], ["--data_path=~/images", "--label_list", "a~/b"], prog="main.py")
+    assert (config.data.data_path, config.data.label_list) == ("/home/someone/images", "a~/b")

@@ -29,6 +29,7 @@ class BadImages:
         policy: "error": the first bad image ends the run; "skip": bad images are left out.
         limit: how many different images may be left out.
         report: is called once per bad image with path, reason and count.
+        counts_as_wrong: in an evaluation a bad image is not left out of the scores, but counted as wrong.
     """
 
     def __init__(
@@ -37,11 +38,14 @@ class BadImages:
         policy: str = "error",
         limit: int = 0,
         report: Callable[[str], None] = print_to_stderr,
+        *,
+        counts_as_wrong: bool = False,
     ):
         self._images = images
         self._policy = policy
         self._limit = limit
         self._report = report
+        self._consequence = "counted as wrong" if counts_as_wrong else "skipped"
         self._skipped: set[int] = set()
 
     @property
@@ -58,15 +62,24 @@ class BadImages:
         """
         if not failures:
             return slice(None)
+        self.check(task, failures)
+        if len(failures) == len(task.indices):
+            first = self._with_place(failures[0], task)
+            raise DataError(f"no image of a whole batch could be read, the first: {first}")
+        return np.delete(np.arange(len(task.indices)), [failure.row for failure in failures])
+
+    def check(self, task: Task, failures: Sequence[Failure]) -> None:
+        """Report the bad images of a batch, or end the run.
+
+        Raises:
+            BadImage: the policy is "error"; the message names path, reason and the line of the list.
+            DataError: too many bad images, or a failure that is a fault of the code.
+        """
         for failure in failures:
             error = self._with_place(failure, task)
             if self._policy == "error" or not isinstance(error, BadImage):
                 raise error
             self._skip(int(task.indices[failure.row]), error)
-        if len(failures) == len(task.indices):
-            first = self._with_place(failures[0], task)
-            raise DataError(f"no image of a whole batch could be read, the first: {first}")
-        return np.delete(np.arange(len(task.indices)), [failure.row for failure in failures])
 
     def _skip(self, index: int, error: BadImage) -> None:
         if index in self._skipped:
@@ -74,10 +87,11 @@ class BadImages:
         self._skipped.add(index)
         if self.num_skipped > self._limit:
             raise DataError(f"more than --max_bad_images {self._limit} could not be read, now {error}; {NEXT_STEP}")
-        self._report(f"skipped image {self.num_skipped} of at most {self._limit}: {error}")
+        self._report(f"{self._consequence}: image {self.num_skipped} of at most {self._limit}: {error}")
 
     def _with_place(self, failure: Failure, task: Task) -> DataError:
         if not isinstance(failure.error, BadImage):
             return failure.error
         place = self._images.place(task.indices[failure.row])
-        return BadImage(task.paths[failure.row], f"{failure.error.reason} (named by {place})")
+        advice = f"; --on_bad_image skip goes on without it, {NEXT_STEP}" if self._policy == "error" else ""
+        return BadImage(task.paths[failure.row], f"{failure.error.reason} (named by {place}){advice}")

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from ..reading.image_list import ImageList
 from ..rng import generator
 from .bad_images import BadImages
 from .buffers import BufferPool
-from .sample import EvalSampleMaker, SampleMaker, Task, TrainSampleMaker
+from .sample import EvalSampleMaker, Failure, SampleMaker, Task, TrainSampleMaker
 from .sampler import EvalSampler, TrainSampler
 from .worker_pool import WorkerPool, open_pool
 
@@ -34,6 +34,7 @@ class Batch(NamedTuple):
     images: paddle.Tensor  # [B, 3, S, S] float32, normalised, on the device
     labels: paddle.Tensor  # [B] int64, or [B, C] float32 if mixed
     indices: np.ndarray  # [B] int64, of the images in the data set
+    is_bad: np.ndarray | None = None  # [B] bool, evaluation only: the image could not be read, its pixels are zeros
 
 
 class HostBatch(NamedTuple):
@@ -44,6 +45,7 @@ class HostBatch(NamedTuple):
     erased: ErasedBoxes
     indices: np.ndarray  # [B] int64
     rows: np.ndarray  # [B] int64, of the whole batch: all of them unless bad images were skipped
+    is_bad: np.ndarray | None = None  # [B] bool, as in Batch
 
 
 class _Loader:
@@ -81,16 +83,21 @@ class _Loader:
         self.waiting_for = pool.current_image
         try:
             for task, rows, failures in pool.batches(tasks):
-                good = self._bad_images.good_rows(task, failures)
+                good, is_bad = self._select_rows(task, rows, failures)
                 indices = task.indices[good]
                 erased = self._draw_erasing(epoch, indices)
-                yield HostBatch(rows[good], self._images.labels[indices], erased, indices, np.arange(len(rows))[good])
+                numbers = np.arange(len(rows))[good]
+                yield HostBatch(rows[good], self._images.labels[indices], erased, indices, numbers, is_bad)
         except BaseException:  # also GeneratorExit, when the caller leaves early
             pool.close()
             raise
         finally:
             self.waiting_for = str
         self._idle_pools.append(pool)
+
+    def _select_rows(self, task: Task, rows: np.ndarray, failures: Sequence[Failure]) -> tuple:
+        """The rows of a batch that are used, and which of those are bad (None: none)."""
+        return self._bad_images.good_rows(task, failures), None
 
     def _open_pool(self) -> WorkerPool:
         return open_pool(self._samples, self.batch_size, self._num_workers, self._worker_type)
@@ -105,7 +112,7 @@ class _Loader:
                 images = self._preprocess.normalize(batch.pixels, out=self._buffers.take(len(batch.pixels)))
                 batch.erased.apply(images)
                 images = paddle.from_dlpack(images)
-                yield Batch(images, paddle.to_tensor(batch.labels), batch.indices), batch.rows
+                yield Batch(images, paddle.to_tensor(batch.labels), batch.indices, batch.is_bad), batch.rows
 
     def _on_device(self, host_batches: Iterator[HostBatch]) -> Iterator[tuple[Batch, np.ndarray]]:
         """Paddle's DataLoader, in a thread of this process, copies batches to the device ahead of their use."""
@@ -117,7 +124,7 @@ class _Loader:
                 batch = stream.host_batches.popleft()
                 images = normalize_on_device(pixels, scale, shift)
                 batch.erased._replace(noise=noise).apply(images)
-                yield Batch(images, labels, batch.indices), batch.rows
+                yield Batch(images, labels, batch.indices, batch.is_bad), batch.rows
         except BaseException:  # also GeneratorExit; the thread waits for ever unless its queue is read to the end
             stream.is_stopped = True
             for _ in arrays_on_device:
@@ -202,7 +209,9 @@ class TrainLoader(_Loader):
 class EvalLoader(_Loader):
     """Yields batches of images as `preprocess` defines them, in the order of the list.
 
-    `num_samples` counts the images of all ranks; every rank has at least `num_common_batches` batches.
+    `num_samples` counts the images of all ranks; every rank has at least `num_common_batches` batches. With
+    `on_bad_image` "skip" an image that cannot be read stays in its batch as zeros, marked in `Batch.is_bad`: it counts
+    as wrong, and batches keep their size.
 
     Args:
         images: the data set.
@@ -216,10 +225,19 @@ class EvalLoader(_Loader):
 
     def __init__(self, images: ImageList, preprocess: Preprocess, sampler: EvalSampler, config: LoaderConfig):
         choose_backend(preprocess.image_backend)
-        bad_images = BadImages(images, "error", limit=0)
+        bad_images = BadImages(images, config.on_bad_image, config.max_bad_images, counts_as_wrong=True)
         super().__init__(images, EvalSampleMaker(preprocess), preprocess, sampler, config, bad_images)
         self.num_samples = sampler.num_samples
         self.num_common_batches = sampler.num_common_batches
+
+    def _select_rows(self, task: Task, rows: np.ndarray, failures: Sequence[Failure]) -> tuple:
+        if not failures:
+            return slice(None), None
+        self._bad_images.check(task, failures)
+        is_bad = np.zeros(len(rows), bool)
+        is_bad[[failure.row for failure in failures]] = True
+        rows[is_bad] = 0
+        return slice(None), is_bad
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of this rank.

@@ -96,3 +96,21 @@ def test_the_lines(capsys):
     starts = ["Test:  [ 0/11]", "Test:  [10/11]", "Test: Total tim", "* Acc@1 18.182"]
     assert [line[18:33].strip() for line in lines] == starts
     assert " eta: 0:00:0" in lines[0] and "  loss: " in lines[0] and "  acc1: " in lines[0] and "  acc5: " in lines[0]
+
+
+def test_an_image_that_could_not_be_read_counts_as_wrong_and_its_loss_does_not_count(caplog):
+    """The other images have the scores that they have without it."""
+    good = evaluate_samples(tiny_net(), eval_loader(33, 8))
+    loader = eval_loader(33, 8)
+    for index in (0, 9, 32):
+        batch = loader.batches()[index // 8]
+        is_bad = np.zeros(len(batch.indices), bool) if batch.is_bad is None else batch.is_bad
+        is_bad[index % 8] = True
+        loader.batches()[index // 8] = batch._replace(is_bad=is_bad)
+    scores = evaluate(tiny_net(), loader)
+    kept = np.setdiff1d(np.arange(33), [0, 9, 32])
+    assert (scores.num_samples, scores.num_unreadable) == (33, 3)
+    assert scores.top1_percent == 100 * int((good.positions[kept] < 1).sum()) / 33
+    assert scores.top5_percent == 100 * int((good.positions[kept] < 5).sum()) / 33
+    assert scores.loss == pytest.approx(float(good.losses[kept].astype(float).mean()), rel=1e-6)
+    assert "3 of 33 images could not be read and count as wrong" in caplog.text

@@ -14,6 +14,7 @@ class Batch(NamedTuple):
     images: paddle.Tensor
     labels: paddle.Tensor
     indices: np.ndarray
+    is_bad: np.ndarray | None = None
 
 
 def tiny_net(seed: int = 0, dropout: float = 0.3) -> nn.Layer:

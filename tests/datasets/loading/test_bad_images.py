@@ -117,3 +117,26 @@ def test_a_mistake_of_ours_is_not_skipped(images, monkeypatch):
     monkeypatch.setattr("datasets.loading.sample.sample_rng", lambda *place: 1 // 0)
     with pytest.raises(DataError, match="ZeroDivisionError"):
         batches(images, limit=100)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_bad_images_of_an_evaluation_are_marked_and_keep_their_place(images, num_workers, capfd):
+    config = LoaderConfig(batch_size=8, num_workers=num_workers, on_bad_image="skip", max_bad_images=3)
+    sampler = EvalSampler(len(images), 8)
+    whole = list(EvalLoader(images, PREPROCESS, sampler, config).batches())
+    damage(images)
+    loader = EvalLoader(images, PREPROCESS, sampler, config)
+    for _ in range(2):  # every epoch again, said once
+        for before, after in zip(whole, loader.batches(), strict=True):
+            is_bad = np.isin(before.indices, BAD)
+            np.testing.assert_array_equal(after.indices, before.indices)
+            np.testing.assert_array_equal(after.images.numpy()[~is_bad], before.images.numpy()[~is_bad])
+            assert (after.is_bad is None) == (not is_bad.any())
+            if is_bad.any():
+                np.testing.assert_array_equal(after.is_bad, is_bad)
+    assert capfd.readouterr().err.count("counted as wrong: image") == 3
+    few = LoaderConfig(batch_size=8, num_workers=0, on_bad_image="skip", max_bad_images=2)
+    with pytest.raises(DataError, match="more than --max_bad_images 2 could not be read"):
+        list(EvalLoader(images, PREPROCESS, sampler, few).batches())
+    with pytest.raises(BadImage, match=r"--on_bad_image skip goes on without it, python -m datasets\.check"):
+        list(EvalLoader(images, PREPROCESS, sampler, LoaderConfig(batch_size=8, num_workers=0)).batches())
