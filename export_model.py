@@ -18,7 +18,9 @@ def main(argv: list[str]) -> None:
     if not config.export.output_dir:
         raise UsageError("--output_dir is missing; for example: --output_dir exported")
     if not config.weights.resume and not config.weights.pretrained:
-        raise CheckpointError("--resume is missing: random weights are not exported; name a checkpoint")
+        raise CheckpointError(
+            "--resume is missing: random weights are not exported; name a checkpoint, or --pretrained"
+        )
 
     from deploy.engines import EagerEngine
     from deploy.export.export_folder import export_folder

@@ -441,7 +441,9 @@ class TrainConfig:
         if self.resume.resume == "auto" and not self.output.output_dir:
             raise UsageError("--resume auto looks for checkpoints in --output_dir, which is not given")
         if self.run.eval and not (self.resume.resume or self.resume.finetune or self.resume.pretrained):
-            raise UsageError("--eval needs weights, random ones are never evaluated; give them with --resume")
+            raise UsageError(
+                "--eval needs weights, random ones are never evaluated; give them with --resume or --pretrained"
+            )
         if self.resume.resume_ema and not self.ema.model_ema:
             raise UsageError("--resume_ema needs --model_ema")
 

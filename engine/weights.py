@@ -86,7 +86,9 @@ def load_weights(path: str | Path, *, ema: bool = False) -> Weights:
         CheckpointError: the file is missing, damaged, crafted, of no known format, or has no such weights.
     """
     if not path:
-        raise CheckpointError("no file of weights is named, and random weights are never used; give one with --resume")
+        raise CheckpointError(
+            "no file of weights is named, and random weights are never used; give one with --resume, or --pretrained"
+        )
     path = Path(path)
     data = read_bytes(path)
     file_format, sections, meta, layout, remarks = recognise_format(data), {}, {}, "paddle", ()

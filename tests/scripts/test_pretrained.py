@@ -19,7 +19,7 @@ from engine.checkpoint import read_checkpoint
 from models import create_model
 from models.pretrained import WEIGHTS
 from models.weights_cache import MIRROR, OFFLINE
-from tests.engine.torch_writer import tensor, zip_form
+from tests.engine.torch_writer import bystanders, legacy_form, tensor, zip_form
 from tests.loopback import loopback_server
 from tests.scripts.conftest import ENVIRONMENT, ROOT
 
@@ -41,18 +41,18 @@ def run_script(script: str, row: str, *flags: object, **environment: str):
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
-def torchvision_file(model: paddle.nn.Layer) -> bytes:
-    """The weights of a model in the names and layouts of PyTorch, as torch.save writes them."""
+def torch_names(model: paddle.nn.Layer, prefix: str = "") -> dict:
+    """The weights of a model in the names and layouts of PyTorch."""
     linear = [name for name, layer in model.named_sublayers() if isinstance(layer, paddle.nn.Linear)]
     content = {}
     for key, (name, value) in enumerate(model.state_dict().items()):
         layer, _, leaf = name.rpartition(".")
         array = value.numpy().T if layer in linear and leaf == "weight" else value.numpy()
         torch_leaf = {"_mean": "running_mean", "_variance": "running_var"}.get(leaf, leaf)
-        content[f"{layer}.{torch_leaf}"] = tensor(np.ascontiguousarray(array), str(key))
+        content[f"{prefix}{layer}.{torch_leaf}"] = tensor(np.ascontiguousarray(array), f"w{key}")
         if leaf == "_mean":
-            content[f"{layer}.num_batches_tracked"] = tensor(np.array(3), f"n{key}")
-    return zip_form(content)
+            content[f"{prefix}{layer}.num_batches_tracked"] = tensor(np.array(3), f"n{key}")
+    return content
 
 
 # --- main.py ---------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def test_main_starts_from_public_weights_and_continues_without_network(data, tmp
     flags = [*data.train_flags, "--pretrained", row, "--weights_dir", tmp_path / "weights", "--output_dir", folder]
     flags += [*OFF, "--input_size", 32, "--num_workers", 0, "--batch_size", 24]
     with loopback_server() as server:
-        server.files["/mobilenet_v3_small-047dcff4.pth"] = torchvision_file(model)
+        server.files["/mobilenet_v3_small-047dcff4.pth"] = zip_form(torch_names(model))
         done = run_script("main", row, *flags, "--epochs", 1, **{MIRROR: server.url})
         assert done.returncode == 0, done.stderr
         path = tmp_path / "weights" / "mobilenet_v3_small-047dcff4.pth"
@@ -194,6 +194,20 @@ def test_a_flag_replaces_what_is_published_with_a_warning(copies):
     trained = read(EvalConfig, "--model", name, "--pretrained", "paddleclas", "--input_size", "64")
     assert (trained.name, trained.preprocess.input_size, trained.preprocess.resize_size) == (name, 64, 73)
     assert trained.notes[0].startswith("--input_size 64 replaces 224, the value of ")
+
+
+def test_the_official_peleenet_is_read(copies, monkeypatch):
+    """Its file is the older form of torch.save: a checkpoint with an optimizer, of a model in DataParallel."""
+    row = WEIGHTS["peleenet.official"]
+    monkeypatch.setitem(WEIGHTS, "peleenet.official", row._replace(checksum=""))
+    model = create_model("peleenet")
+    content = {"epoch": 119, "state_dict": torch_names(model, "module."), **bystanders()}
+    (copies / row.file.name).write_bytes(legacy_form(content))
+    trained = read(EvalConfig, "--pretrained")
+    loaded = trained.create_model().state_dict()
+    for name in ("features.stemblock.stem1.norm._variance", "classifier.weight"):
+        assert np.array_equal(loaded[name].numpy(), model.state_dict()[name].numpy())
+    assert (trained.name, trained.classes.number, trained.preprocess.resize_size) == ("peleenet", 1000, 256)
 
 
 def test_resume_goes_first(copies):
