@@ -1,6 +1,7 @@
 """Weights -> an exported folder: Paddle and ONNX programs, checked against the eager model, and their card."""
 
 import sys
+from pathlib import Path
 
 import factory
 from common.cli import run
@@ -17,6 +18,7 @@ def main(argv: list[str]) -> None:
         return
     if not config.export.output_dir:
         raise UsageError("--output_dir is missing; for example: --output_dir exported")
+    refuse_folder_of_run(config.export.output_dir, argv)
     if not config.weights.resume and not config.weights.pretrained:
         raise CheckpointError(
             "--resume is missing: random weights are not exported; name a checkpoint, or --pretrained"
@@ -30,7 +32,12 @@ def main(argv: list[str]) -> None:
     for note in trained.notes:
         print(f"warning: {note}", file=sys.stderr)
     model, meta = trained.create_model(), trained.weights.meta
-    card = trained.card(model, {name: meta[name] for name in METRICS if meta.get(name) is not None})
+    metrics = {name: meta[name] for name in METRICS if meta.get(name) is not None}
+    if trained.overrides:
+        metrics["overrides"] = {
+            flag: {"checkpoint": then, "exported": now} for flag, (then, now) in trained.overrides.items()
+        }
+    card = trained.card(model, metrics)
     images, eager = gate_images(config, trained.preprocess), Predictor(EagerEngine(model), card)
     export_folder(
         config.export.output_dir,
@@ -42,6 +49,21 @@ def main(argv: list[str]) -> None:
         *quantization_data(config, trained.classes.number),
     )
     print(f"Model is saved in {config.export.output_dir}.")
+
+
+def refuse_folder_of_run(output_dir: str, argv: list[str]) -> None:
+    """Refuse to export into the folder of a training that only a recipe names: the config.yaml of the run itself.
+
+    Raises:
+        UsageError: the folder has checkpoints, and --output_dir is not on the command line.
+    """
+    names = {"--output_dir", "--output-dir", "--output"}
+    is_asked_for = any(word.partition("=")[0] in names for word in argv)
+    if not is_asked_for and any(Path(output_dir).glob("checkpoint-*.pd")):
+        raise UsageError(
+            f"--output_dir is missing: the recipe names {output_dir}, the folder of the training itself; "
+            f"for example: --output_dir {output_dir}/exported"
+        )
 
 
 def program_writer(model, input_size: int):

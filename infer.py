@@ -17,7 +17,7 @@ def main(argv):
             raise UsageError(f"{flag} is missing; for example: infer.py --model_file exported --input_file photos")
 
     from deploy.pipeline import predict_files, predict_files_timed, print_progress, share_threads
-    from deploy.predictions import write_predictions
+    from deploy.predictions import check_same_classes, write_predictions
 
     images = config.images
     kept, paths = images_to_predict(images)
@@ -25,6 +25,8 @@ def main(argv):
     engine, options = choose_engine_and_options(config.engine, images.batch_size)
     num_workers, options = share_threads(engine, options, 1 if images.enable_benchmark else num_batches)
     predictor = load_predictor(config, engine, options)
+    if images.resume_from:
+        check_same_classes(images.resume_from, predictor.card.class_names)
     print(f"Inference model({predictor.card.architecture})...", flush=True)
     settings = {"batch_size": images.batch_size, "topk": images.topk, "threshold": images.threshold}
     if images.enable_benchmark:

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -193,3 +193,24 @@ def _read_csv(file) -> Iterator[dict]:
             prediction["label_names"].append(row["label_name"])
     if prediction is not None and (len(prediction["class_ids"]) >= most_classes or not prediction["class_ids"]):
         yield prediction
+
+
+def check_same_classes(path: str | Path, class_names: Sequence[str] | None) -> None:
+    """Check that the predictions in `path` name classes as the model does that is to predict the remaining images.
+
+    Args:
+        path: file of an earlier run.
+        class_names: names of the model's classes; None if they have none.
+
+    Raises:
+        PredictionsFileError: a class has another name in the file: the file is of another model.
+    """
+    for prediction in read_predictions(path):
+        for label, name in zip(prediction["class_ids"], prediction["label_names"], strict=True):
+            known = class_names[label] if class_names and label < len(class_names) else None
+            expected = known if class_names else f"class {label}"
+            if name != expected:
+                raise PredictionsFileError(
+                    f"--resume_from {path}: class {label} is called {name!r} there and {expected!r} by this model: the "
+                    "predictions are of another model; name another file, or leave out --resume_from"
+                )

@@ -150,10 +150,9 @@ def set_tensors(
     if lines := [
         f"{len(names)} {what}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for what, names in problems if names
     ]:
-        hint = f"\nit was trained with {trained_with}" if trained_with else ""
-        if problems[0][1] or problems[1][1]:
-            hint = f"\n{first_names(arrays, state)}{hint}"
-        raise CheckpointError(f"{source} does not fit the model: {'; '.join(lines)}{hint}")
+        first = f"it was trained with {trained_with}\n" if trained_with else ""
+        names = f"\n{first_names(arrays, state)}" if problems[0][1] or problems[1][1] else ""
+        raise CheckpointError(f"{source} does not fit the model: {first}{'; '.join(lines)}{names}")
     for name in state:
         check_finite(name, arrays[name], source)
     for name, tensor in state.items():
@@ -174,7 +173,7 @@ def check_finite(name: str, array: np.ndarray, source: object) -> None:
 
 
 def _misfits(state: dict, arrays: Arrays) -> Iterator[str]:
-    for name in state.keys() & arrays.keys():
+    for name in [name for name in state if name in arrays]:
         array, tensor = arrays[name], state[name]
         same_kind = (array.dtype.kind == "f") == tensor.is_floating_point()
         if list(array.shape) != list(tensor.shape) or not same_kind:

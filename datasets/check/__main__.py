@@ -14,7 +14,7 @@ import numpy as np
 from common.cli import run
 from common.cpus import usable_cpus
 from common.errors import DataError
-from common.files import disk_errors
+from common.files import disk_errors, write_atomically
 
 from ..reading.image_folder import FolderScan, join_classes, list_classes
 from ..reading.image_list import ImageList, JoinedPaths, split_line, write_image_list
@@ -120,7 +120,7 @@ def compare_with_manifest(splits: Sequence[Split], root: str, manifest: dict[str
 
 
 def write_clean_lists(splits: Sequence[Split], findings: Sequence[Finding], root: str, folder: Path) -> None:
-    """Write <split>_list.txt without the images that the findings drop; paths begin at `root`.
+    """Write <split>_list.txt without the images that the findings drop, and label_list.txt; paths begin at `root`.
 
     Args:
         splits: the examined splits.
@@ -145,6 +145,11 @@ def write_clean_lists(splits: Sequence[Split], findings: Sequence[Finding], root
         path = folder / f"{split.name}_list.txt"
         write_image_list(path, entries)
         print(f"{path}: {len(kept)} of {len(split.images)} images")
+    if names := splits[0].images.class_names:
+        path = folder / "label_list.txt"
+        with disk_errors(path):
+            write_atomically(path, "".join(f"{label} {name}\n" for label, name in enumerate(names)))
+        print(f"{path}: the names of the {len(names)} class folders; give it to main.py as --label_list")
 
 
 def create_parser() -> argparse.ArgumentParser:

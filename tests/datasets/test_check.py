@@ -17,6 +17,7 @@ from datasets.check.__main__ import main
 from datasets.check.examine import FACTS, examine
 from datasets.check.findings import KINDS
 from datasets.check.manifest import read_manifest
+from datasets.class_names import read_class_names
 from datasets.pack import main as pack
 from datasets.reading.dataset import open_dataset
 from datasets.reading.decode import read_image
@@ -163,6 +164,12 @@ def test_clean_lists_hold_what_is_good(planted):
     main([str(root), "--lists", *lists, "--num_workers=0", "--output_dir", str(root / "again")])
     found = json.loads((root / "again" / "check.json").read_text())["findings"]
     assert [one["kind"] for one in found if one["severity"] == "error"] == ["untrained_class"]
+
+
+def test_clean_lists_keep_the_names_of_the_folders(folder):
+    check(folder, "--write_clean_lists", folder / "clean")
+    names = sorted(path.name for path in (folder / "train").iterdir())
+    assert read_class_names(folder / "clean" / "label_list.txt") == names
 
 
 def test_clean_lists_train(planted, tmp_path):

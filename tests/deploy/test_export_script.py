@@ -184,3 +184,22 @@ def test_a_program_that_ends_the_converter_is_an_error_and_not_the_end(tmp_path)
     export_model.program_writer(model, 4)(tmp_path)
     with pytest.raises(ExportedModelError, match="paddle2onnx cannot convert this model: its process ended by SIGFPE"):
         write_onnx(tmp_path / "model.json", tmp_path / "model.onnx", card)
+
+
+def test_flags_that_replace_the_checkpoints_values_stand_in_the_card(checkpoint, tmp_path, capfd):
+    export_model.main([f"--resume={checkpoint}", f"--output_dir={tmp_path / 'same'}", "--format=paddle"])
+    assert "overrides" not in read_card(tmp_path / "same").metrics
+    export_model.main(
+        [f"--resume={checkpoint}", f"--output_dir={tmp_path / 'other'}", "--format=paddle", "--exif_orientation=apply"]
+    )
+    overrides = read_card(tmp_path / "other").metrics["overrides"]
+    assert overrides == {"exif_orientation": {"checkpoint": "ignore", "exported": "apply"}}
+    assert "warning: --exif_orientation apply replaces ignore" in capfd.readouterr().err
+
+
+def test_the_recipe_of_a_run_does_not_export_into_the_run(checkpoint, tmp_path):
+    recipe = checkpoint.parent / "config.yaml"
+    recipe.write_text(f"output_dir: {checkpoint.parent}\n")
+    with pytest.raises(UsageError, match=r"--output_dir is missing: the recipe names .*, the folder of the training"):
+        export_model.main([f"--config={recipe}", f"--resume={checkpoint}"])
+    assert not (checkpoint.parent / "card.yaml").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import infer
-from common.errors import DataError, ExportedModelError, UsageError
+from common.errors import DataError, ExportedModelError, PredictionsFileError, UsageError
 from deploy.predictions import read_predictions
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +84,17 @@ def test_a_corrupt_image_is_reported_and_the_rest_go_on(capfd, exported, photogr
         infer.main([*flags, f"--resume_from={tmp_path}/out.jsonl"])
     assert capfd.readouterr().out.count("'file_name'") == 1, "only the mended image was run"
     assert sorted("error" in record for record in read_predictions(tmp_path / "out.jsonl")) == [*[False] * 6, True]
+
+
+def test_predictions_of_another_model_are_not_continued(exported, photographs, tmp_path):
+    path = tmp_path / "out.jsonl"
+    infer.main([f"--model_file={exported}", f"--input_file={photographs}", f"--save_path={path}"])
+    first, *others = path.read_text(encoding="utf-8").splitlines()
+    record = json.loads(first)
+    record["label_names"][0] = "unicorn"
+    path.write_text("\n".join([json.dumps(record), *others]) + "\n", encoding="utf-8")
+    with pytest.raises(PredictionsFileError, match=r"is called .unicorn. there .* of another model"):
+        infer.main([f"--model_file={exported}", f"--input_file={photographs}", f"--resume_from={path}"])
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv"])
