@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from benchmarks.record import RESULTS
-from common.cli import positive_int as from_one  # noqa: F401 (the name that latency and throughput import)
 
 
 def add_results_flag(parser: argparse.ArgumentParser) -> None:

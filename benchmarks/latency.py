@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.flags import add_output_flag, add_results_flag, from_one
+from benchmarks.flags import add_output_flag, add_results_flag
 from benchmarks.record import processor, record
+from common.cli import positive_int
 from common.cli import run as run_script
 from deploy.engine_base import EngineOptions, format_threads
 from models import list_models
@@ -66,9 +67,9 @@ class Result:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=list_models())
-    parser.add_argument("--batch_sizes", type=from_one, nargs="+", default=(1, 8))
-    parser.add_argument("--num_threads", type=from_one, nargs="+", default=(1, 2))
-    parser.add_argument("--num_rounds", type=from_one, default=20, help=f"turns, of {TIMED_BATCHES} timed batches")
+    parser.add_argument("--batch_sizes", type=positive_int, nargs="+", default=(1, 8))
+    parser.add_argument("--num_threads", type=positive_int, nargs="+", default=(1, 2))
+    parser.add_argument("--num_rounds", type=positive_int, default=20, help=f"turns, of {TIMED_BATCHES} timed batches")
     add_output_flag(parser, "output/benchmarks")
     add_results_flag(parser)
     flags = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Images a second from JPEG files: infer.py's pipeline beside the predecessor's loop, and the memory of long runs.
+"""Images per second from JPEG files: infer.py's pipeline beside the predecessor's loop, and the memory of long runs.
 
 python -m benchmarks.throughput --model_dir exported --images FOLDER
 """
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.flags import add_results_flag, from_one
+from benchmarks.flags import add_results_flag
 from benchmarks.record import record
+from common.cli import positive_int
 from common.cli import run as run_script
 from common.errors import UsageError
 from datasets.reading.image_folder import find_images
@@ -34,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model_dir", type=Path, required=True, help="folder of export_model.py")
     parser.add_argument("--images", required=True, help="JPEG files, repeated until there are enough")
-    parser.add_argument("--num_images", type=from_one, default=2000)
-    parser.add_argument("--batch_size", type=from_one, default=8)
-    parser.add_argument("--num_rounds", type=from_one, default=5, help="both sides take turns this often")
+    parser.add_argument("--num_images", type=positive_int, default=2000)
+    parser.add_argument("--batch_size", type=positive_int, default=8)
+    parser.add_argument("--num_rounds", type=positive_int, default=5, help="both sides take turns this often")
     add_results_flag(parser)
     flags = parser.parse_args(argv)
     check_folder(flags.model_dir)
@@ -76,7 +77,7 @@ def link_images(images: str, folder: Path, count: int) -> list[str]:
 
 
 def compare(flags, paths: list[str]) -> dict[str, float]:
-    """Median images a second of both sides, which take turns on the same slices of `paths`."""
+    """Median images per second of both sides, which alternate on the same slices of `paths`."""
     sides = {"infer.py": our_pipeline(flags), "predecessor": predecessors_loop(flags.model_dir)}
     for run in sides.values():
         run(paths[:16])

@@ -1,10 +1,10 @@
-"""Checks the types of the settings in a checkpoint: a true checksum does not say that this project wrote them."""
+"""Checks the types of the settings in a checkpoint: a correct checksum does not prove who wrote the file."""
 
 from collections.abc import Callable
 
 
 def check_meta(meta: object) -> dict:
-    """`meta` of a checkpoint, if its entries have the types that the readers take; an entry may be missing.
+    """Check that the entries of `meta` have the types that the readers take, and return `meta`; entries may be missing.
 
     Raises:
         ValueError: names the entry of another type.

@@ -1,4 +1,4 @@
-"""The output folder of a run belongs to one run at a time, and never mixes the files of two runs."""
+"""Lock of the output folder of a run, and removal of the files of an earlier run from it."""
 
 import os
 import socket
@@ -16,9 +16,9 @@ RUN_FILES = ("checkpoint-*.pd", "log.txt", "config.yaml", "metrics.jsonl", "curv
 
 @contextmanager
 def locked_output_dir(folder: str | os.PathLike | None, rank: int = 0) -> Iterator[None]:
-    """Create the folder and hold its lock while the context lasts; rank 0 alone, and nothing without a folder.
+    """Create the folder and hold its lock inside the context, on rank 0; without a folder nothing happens.
 
-    The operating system releases the lock of a process that dies. A file system without locks is taken as it is.
+    The operating system releases the lock of a process that dies. On a file system without locks no lock is held.
 
     Raises:
         UsageError: another training holds the lock.
@@ -59,7 +59,7 @@ def _lock(file, folder: str | os.PathLike) -> None:
 
 
 def set_earlier_run_aside(folder: Path) -> Path | None:
-    """Move the files of an earlier run in `folder` to `previous-<time>/`, so that they are never taken for this run's.
+    """Move the files of an earlier run in `folder` to `previous-<time>/`, so that the new run does not mix with them.
 
     Returns:
         The new folder, or None if there was nothing to move.

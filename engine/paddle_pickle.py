@@ -1,7 +1,7 @@
-"""Reads the pickles of paddle.save without running them: each name in a file means a function of ours, or is refused.
+"""Reads the pickles of paddle.save without running them: each name in a file means a function below, or is refused.
 
-Unpickling executes what a file says, and numpy's own __setstate__ crashes on crafted states. So nothing of the file's
-choosing is imported or built: the few names that paddle.save writes become the stand-ins below, which check everything.
+Python's unpickler executes what a file says, and numpy's __setstate__ crashes on crafted states. So nothing that a file
+names is imported or built: the few names that paddle.save writes stand for the classes below, which check all values.
 """
 
 import math
@@ -19,10 +19,13 @@ MAX_DIMENSIONS = 8
 
 
 def read_pickle(data: bytes, path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
-    """({"model": arrays, "model_ema": arrays}, meta) of a pickle by paddle.save; CheckpointError for anything else.
+    """Read a pickle of paddle.save: ({"model": arrays, "model_ema": arrays}, meta).
 
-    Known are a bare state dict and a table with the entries model, and perhaps model_ema, epoch, args (which may be an
-    argparse.Namespace). Optimizer and scaler are left behind: they are keyed by names that depend on the old process.
+    The content is a bare state dict, or a table with the entry model and perhaps model_ema, epoch and args (which may
+    be an argparse.Namespace). Optimizer and scaler are not read: their names depend on the process that wrote them.
+
+    Raises:
+        CheckpointError: the pickle is damaged, crafted, or has no table of weights.
     """
     try:
         content = _Reader(data).load()
@@ -40,10 +43,10 @@ def read_pickle(data: bytes, path: Path) -> tuple[dict[str, dict[str, np.ndarray
 
 
 def _arrays(table: object, path: Path) -> dict[str, np.ndarray]:
-    """Unwrap a state dict: values are arrays, or (auto-name, array) where paddle.save met a tensor inside a table."""
+    """Unwrap a state dict: values are arrays, or (automatic name, array) for a tensor inside a table."""
     arrays = {}
     for name, value in table.items() if isinstance(table, dict) else [("?", table)]:
-        if name == "StructuredToParameterName@@":  # Paddle's own note of its automatic names
+        if name == "StructuredToParameterName@@":  # Paddle's table of automatic names
             continue
         if isinstance(value, tuple) and len(value) == 2:
             value = value[1]
@@ -69,7 +72,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for a numpy.ndarray; becomes one when the state is consistent."""
+    """Stands for a numpy.ndarray, and holds one after a consistent state was set."""
 
     __slots__ = ("array",)
 
@@ -89,7 +92,7 @@ class _Array:
 
 
 class _Namespace:
-    """Stands for the argparse.Namespace in which the predecessor keeps its flags."""
+    """Stands for the argparse.Namespace in which PeleeNet-paddle keeps its flags."""
 
     __slots__ = ("values",)
 
@@ -103,11 +106,12 @@ class _Namespace:
 
 
 class _Reader:
-    """The names that paddle.save writes, and what each stands for."""
+    """Runs a pickle with the names that paddle.save writes."""
 
     def __init__(self, data: bytes):
         self._data = data
-        self._budget = 2 * len(data) + 1_000_000  # what the functions may build; repeated calls would grow without end
+        # Bytes that the functions may build, since repeated calls grow without end.
+        self._budget = 2 * len(data) + 1_000_000
         numpy = {"_reconstruct": _Array, "scalar": self._scalar}
         calls = {f"{module}.multiarray.{name}": call for name, call in numpy.items() for module in NUMPY_CORES}
         calls |= {
@@ -141,14 +145,14 @@ class _Reader:
             raise CheckpointError("refused: a small pickle that grows without end")
 
     def _encode(self, text: str, encoding: str) -> bytes:
-        """bytes, as pickle protocol 2 writes them."""
+        """Build the bytes of pickle protocol 2."""
         if not (isinstance(text, str) and encoding == "latin1"):
             raise CheckpointError("refused: bytes in an unknown encoding")
         self._spend(len(text))
         return text.encode("latin1")
 
     def _tuple(self, items: object = ()) -> tuple:
-        """A tensor inside a table: (auto-name, array)."""
+        """Build (automatic name, array), a tensor inside a table."""
         if not isinstance(items, list | tuple):
             raise CheckpointError("refused: a tuple of no list")
         self._spend(len(items))
@@ -161,7 +165,7 @@ class _Reader:
         return {key_of(key): value for key, value in items}
 
     def _static_tensor(self, expression: object, names: object) -> object:
-        """A tensor of a static program is pickled as eval("data", {"data": array}): take the array, run nothing."""
+        """Return the array of a tensor of a static program, which is pickled as eval("data", {"data": array})."""
         if expression != "data" or not isinstance(names, dict) or set(names) != {"data"}:
             raise CheckpointError("refused: the pickle asks for builtins.eval, which could run code")
         return names["data"]
@@ -172,5 +176,5 @@ class _Reader:
         return np.frombuffer(raw, dtype.dtype)[0].item()
 
     def _no_bytes(self) -> bytes:
-        """The empty bytes of pickle protocol 2."""
+        """Build the empty bytes of pickle protocol 2."""
         return b""

@@ -31,7 +31,7 @@ class Function:
 
 
 class Placeholder:
-    """Stands for an object that is not needed: it keeps what the file gives to the object and does nothing.
+    """Stands for an object that is not needed, and keeps what the file sets in the object.
 
     Attributes:
         name: `module.name` of the class or function that the file names.
@@ -45,22 +45,24 @@ class Placeholder:
         self.name, self.state, self.entries = name, None, None
 
     def set_state(self, state: object) -> None:
+        """Keep the state."""
         self.state = state
 
     def set_entry(self, key: object, value: object) -> None:
+        """Keep an item that the file sets."""
         if self.entries is None:
             self.entries = {}
         self.entries[key] = value
 
 
 class OpaqueKey:
-    """Stands for a key that is no plain scalar: the hash of a nested tuple can take for ever."""
+    """Stands for a key that is no plain scalar: hashing a nested tuple can take exponential time."""
 
     __slots__ = ()
 
 
 class PickleMachine:
-    """A pickle's stack machine.
+    """Stack machine that runs a pickle.
 
     Args:
         data: the file, or as much of it as the pickles may reach.
@@ -238,7 +240,7 @@ class PickleMachine:
 
 
 def key_of(value: object) -> object:
-    """The value itself where hashing it is quick and collides with little, otherwise an OpaqueKey."""
+    """Return the value where hashing it is quick and has few collisions, otherwise an OpaqueKey."""
     kind = type(value)
     if kind is str or kind is float or kind is bool or kind is bytes or value is None:
         return value
@@ -246,7 +248,7 @@ def key_of(value: object) -> object:
 
 
 def shown(value: object) -> str:
-    """A value of the file for a message: a short text, or the name of the type, since a repr can grow without end."""
+    """Format a value of the file for a message: a short text, or the name of the type, since a repr has no limit."""
     return repr(value[:80]) if type(value) is str else f"a {type(value).__name__}"
 
 

@@ -1,7 +1,8 @@
-"""The safetensors format by hand: named arrays and a few texts in one file that can run no code.
+"""Reader and writer of the safetensors format: named arrays and a few texts in one file that can run no code.
 
-The format is 8 bytes of length, a JSON header, then the data (github.com/huggingface/safetensors). By hand because the
-package neither reads arrays without elements nor gives the bytes in parts, which the checksum of a checkpoint needs.
+The format is 8 bytes of length, a JSON header, and the data (github.com/huggingface/safetensors). The safetensors
+package is not used: it does not read arrays without elements, and it does not give the bytes in parts, which the
+checksum of a checkpoint needs.
 """
 
 import json
@@ -29,7 +30,7 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 def encode(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[bytes | memoryview]:
-    """The parts of the file: the header with its length, then the arrays, widest numbers first to keep them aligned.
+    """Encode a file in parts: the header with its length, then the arrays, the widest numbers first for alignment.
 
     Raises:
         ValueError: the header would be larger than the readers take.
@@ -48,7 +49,11 @@ def encode(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[byte
 
 
 def decode(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays (read-only views of `data`) and the metadata; ValueError says what is wrong with the bytes."""
+    """Decode a file: the arrays, which are read-only views of `data`, and the metadata.
+
+    Raises:
+        ValueError: the bytes are not those of a consistent file.
+    """
     entries, start = decode_header(data), 8 + int.from_bytes(data[:8], "little")
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -68,7 +73,11 @@ def decode(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def decode_header(data: bytes) -> dict:
-    """The header alone, which names every entry; `data` needs to hold no more than it."""
+    """Decode the header, which names every entry; `data` needs no bytes behind it.
+
+    Raises:
+        ValueError: the header is cut off, too large, or no table.
+    """
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError(f"the header should have {length:,} bytes, the file has {len(data):,}")
@@ -79,7 +88,11 @@ def decode_header(data: bytes) -> dict:
 
 
 def json_of_limited_size(text: bytes | str) -> object:
-    """Parse JSON; ValueError if it is none, or larger than any header or settings of weights."""
+    """Parse JSON of limited size and depth.
+
+    Raises:
+        ValueError: the text is no JSON, or larger than any header or settings of weights.
+    """
     _check_json_size(text)
     try:
         return json.loads(text)

@@ -1,4 +1,4 @@
-"""Reads the entries of a zip archive that is in memory; sizes and places are compared with the bytes that are there.
+"""Reads the entries of a zip archive in memory; sizes and places are compared with the bytes of the archive.
 
 Python's zipfile is not used: it builds an object for every entry that a directory of any size names, and it follows
 entries that share their bytes.
@@ -19,7 +19,7 @@ ENCRYPTED = 1
 
 
 class Entry(NamedTuple):
-    """A row of the directory.
+    """Row of the directory of an archive.
 
     Attributes:
         start: place of the first byte of the content.
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 class StoredZip:
-    """The entries of an archive by name.
+    """Archive whose entries are read by name.
 
     Raises:
         CheckpointError: the archive is cut off, damaged, encrypted, or its entries overlap.
@@ -52,7 +52,7 @@ class StoredZip:
         self._has_checksums = any(entry.crc for entry in self.entries.values())
 
     def read(self, name: str) -> memoryview:
-        """The content of an entry, without a copy where it is stored as it is.
+        """Read the content of an entry, without a copy where the entry is not compressed.
 
         Raises:
             CheckpointError: there is no such entry, its checksum is wrong, or it inflates to too many bytes.

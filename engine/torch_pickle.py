@@ -68,7 +68,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A tensor as the file describes it; nothing of it is checked yet."""
+    """Tensor as the file describes it, without any check."""
 
     storage: object
     offset: object
@@ -79,7 +79,7 @@ class Tensor(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A tensor without plain numbers: an error if it is among the weights."""
+    """Tensor without plain numbers, which is an error among the weights."""
 
     reason: str
 
@@ -113,7 +113,7 @@ def read_torch_file(data: bytes, path: Path) -> TorchFile:
 
 
 class Storages:
-    """Where the bytes of each storage are, and in which order the bytes of a number stand."""
+    """Bytes of the storages by key, and the byte order of their numbers."""
 
     def __init__(self, read: Callable[[str], memoryview], is_big_endian: bool):
         self.read, self.is_big_endian = read, is_big_endian
@@ -288,7 +288,13 @@ KNOWN = {name: Function(name, call) for name, call in FUNCTIONS.items()}
 
 
 class ArrayReader:
-    """Checks tensors against their storages and makes arrays of them."""
+    """Checks tensors against their storages and converts them to arrays.
+
+    Args:
+        storages: bytes of the storages.
+        num_bytes: size of the file, which limits that of the arrays.
+        path: the file, for messages.
+    """
 
     def __init__(self, storages: Storages, num_bytes: int, path: Path):
         self._storages, self._path = storages, path
@@ -296,7 +302,11 @@ class ArrayReader:
         self._arrays = {}  # storage as numbers, by key and element type
 
     def read(self, tensors: dict[str, Tensor | Unreadable]) -> Arrays:
-        """The arrays of these tensors; CheckpointError names a tensor that cannot be read."""
+        """Convert the tensors to arrays of the same names.
+
+        Raises:
+            CheckpointError: names the tensor that cannot be read.
+        """
         arrays = {}
         for name, tensor in tensors.items():
             try:
@@ -324,7 +334,7 @@ class ArrayReader:
         return _converted(view, tensor)
 
     def _numbers(self, tensor: Tensor) -> np.ndarray:
-        """The storage of a tensor as a flat array of the tensor's element type."""
+        """Read the storage of a tensor as a flat array of the element type of the tensor."""
         storage, dtype = tensor.storage, np.dtype(DTYPES[tensor.dtype])
         if (kept := self._arrays.get((storage, tensor.dtype))) is not None:
             return kept
@@ -346,7 +356,7 @@ class ArrayReader:
 
 
 def _checked_view(tensor: Tensor, num_stored: int) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """(offset, size, stride) in elements, inside the storage; CheckpointError if they are not."""
+    """Check that (offset, size, stride), in elements, lie inside the storage, and return them."""
     offset, size, stride = tensor.offset, tensor.size, tensor.stride
     if type(size) is not tuple or type(stride) is not tuple or len(size) != len(stride) or len(size) > MAX_DIMENSIONS:
         raise CheckpointError("damaged: its shape and strides do not belong together")
@@ -365,7 +375,7 @@ def _checked_view(tensor: Tensor, num_stored: int) -> tuple[int, tuple[int, ...]
 
 
 def _converted(view: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """A contiguous array in the machine's byte order: bfloat16 as float32, delayed conjugations and signs done."""
+    """Convert to a contiguous array in the byte order of this machine; bfloat16 becomes float32."""
     array = np.ascontiguousarray(view.astype(view.dtype.newbyteorder("="), copy=False)).reshape(view.shape)
     if tensor.dtype == BFLOAT16:
         array = (array.astype(np.uint32) << 16).view(np.float32)

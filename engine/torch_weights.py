@@ -1,4 +1,4 @@
-"""Finds the weights in what a PyTorch program has saved: under which key, in which container, as a pickled model."""
+"""Finds the weights in a file of a PyTorch program: under a key, in a container, or in a pickled model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +23,14 @@ NUM_NAMES_SHOWN = 5
 
 
 class Sections(NamedTuple):
-    """Arrays of a file by torch's names, and what was done to find them."""
+    """Arrays of a file by torch's names, and remarks for the log on how they were found."""
 
     arrays: dict[str, Arrays]  # "model", perhaps "model_ema"
     remarks: list[str]
 
 
 def read_torch_sections(data: bytes, path: Path) -> Sections:
-    """The weights of a file of torch.save: a bare table of tensors, a checkpoint around it, or a pickled model.
+    """Read the weights of a file of torch.save: a table of tensors, a checkpoint with such a table, or a pickled model.
 
     Raises:
         CheckpointError: the file is damaged or crafted, has no weights, or a weight is a sparse, quantized or otherwise
@@ -41,31 +41,33 @@ def read_torch_sections(data: bytes, path: Path) -> Sections:
     model, average = _find(file.content, MODEL_KEYS), _find(file.content, AVERAGE_KEYS)
     top = _table(file.content)
     if model is None and average is None and top is not None and _holds_tensors(top):
-        model = Found("", top)
+        model = TensorTable("", top)
     if model is None and average is not None:
         remarks.append(f"the file has no weights beside the moving average under {average.place!r}: these are taken")
         model = average
     if model is None:
         raise CheckpointError(f"{path} has no table of tensors {_described(file.content)}")
-    for section, found in (("model", model), ("model_ema", average)):
-        if found is None:
+    for section, entry in (("model", model), ("model_ema", average)):
+        if entry is None:
             continue
-        tensors = {n: v for n, v in found.table.items() if type(n) is str and isinstance(v, Tensor | Unreadable)}
+        tensors = {n: v for n, v in entry.table.items() if type(n) is str and isinstance(v, Tensor | Unreadable)}
         arrays[section] = file.read_arrays(tensors)
-        if section == "model" and found.place:
-            remarks.append(f"the weights are the entry {found.place!r} of the file")
-        if others := [name for name in found.table if type(name) is not str or name not in tensors]:
-            remarks.append(f"{len(others)} entries of {found.place or 'the file'} are no tensors: {_listed(others)}")
+        if section == "model" and entry.place:
+            remarks.append(f"the weights are the entry {entry.place!r} of the file")
+        if others := [name for name in entry.table if type(name) is not str or name not in tensors]:
+            remarks.append(f"{len(others)} entries of {entry.place or 'the file'} are no tensors: {_listed(others)}")
     return Sections(arrays, remarks)
 
 
-class Found(NamedTuple):
+class TensorTable(NamedTuple):
+    """Table of tensors, and its place in the file: keys joined by dots, "" for the whole file."""
+
     place: str
     table: dict
 
 
-def _find(content: object, keys: tuple[str, ...], depth: int = 0, place: str = "") -> Found | None:
-    """The first table of tensors under one of the keys, and there perhaps under further ones."""
+def _find(content: object, keys: tuple[str, ...], depth: int = 0, place: str = "") -> TensorTable | None:
+    """Find the first table of tensors under one of the keys, or under further keys in that entry."""
     table = _table(content)
     if table is None or depth >= MAX_NESTING:
         return None
@@ -74,10 +76,10 @@ def _find(content: object, keys: tuple[str, ...], depth: int = 0, place: str = "
         if inner is None:
             continue
         here = f"{place}.{key}" if place else key
-        if found := _find(inner, WITHIN_KEYS, depth + 1, here):
-            return found
+        if below := _find(inner, WITHIN_KEYS, depth + 1, here):
+            return below
         if _holds_tensors(inner):
-            return Found(here, inner)
+            return TensorTable(here, inner)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Gives the arrays of a file the names and layouts of a Paddle model, by the kinds of the model's layers."""
+"""Translates the arrays of a file to the names and layouts of a Paddle model, by the kinds of its layers."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ NUM_NAMES_SHOWN = 5
 
 
 def first_names(arrays: Iterable[str], state: Iterable[str]) -> str:
-    """Two lines for a message about weights that do not fit: the first names of the file and of the model."""
+    """Format the first names of the file and of the model, as two lines of a message."""
     lines = []
     for names in (arrays, state):
         first = [name[:80] for name in islice(names, NUM_NAMES_SHOWN + 1)]
@@ -31,14 +31,14 @@ def first_names(arrays: Iterable[str], state: Iterable[str]) -> str:
 
 
 class Translated(NamedTuple):
-    """Arrays by the names of a Paddle model, and what was done to them."""
+    """Arrays by the names of a Paddle model, and remarks for the log on what was changed."""
 
     arrays: Arrays
     remarks: list[str]
 
 
 class Reading(NamedTuple):
-    """One way to understand the names of a file: its layout, the prefix to take off, and how many names are known."""
+    """One interpretation of the names of a file: layout, prefix to remove, and number of known names."""
 
     layout: str
     prefix: str
@@ -47,7 +47,7 @@ class Reading(NamedTuple):
 
 
 def to_paddle_names(arrays: Arrays, model: "nn.Layer", *, layout: str | None = None, source: object) -> Translated:
-    """Give the arrays of a file the names and layouts of a Paddle model.
+    """Translate the arrays of a file to the names and layouts of a Paddle model.
 
     Weights of linear layers are transposed where the file has PyTorch's layout, because the layer of the model is a
     Linear; the statistics of batch norms are renamed and the counters left out. A model may declare the names of other
@@ -126,7 +126,7 @@ def _torch_name(name: str) -> str:
 
 
 def _common_prefixes(names: list[str]) -> Iterator[str]:
-    """The empty prefix, and every chain of PREFIXES that all names begin with."""
+    """Yield the empty prefix, and every chain of PREFIXES with which all names begin."""
     prefix = ""
     while True:
         yield prefix
@@ -138,7 +138,7 @@ def _common_prefixes(names: list[str]) -> Iterator[str]:
 
 
 def find_tensor(arrays: Arrays, names: Iterable[str]) -> np.ndarray | None:
-    """The first tensor of one of these names, with or without the prefix of a wrapper; Paddle is not needed."""
+    """Find the first tensor with one of these names, with or without the prefix of a wrapper; needs no Paddle."""
     for prefix in _common_prefixes(list(arrays)):
         for name in names:
             if prefix + name in arrays:
@@ -147,7 +147,7 @@ def find_tensor(arrays: Arrays, names: Iterable[str]) -> np.ndarray | None:
 
 
 def _linear_weights(model: "nn.Layer") -> dict[str, tuple[int, int]]:
-    """{name of a weight: (in_features, out_features)} of the linear layers."""
+    """Shapes (in_features, out_features) of the linear layers, by the name of the weight."""
     from paddle import nn
 
     layers = [(name, layer) for name, layer in model.named_sublayers(include_self=True) if isinstance(layer, nn.Linear)]
@@ -155,7 +155,7 @@ def _linear_weights(model: "nn.Layer") -> dict[str, tuple[int, int]]:
 
 
 def _layout_by_shapes(arrays: Arrays, model: "nn.Layer", source: object) -> str:
-    """The layout of all the file, by the input sides of its linear layers; a new head may have another output side."""
+    """Decide the layout of the file by the inputs of its linear layers; a new classifier may have other outputs."""
     votes = set()
     for name, (num_inputs, _) in _linear_weights(model).items():
         if name in arrays and arrays[name].ndim == 2 and arrays[name].shape[0] != arrays[name].shape[1]:

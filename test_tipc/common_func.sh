@@ -6,7 +6,7 @@ set -f # no word of a config is a file pattern
 TIPC=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 [[ $PWD == "$(dirname "$TIPC")" ]] && TIPC=./test_tipc
 OUTPUT=./test_tipc/output
-PRETRAINED=$OUTPUT/pretrained # weights and exported folders that prepare.sh makes, a folder a model
+PRETRAINED=$OUTPUT/pretrained # weights and exported folders that prepare.sh makes, one folder per model
 MODES="lite_train_lite_infer lite_train_whole_infer whole_train_whole_infer whole_infer klquant_whole_infer"
 CANNOT_START=126 # exit status when no command ran: a count of failed commands ends at 125
 
@@ -76,7 +76,7 @@ join() {
     printf '%s' "$line"
 }
 
-# each TEXT: the alternatives of `a|b`, a line each; `null` where there is none. They hold no blanks.
+# each TEXT: the alternatives of `a|b`, one line per alternative; `null` where there is none. They hold no blanks.
 each() { tr '|' '\n' <<<"${1:-null}"; }
 
 # for_mode TEXT MODE DEFAULT: `8`, or the value of MODE in `mode=8|mode=16`; DEFAULT where the mode is not listed.
