@@ -1,1 +1,1 @@
-"""Does a Paddle port match its PyTorch reference, and if not, where does it differ first? See docs/alignment.md."""
+"""Compare a Paddle port with its PyTorch reference and find the first difference. See docs/alignment.md."""

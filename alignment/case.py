@@ -1,13 +1,14 @@
-"""A case: the YAML file that says which port is held against which reference, and how."""
+"""A case: the YAML file that names a port, its reference, and how the two are compared."""
 
-import difflib
 import typing
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 import yaml
 
+from common.cli import did_you_mean
 from common.errors import CaseError
 
 from .rules import BATCH_NORM, COUNTERS, Rules
@@ -17,10 +18,23 @@ CASES = Path(__file__).parent / "cases"
 
 @dataclass(frozen=True)
 class Training:
-    """Of the backward and the train stage.
+    """Settings of the stages backward and train.
 
-    The default numbers are exact in float32, where Paddle keeps momentum and decay: so both sides compute with the same
-    ones, and in float64 20 steps agree to 1e-10. With 0.9 and 1e-4 they would differ by 1e-8 before the first step.
+    The default numbers are exact in float32, the type in which Paddle keeps momentum and weight decay. So both sides
+    compute with the same numbers, and 20 steps in float64 agree to 1e-10. With 0.9 and 1e-4 the two sides would differ
+    by 1e-8 before the first step.
+
+    Attributes:
+        shape: of one batch of images.
+        steps: number of training steps.
+        optimizer: momentum or adamw.
+        lr: highest learning rate of the cosine schedule.
+        momentum: of the optimizer momentum, in both frameworks' convention (share of the old step).
+        weight_decay: of the optimizer.
+        smoothing: label smoothing of the loss.
+        curve_side: height and width in pixels to which the digits of 8 x 8 pixels are scaled for the two loss curves; 0
+            leaves the curves out.
+        curve_lr: highest learning rate of the loss curves.
     """
 
     shape: tuple[int, ...] = (8, 3, 64, 64)
@@ -30,32 +44,43 @@ class Training:
     momentum: float = 0.875
     weight_decay: float = 2**-13
     smoothing: float = 0.125
-    curve_side: int = 32  # digits of 8 x 8 are scaled to this for the two loss curves; 0 leaves them out
+    curve_side: int = 32
     curve_lr: float = 0.02
 
     def __post_init__(self):
         if self.steps < 1 or self.curve_side < 0 or self.curve_side % 8:
             raise CaseError(
-                f"train: steps is a number from 1, curve_side a multiple of 8; got {self.steps} and {self.curve_side}"
+                "train: steps must be at least 1 and curve_side a multiple of 8; "
+                f"got {self.steps} and {self.curve_side}"
             )
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Relative to the largest element of the reference's tensor; why these values: docs/alignment.md."""
+    """Largest errors that pass, relative to the largest element of the reference's array (docs/alignment.md).
+
+    Attributes:
+        float64: of values in float64.
+        float32: of the logits in float32.
+        gradient: of gradients in float64.
+        step: of losses, states and weights during training in float64.
+        curve: of a loss curve, as a multiple of the distance between two runs of the reference (stages/train.py).
+        absolute: error that is subtracted before the division; only `auto_diff` sets it.
+        amplification: how much an error of an operation that rounds to float32 may grow on the way to the logits.
+    """
 
     float64: float = 1e-10
     float32: float = 1e-5
     gradient: float = 1e-7
     step: float = 1e-6
-    curve: float = 3.0  # times the distance of the reference from itself, see stages/train.py
-    absolute: float = 0.0  # forgiven beside the relative error; for auto_diff, 0 in every case
-    amplification: float = 30.0  # how much the rounding of a listed op may grow on its way to the logits
+    curve: float = 3.0
+    absolute: float = 0.0
+    amplification: float = 30.0
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Of another publisher's weights, as `Rules` has it."""
+    """Layout of another publisher's weights; the attributes are those of `Rules`."""
 
     rename: dict[str, str] = field(default_factory=dict)
     transpose: tuple[str, ...] = ()
@@ -65,7 +90,28 @@ class Layout:
 
 @dataclass(frozen=True)
 class Case:
-    """Everything about one pair of models; the defaults serve an ImageNet classifier."""
+    """A pair of models and how they are compared; the defaults are for an ImageNet classifier.
+
+    The keys of the YAML file are the attributes without `name` and `folder`; docs/alignment.md has a table of them.
+
+    Attributes:
+        name: of the case.
+        folder: paths in `port` and `reference` are relative to it.
+        port: the Paddle model, a name of models/, `path/file.py:callable` or `package.module:callable`.
+        reference: the torch model, `path/file.py:callable` or `package.module:callable`.
+        port_arguments: keyword arguments of the port.
+        reference_arguments: keyword arguments of the reference.
+        shape: of the images of the stage forward, [B, 3, H, W].
+        input_range: lowest and highest value of the random images.
+        seed: of images, labels, weights and dropout masks.
+        rename: {name of a weight in the reference: name in the port}, with `*`.
+        transpose: names in the port of matrices that are transposed.
+        drop: as in `Rules`.
+        layouts: {name of a publisher: layout of its weights}.
+        layers: {path of a layer in the reference: path in the port}, with `*`.
+        train: settings of the stages backward and train.
+        tolerances: largest errors that pass.
+    """
 
     name: str
     folder: Path
@@ -85,7 +131,11 @@ class Case:
     tolerances: Tolerances = field(default_factory=Tolerances)
 
     def rules(self, layout: str = "torch") -> Rules:
-        """Of the reference ("torch"), of the port's own files ("paddle"), or of a publisher that the case lists."""
+        """Rules for the weights of the reference ("torch"), of the port ("paddle"), or of a publisher in `layouts`.
+
+        Raises:
+            CaseError: the case has no such layout.
+        """
         if layout == "torch":
             rename = tuple(self.rename.items())
             return Rules(rename, BATCH_NORM, tuple(self.transpose), COUNTERS | self.drop, prefix="module.")
@@ -98,15 +148,22 @@ class Case:
 
     @property
     def reference_spec(self) -> dict:
-        return {"callable": located(self.reference, self.folder), "arguments": self.reference_arguments}
+        """What the other process needs to build the reference."""
+        return {"callable": absolute_spec(self.reference, self.folder), "arguments": self.reference_arguments}
 
 
 def list_cases() -> list[str]:
+    """Names of the cases in alignment/cases/."""
     return sorted(path.stem for path in CASES.glob("*.yaml"))
 
 
 def read_case(name_or_path: str) -> Case:
-    """A shipped case by name, or any YAML file; CaseError names what is unknown or missing in it."""
+    """Read a case of alignment/cases/ by its name, or a YAML file by its path.
+
+    Raises:
+        CaseError: there is no such case, or the file is not YAML or has a key that is unknown, missing or of a wrong
+            type.
+    """
     path = Path(name_or_path) if name_or_path.endswith((".yaml", ".yml")) else CASES / f"{name_or_path}.yaml"
     if not path.is_file() and path.parent != CASES:
         raise CaseError(f"{path}: no such file")
@@ -119,14 +176,14 @@ def read_case(name_or_path: str) -> Case:
     return _filled(Case, content, str(path), name=path.stem, folder=path.parent.resolve())
 
 
-def located(spec: str, folder: Path) -> str:
-    """`path/file.py:name` relative to the case becomes absolute; `package.module:name` stays."""
+def absolute_spec(spec: str, folder: Path) -> str:
+    """`path/file.py:name` with a path relative to `folder` becomes absolute; `package.module:name` is unchanged."""
     place, _, name = spec.rpartition(":")
     return f"{(folder / place).resolve()}:{name}" if place.endswith(".py") else spec
 
 
 def _filled(kind: type, values: object, where: str, **given: object):
-    """A dataclass from a table, beside what is `given`: unknown, missing and wrongly typed keys are errors."""
+    """A dataclass from a table of YAML and the fields in `given`; CaseError for unknown, missing and wrong keys."""
     known = {entry.name: entry for entry in fields(kind) if entry.name not in given}
     filled = dict(given)
     for key, value in _checked(dict, values, where).items():
@@ -140,7 +197,7 @@ def _filled(kind: type, values: object, where: str, **given: object):
 
 
 def _typed(kind: type, value: object, where: str):
-    """`value` of a YAML file as a dataclass, a number, a text, a tuple or a table of these."""
+    """A value of YAML as a dataclass, a number, a text, a tuple or a table of these."""
     parts = typing.get_args(kind)
     if is_dataclass(kind):
         return _filled(kind, value, where)
@@ -150,19 +207,19 @@ def _typed(kind: type, value: object, where: str):
         items = _checked(list, value, where)
         if parts[-1] is not ... and len(items) != len(parts):
             raise CaseError(f"{where}: expected {len(parts)} values, got {value!r}")
-        return tuple(_typed(parts[0], one, where) for one in items)
+        return tuple(_typed(parts[0], item, where) for item in items)
     if typing.get_origin(kind) is dict:
-        return {_typed(parts[0], key, where): _typed(parts[1], one, f"{where}: {key}")
-                for key, one in _checked(dict, value, where).items()}  # fmt: skip
+        table = _checked(dict, value, where)
+        return {_typed(parts[0], key, where): _typed(parts[1], item, f"{where}: {key}") for key, item in table.items()}
     return _checked(kind, value, where)
 
 
-WORDS = {dict: "a table, `key: value` lines", list: "a list", str: "a text", int: "a whole number"}
+TYPE_NAMES = {dict: "a table, `key: value` lines", list: "a list", str: "a text", int: "a whole number"}
 
 
 def _checked(kind: type, value: object, where: str):
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise CaseError(f"{where}: expected {WORDS[kind]}, got {value!r}")
+        raise CaseError(f"{where}: expected {TYPE_NAMES[kind]}, got {value!r}")
     return value
 
 
@@ -173,7 +230,5 @@ def _number(value: object, where: str) -> float:
     raise CaseError(f"{where}: expected a number, got {value!r}")
 
 
-def _unknown(kind: str, given: str, known) -> str:
-    guess = difflib.get_close_matches(given, known, n=1)
-    hint = f"did you mean '{guess[0]}'? " if guess else ""
-    return f"unknown {kind} '{given}'; {hint}known: {', '.join(known)}"
+def _unknown(kind: str, given: str, known: Iterable[str]) -> str:
+    return f"unknown {kind} '{given}'{did_you_mean(given, known) or ';'} known: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""How far two tensors are apart, in one number that means the same for every layer; nothing is broadcast or turned."""
+"""Compare two arrays by one relative error; shapes must be equal, nothing is broadcast or transposed."""
 
 from typing import NamedTuple
 
@@ -6,66 +6,98 @@ import numpy as np
 
 from .exchange import sketch
 
+CONSTANT = 1e-12  # an array whose values differ by less than this share of the largest is constant
+
 
 class Difference(NamedTuple):
-    """`relative` is the largest |ours - theirs| over the largest |theirs|; inf where the two cannot be compared."""
+    """Result of a comparison of an array of the port with the array that is expected of it, the reference's.
+
+    Attributes:
+        relative: largest |actual - expected|, divided by the largest |expected|; infinite if the two arrays cannot be
+            compared.
+        max_abs: largest |actual - expected|.
+        scale: largest |expected|.
+        note: why the arrays cannot be compared.
+        inconclusive: why equality would prove nothing, or an empty text.
+    """
 
     relative: float
     max_abs: float = 0.0
     scale: float = 0.0
-    where: tuple[int, ...] = ()
     note: str = ""
-    proves_nothing: str = ""  # why equality would be no evidence
+    inconclusive: str = ""
 
 
-def compare(ours: np.ndarray, theirs: np.ndarray, *, least_scale: float = 0.0, absolute: float = 0.0) -> Difference:
-    """`least_scale` keeps tensors that are zero but for rounding from being judged by it; `absolute` is forgiven."""
-    if ours.shape != theirs.shape:
-        return Difference(np.inf, note=f"shape {list(ours.shape)} against {list(theirs.shape)}")
-    if ours.size == 0:
-        return Difference(0.0, proves_nothing="empty")
-    if unusable := not_finite(ours, theirs):
+def compare(actual: np.ndarray, expected: np.ndarray, *, least_scale: float = 0.0, absolute: float = 0.0) -> Difference:
+    """Compare an array of the port with that of the reference.
+
+    Args:
+        actual: array of the port.
+        expected: array of the reference, of the same shape.
+        least_scale: smallest number to divide by, for arrays that are zero but for rounding.
+        absolute: error that is subtracted before the division.
+    """
+    if actual.shape != expected.shape:
+        return Difference(np.inf, note=f"shape {list(actual.shape)} against {list(expected.shape)}")
+    if actual.size == 0:
+        return Difference(0.0, inconclusive="empty")
+    if unusable := not_finite(actual, expected):
         return unusable
-    ours, theirs = ours.astype(np.float64, copy=False), theirs.astype(np.float64, copy=False)
-    apart = np.abs(ours - theirs)
-    place = np.unravel_index(int(apart.argmax()), apart.shape)
-    max_abs, scale = float(apart[place]), float(np.abs(theirs).max())
+    actual, expected = actual.astype(np.float64, copy=False), expected.astype(np.float64, copy=False)
+    max_abs, scale = float(np.abs(actual - expected).max()), float(np.abs(expected).max())
     relative = _ratio(max(max_abs - absolute, 0.0), max(scale, least_scale))
-    constant = "constant" if theirs.size > 1 and float(np.ptp(theirs)) <= 1e-12 * scale else ""
-    return Difference(relative, max_abs, scale, tuple(map(int, place)), proves_nothing=constant)
+    is_constant = expected.size > 1 and float(np.ptp(expected)) <= CONSTANT * scale
+    return Difference(relative, max_abs, scale, inconclusive="constant" if is_constant else "")
 
 
 def compare_packed(
-    ours: np.ndarray, theirs: np.ndarray, *, least_scale: float = 0.0, absolute: float = 0.0
+    actual: np.ndarray, expected: np.ndarray, *, least_scale: float = 0.0, absolute: float = 0.0
 ) -> Difference:
-    """As `compare`, where the reference may have sent a sketch of a big tensor."""
-    return compare(
-        ours if ours.shape == theirs.shape else sketch(ours), theirs, least_scale=least_scale, absolute=absolute
-    )
+    """Compare as `compare` does, where the reference may have sent a sketch of a big array.
+
+    Args:
+        actual: whole array of the port.
+        expected: array of the reference, or a sketch of it.
+        least_scale: as in `compare`.
+        absolute: as in `compare`.
+    """
+    if actual.shape != expected.shape:
+        actual = sketch(actual)
+    return compare(actual, expected, least_scale=least_scale, absolute=absolute)
 
 
-def compare_sketches(ours: np.ndarray, theirs: np.ndarray, *, least_scale: float = 0.0) -> Difference:
-    """Root mean square of the difference over that of the reference: what a sketch estimates without bias."""
-    if ours.shape != theirs.shape:
-        return Difference(np.inf, note=f"sketch {list(ours.shape)} against {list(theirs.shape)}")
-    if unusable := not_finite(ours, theirs):
+def compare_sketches(actual: np.ndarray, expected: np.ndarray, *, least_scale: float = 0.0) -> Difference:
+    """Compare two sketches by the norm of their difference, divided by the norm of `expected`.
+
+    A sketch estimates the norm of the whole array without bias, but not its largest element.
+    """
+    if actual.shape != expected.shape:
+        return Difference(np.inf, note=f"sketch {list(actual.shape)} against {list(expected.shape)}")
+    if unusable := not_finite(actual, expected):
         return unusable
-    apart, scale = float(np.linalg.norm(ours - theirs)), float(np.linalg.norm(theirs))
-    return Difference(_ratio(apart, max(scale, least_scale)), apart, scale)
+    distance, scale = float(np.linalg.norm(actual - expected)), float(np.linalg.norm(expected))
+    return Difference(_ratio(distance, max(scale, least_scale)), distance, scale)
 
 
-def not_finite(ours: np.ndarray, theirs: np.ndarray) -> Difference | None:
-    """What NaN and infinity come to: on one side a difference, on both sides nothing that could be judged."""
-    ours_finite, theirs_finite = np.isfinite(ours).all(), np.isfinite(theirs).all()
-    if ours_finite and theirs_finite:
+def not_finite(actual: np.ndarray, expected: np.ndarray) -> Difference | None:
+    """The result for arrays with NaN or infinity: different if on one side, inconclusive if on both. None if finite."""
+    is_actual_finite, is_expected_finite = np.isfinite(actual).all(), np.isfinite(expected).all()
+    if is_actual_finite and is_expected_finite:
         return None
-    if ours_finite or theirs_finite:
-        return Difference(np.inf, note="NaN or infinity " + ("in the reference" if ours_finite else "in the port"))
-    return Difference(np.inf, note="NaN or infinity on both sides", proves_nothing="not finite")
+    if is_actual_finite or is_expected_finite:
+        side = "reference" if is_actual_finite else "port"
+        return Difference(np.inf, note=f"NaN or infinity in the {side}")
+    return Difference(np.inf, note="NaN or infinity on both sides", inconclusive="not finite")
 
 
-def _ratio(apart: float, scale: float) -> float:
-    """0 for equal tensors, inf for any difference from a reference that is all zeros."""
-    if apart == 0:
+def is_degenerate(array: np.ndarray) -> bool:
+    """Whether equality with this array proves nothing: it is constant, or has NaN or infinity."""
+    is_constant = array.size > 1 and np.ptp(array) <= CONSTANT * max(np.abs(array).max(), 1e-300)
+    return bool(is_constant or not np.isfinite(array).all())
+
+
+def _ratio(distance: float, scale: float) -> float:
+    """0 for equal arrays, infinite for any difference from an array of zeros."""
+    if distance == 0:
         return 0.0
-    return apart / scale if scale else np.inf
+    return distance / scale if scale else np.inf

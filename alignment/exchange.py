@@ -1,16 +1,68 @@
-"""What the two processes share: array files, sketches of big arrays, and dropout masks. numpy alone."""
+"""What the two processes share: array files, settings of a run, sketches of big arrays, dropout masks. numpy alone."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 SKETCH_WIDTH = 4096
 SKETCH_SEED = 20180412
+MAX_CALLS_PER_STEP = 100_000  # of dropout layers; keeps the random streams of two steps apart
+
+
+@dataclass(frozen=True)
+class TraceSettings:
+    """How a trace is recorded.
+
+    Attributes:
+        dtype: "float32" or "float64".
+        is_training: True for train mode, False for evaluation mode.
+        loss: {"name": "cross_entropy", "smoothing": number}, or None for a forward alone.
+        seed: of the dropout masks.
+        axes: {name of a reference parameter: order of axes} that transposes a gradient into the port's layout.
+    """
+
+    dtype: str
+    is_training: bool
+    loss: dict | None
+    seed: int
+    axes: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a model is trained for N steps.
+
+    Attributes:
+        dtype: "float32" or "float64".
+        rates: learning rate of each step, [N].
+        optimizer: {"name": "momentum" or "adamw", and the settings of the optimizer}.
+        loss: {"name": "cross_entropy", "smoothing": number}.
+        seed: of the dropout masks.
+        axes: as in TraceSettings.
+        width: length of the sketch of each tensor after each step; 0 records the losses alone.
+    """
+
+    dtype: str
+    rates: list[float]
+    optimizer: dict
+    loss: dict
+    seed: int
+    axes: dict[str, list[int]]
+    width: int
+
+    def optimizer_settings(self) -> dict:
+        """The settings of the optimizer without its name."""
+        return {key: value for key, value in self.optimizer.items() if key != "name"}
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write an .npz without pickles; object arrays are refused."""
+    """Write an .npz file without pickles.
+
+    Raises:
+        TypeError: an array holds Python objects.
+    """
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise TypeError(f"{name} is an array of Python objects")
@@ -19,16 +71,21 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an .npz; a pickle inside is refused by numpy."""
+    """Read an .npz file.
+
+    Raises:
+        ValueError: the file holds a pickle.
+    """
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
 def sketch(array: np.ndarray, width: int = SKETCH_WIDTH) -> np.ndarray:
-    """The array itself when it is small, else its rows added up with random signs: [<= width] float64.
+    """Reduce an array to at most `width` numbers: its rows of `width` elements, summed with random signs. [<= width].
 
-    The sketch is linear, so the difference of two sketches is the sketch of the difference, and its length estimates
-    the length of the difference without bias. No element can hide: each one is in the sum once.
+    An array that has at most `width` elements is returned as it is, flattened, in float64. A sketch is linear: the
+    difference of two sketches is the sketch of the difference, and its norm is an unbiased estimate of the norm of the
+    difference. Every element is in exactly one sum, so no difference of a single element is lost.
     """
     flat = np.ravel(array).astype(np.float64)
     if flat.size <= width:
@@ -43,16 +100,18 @@ def sketch(array: np.ndarray, width: int = SKETCH_WIDTH) -> np.ndarray:
 
 
 class DropoutMasks:
-    """The uniform numbers behind every dropout, the same on both sides: a function of (seed, step, call, shape)."""
+    """The random masks of all dropout layers, equal on both sides: a function of (seed, step, call, shape)."""
 
     def __init__(self, seed: int):
         self.seed, self.step, self.call = seed, 0, 0
 
     def start_step(self, step: int, call: int = 0) -> None:
+        """Set the training step and the number of the next dropout call in it."""
         self.step, self.call = step, call
 
-    def keeps(self, shape: tuple[int, ...], drop_rate: float) -> np.ndarray:
-        """1.0 where the element stays, 0.0 where it is dropped."""
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, self.step * 100_000 + self.call]))
+    def next_mask(self, shape: tuple[int, ...], drop_rate: float) -> np.ndarray:
+        """Mask of the next dropout call: 1.0 for an element that stays, 0.0 for one that is dropped. float64."""
+        key = [self.seed, self.step * MAX_CALLS_PER_STEP + self.call]
+        rng = np.random.Generator(np.random.Philox(key=key))
         self.call += 1
         return (rng.random(shape) >= drop_rate).astype(np.float64)

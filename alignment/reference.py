@@ -1,4 +1,4 @@
-"""The reference as the port's process sees it: a child process with PyTorch that answers requests, or a recording."""
+"""The reference as seen from the port: a process with PyTorch that answers questions, or its recorded answers."""
 
 import hashlib
 import json
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import MissingDependencyError, ReferenceFailedError
+from common.files import sha256_of_file, write_atomically
 
 from .exchange import read_arrays, write_arrays
 
@@ -21,21 +22,24 @@ INSTALL = "pip install torch==2.13.0 --index-url https://download.pytorch.org/wh
 
 
 class File(NamedTuple):
-    """A file that a question names. Recordings know it by its content, wherever it lies."""
+    """A file that a question names; recordings identify it by its content, not by its path."""
 
     path: Path
     digest: str
 
     @classmethod
     def at(cls, path: str | Path) -> "File":
-        return cls(Path(path).resolve(), hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        """The file at `path`; OSError if it cannot be read."""
+        return cls(Path(path).resolve(), sha256_of_file(path))
 
 
 class Reference:
-    """Starts the other process at the first question; use as a context manager.
+    """A context manager that starts the other process at the first question.
 
-    `python` is any interpreter with torch and numpy. With `recordings`, a folder, every answer is kept there, and a
-    question that was answered before is answered from there: without torch, on another machine, years later.
+    Args:
+        python: an interpreter with torch and numpy.
+        recordings: folder that keeps every answer. A question that has an answer there is answered from it, without
+            torch; so a comparison can be repeated on another machine.
     """
 
     def __init__(self, python: str = sys.executable, recordings: Path | None = None):
@@ -52,7 +56,7 @@ class Reference:
 
     def __exit__(self, *_) -> None:
         if self._process:
-            self._process.kill()  # nobody waits any more for what it may still be doing
+            self._process.kill()  # it may still compute an answer that is not needed any more
             self._process.wait()
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
@@ -61,7 +65,7 @@ class Reference:
         self._folder.cleanup()
 
     def put(self, arrays: Mapping[str, np.ndarray]) -> File:
-        """Arrays for a later question."""
+        """Write arrays to a file that a later question can name."""
         path = self._new_path()
         write_arrays(path, arrays)
         digest = hashlib.sha256()
@@ -71,19 +75,27 @@ class Reference:
         return File(path, digest.hexdigest())
 
     def ask(self, operation: str, **arguments: object) -> dict:
-        """The plain answer to a question that returns no arrays."""
-        return self._ask(operation, arguments, None)
+        """Ask for an operation of torch_side/operations.py whose answer has no arrays; returns the answer.
+
+        Raises:
+            ReferenceFailedError: the operation raised an exception, or the process died.
+            MissingDependencyError: the interpreter, or torch or torchvision in it, is missing.
+        """
+        return self._begin(operation, arguments, None)()
 
     def do(self, operation: str, **arguments: object) -> dict:
-        """Something that has an effect beside its answer: never taken from a recording."""
+        """Ask as `ask` does, for an operation that has an effect: its answer is never taken from a recording."""
         return self._begin(operation, arguments, None, is_recorded=False)()
 
     def ask_arrays(self, operation: str, **arguments: object) -> tuple[dict, dict[str, np.ndarray]]:
-        """The answer and its arrays."""
+        """Ask as `ask` does, for an operation that writes arrays; returns the answer and the arrays."""
         return self.begin(operation, **arguments)()
 
     def begin(self, operation: str, **arguments: object) -> Callable[[], tuple[dict, dict[str, np.ndarray]]]:
-        """Let the reference work while the port does; the call that is returned waits for answer and arrays."""
+        """Ask as `ask_arrays` does without waiting; the returned function waits, and returns answer and arrays.
+
+        The port can compute in the meantime.
+        """
         output = self._new_path()
         finish = self._begin(operation, arguments, output)
 
@@ -96,19 +108,16 @@ class Reference:
 
         return wait
 
-    def _ask(self, operation: str, arguments: dict, output: Path | None) -> dict:
-        return self._begin(operation, arguments, output)()
-
     def _begin(
         self, operation: str, arguments: dict, output: Path | None, *, is_recorded: bool = True
     ) -> Callable[[], dict]:
-        question = json.dumps([operation, _each(_identity, arguments)], sort_keys=True)
+        question = json.dumps([operation, _map_leaves(_identity, arguments)], sort_keys=True)
         key = hashlib.sha256(question.encode()).hexdigest()[:20]
         record = self._recordings / f"{operation}-{key}.json" if self._recordings and is_recorded else None
         if record and record.is_file():
             recorded = json.loads(record.read_text()) | {"arrays": str(record.with_suffix(".npz"))}
             return lambda: recorded
-        plain = _each(_path, arguments)
+        plain = _map_leaves(_path, arguments)
         if output:
             output = record.with_suffix(".npz") if record else output
             plain["output"] = str(output)
@@ -117,35 +126,35 @@ class Reference:
         def finish() -> dict:
             answer = self._receive(operation, number)
             if record:
-                record.write_text(json.dumps(answer))
+                write_atomically(record, json.dumps(answer))
             return answer | {"arrays": str(output)}
 
         return finish
 
     def _send(self, request: dict) -> int:
-        """The number of the question: answers come in the order of questions."""
+        """Send a question and return its number; answers come in the order of the questions."""
         process = self._process or self._start()
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
         except BrokenPipeError:
-            raise self._why_it_died(process.wait()) from None
+            raise self._error_of_end(process.wait()) from None
         self._num_asked += 1
         return self._num_asked
 
     def _receive(self, operation: str, number: int) -> dict:
         line = ""
-        while self._num_answered < number:  # those before were to questions of a port that stopped with an error
+        while self._num_answered < number:  # earlier answers were not awaited, because the port failed
             line = self._process.stdout.readline()
             if not line:
-                raise self._why_it_died(self._process.wait())
+                raise self._error_of_end(self._process.wait())
             self._num_answered += 1
         answer = json.loads(line)
         if "error" in answer:
-            missing = answer["kind"] == "ModuleNotFoundError"
-            kind = MissingDependencyError if missing and "torchvision" in answer["error"] else ReferenceFailedError
-            hint = "; pip install --no-deps torchvision==0.28.0" if kind is MissingDependencyError else ""
-            raise kind(f"the reference failed at {operation}: {answer['error']}{hint}")
+            is_missing = answer["kind"] == "ModuleNotFoundError" and "torchvision" in answer["error"]
+            hint = "; pip install --no-deps torchvision==0.28.0" if is_missing else ""
+            error = MissingDependencyError if is_missing else ReferenceFailedError
+            raise error(f"the reference failed at {operation}: {answer['error']}{hint}")
         return answer["answer"]
 
     def _start(self) -> subprocess.Popen:
@@ -159,12 +168,14 @@ class Reference:
             raise MissingDependencyError(f"cannot start the reference with {self._python}: {error.strerror}") from None
         return self._process
 
-    def _why_it_died(self, code: int) -> Exception:
+    def _error_of_end(self, code: int) -> Exception:
+        """The exception for a process that ended by itself with this exit code."""
         self._stderr.seek(0)
         lines = self._stderr.read().strip().splitlines()
         if lines and lines[-1].startswith("ModuleNotFoundError: No module named 'torch'"):
-            return MissingDependencyError(f"PyTorch is missing in {self._python}: {INSTALL}, or name one with --python")
-        return ReferenceFailedError(f"the reference's process ended with code {code}:\n" + "\n".join(lines[-5:]))
+            text = f"PyTorch is missing in {self._python}: {INSTALL}, or give another interpreter with --python"
+            return MissingDependencyError(text)
+        return ReferenceFailedError(f"the process of the reference ended with code {code}:\n" + "\n".join(lines[-5:]))
 
     def _new_path(self) -> Path:
         self._num_files += 1
@@ -172,7 +183,7 @@ class Reference:
 
 
 def _identity(value: object) -> object:
-    """What tells a question from another: of a file, and of the source of a model, the content and not the place."""
+    """What identifies a value of a question in a recording: of a file, and of a model's source, the content."""
     if isinstance(value, File):
         return value.digest
     if isinstance(value, str) and ".py:" in value and Path(value.rpartition(":")[0]).is_file():
@@ -185,10 +196,10 @@ def _path(value: object) -> object:
     return str(value.path) if isinstance(value, File) else value
 
 
-def _each(change: Callable[[object], object], value: object) -> object:
-    """`value` with everything in its tables and lists changed."""
+def _map_leaves(change: Callable[[object], object], value: object) -> object:
+    """`value` with `change` applied to everything in its tables and lists."""
     if isinstance(value, dict):
-        return {key: _each(change, one) for key, one in value.items()}
+        return {key: _map_leaves(change, item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_each(change, one) for one in value]
+        return [_map_leaves(change, item) for item in value]
     return change(value)

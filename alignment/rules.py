@@ -1,4 +1,4 @@
-"""How the names and layouts of one publisher become the port's and back: declarative rules that undo themselves."""
+"""Rules that turn the names and layouts of a publisher's weights into those of the port, and back without loss."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,22 +10,25 @@ from common.errors import WeightsError
 
 Arrays = dict[str, np.ndarray]
 
-# What every torch network with batch norms needs: Paddle has other names for the statistics, and no counter.
+# What every torch network with batch norms needs: Paddle names the statistics otherwise and has no counter.
 BATCH_NORM = (("*.running_mean", "*._mean"), ("*.running_var", "*._variance"))
 COUNTERS = {"*.num_batches_tracked": "*.running_mean"}
 
 
 @dataclass(frozen=True)
 class Rules:
-    """One layout of a network's weights, seen from the port.
+    """How one publisher's weights of a network (the source) differ from those of the port.
+
+    In a pattern, `*` stands for any text, dots included.
 
     Attributes:
-        rename: pairs (theirs, port's), of which the first that fits counts; `*` stands for any text, dots included.
-        endings: the same, tried after `rename`.
-        transpose: names of the port, with `*`, whose two axes change places.
-        drop: {theirs: theirs beside it}: counters without a match; on the way back an int64 0 beside each neighbour.
-        prefix: removed if every name carries it (torch's DataParallel).
-        scale: {port's: factor}, powers of two, so that it can be undone exactly.
+        rename: pairs (pattern of the source, pattern of the port); the first that fits a name is applied.
+        endings: pairs as in `rename`, applied after it.
+        transpose: patterns of port names of matrices whose two axes are exchanged.
+        drop: {pattern of a counter of the source: pattern of an entry beside it}. Counters have no match in the port;
+            on the way back an int64 0 is written beside each such entry.
+        prefix: removed if every name of the source starts with it, as names of torch's DataParallel do.
+        scale: {port name: factor}; the factors are powers of two, so that the way back is exact.
     """
 
     rename: tuple[tuple[str, str], ...] = ()
@@ -35,48 +38,59 @@ class Rules:
     prefix: str = ""
     scale: Mapping[str, float] = field(default_factory=dict)
 
-    def name_for_port(self, name: str) -> str:
-        return _renamed(_renamed(name, self.rename), self.endings)
+    def port_name(self, source_name: str) -> str:
+        """Name in the port of an entry of the source."""
+        return _rename(_rename(source_name, self.rename), self.endings)
 
-    def name_for_them(self, name: str) -> str:
-        return _renamed(_renamed(name, _reversed(self.endings)), _reversed(self.rename))
+    def source_name(self, port_name: str) -> str:
+        """Name in the source of an entry of the port."""
+        return _rename(_rename(port_name, _reversed(self.endings)), _reversed(self.rename))
 
     def axes(self, port_name: str) -> list[int] | None:
-        """[1, 0] for what is transposed on the way, in either direction."""
+        """[1, 0] for an entry that is transposed, in either direction; None for others."""
         return [1, 0] if any(_match(pattern, port_name) for pattern in self.transpose) else None
 
-    def idle(self, port_names: Iterable[str]) -> list[str]:
-        """One line for each name in `transpose` that nothing of the port has: a slip of the pen."""
+    def unused_transposes(self, port_names: Iterable[str]) -> list[str]:
+        """One line for each pattern of `transpose` that fits no name of the port."""
         names = list(port_names)
         return [
-            f"transpose: the port has no {pattern}" for pattern in self.transpose
+            f"transpose: the port has no {pattern}"
+            for pattern in self.transpose
             if not any(_match(pattern, name) for name in names)
-        ]  # fmt: skip
+        ]
 
     def to_port(self, arrays: Arrays) -> Arrays:
-        """Every entry renamed and transposed by the rules; WeightsError if the rules could not undo it."""
+        """Entries of the source with the names and layouts of the port.
+
+        Raises:
+            WeightsError: two names of the source become one, or an array to transpose is not a matrix.
+        """
         if self.prefix and arrays and all(name.startswith(self.prefix) for name in arrays):
             arrays = {name.removeprefix(self.prefix): array for name, array in arrays.items()}
         kept = {name: array for name, array in arrays.items() if not any(_match(p, name) for p in self.drop)}
-        port = {self.name_for_port(name): self._turned(self.name_for_port(name), kept[name]) for name in kept}
+        port = {self.port_name(name): self._transposed(self.port_name(name), kept[name]) for name in kept}
         for name in self.scale.keys() & port.keys():
             port[name] = port[name] * port[name].dtype.type(self.scale[name])
         for name in kept:
-            back = self.name_for_them(self.name_for_port(name))
+            back = self.source_name(self.port_name(name))
             if back != name:
-                raise WeightsError(f"the rename rules lose a name: {name} -> {self.name_for_port(name)} -> {back}")
+                raise WeightsError(f"the rename rules lose a name: {name} -> {self.port_name(name)} -> {back}")
         return port
 
     def from_port(self, arrays: Arrays) -> Arrays:
-        """The way back; counters are written as 0."""
-        scaled = {name: array / array.dtype.type(self.scale.get(name, 1)) for name, array in arrays.items()}
-        theirs = {self.name_for_them(name): self._turned(name, array) for name, array in scaled.items()}
-        for pattern, neighbour in self.drop.items():
-            beside = [_renamed(name, [(neighbour, pattern)]) for name in theirs if _match(neighbour, name)]
-            theirs |= {name: np.zeros((), np.int64) for name in beside}
-        return theirs
+        """Entries of the port with the names and layouts of the source; counters are written as 0.
 
-    def _turned(self, port_name: str, array: np.ndarray) -> np.ndarray:
+        Raises:
+            WeightsError: an array to transpose is not a matrix.
+        """
+        scaled = {name: array / array.dtype.type(self.scale.get(name, 1)) for name, array in arrays.items()}
+        source = {self.source_name(name): self._transposed(name, array) for name, array in scaled.items()}
+        for counter, neighbour in self.drop.items():
+            names = [_rename(name, [(neighbour, counter)]) for name in source if _match(neighbour, name)]
+            source |= {name: np.zeros((), np.int64) for name in names}
+        return source
+
+    def _transposed(self, port_name: str, array: np.ndarray) -> np.ndarray:
         axes = self.axes(port_name)
         if axes and array.ndim != 2:
             raise WeightsError(f"{port_name} has the shape {list(array.shape)}; only matrices can be transposed")
@@ -84,7 +98,7 @@ class Rules:
 
 
 def unaccounted(arrays: Arrays, expected: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """One line for each entry that is missing, extra, or of another shape or kind than the port expects."""
+    """One line for each entry that is missing, extra, or of another shape or type than the port expects."""
     problems = [f"missing: {name} {list(shape)}" for name, shape in expected.items() if name not in arrays]
     problems += [f"extra: {name} {list(array.shape)}" for name, array in arrays.items() if name not in expected]
     for name, shape in expected.items():
@@ -103,13 +117,13 @@ def _match(pattern: str, name: str) -> re.Match | None:
 
 
 def _reversed(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(port, theirs) for theirs, port in pairs]
+    return [(port, source) for source, port in pairs]
 
 
-def _renamed(name: str, pairs: Iterable[tuple[str, str]]) -> str:
-    """The name after the first pair that fits; each `*` of the new name takes the text of the old one's."""
+def _rename(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """The name changed by the first pair that fits; each `*` of the new pattern takes the text of that of the old."""
     for old, new in pairs:
-        if found := _match(old, name):
+        if match := _match(old, name):
             parts = new.split("*")
-            return parts[0] + "".join(text + part for text, part in zip(found.groups(), parts[1:], strict=True))
+            return parts[0] + "".join(text + part for text, part in zip(match.groups(), parts[1:], strict=True))
     return name

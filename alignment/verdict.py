@@ -1,9 +1,9 @@
-"""What a stage found: checks with their numbers, and one word for the whole: pass, fail or inconclusive."""
+"""Results of the stages: checks with their numbers, and one word for all of them: pass, fail or inconclusive."""
 
-import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from xml.etree import ElementTree
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .compare import Difference
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 EXIT_CODES = {PASS: 0, FAIL: 6, INCONCLUSIVE: 6}
@@ -11,20 +11,30 @@ EXIT_CODES = {PASS: 0, FAIL: 6, INCONCLUSIVE: 6}
 
 @dataclass
 class Check:
-    """One comparison. `value` and `tolerance` are relative errors unless `detail` says otherwise."""
+    """One comparison.
+
+    Attributes:
+        name: what was compared.
+        status: pass, fail or inconclusive.
+        value: relative error.
+        tolerance: largest relative error that passes.
+        detail: what was found, in words.
+        layer: path of a layer of the port, if the check is about one.
+        hints: probable causes, the most probable first.
+    """
 
     name: str
     status: str
     value: float | None = None
     tolerance: float | None = None
     detail: str = ""
-    layer: str = ""  # path in the port, where there is one
+    layer: str = ""
     hints: list[str] = field(default_factory=list)
 
 
 @dataclass
 class StageResult:
-    """All checks of one stage; `layers` and `curves` are for the report."""
+    """All checks of one stage; `layers` (rows of the layer table) and `curves` (losses) are for the HTML report."""
 
     name: str
     checks: list[Check]
@@ -34,12 +44,13 @@ class StageResult:
 
     @property
     def status(self) -> str:
-        return worst(check.status for check in self.checks)
+        """The worst status of the checks."""
+        return combined_status(check.status for check in self.checks)
 
 
 @dataclass
 class Verdict:
-    """The answer of one run of the tool."""
+    """The results of all stages that were run for a case, and the versions of the packages."""
 
     case: str
     stages: list[StageResult]
@@ -47,33 +58,46 @@ class Verdict:
 
     @property
     def status(self) -> str:
-        return worst(stage.status for stage in self.stages)
+        """The worst status of the stages."""
+        return combined_status(stage.status for stage in self.stages)
 
     @property
     def exit_code(self) -> int:
+        """Exit code of the command: 0 if all checks pass, else 6."""
         return EXIT_CODES[self.status]
 
     def first_problem(self) -> Check | None:
-        """The failed check nearest to the cause: of the first failed stage, a check with a layer before others."""
+        """The check nearest to the cause: of the first stage that failed, the first check with a layer, else the first.
+
+        If no stage failed, the same among the inconclusive checks; None if all checks pass.
+        """
         for status in (FAIL, INCONCLUSIVE):
             for stage in self.stages:
-                found = [check for check in stage.checks if check.status == status]
-                if found:
-                    return next((check for check in found if check.layer), found[0])
+                checks = [check for check in stage.checks if check.status == status]
+                if checks:
+                    return next((check for check in checks if check.layer), checks[0])
         return None
 
 
-def worst(statuses) -> str:
-    """Nothing checked proves nothing."""
-    found = set(statuses)
-    return FAIL if FAIL in found else INCONCLUSIVE if INCONCLUSIVE in found or not found else PASS
+def combined_status(statuses: Iterable[str]) -> str:
+    """The worst of the statuses: fail, then inconclusive, then pass. No status at all is inconclusive."""
+    given = set(statuses)
+    return FAIL if FAIL in given else INCONCLUSIVE if INCONCLUSIVE in given or not given else PASS
 
 
-def within(name: str, difference, tolerance: float, *, layer: str = "", detail: str = "") -> Check:
-    """Judge one Difference (compare.py)."""
-    if difference.proves_nothing and difference.relative <= tolerance:
-        status, detail = INCONCLUSIVE, f"{difference.proves_nothing} in the reference; {detail}".strip("; ")
-    elif difference.note and difference.proves_nothing:
+def within(name: str, difference: Difference, tolerance: float, *, layer: str = "", detail: str = "") -> Check:
+    """Check that the relative error of a comparison is at most `tolerance`.
+
+    Args:
+        name: name of the check.
+        difference: result of the comparison.
+        tolerance: largest relative error that passes.
+        layer: path of a layer of the port.
+        detail: text for the check; the note of the difference replaces it.
+    """
+    if difference.inconclusive and difference.relative <= tolerance:
+        status, detail = INCONCLUSIVE, f"{difference.inconclusive} in the reference; {detail}".strip("; ")
+    elif difference.note and difference.inconclusive:
         status, detail = INCONCLUSIVE, difference.note
     else:
         status = PASS if difference.relative <= tolerance else FAIL
@@ -82,40 +106,12 @@ def within(name: str, difference, tolerance: float, *, layer: str = "", detail: 
 
 
 def exactly(name: str, is_equal: bool, detail: str, *, layer: str = "") -> Check:
-    """Judge something that is right or wrong without a tolerance."""
+    """Check something that is right or wrong without a tolerance.
+
+    Args:
+        name: name of the check.
+        is_equal: whether the check passes.
+        detail: text for the check.
+        layer: path of a layer of the port.
+    """
     return Check(name, PASS if is_equal else FAIL, detail=detail, layer=layer)
-
-
-def as_json(verdict: Verdict) -> dict:
-    """What is committed beside the code: no layer tables, no curves, four digits."""
-    stages = {}
-    for stage in verdict.stages:
-        checks = [{key: value for key, value in asdict(check).items() if value not in (None, "", [])}
-                  for check in stage.checks]  # fmt: skip
-        for check in checks:
-            check |= {key: _short(check[key]) for key in ("value", "tolerance") if key in check}
-        stages[stage.name] = {"status": stage.status, "seconds": round(stage.seconds, 1), "checks": checks}
-    return {"case": verdict.case, "status": verdict.status, "versions": verdict.versions, "stages": stages}
-
-
-def _short(value: float) -> float | str:
-    return float(f"{value:.3g}") if value < float("inf") else "infinite"
-
-
-def write_json(verdict: Verdict, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(as_json(verdict), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def write_junit(verdict: Verdict, path: Path) -> None:
-    """For CI: one suite a stage, one test a check; an inconclusive check is an error, not a success."""
-    root = ElementTree.Element("testsuites", name=f"alignment {verdict.case}")
-    for stage in verdict.stages:
-        suite = ElementTree.SubElement(root, "testsuite", name=stage.name, tests=str(len(stage.checks)))
-        for check in stage.checks:
-            test = ElementTree.SubElement(suite, "testcase", name=check.name, classname=f"{verdict.case}.{stage.name}")
-            if check.status != PASS:
-                tag = "failure" if check.status == FAIL else "error"
-                ElementTree.SubElement(test, tag, message="; ".join([check.detail, *check.hints]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)

@@ -1,27 +1,38 @@
-"""`python -m alignment.weights convert IN OUT --case NAME`: weights of any publisher, in either direction, safely."""
+"""`python -m alignment.weights convert IN OUT --case NAME`: convert weights between publishers, in both directions."""
 
 import argparse
 import sys
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
+from common.cli import run
 from common.errors import ReferenceFailedError, WeightsError
+from common.files import atomic_write, disk_errors
 
 from .case import Case, read_case
 from .reference import File, Reference
 from .rules import Arrays, unaccounted
 
-# The first bytes of a file of torch: a zip archive since 1.6, before it a pickle of this number (protocol 2).
+# First bytes of a torch file: a zip archive since torch 1.6, before that a pickle (protocol 2) of this number.
 TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
-EXTENSIONS = {"paddle": ".pdparams", "torch": ".pth", "safetensors": ".safetensors"}
+FORMAT_OF_EXTENSION = {
+    ".pdparams": "paddle",
+    ".pth": "torch",
+    ".pt": "torch",
+    ".tar": "torch",
+    ".safetensors": "safetensors",
+}
+FORMATS = ("paddle", "torch", "safetensors")
+MAX_LINES = 8  # of a message that lists entries
+OTHER_NUM_CLASSES = 7  # any number that no case has
 
 
 class Converted(NamedTuple):
-    """Arrays by the port's names, the layout they came in, and how many entries were dropped as counters."""
+    """Arrays by the names of the port, the layout of the file, and the number of entries in the file."""
 
     arrays: Arrays
     layout: str
@@ -29,10 +40,12 @@ class Converted(NamedTuple):
 
 
 def load_torch_weights(path: str | Path, case_name: str, python: str = sys.executable) -> tuple[Arrays, str]:
-    """(arrays with the names and layouts of the Paddle model, the case used), from a file of torch.
+    """Read a torch file in a process of its own; returns (arrays by the names of the Paddle model, name of the case).
 
-    Starts PyTorch in a process of its own; MissingReferenceError (7) without it, WeightsError (4) for a file that is
-    unsafe, damaged or of another network.
+    Raises:
+        CaseError: there is no such case.
+        WeightsError: the file is missing, damaged, unsafe, or of another network.
+        MissingDependencyError: `python` has no PyTorch.
     """
     case = read_case(case_name)
     with Reference(python) as reference:
@@ -43,44 +56,59 @@ def load_torch_weights(path: str | Path, case_name: str, python: str = sys.execu
 def read_for_port(
     path: Path, case: Case, reference: Reference, layout: str | None = None, *, any_classes: bool = False
 ) -> Converted:
-    """Any file in the port's names: of torch, .pdparams, .pd, safetensors, in the case's layouts.
+    """Read a file of torch, of Paddle, of this project (.pd) or of safetensors by the names of the port.
 
-    The layout is the one under which every name and shape fits; none, or more than one, is an error. `any_classes`
-    takes fine-tuned weights too, whose classifier has another number of classes than the case.
+    Args:
+        path: the file.
+        case: its layouts are tried, and the one under which every name and shape fits is taken.
+        reference: the process that reads torch files.
+        layout: the only layout to try.
+        any_classes: accept fine-tuned weights, whose classifier has another number of classes than the case.
+
+    Raises:
+        WeightsError: the file cannot be read, or no layout fits, or more than one.
     """
     arrays, is_torch = read_arrays_of(path, reference)
     expected = _port_shapes(case)
     candidates = [layout] if layout else ["torch"] if is_torch else ["paddle", "torch", *case.layouts]
-    tried, misnamed = {}, set()
+    fits, problems, misnamed = {}, {}, set()
     for name in candidates:
         try:
             port_arrays = case.rules(name).to_port(arrays)
         except WeightsError as error:
-            tried[name] = [str(error)]
+            problems[name] = [str(error)]
             misnamed.add(name)
             continue
-        tried[name] = unaccounted(port_arrays, expected)
-        if tried[name] and any_classes and (num_classes := _num_classes(case, port_arrays, expected)):
-            tried[name] = unaccounted(port_arrays, _port_shapes(case, num_classes))
-        if not tried[name]:
-            tried[name] = port_arrays
-    fits = [name for name, result in tried.items() if isinstance(result, dict)]
+        problems[name] = _problems(case, port_arrays, expected, any_classes=any_classes)
+        if not problems[name]:
+            fits[name] = port_arrays
     if len(fits) == 1:
-        return Converted(tried[fits[0]], fits[0], len(arrays))
+        [(name, port_arrays)] = fits.items()
+        return Converted(port_arrays, name, len(arrays))
     if fits:
-        raise WeightsError(f"{path} fits the layouts {' and '.join(fits)} of {case.name}; say which with --layout")
-    nearest = min(tried, key=lambda name: (name in misnamed, len(tried[name])))
-    lines = tried[nearest][:8] + ([f"and {len(tried[nearest]) - 8} more"] if len(tried[nearest]) > 8 else [])
+        raise WeightsError(f"{path} fits the layouts {' and '.join(fits)} of {case.name}; choose one with --layout")
+    nearest = min(problems, key=lambda name: (name in misnamed, len(problems[name])))
+    lines, num_more = problems[nearest][:MAX_LINES], len(problems[nearest]) - MAX_LINES
+    lines += [f"and {num_more} more"] if num_more > 0 else []
     raise WeightsError(f"{path} does not fit {case.name} (layout {nearest}):\n  " + "\n  ".join(lines))
 
 
 def read_for_reference(path: Path, case: Case, reference: Reference) -> Arrays:
-    """Any file in the reference's names, for `--weights` of the stages."""
+    """Read a file of weights by the names of the reference.
+
+    Raises:
+        WeightsError: as `read_for_port`.
+    """
     return case.rules("torch").from_port(read_for_port(path, case, reference).arrays)
 
 
 def read_arrays_of(path: Path, reference: Reference) -> tuple[Arrays, bool]:
-    """(arrays as they are in the file, whether it is torch's); no file can run code."""
+    """Read a file without running code from it; returns (arrays by the names in the file, whether it is a torch file).
+
+    Raises:
+        WeightsError: the file is missing, or is a torch file that is damaged or unsafe.
+        CheckpointError: another file is damaged or unsafe.
+    """
     if not path.is_file():
         raise WeightsError(f"no such file: {path}")
     with open(path, "rb") as file:
@@ -99,70 +127,87 @@ def read_arrays_of(path: Path, reference: Reference) -> tuple[Arrays, bool]:
         raise WeightsError(f"{path} was refused: {text}") from None
 
 
+def _problems(case: Case, arrays: Arrays, expected: Mapping[str, tuple[int, ...]], *, any_classes: bool) -> list[str]:
+    """Entries that do not fit the port of the case, or with `any_classes` a port with as many classes as the arrays."""
+    problems = unaccounted(arrays, expected)
+    if problems and any_classes and (num_classes := _num_classes(case, arrays, expected)):
+        return unaccounted(arrays, _port_shapes(case, num_classes))
+    return problems
+
+
 def _port_shapes(case: Case, num_classes: int | None = None) -> dict[str, tuple[int, ...]]:
-    from .port import build
+    from .paddle_side.port import build, state_shapes
 
     if num_classes:
         case = replace(case, port_arguments={**case.port_arguments, "num_classes": num_classes})
-    return {name: tuple(value.shape) for name, value in build(case).state_dict().items()}
+    return state_shapes(build(case))
 
 
-def _num_classes(case: Case, arrays: Arrays, expected: dict[str, tuple[int, ...]]) -> int | None:
-    """What the classifier of `arrays` has, if the port is one of models/: the axes that a port of 7 has otherwise."""
+def _num_classes(case: Case, arrays: Arrays, expected: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Number of classes of the arrays, or None. It is the size of the axes that change with the number of classes."""
     if ":" in case.port:
-        return None
-    found = {
+        return None  # only models of models/ are known to take num_classes
+    sizes = {
         arrays[name].shape[axis]
-        for name, shape in _port_shapes(case, 7).items()
+        for name, shape in _port_shapes(case, OTHER_NUM_CLASSES).items()
         for axis, size in enumerate(shape)
         if size != expected[name][axis] and name in arrays and arrays[name].ndim == len(shape)
     }
-    return found.pop() if len(found) == 1 else None
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def convert(source: Path, target: Path, case: Case, to: str, reference: Reference, layout: str | None) -> Converted:
-    """Read, account for every tensor, write; the target appears whole or not at all."""
+    """Read `source`, account for every entry, and write `target` whole or not at all.
+
+    Args:
+        source: file of weights.
+        target: file to write; its folder is made.
+        case: the network.
+        to: one of FORMATS.
+        reference: the process that reads and writes torch files.
+        layout: layout of the source, or None to find it.
+
+    Raises:
+        WeightsError: as `read_for_port`.
+        DiskError: the target cannot be written.
+    """
     converted = read_for_port(source, case, reference, layout, any_classes=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
+    with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _write(temporary, converted.arrays, case, to, reference)
-        temporary.replace(target)
-    except OSError as error:
-        raise WeightsError(f"cannot write {target}: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        with atomic_write(target) as file:
+            _write(file, converted.arrays, case, to, reference)
     return converted
 
 
-def _write(path: Path, arrays: Arrays, case: Case, to: str, reference: Reference) -> None:
+def _write(file: IO[bytes], arrays: Arrays, case: Case, to: str, reference: Reference) -> None:
+    """Write to an open file. torch and Paddle open it once more by its name, which POSIX and Windows allow."""
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     if to == "torch":
-        theirs = reference.put(case.rules("torch").from_port(arrays))
-        reference.do("save_file", inputs=theirs, path=str(path.resolve()))
+        inputs = reference.put(case.rules("torch").from_port(arrays))
+        reference.do("save_file", inputs=inputs, path=str(Path(file.name).resolve()))
     elif to == "safetensors":
-        from safetensors.numpy import save
+        from engine.safetensors_io import encode
 
-        path.write_bytes(save(arrays))
+        file.writelines(encode(arrays, {}))
     else:
         import paddle
 
-        paddle.save({name: paddle.to_tensor(array) for name, array in arrays.items()}, str(path))
+        paddle.save({name: paddle.to_tensor(array) for name, array in arrays.items()}, file.name)
 
 
 def main(argv: list[str]) -> int:
+    """Convert a file of weights and print what was read and written; returns the exit code."""
     parser = argparse.ArgumentParser("python -m alignment.weights", description=__doc__)
     command = parser.add_subparsers(dest="command", required=True).add_parser("convert")
-    command.add_argument("source", type=Path)
-    command.add_argument("target", type=Path)
-    command.add_argument("--case", required=True, help="a shipped case, or the path of a YAML file")
-    command.add_argument("--to", choices=tuple(EXTENSIONS), help="by default what the target's extension says")
-    command.add_argument("--layout", help="how the source is laid out, when its names and shapes leave a doubt")
-    command.add_argument("--python", default=sys.executable, help="the interpreter that has PyTorch")
+    command.add_argument("source", type=Path, help="file of torch, Paddle, safetensors, or a checkpoint of main.py")
+    command.add_argument("target", type=Path, help="file to write")
+    command.add_argument("--case", required=True, help="name of a shipped case, or path of a YAML file")
+    command.add_argument("--to", choices=FORMATS, help="format of the target; by default that of its extension")
+    command.add_argument("--layout", help="layout of the source, where names and shapes fit more than one")
+    command.add_argument("--python", default=sys.executable, help="Python interpreter that has PyTorch")
     options = parser.parse_args(argv)
     case = read_case(options.case)
-    to = options.to or _by_extension(options.target)
+    to = options.to or _format_of(options.target)
     with Reference(options.python) as reference:
         done = convert(options.source, options.target, case, to, reference, options.layout)
     print(f"case {case.name}: {done.num_read} entries read (layout {done.layout}), {len(done.arrays)} of the port, "
@@ -170,14 +215,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _by_extension(target: Path) -> str:
-    named = {".pdparams": "paddle", ".pth": "torch", ".pt": "torch", ".tar": "torch", ".safetensors": "safetensors"}
-    if target.suffix not in named:
-        raise WeightsError(f"what kind of file is {target}? say --to {', '.join(EXTENSIONS)}")
-    return named[target.suffix]
+def _format_of(target: Path) -> str:
+    if target.suffix not in FORMAT_OF_EXTENSION:
+        raise WeightsError(f"{target}: the extension names no format; add --to with one of {', '.join(FORMATS)}")
+    return FORMAT_OF_EXTENSION[target.suffix]
 
 
 if __name__ == "__main__":
-    from .__main__ import start
-
-    start(main)
+    run(main)

@@ -1,1 +1,1 @@
-"""`python -m alignment selftest`: plant known faults in right ports and count how many the tool finds."""
+"""`python -m alignment selftest`: put known mistakes into right ports and count how many the tool finds."""

@@ -1,4 +1,4 @@
-"""Ways in which ports go wrong, each as a small change to one piece of a right port: the material of the self-test."""
+"""The mutations of the self-test: mistakes of real ports, each as a small change of one part of a right port."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,15 +9,22 @@ from paddle import nn
 from paddle.nn import functional as F
 from PIL import Image
 
-from ..port import Port, default_loss, default_optimizer, default_preprocess, default_rate
+from ..paddle_side.port import Port, default_loss, default_optimizer, default_preprocess, default_rate
 from .toy_models import Hardsigmoid
 
-Change = Callable[[nn.Layer], str]  # changes a built model, returns the path of the layer to blame
+Change = Callable[[nn.Layer], str]  # changes a built model, returns the path of the layer that is wrong then
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """`change` is a bug in the model, `exchange` one in another piece; `stages` are those that can see it."""
+    """A mistake, either in the model or in another part of the port.
+
+    Attributes:
+        name: what is wrong.
+        stages: names of the stages that can see it, in the order in which they are run.
+        change: changes the model.
+        exchange: replaces another part of the port.
+    """
 
     name: str
     stages: tuple[str, ...]
@@ -25,30 +32,36 @@ class Mutation:
     exchange: Callable[[Port], Port] | None = None
 
     def apply(self, port: Port) -> tuple[Port, list[str]]:
-        """The wrong port, and a list that receives the path to blame when the model is built."""
+        """The wrong port, and a list that holds the path of the wrong layer after the model was built."""
         if self.change is None:
             return self.exchange(port), []
-        blamed: list[str] = []
+        wrong_layers: list[str] = []
 
         def build() -> nn.Layer:
             model = port.build()
-            blamed[:] = [self.change(model)]
+            wrong_layers[:] = [self.change(model)]
             return model
 
-        return replace(port, build=build), blamed
+        return replace(port, build=build), wrong_layers
 
 
 # --- Finding and exchanging layers ----------------------------------------------------------------------------------
 
 
 def find(model: nn.Layer, kind: type, condition: Callable = lambda layer: True) -> tuple[str, nn.Layer]:
-    """By the name of the class: a case loads its port from a file, and its classes are not those of an import."""
+    """Path and layer of the first layer of a class that meets the condition.
+
+    Classes are compared by name: a case loads its port from a file, and the classes of that module are not equal to
+    those of an import.
+    """
     name = kind.__name__
-    return next(found for found in model.named_sublayers() if type(found[1]).__name__ == name and condition(found[1]))
+    return next(
+        (path, layer) for path, layer in model.named_sublayers() if type(layer).__name__ == name and condition(layer)
+    )
 
 
 def setting(kind: type, condition=lambda layer: True, **values) -> Change:
-    """Set attributes of the first layer of a kind."""
+    """Set attributes of the first layer of a class."""
 
     def change(model: nn.Layer) -> str:
         path, layer = find(model, kind, condition)
@@ -60,7 +73,7 @@ def setting(kind: type, condition=lambda layer: True, **values) -> Change:
 
 
 def exchanged(kind: type, make: Callable[[nn.Layer], nn.Layer], condition=lambda layer: True) -> Change:
-    """Put another layer in the place of the first of a kind."""
+    """Replace the first layer of a class by `make(layer)`."""
 
     def change(model: nn.Layer) -> str:
         path, layer = find(model, kind, condition)
@@ -75,7 +88,7 @@ def exchanged(kind: type, make: Callable[[nn.Layer], nn.Layer], condition=lambda
 
 
 def wrapped(kind: type, wrap: Callable, condition=lambda layer: True) -> Change:
-    """Wrap the forward of the first layer of a kind: wrap(layer, forward, x)."""
+    """Replace the forward of the first layer of a class by `wrap(layer, forward, x)`."""
 
     def change(model: nn.Layer) -> str:
         path, layer = find(model, kind, condition)
@@ -86,19 +99,26 @@ def wrapped(kind: type, wrap: Callable, condition=lambda layer: True) -> Change:
     return change
 
 
-def code(owner: str, method: str, function: Callable, blamed: str | Callable[[nn.Layer], str]) -> Change:
-    """Replace a step between layers; blamed is the layer that is fed the wrong value."""
+def code(owner: str, method: str, function: Callable, wrong_layer: str | Callable[[nn.Layer], str]) -> Change:
+    """Replace a method, that is, code between layers.
+
+    Args:
+        owner: path of the layer that has the method; an empty text for the model.
+        method: its name.
+        function: (original method, arguments of the method) -> result.
+        wrong_layer: path of the first layer that is given a wrong value, or a function of the model that returns it.
+    """
 
     def change(model: nn.Layer) -> str:
         target = getattr(model, owner) if owner else model
         original = getattr(target, method)
         object.__setattr__(target, method, lambda x, *rest: function(original, x, *rest))
-        return blamed if isinstance(blamed, str) else blamed(model)
+        return wrong_layer if isinstance(wrong_layer, str) else wrong_layer(model)
 
     return change
 
 
-def _with_weights(new: nn.Layer, old: nn.Layer) -> nn.Layer:
+def _copy_weights(new: nn.Layer, old: nn.Layer) -> nn.Layer:
     new.set_state_dict(old.state_dict())
     return new
 
@@ -136,10 +156,10 @@ def _first_layer(model: nn.Layer) -> str:
     return "conv1" if hasattr(model, "conv1") else "stem.0"
 
 
-SQUARE = "head.hidden"
+SQUARE_LINEAR = "head.hidden"
 
 
-def _turned(layer: nn.Linear, forward: Callable, x: paddle.Tensor) -> paddle.Tensor:
+def _transposed_weight(layer: nn.Linear, forward: Callable, x: paddle.Tensor) -> paddle.Tensor:
     return F.linear(x, layer.weight.T, layer.bias)
 
 
@@ -150,7 +170,7 @@ def _zero_mean(layer: nn.BatchNorm2D, forward: Callable, x: paddle.Tensor) -> pa
     return F.batch_norm(x, zeros, layer._variance, layer.weight, layer.bias, epsilon=layer._epsilon)
 
 
-# --- Other pieces of the port ---------------------------------------------------------------------------------------
+# --- Other parts of the port ----------------------------------------------------------------------------------------
 
 
 def _loss(make: Callable) -> Callable[[Port], Port]:
@@ -159,8 +179,7 @@ def _loss(make: Callable) -> Callable[[Port], Port]:
 
 def _optimizer(**changed) -> Callable[[Port], Port]:
     def create(name, model, **settings):
-        settings |= {key: value(settings.get(key)) if callable(value) else value for key, value in changed.items()}
-        return default_optimizer(name, model, **settings)
+        return default_optimizer(name, model, **(settings | changed))
 
     return lambda port: replace(port, optimizer=create)
 
@@ -171,7 +190,7 @@ def _nesterov(name, model, *, lr, weight_decay, momentum):
 
 
 def _decoupled(name, model, *, lr, weight_decay, momentum):
-    """Weight decay on the weights alone, not through the gradient."""
+    """Weight decay that changes the weights, not the gradient."""
     optimizer = default_optimizer(name, model, lr=lr, weight_decay=0.0, momentum=momentum)
     step = optimizer.step
 
@@ -187,17 +206,17 @@ def _decoupled(name, model, *, lr, weight_decay, momentum):
 
 
 def _rate(make: Callable) -> Callable[[Port], Port]:
-    """make(rule) -> another rule of (epoch, step, steps_per_epoch)."""
+    """`make(rule)` returns another rule of (epoch, step, steps_per_epoch)."""
     return lambda port: replace(port, rate=lambda lr, epochs: make(default_rate(lr, epochs)))
 
 
 def _pixels(make: Callable) -> Callable[[Port], Port]:
-    """make(image, size, resize, interpolation) -> [3, size, size]."""
+    """`make(image, size, resize, interpolation)` returns pixels [3, size, size]."""
     return lambda port: replace(port, preprocess=make)
 
 
 def _shifted_crop(image: Image.Image, size: int, resize: int, interpolation: str) -> np.ndarray:
-    """Corner rounded up where torchvision rounds half to even, which shows at odd margins."""
+    """The corner of the crop rounded up; torchvision rounds half to even, which differs for odd margins."""
     from datasets.preprocess import Preprocess
     from datasets.reading.crop import RESAMPLING
 
@@ -208,21 +227,21 @@ def _shifted_crop(image: Image.Image, size: int, resize: int, interpolation: str
     return Preprocess(size, resize).normalize(np.asarray(image.crop((left, top, left + size, top + size))))
 
 
-def _squeezed(image: Image.Image, size: int, resize: int, interpolation: str) -> np.ndarray:
+def _resized_to_square(image: Image.Image, size: int, resize: int, interpolation: str) -> np.ndarray:
     return default_preprocess(image.resize((resize, resize)), size, resize, interpolation)
 
 
-def _ties(logits: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) -> dict[int, int]:
+def _counts_ties(logits: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) -> dict[int, int]:
     own = logits[np.arange(len(labels)), labels][:, None]
     return {k: int(((logits > own).sum(1) < k).sum()) for k in ks}
 
 
-def _fewer(logits: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) -> dict[int, int]:
+def _counts_one_fewer(logits: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) -> dict[int, int]:
     order = np.argsort(-logits, 1, kind="stable")
     return {k: int((order[:, : max(1, k - 1)] == labels[:, None]).any(1).sum()) for k in ks}
 
 
-# --- The list -------------------------------------------------------------------------------------------------------
+# --- The mutations --------------------------------------------------------------------------------------------------
 
 MODEL = ("weights", "forward", "backward", "train")
 TRAIN = ("loss", "backward", "train")
@@ -238,11 +257,11 @@ MUTATIONS = (
     Mutation("batch norm evaluates with a stale mean", MODEL, wrapped(N.BatchNorm2D, _zero_mean)),
     Mutation("convolution stride 1 for 2", MODEL, setting(N.Conv2D, _is_first, _stride=[1, 1])),
     Mutation("convolution padding one more", MODEL, exchanged(
-        N.Conv2D, lambda old: _with_weights(_conv(old, padding=old._padding + 1), old), _is_first)),
+        N.Conv2D, lambda old: _copy_weights(_conv(old, padding=old._padding + 1), old), _is_first)),
     Mutation("convolution pads by reflection", MODEL, exchanged(
-        N.Conv2D, lambda old: _with_weights(_conv(old, padding_mode="reflect"), old), _is_first)),
+        N.Conv2D, lambda old: _copy_weights(_conv(old, padding_mode="reflect"), old), _is_first)),
     Mutation("convolution dilation 2 for 1", MODEL, exchanged(
-        N.Conv2D, lambda old: _with_weights(_conv(old, dilation=2, padding=2), old), _is_depthwise)),
+        N.Conv2D, lambda old: _copy_weights(_conv(old, dilation=2, padding=2), old), _is_depthwise)),
     Mutation("convolution groups halved", MODEL, exchanged(
         N.Conv2D, lambda old: _conv(old, groups=old._groups // 2), _is_depthwise)),
     Mutation("convolution without its bias", MODEL, exchanged(
@@ -266,7 +285,7 @@ MUTATIONS = (
     Mutation("dropout left out", MODEL, exchanged(N.Dropout, lambda old: N.Identity())),
     Mutation("upsampling aligns corners", MODEL, setting(N.Upsample, align_corners=True)),
     Mutation("upsampling by nearest neighbour", MODEL, setting(N.Upsample, mode="nearest")),
-    Mutation("square linear weight not transposed", MODEL, wrapped(N.Linear, _turned)),
+    Mutation("square linear weight not transposed", MODEL, wrapped(N.Linear, _transposed_weight)),
     Mutation("a layer computes in float16", MODEL, wrapped(
         N.Linear, lambda layer, forward, x: forward(x).astype("float16").astype(x.dtype))),
     Mutation("a frozen weight", MODEL, _freeze),
@@ -281,7 +300,7 @@ MUTATIONS = (
         "", "join", lambda join, x, y: join(y, x), _after_join)),
     Mutation("residual left out", MODEL, code("", "add", lambda add, x, y: y, _after_add)),
     Mutation("flattened with channels last", MODEL, code(
-        "head", "flat", lambda flat, x: flat(x.transpose([0, 2, 3, 1])), SQUARE)),
+        "head", "flat", lambda flat, x: flat(x.transpose([0, 2, 3, 1])), SQUARE_LINEAR)),
     Mutation("no label smoothing", TRAIN, exchange=_loss(lambda smoothing: default_loss(0.0))),
     Mutation("the loss is a sum", TRAIN, exchange=_loss(
         lambda smoothing: lambda logits, labels: default_loss(smoothing)(logits, labels) * logits.shape[0])),
@@ -307,9 +326,9 @@ MUTATIONS = (
     Mutation("nearest for the named interpolation", DATA, exchange=_pixels(
         lambda image, size, resize, _: default_preprocess(image, size, resize, "nearest"))),
     Mutation("crop one pixel aside", DATA, exchange=_pixels(_shifted_crop)),
-    Mutation("resized to a square", DATA, exchange=_pixels(_squeezed)),
+    Mutation("resized to a square", DATA, exchange=_pixels(_resized_to_square)),
     Mutation("mirrored", DATA, exchange=_pixels(
         lambda image, *rest: np.ascontiguousarray(default_preprocess(image, *rest)[:, :, ::-1]))),
-    Mutation("equal logits count as right", METRIC, exchange=lambda port: replace(port, counts=_ties)),
-    Mutation("top-5 looks at four", METRIC, exchange=lambda port: replace(port, counts=_fewer)),
+    Mutation("equal logits count as right", METRIC, exchange=lambda port: replace(port, counts=_counts_ties)),
+    Mutation("top-5 looks at four", METRIC, exchange=lambda port: replace(port, counts=_counts_one_fewer)),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Two small networks with the kinds of layers that ports get wrong; torch_side/toy_models.py has their references."""
+"""Small networks with every kind of layer that ports get wrong; torch_side/toy_models.py has their references."""
 
 import paddle
 from paddle import nn
@@ -6,7 +6,7 @@ from paddle.nn import functional as F
 
 
 class Hardsigmoid(nn.Layer):
-    """nn.Hardsigmoid of Paddle has the slope 0.1666667; torch has 1 / 6."""
+    """Hardsigmoid with the slope of torch, 1 / 6; nn.Hardsigmoid of Paddle has 0.1666667."""
 
     def __init__(self, slope: float = 1 / 6):
         super().__init__()
@@ -32,7 +32,7 @@ class Gate(nn.Layer):
 
 
 class Head(nn.Layer):
-    """Flatten, a square linear layer, dropout, logits."""
+    """Pool, flatten, a square linear layer, dropout, logits."""
 
     def __init__(self, channels: int, num_classes: int):
         super().__init__()
@@ -50,7 +50,7 @@ class Head(nn.Layer):
 
 
 class Ladder(nn.Layer):
-    """One layer after the other: [B, 3, 32, 32] -> [B, num_classes]."""
+    """Layers in sequence with one residual: images [B, 3, 32, 32] -> logits [B, num_classes]."""
 
     def __init__(self, num_classes: int = 10):
         super().__init__()
@@ -83,7 +83,7 @@ class Ladder(nn.Layer):
 
 
 class Fork(nn.Layer):
-    """Two branches joined, then a residual: [B, 3, 32, 32] -> [B, num_classes]."""
+    """Two branches that are joined, then a residual: images [B, 3, 32, 32] -> logits [B, num_classes]."""
 
     def __init__(self, num_classes: int = 10):
         super().__init__()
@@ -112,7 +112,7 @@ class Fork(nn.Layer):
 
 
 class FunctionalLadder(nn.Layer):
-    """Ladder as another author would port it: functions for most activations, one more Sequential, other names."""
+    """Ladder as another port: functions in place of most activation layers, one more Sequential, other names."""
 
     def __init__(self, num_classes: int = 10, slope: float = 0.1):
         super().__init__()

@@ -1,1 +1,1 @@
-"""The stages of the ladder, from the bottom: each is a module with `run(session) -> StageResult`."""
+"""The stages of a comparison, in the order of runner.STAGES; each is a module with `run(session) -> StageResult`."""

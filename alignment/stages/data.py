@@ -1,4 +1,4 @@
-"""Stage 3: pixels of evaluation, replayed training transforms, mixup and cutmix, and the order of samples."""
+"""Stage 3: compare evaluation pixels, replayed training transforms, mixup and cutmix, and the order of samples."""
 
 import tempfile
 from pathlib import Path
@@ -11,13 +11,14 @@ from ..reference import File
 from ..session import Session
 from ..verdict import FAIL, Check, StageResult, exactly, within
 
-# (input size, size of the short side, interpolation): PeleeNet-paddle's, torchvision's, and one that is not 0.875.
+# (input size, length of the short side, interpolation): of PeleeNet-paddle, of torchvision, and one that is not 0.875.
 EVAL_SETTINGS = ((224, 256, "bicubic"), (224, 256, "bilinear"), (176, 232, "bilinear"))
-MOST_IMAGES = 64  # of a folder
-SIDE = 64  # of replayed training crops
-ONE_LEVEL = 1 / 255  # of a pixel; both sides round the same uint8 pixels, so nothing may differ by one
-# Our operation -> torchvision's (torch_side/torch_formulas.py), the name of its argument, and values within the range
-# that RandAugment draws. Shears and relative translations are left out: torchvision turns about the image's centre,
+MAX_IMAGES = 64  # of a folder
+SIDE = 64  # of replayed training crops, in pixels
+ONE_LEVEL = 1 / 255  # after normalization one level of a uint8 pixel is at least 4 times this
+PIXEL_TOLERANCE = MIX_TOLERANCE = 1e-6
+# Operation of the project: (operation of torch_side/torch_formulas.py, name of its argument, values in the range that
+# RandAugment draws). Shears and relative translations are left out: torchvision turns about the centre of the image,
 # timm about its corner.
 REPLAYED = {
     "Rotate": ("rotate", "degrees", (-27.3, 11.0)),
@@ -33,10 +34,10 @@ REPLAYED = {
 }
 
 
-def run(session: Session, images: Path | None = None) -> StageResult:
-    """On the JPEGs of a folder, or on generated ones of odd sizes when there is none."""
+def run(session: Session) -> StageResult:
+    """Compare on the images of the session's folder, or on generated JPEG files of odd sizes."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = _find(images) if images else write_jpegs(Path(folder), session.case.seed)
+        paths = _find(session.image_folder) if session.image_folder else write_jpegs(Path(folder), session.case.seed)
         checks = [_eval_pixels(session, paths, *setting) for setting in EVAL_SETTINGS]
         checks += [_crops(session, paths), *_operations(session, paths), *_mixes(session), *_orders(session)]
     return StageResult("data", checks)
@@ -45,11 +46,11 @@ def run(session: Session, images: Path | None = None) -> StageResult:
 def _find(folder: Path) -> list[str]:
     from datasets.reading.image_folder import find_images
 
-    return [str(path) for path in find_images(str(folder))][:MOST_IMAGES]
+    return [str(path) for path in find_images(str(folder))][:MAX_IMAGES]
 
 
 def write_jpegs(folder: Path, seed: int) -> list[str]:
-    """Smooth pictures with noise, in odd and extreme sizes."""
+    """Write smooth images with noise, of odd and extreme sizes; returns their paths."""
     rng = np.random.default_rng(seed)
     paths = []
     for width, height in ((500, 375), (375, 500), (333, 251), (257, 1023), (640, 227), (97, 101)):
@@ -69,56 +70,61 @@ def _open(path: str) -> Image.Image:
 def _eval_pixels(session: Session, paths: list[str], size: int, resize: int, interpolation: str) -> Check:
     from datasets.constants import IMAGENET_MEAN, IMAGENET_STD
 
-    _, theirs = session.reference.ask_arrays(
+    _, answer = session.reference.ask_arrays(
         "eval_pixels", paths=[File.at(path) for path in paths], resize=resize, crop=size, interpolation=interpolation,
         mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD),
     )  # fmt: skip
-    ours = np.stack([session.port.preprocess(_open(path), size, resize, interpolation) for path in paths])
-    difference = compare(ours, theirs["images"])
-    apart = np.abs(ours - theirs["images"])
-    pixels = int((apart > ONE_LEVEL).sum())  # one level is at least 4 times this after normalisation
+    actual = np.stack([session.port.preprocess(_open(path), size, resize, interpolation) for path in paths])
+    expected = answer["images"]
+    num_off = int((np.abs(actual - expected) > ONE_LEVEL).sum())
     name = f"evaluation, {interpolation} {resize} to {size}"
-    check = within(name, difference, 1e-6, detail=f"{len(paths)} images, {pixels} of {ours.size} values off by a level")
+    detail = f"{len(paths)} images, {num_off} of {actual.size} values off by a level"
+    check = within(name, compare(actual, expected), PIXEL_TOLERANCE, detail=detail)
     if check.status == FAIL:
-        check.hints = _pixel_hints(ours, theirs["images"])
+        check.hints = _pixel_hints(actual, expected)
     return check
 
 
-def _pixel_hints(ours: np.ndarray, theirs: np.ndarray) -> list[str]:
+def _pixel_hints(actual: np.ndarray, expected: np.ndarray) -> list[str]:
+    from datasets.constants import IMAGENET_MEAN, IMAGENET_STD
+
     hints = []
-    if np.abs(ours[:, :, :, ::-1] - theirs).max() < 1e-5:
+    if np.abs(actual[:, :, :, ::-1] - expected).max() < 1e-5:
         hints.append("mirrored")
-    std = np.array([0.229, 0.224, 0.225]).reshape(3, 1, 1)
-    mean = np.array([0.485, 0.456, 0.406]).reshape(3, 1, 1)
-    if np.abs((ours * std + mean)[:, ::-1] - (theirs * std + mean)).max() < 1e-4:
+    mean, std = (np.array(values).reshape(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    if np.abs((actual * std + mean)[:, ::-1] - (expected * std + mean)).max() < 1e-4:
         hints.append("the channels are in reverse order (RGB and BGR)")
     for channel in range(3):
-        slope, shift = np.polyfit(theirs[:, channel].ravel(), ours[:, channel].ravel(), 1)
-        residual = np.abs(slope * theirs[:, channel] + shift - ours[:, channel]).max()
+        slope, shift = np.polyfit(expected[:, channel].ravel(), actual[:, channel].ravel(), 1)
+        residual = np.abs(slope * expected[:, channel] + shift - actual[:, channel]).max()
         if residual < 1e-4 and (abs(slope - 1) > 1e-4 or abs(shift) > 1e-4):
             hints.append(f"channel {channel} is {slope:.4g} times the reference's plus {shift:.4g}: mean or std?")
-    if not hints and any(np.abs(np.roll(ours, step, axis) - theirs)[..., 8:-8, 8:-8].max() < 1e-4
-                         for step in (-1, 1) for axis in (2, 3)):  # fmt: skip
+    is_shifted = any(
+        np.abs(np.roll(actual, step, axis) - expected)[..., 8:-8, 8:-8].max() < 1e-4
+        for step in (-1, 1)
+        for axis in (2, 3)
+    )
+    if not hints and is_shifted:
         hints.append("shifted by one pixel: how is the corner of the crop rounded?")
-    return hints or ["other pixels: interpolation, antialiasing or the size of the short side"]
+    return hints or ["other pixels: interpolation, antialiasing or the length of the short side"]
 
 
 def _crops(session: Session, paths: list[str]) -> Check:
-    """Random resized crop and flip, drawn by us and replayed by torchvision."""
+    """Random resized crop and flip: the project draws, torchvision applies the same choices."""
     from configs.schema import AugmentConfig, PreprocessConfig
     from datasets.augment.transforms import build_train_transform, sample_rng
 
     preprocess = PreprocessConfig(input_size=SIDE, train_interpolation="random")
     transform = build_train_transform(AugmentConfig(aa=""), preprocess)
     crop, (flip,) = transform.crop, transform.operations
-    ours, choices = [], []
+    actual, choices = [], []
     for index, path in enumerate(paths):
         image, rng = _open(path), sample_rng(session.case.seed, 0, index)
         drawn, is_flipped = crop.draw(rng, image.size), flip.draw(rng, (SIDE, SIDE))
-        ours.append(np.asarray(flip.apply(crop.apply(image, drawn), is_flipped)))
+        actual.append(np.asarray(flip.apply(crop.apply(image, drawn), is_flipped)))
         arguments = {**drawn._asdict(), "size": SIDE}
         choices.append([["resized_crop", arguments], *([["flip", {}]] if is_flipped else [])])
-    return _replayed(session, "random resized crop and flip", paths, choices, ours)
+    return _replayed(session, "random resized crop and flip", paths, choices, actual)
 
 
 def _operations(session: Session, paths: list[str]) -> list[Check]:
@@ -126,64 +132,70 @@ def _operations(session: Session, paths: list[str]) -> list[Check]:
     from datasets.augment.image_ops import Op, apply_op
 
     checks = []
-    for name, (theirs, argument, values) in REPLAYED.items():
-        ours, choices = [], []
+    for name, (operation, argument, values) in REPLAYED.items():
+        actual, choices = [], []
         for index, path in enumerate(paths):
             value = values[index % len(values)]
             op = Op(name, value, "bilinear" if name == "Rotate" else None)
-            ours.append(np.asarray(apply_op(_open(path), op)))
+            actual.append(np.asarray(apply_op(_open(path), op)))
             arguments = {argument: value} if argument else {}
-            choices.append([[theirs, arguments | ({"resample": op.interpolation} if op.interpolation else {})]])
-        checks.append(_replayed(session, f"replayed {name}", paths, choices, ours))
+            choices.append([[operation, arguments | ({"resample": op.interpolation} if op.interpolation else {})]])
+        checks.append(_replayed(session, f"replayed {name}", paths, choices, actual))
     return checks
 
 
-def _replayed(session: Session, name: str, paths: list[str], choices: list, ours: list[np.ndarray]) -> Check:
-    _, theirs = session.reference.ask_arrays("replay", paths=[File.at(path) for path in paths], choices=choices)
-    wrong = [Path(path).name for index, path in enumerate(paths) if not np.array_equal(ours[index], theirs[str(index)])]
+def _replayed(session: Session, name: str, paths: list[str], choices: list, actual: list[np.ndarray]) -> Check:
+    _, expected = session.reference.ask_arrays("replay", paths=[File.at(path) for path in paths], choices=choices)
+    wrong = [
+        Path(path).name for index, path in enumerate(paths) if not np.array_equal(actual[index], expected[str(index)])
+    ]
     detail = f"{len(wrong)} of {len(paths)} images differ: {wrong[:3]}" if wrong else f"{len(paths)} images, exactly"
     return exactly(name, not wrong, detail)
 
 
 def _mixes(session: Session) -> list[Check]:
-    """Drawn by our Mixer, carried out by timm's formula."""
+    """Mixup and cutmix: the project draws, timm's formula applies the same choices."""
     from configs.schema import MixConfig
     from datasets.augment.mixup import create_mixup
 
     rng = np.random.default_rng(session.case.seed)
     images = rng.normal(0, 1, (6, 3, 32, 40)).astype(np.float32)
     labels, num_classes, smoothing = rng.integers(0, 10, 6), 10, 0.1
-    mixer = create_mixup(MixConfig(smoothing=smoothing, mixup=0.8, cutmix=1.0), num_classes)
-    choices = [mixer.draw(rng, 6, 32, 40) for _ in range(8)]
-    draws = [{"lam": float(choice.lam[0]), "box": list(map(int, choice.boxes[0])) if choice.boxes[0].any() else None}
-             for choice in choices]  # fmt: skip
+    mixup = create_mixup(MixConfig(smoothing=smoothing, mixup=0.8, cutmix=1.0), num_classes)
+    choices = [mixup.draw(rng, 6, 32, 40) for _ in range(8)]
+    draws = [
+        {"lam": float(choice.lam[0]), "box": list(map(int, choice.boxes[0])) if choice.boxes[0].any() else None}
+        for choice in choices
+    ]
     inputs = session.reference.put({"images": images, "labels": labels})
-    _, theirs = session.reference.ask_arrays(
+    _, expected = session.reference.ask_arrays(
         "mixup", inputs=inputs, draws=draws, num_classes=num_classes, smoothing=smoothing
     )
+    num_boxes = sum(draw["box"] is not None for draw in draws)
+    detail = f"{len(draws) - num_boxes} mixup, {num_boxes} cutmix"
     checks = []
     for what, side in (("images", 0), ("labels", 1)):
-        errors = [compare(np.asarray(mixer.apply(images, labels, choice)[side]), theirs[f"{what}{index}"])
-                  for index, choice in enumerate(choices)]  # fmt: skip
-        worst = max(errors, key=lambda difference: difference.relative)
-        num_boxes = sum(draw["box"] is not None for draw in draws)
-        detail = f"{len(draws) - num_boxes} mixup, {num_boxes} cutmix"
-        checks.append(within(f"mixed {what}, timm's formula", worst, 1e-6, detail=detail))
+        differences = [
+            compare(np.asarray(mixup.apply(images, labels, choice)[side]), expected[f"{what}{index}"])
+            for index, choice in enumerate(choices)
+        ]
+        worst = max(differences, key=lambda difference: difference.relative)
+        checks.append(within(f"mixed {what}, timm's formula", worst, MIX_TOLERANCE, detail=detail))
     return checks
 
 
 def _orders(session: Session) -> list[Check]:
-    """The ids that torch's DataLoader yields for our batches; every sample once; evaluation in list order."""
+    """The indices that torch's DataLoader yields: every training sample once, evaluation samples in their order."""
     from datasets.loading.sampler import EvalSampler, TrainSampler
 
     num = 103
-    ours = [batch.tolist() for batch in TrainSampler(num, 8, 1, 0, 1, session.case.seed).batches(0)]
-    theirs = session.reference.ask("loader_order", num_samples=num, batches=ours, batch_size=8)["batches"]
-    ids = [index for batch in ours for index in batch]
-    is_once = len(set(ids)) == len(ids) == num // 8 * 8
-    evaluated = [batch.tolist() for batch in EvalSampler(num, 8).batches()]
-    expected = session.reference.ask("loader_order", num_samples=num, batches=None, batch_size=8)["batches"]
+    train = [batch.tolist() for batch in TrainSampler(num, 8, 1, 0, 1, session.case.seed).batches(0)]
+    expected = session.reference.ask("loader_order", num_samples=num, batches=train, batch_size=8)["batches"]
+    indices = [index for batch in train for index in batch]
+    is_once = len(set(indices)) == len(indices) == num // 8 * 8
+    evaluation = [batch.tolist() for batch in EvalSampler(num, 8).batches()]
+    in_order = session.reference.ask("loader_order", num_samples=num, batches=None, batch_size=8)["batches"]
     return [
-        exactly("order of training samples", ours == theirs and is_once, f"{len(ids)} ids, each once"),
-        exactly("order of evaluation samples", evaluated == expected, f"{num} ids, the last batch smaller"),
+        exactly("order of training samples", train == expected and is_once, f"{len(indices)} indices, each once"),
+        exactly("order of evaluation samples", evaluation == in_order, f"{num} indices, the last batch smaller"),
     ]

@@ -1,1 +1,1 @@
-"""The reference's side, the only place that knows PyTorch; `run.py` starts here, in a process of its own."""
+"""The only folder that imports PyTorch; its programs run.py and peer_tools.py are processes of their own."""

@@ -1,29 +1,32 @@
-"""What the reference's process can be asked; every operation takes and returns plain values and names of files."""
+"""The questions that this process answers; each operation takes and returns plain values and names of files."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from alignment.exchange import DropoutMasks, read_arrays, sketch, write_arrays
+from alignment.exchange import DropoutMasks, TraceSettings, TrainSettings, read_arrays, sketch, write_arrays
+from alignment.trace import short_path
 
 from . import torch_formulas
 from .float32_constants import float32_constants
-from .recorder import short_path, trace
+from .recorder import record
 from .references import DTYPES, build, constant_layers, load_callable, set_random_weights, set_state
 from .training import cross_entropy, train
 
-MAX_DRAWS = 20  # a ReLU over four channels is dead in one of some twenty draws; what stays dead is inconclusive
-WHOLE_GRADIENTS = 1 << 20  # elements; a bigger gradient is sent as a sketch
+MAX_DRAWS = 20  # a ReLU over four channels is 0 everywhere in about one of 20 draws
+WHOLE_GRADIENTS = 1 << 20  # elements; a larger gradient is sent as a sketch
 
 
 def versions() -> dict:
+    """Versions of torch and numpy."""
     return {"torch": torch.__version__, "numpy": np.__version__}
 
 
 def inventory(reference: dict) -> dict:
-    """Every entry of the state, and where each module's class is written."""
+    """Every entry of the state, and file and line of the class of each module."""
     model = build(reference)
     parameters = dict(model.named_parameters())
     return {
@@ -37,12 +40,13 @@ def inventory(reference: dict) -> dict:
 
 
 def logits_shape(reference: dict, shape: list[int]) -> dict:
-    """What images of `shape` become."""
+    """Shape of the logits for images of `shape`."""
     with torch.no_grad():
         return {"shape": list(build(reference).eval()(torch.zeros(shape)).shape)}
 
 
 def class_place(kind: type) -> str:
+    """`file:line` of a class, or an empty text if it has no source."""
     try:
         return f"{short_path(inspect.getfile(kind))}:{inspect.getsourcelines(kind)[1]}"
     except (OSError, TypeError):
@@ -50,7 +54,15 @@ def class_place(kind: type) -> str:
 
 
 def initialise(reference: dict, seed: int, images: str, num_checked: int, output: str) -> dict:
-    """Write random weights (see references.py) as float32; draw again while a layer is dead on the checked images."""
+    """Write random weights as float32; they are drawn again while a layer is constant on the checked images.
+
+    Args:
+        reference: the model, see `references.build`.
+        seed: of the weights.
+        images: file of a batch; all of it sets the statistics of the batch norms.
+        num_checked: number of images of the batch on which no layer may be constant.
+        output: file to write.
+    """
     model = build(reference, "float64")
     batch = torch.from_numpy(read_arrays(Path(images))["images"]).double()
     for draw in range(MAX_DRAWS):
@@ -62,51 +74,71 @@ def initialise(reference: dict, seed: int, images: str, num_checked: int, output
     return {"num_entries": len(state), "num_draws": draw + 1}
 
 
-def record_trace(
-    reference: dict, weights: str, inputs: str, output: str, dtype: str, is_training: bool, loss: dict | None,
-    seed: int, axes: dict,
-) -> dict:  # fmt: skip
-    """Layer by layer, forward and, when a loss is named, backward."""
+def record_trace(reference: dict, weights: str, inputs: str, output: str, **settings) -> dict:
+    """Write the trace of one forward, and of one backward if there is a loss.
+
+    Args:
+        reference: the model, see `references.build`.
+        weights: file of its weights.
+        inputs: file with `images` [B, 3, H, W] and `labels` [B].
+        output: file to write.
+        settings: fields of TraceSettings.
+    """
+    settings = TraceSettings(**settings)
     arrays = read_arrays(Path(inputs))
-    model = set_state(build(reference, dtype), read_arrays(Path(weights))).train(is_training)
-    images = torch.from_numpy(arrays["images"]).to(DTYPES[dtype])
+    model = set_state(build(reference, settings.dtype), read_arrays(Path(weights))).train(settings.is_training)
+    images = torch.from_numpy(arrays["images"]).to(DTYPES[settings.dtype])
     labels = torch.from_numpy(arrays["labels"])
-    loss_of = (lambda logits: loss_function(loss)(logits, labels)) if loss else None
-    with float32_constants(dtype == "float64"):
-        answer, values = trace(model, images, loss_of, DropoutMasks(seed), lambda name, array: pack(name, array, axes))
+    loss_of = (lambda logits: loss_function(settings.loss)(logits, labels)) if settings.loss else None
+    with float32_constants(settings.dtype == "float64"):
+        trace = record(
+            model, images, loss_of, DropoutMasks(settings.seed), lambda name, array: pack(name, array, settings.axes)
+        )
+    answer, values = trace.as_message()
     write_arrays(Path(output), values)
     return answer
 
 
-def pack(name: str, array: np.ndarray, axes: dict) -> np.ndarray:
-    """The gradient in the port's layout; whole, or a sketch when it is big."""
-    array = array.transpose(axes[name]) if name in axes else array
-    return array if array.size <= WHOLE_GRADIENTS else sketch(array)
+def pack(name: str, gradient: np.ndarray, axes: dict[str, list[int]]) -> np.ndarray:
+    """The gradient of a parameter in the layout of the port, or a sketch of it if it is large."""
+    gradient = gradient.transpose(axes[name]) if name in axes else gradient
+    return gradient if gradient.size <= WHOLE_GRADIENTS else sketch(gradient)
 
 
-def loss_function(loss: dict):
+def loss_function(loss: dict) -> Callable:
+    """The loss of a question, a function of (logits, labels)."""
     if loss["name"] == "cross_entropy":
         return cross_entropy(loss.get("smoothing", 0.0))
     return load_callable(loss["name"])
 
 
-def train_steps(
-    reference: dict, weights: str, inputs: str, output: str, dtype: str, rates: list[float], optimizer: dict,
-    loss: dict, seed: int, axes: dict, width: int,
-) -> dict:  # fmt: skip
+def train_steps(reference: dict, weights: str, inputs: str, output: str, **settings) -> dict:
+    """Train for some steps and write the losses and the records of `training.train`.
+
+    Args:
+        reference: the model, see `references.build`.
+        weights: file of its weights.
+        inputs: file with `images` [N, B, 3, H, W] and `labels` [N, B].
+        output: file to write.
+        settings: fields of TrainSettings.
+    """
+    settings = TrainSettings(**settings)
     arrays = read_arrays(Path(inputs))
-    model = set_state(build(reference, dtype), read_arrays(Path(weights)))
-    images = arrays["images"]
-    with float32_constants(dtype == "float64"):
-        records = train(
-            model, images, arrays["labels"], rates, optimizer, loss_function(loss), DropoutMasks(seed), axes, width
-        )
+    model = set_state(build(reference, settings.dtype), read_arrays(Path(weights)))
+    loss = loss_function(settings.loss)
+    with float32_constants(settings.dtype == "float64"):
+        records = train(model, arrays["images"], arrays["labels"], loss, settings)
     write_arrays(Path(output), records)
-    return {"num_steps": len(rates)}
+    return {"num_steps": len(settings.rates)}
 
 
 def load_file(path: str, output: str) -> dict:
-    """Tensors of a torch file, without running code from it; refuses what `weights_only` refuses."""
+    """Write the tensors of a torch file as arrays, without running code from it.
+
+    Raises:
+        UnpicklingError: by torch, for an object that `weights_only` does not allow.
+        ValueError: the file holds no tensors.
+    """
     content = torch.load(path, map_location="cpu", weights_only=True)
     keys = [key for key in ("state_dict", "model", "model_state") if isinstance(content.get(key), dict)]
     state = content[keys[0]] if keys else content
@@ -118,6 +150,7 @@ def load_file(path: str, output: str) -> dict:
 
 
 def save_file(inputs: str, path: str) -> dict:
+    """Write arrays as a torch file."""
     state = {name: torch.from_numpy(array) for name, array in read_arrays(Path(inputs)).items()}
     torch.save(state, path)
     return {"num_entries": len(state)}

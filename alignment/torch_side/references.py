@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,14 @@ from torch import nn
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def load_callable(spec: str):
-    """`package.module:name`, or `path/file.py:name` with that file's folder on the path for its own imports."""
+def load_callable(spec: str) -> Callable:
+    """Import `package.module:name`, or `path/file.py:name` with the folder of the file on the path.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: the module cannot be imported.
+        AttributeError: the module has no such name.
+    """
     place, name = spec.rsplit(":", 1)
     if place.endswith(".py"):
         path = Path(place).resolve()
@@ -31,37 +38,32 @@ def load_callable(spec: str):
 
 
 def build(reference: dict, dtype: str = "float32") -> nn.Module:
-    """`reference` is {"callable": ..., "arguments": {...}}."""
+    """Build a model from {"callable": ..., "arguments": {...}}."""
     torch.manual_seed(0)
     model = load_callable(reference["callable"])(**reference["arguments"])
     return model.to(DTYPES[dtype])
 
 
 def set_state(model: nn.Module, arrays: dict[str, np.ndarray]) -> nn.Module:
-    """Copy the arrays in; torch itself raises for a missing, unexpected or wrongly shaped one."""
+    """Give the model these weights and return it.
+
+    Raises:
+        RuntimeError: by torch, for an entry that is missing, unexpected or of a wrong shape.
+    """
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, strict=True)
     return model
 
 
 def set_random_weights(model: nn.Module, seed: int | list[int], images: torch.Tensor) -> None:
-    """Weights under which every layer matters: activations near 1, biases and batch norms away from 0 and 1.
+    """Draw weights under which every layer matters: activations near 1, biases and batch norms away from 0 and 1.
 
-    A fresh MobileNetV3 answers 1e-10 for every image, so that any two of them agree; with these weights they cannot.
-    One forward in train mode gives the batch norms statistics of real activations. All values are float32 numbers.
+    A new MobileNetV3 answers 1e-10 for every image, so any two of them agree. One forward in train mode on `images`
+    [B, 3, H, W] gives the batch norms statistics of real activations. All values are float32 numbers.
     """
     rng = np.random.default_rng(seed)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            shape = tuple(parameter.shape)
-            if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
-                value = rng.uniform(0.5, 1.5, shape) if name == "weight" else rng.normal(0, 0.2, shape)
-            elif parameter.ndim > 1:
-                # A linear layer gets less, so that no logit is 64 below the highest: there Paddle's softmax on a CPU
-                # stops falling, and the losses of two equal models differ.
-                gain = 1 if isinstance(module, nn.Linear) else 2
-                value = rng.normal(0, np.sqrt(gain / np.prod(shape[1:])), shape)
-            else:
-                value = rng.normal(0, 0.1, shape)
+            value = _random_parameter(rng, module, name, parameter)
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(value))
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -75,19 +77,31 @@ def set_random_weights(model: nn.Module, seed: int | list[int], images: torch.Te
         norm.num_batches_tracked.zero_()
 
 
+def _random_parameter(rng: np.random.Generator, module: nn.Module, name: str, parameter: nn.Parameter) -> np.ndarray:
+    shape = tuple(parameter.shape)
+    if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
+        return rng.uniform(0.5, 1.5, shape) if name == "weight" else rng.normal(0, 0.2, shape)
+    if parameter.ndim <= 1:
+        return rng.normal(0, 0.1, shape)
+    # The gain of a linear layer is smaller, so that no logit is 64 below the highest: there Paddle's softmax on a CPU
+    # stops falling, and the losses of two equal models differ.
+    gain = 1 if isinstance(module, nn.Linear) else 2
+    return rng.normal(0, np.sqrt(gain / np.prod(shape[1:])), shape)
+
+
 def constant_layers(model: nn.Module, images: torch.Tensor) -> list[str]:
-    """Leaves that answer one number everywhere in evaluation."""
-    constant, handles = [], []
+    """Paths of leaf modules whose output has one value everywhere, in evaluation mode on `images`."""
+    constant, hooks = [], []
     for path, module in model.named_modules():
         if not list(module.children()):
 
-            def look(module, args, output, path=path):
+            def check(module, arguments, output, path=path):
                 if isinstance(output, torch.Tensor) and output.numel() > 1 and output.max() == output.min():
                     constant.append(path)
 
-            handles.append(module.register_forward_hook(look))
+            hooks.append(module.register_forward_hook(check))
     with torch.no_grad():
         model.eval()(images)
-    for handle in handles:
-        handle.remove()
+    for hook in hooks:
+        hook.remove()
     return constant

@@ -1,17 +1,17 @@
-"""Answer requests of the port's process, one JSON line each; started by path with any Python that has torch."""
+"""Answer questions of the port's process, one JSON line each; started by its path with any Python that has torch."""
 
 import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def main() -> None:
-    """Read requests from standard input until it closes; what the reference prints goes to standard error."""
+    """Answer the questions on standard input until it closes; what the reference prints goes to standard error."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     sys.stdout = sys.stderr
     operations = import_operations()
@@ -26,13 +26,16 @@ def main() -> None:
         answers.flush()
 
 
-def import_operations() -> dict:
-    """The table of operations. Afterwards neither this folder nor the project's root is on the path, so that a
-    reference repository may have folders called `models` or `datasets` of its own."""
+def import_operations() -> dict[str, Callable[..., dict]]:
+    """Import the table of operations.
+
+    Afterwards neither this folder nor the root of the project is on the path, so that the project of a reference may
+    have folders called `models` or `datasets` of its own.
+    """
     sys.path[0] = str(ROOT)
     import torch
 
-    torch.set_num_threads(1)  # the same order of additions every time
+    torch.set_num_threads(1)  # the same order of additions in every run
     torch.use_deterministic_algorithms(True)
 
     from alignment.torch_side import shim  # noqa: F401 (before anything imports torchvision)

@@ -1,4 +1,4 @@
-"""Let torchvision's wheel for CUDA import beside a torch for CPU: declare the two operators its library would bring."""
+"""Let torchvision's wheel for CUDA be imported beside a torch for CPU: declare the two operators of its library."""
 
 import torch
 
@@ -7,5 +7,5 @@ library = torch.library.Library("torchvision", "FRAGMENT")
 for name in ("nms", "qnms"):
     try:
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    except RuntimeError:  # a matching pair of wheels has them
+    except RuntimeError:  # torch and torchvision are of the same build, so the operators exist
         break

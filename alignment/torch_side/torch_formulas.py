@@ -1,4 +1,4 @@
-"""What torch and torchvision answer for pixels, mixup, losses, schedules, accuracy and the order of samples."""
+"""Pixels, mixup, losses, schedules, accuracy and the order of samples, computed by torch and torchvision."""
 
 from pathlib import Path
 
@@ -14,7 +14,17 @@ from alignment.exchange import read_arrays, write_arrays
 def eval_pixels(
     paths: list[str], resize: int, crop: int, interpolation: str, mean: list[float], std: list[float], output: str
 ) -> dict:
-    """torchvision's evaluation transform on each file: images [N, 3, crop, crop] float32."""
+    """Write the evaluation pixels of torchvision as `images`, [N, 3, crop, crop] float32.
+
+    Args:
+        paths: image files.
+        resize: length of the short side in pixels before the crop.
+        crop: height and width in pixels.
+        interpolation: bilinear, bicubic or nearest.
+        mean: of each channel.
+        std: of each channel.
+        output: file to write.
+    """
     from torchvision import transforms
 
     transform = transforms.Compose([
@@ -29,12 +39,14 @@ def eval_pixels(
 
 
 def replay(paths: list[str], choices: list[list], output: str) -> dict:
-    """Apply drawn choices, [[operation, arguments], ...] for each file, with torchvision's functions on PIL images."""
+    """Apply drawn operations to image files with torchvision's functions; writes one array [H, W, 3] uint8 per file.
+
+    `choices` holds for each file a list of [operation, arguments].
+    """
     from torchvision.transforms import functional as F
 
     modes = {mode.value: mode for mode in F.InterpolationMode}
-    fill = [124, 116, 104]
-
+    fill = [124, 116, 104]  # RGB
     table = {
         "resized_crop": lambda image, top, left, height, width, size, interpolation: F.resized_crop(
             image, top, left, height, width, [size, size], modes[interpolation]
@@ -62,9 +74,14 @@ def replay(paths: list[str], choices: list[list], output: str) -> dict:
 
 
 def mixup(inputs: str, draws: list[dict], num_classes: int, smoothing: float, output: str) -> dict:
-    """timm's Mixup in batch mode, written from its formula: the partner is the batch reversed.
+    """Write mixed images and soft labels by the formula of timm's Mixup in batch mode: the batch and its reverse.
 
-    Each draw is {"lam": share of the own image, "box": null or [top, bottom, left, right]}.
+    Args:
+        inputs: file with `images` [B, 3, H, W] and `labels` [B].
+        draws: {"lam": share of the image itself, "box": None or [top, bottom, left, right]} for each result.
+        num_classes: number of classes.
+        smoothing: label smoothing.
+        output: file to write, with `images0`, `labels0` and so on.
     """
     arrays = read_arrays(Path(inputs))
     images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
@@ -85,7 +102,7 @@ def mixup(inputs: str, draws: list[dict], num_classes: int, smoothing: float, ou
 
 
 def losses(inputs: str, smoothings: list[float], output: str) -> dict:
-    """Cross entropy and its gradient: for integer labels at every smoothing, and for soft labels."""
+    """Write value and gradient of the cross entropy: of integer labels for each smoothing, and of soft labels."""
     arrays = read_arrays(Path(inputs))
     results = {}
     for key, labels, smoothing in [
@@ -102,7 +119,15 @@ def losses(inputs: str, smoothings: list[float], output: str) -> dict:
 
 
 def rates(schedule: str, lr: float, epochs: int, steps_per_epoch: int, options: dict) -> dict:
-    """The learning rate of every step of a whole run, by torch's own schedulers."""
+    """The learning rate of every step of a run by torch's schedulers.
+
+    Args:
+        schedule: cosine or step.
+        lr: highest learning rate.
+        epochs: number of epochs.
+        steps_per_epoch: number of steps of an epoch.
+        options: step_size and gamma for step; warmup_epochs, warmup_lr and min_lr for cosine.
+    """
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr)
     total, scheduler = epochs * steps_per_epoch, torch.optim.lr_scheduler
     if schedule == "step":
@@ -122,7 +147,7 @@ def rates(schedule: str, lr: float, epochs: int, steps_per_epoch: int, options: 
 
 
 def accuracy(inputs: str, ks: list[int]) -> dict:
-    """How many labels are among the k highest logits, by torch.topk."""
+    """Number of labels among the k highest logits by torch.topk, for each k."""
     arrays = read_arrays(Path(inputs))
     logits, labels = torch.from_numpy(arrays["logits"]), torch.from_numpy(arrays["labels"])
     hits = logits.topk(max(ks), dim=1).indices == labels[:, None]
@@ -130,7 +155,7 @@ def accuracy(inputs: str, ks: list[int]) -> dict:
 
 
 def loader_order(num_samples: int, batches: list[list[int]] | None, batch_size: int) -> dict:
-    """The ids that a DataLoader of torch yields for our batches, or for torch's own sequential evaluation."""
+    """The indices that a DataLoader of torch yields for given batches, or in sequence if `batches` is None."""
     data = list(range(num_samples))
     if batches is None:
         loader = DataLoader(data, batch_size, sampler=SequentialSampler(data))

@@ -1,10 +1,12 @@
-"""The torch matches of alignment/selftest/toy_models.py."""
+"""The references of alignment/selftest/toy_models.py in PyTorch."""
 
 import torch
 from torch import nn
 
 
 class Gate(nn.Module):
+    """Squeeze and excitation."""
+
     def __init__(self, channels):
         super().__init__()
         self.squeeze = nn.AdaptiveAvgPool2d(1)
@@ -18,6 +20,8 @@ class Gate(nn.Module):
 
 
 class Head(nn.Module):
+    """Pool, flatten, a square linear layer, dropout, logits."""
+
     def __init__(self, channels, num_classes):
         super().__init__()
         self.shrink = nn.AdaptiveAvgPool2d(2)
@@ -31,6 +35,8 @@ class Head(nn.Module):
 
 
 class Ladder(nn.Module):
+    """Layers in sequence with one residual."""
+
     def __init__(self, num_classes=10):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 8, 3, 2, 1)
@@ -55,6 +61,8 @@ class Ladder(nn.Module):
 
 
 class Fork(nn.Module):
+    """Two branches that are joined, then a residual."""
+
     def __init__(self, num_classes=10):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 6, 5, 2, 2), nn.BatchNorm2d(6), nn.ReLU())

@@ -1,4 +1,4 @@
-"""Train the reference for N steps and record what changed at each, small enough to send."""
+"""Train the reference for N steps and record what each step changes, as sketches that are small enough to send."""
 
 from collections.abc import Callable
 
@@ -6,34 +6,45 @@ import numpy as np
 import torch
 from torch import nn
 
-from alignment.exchange import DropoutMasks, sketch
+from alignment.exchange import DropoutMasks, TrainSettings, sketch
 
 from .float32_constants import share_as_float32
 from .recorder import shared_dropout
 
-STATE_NAMES = {"momentum_buffer": "velocity", "exp_avg": "moment1", "exp_avg_sq": "moment2"}
+# Names of optimizer states in torch, and in the records.
+STATE_KINDS = {"momentum_buffer": "velocity", "exp_avg": "moment1", "exp_avg_sq": "moment2"}
 
 
-def sgd(model, lr, weight_decay, momentum, **_):
+def sgd(model: nn.Module, lr: float, weight_decay: float, momentum: float) -> torch.optim.Optimizer:
+    """SGD with momentum; all parameters decay.
+
+    Args:
+        model: its parameters are optimized.
+        lr: learning rate.
+        weight_decay: added to the gradient, times the weight.
+        momentum: share of the last step.
+    """
     return torch.optim.SGD(model.parameters(), lr, momentum=momentum, weight_decay=weight_decay)
 
 
-def adamw(model, lr, weight_decay, betas=(0.9, 0.999), epsilon=1e-8, **_):
-    """Decay on convolution and linear weights alone, as timm and our engine do."""
+def adamw(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW; only weights of convolutions and linear layers decay, as in timm and in engine/optim.py."""
     groups = {True: [], False: []}
     for name, parameter in model.named_parameters():
         groups[parameter.ndim > 1 and not name.endswith(".bias")].append(parameter)
-    decayed = [
+    by_decay = [
         {"params": groups[True], "weight_decay": weight_decay},
         {"params": groups[False], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(decayed, lr, betas=tuple(betas), eps=epsilon)
+    return torch.optim.AdamW(by_decay, lr, betas=(0.9, 0.999), eps=1e-8)
 
 
 OPTIMIZERS = {"momentum": sgd, "adamw": adamw}
 
 
 def cross_entropy(smoothing: float) -> Callable:
+    """Cross entropy with label smoothing, a function of (logits [B, C], labels [B])."""
+
     def loss(logits, labels):
         return nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
 
@@ -41,7 +52,7 @@ def cross_entropy(smoothing: float) -> Callable:
 
 
 class BiasedVariance:
-    """What `running_var` would be if torch, like Paddle, did not multiply the batch's variance by n / (n - 1)."""
+    """The `running_var` of a batch norm as Paddle computes it, without torch's factor n / (n - 1) of the variance."""
 
     def __init__(self, norm: nn.BatchNorm2d):
         self.norm, self.value, self.before = norm, norm.running_var.clone(), norm.running_var.clone()
@@ -50,57 +61,84 @@ class BiasedVariance:
         is_double = norm.running_var.dtype == torch.float64
         self.share = share_as_float32(norm.momentum) if is_double else norm.momentum
 
-    def _count(self, norm, args):
+    def _count(self, norm, args) -> None:
         self.num_samples = args[0].numel() // args[0].shape[1]
 
     def update(self) -> None:
+        """Update `value` after a training step."""
         share = self.share
         batch = (self.norm.running_var - (1 - share) * self.before) / share
         self.value = (1 - share) * self.value + share * batch * (self.num_samples - 1) / self.num_samples
         self.before = self.norm.running_var.clone()
 
 
-def train(
-    model: nn.Module, images: np.ndarray, labels: np.ndarray, rates: list[float], optimizer: dict, loss: Callable,
-    masks: DropoutMasks, axes: dict[str, list[int]], width: int,
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """`images` [N, B, ...]; returns losses [N] and, when width > 0, sketches [N, <= width] of all that a step changes.
+class Records:
+    """Sketches of tensors by `kind/name`, one for each step.
 
-    Keys: gradient/NAME, weight/NAME, STATE/NAME (velocity, moment1, moment2). `axes` transposes into the port's layout.
+    The kinds are gradient, velocity, moment1, moment2 and weight (which includes statistics). `axes` transposes an
+    array into the layout of the port.
+    """
+
+    def __init__(self, model: nn.Module, settings: TrainSettings):
+        self._model, self._settings = model, settings
+        self._rows: dict[str, list[np.ndarray]] = {}
+        self._variances = {
+            f"{path}.running_var": BiasedVariance(module)
+            for path, module in model.named_modules()
+            if isinstance(module, nn.BatchNorm2d)
+        }
+
+    def add_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Record the model and the optimizer after a step."""
+        for variance in self._variances.values():
+            variance.update()
+        for name, parameter in self._model.named_parameters():
+            if parameter.grad is not None:
+                self._add("gradient", name, parameter.grad)
+            for kind, value in optimizer.state[parameter].items():
+                if kind in STATE_KINDS and value is not None:
+                    self._add(STATE_KINDS[kind], name, value)
+        for name, value in self._model.state_dict().items():
+            if value.is_floating_point():
+                self._add("weight", name, self._variances[name].value if name in self._variances else value)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """{kind/name: [N, <= width]}."""
+        return {key: np.stack(rows) for key, rows in self._rows.items()}
+
+    def _add(self, kind: str, name: str, tensor: torch.Tensor) -> None:
+        array, axes = tensor.detach().numpy(), self._settings.axes
+        array = array.transpose(axes[name]) if name in axes else array
+        self._rows.setdefault(f"{kind}/{name}", []).append(sketch(array, self._settings.width))
+
+
+def train(
+    model: nn.Module, images: np.ndarray, labels: np.ndarray, loss: Callable, settings: TrainSettings
+) -> dict[str, np.ndarray]:
+    """Train the model; returns `losses` [N] and, if `settings.width` is not 0, the records of every step.
+
+    Args:
+        model: with the weights of the start.
+        images: [N, B, 3, H, W], one batch per step.
+        labels: [N, B].
+        loss: (logits, labels) -> scalar.
+        settings: how the model is trained.
     """
     model.train()
-    rule = OPTIMIZERS[optimizer["name"]](model, rates[0], **{k: v for k, v in optimizer.items() if k != "name"})
-    variances = {f"{path}.running_var": BiasedVariance(module) for path, module in model.named_modules()
-                 if isinstance(module, nn.BatchNorm2d)}  # fmt: skip
-    records: dict[str, list[np.ndarray]] = {}
-
-    def record(kind: str, name: str, tensor: torch.Tensor) -> None:
-        array = tensor.detach().numpy()
-        array = array.transpose(axes[name]) if name in axes else array
-        records.setdefault(f"{kind}/{name}", []).append(sketch(array, width))
-
+    rates = settings.rates
+    optimizer = OPTIMIZERS[settings.optimizer["name"]](model, rates[0], **settings.optimizer_settings())
+    records, masks = Records(model, settings), DropoutMasks(settings.seed)
     losses, dtype = [], next(model.parameters()).dtype
     with shared_dropout(masks):
         for step, rate in enumerate(rates):
             masks.start_step(step)
-            for group in rule.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = rate
-            rule.zero_grad()
+            optimizer.zero_grad()
             value = loss(model(torch.from_numpy(images[step]).to(dtype)), torch.from_numpy(labels[step]))
             value.backward()
             losses.append(value.item())
-            rule.step()
-            if not width:
-                continue
-            for variance in variances.values():
-                variance.update()
-            for name, parameter in model.named_parameters():
-                if parameter.grad is not None:
-                    record("gradient", name, parameter.grad)
-                for kind, value in rule.state[parameter].items():
-                    if kind in STATE_NAMES and value is not None:
-                        record(STATE_NAMES[kind], name, value)
-            for name, value in model.state_dict().items():
-                if value.is_floating_point():
-                    record("weight", name, variances[name].value if name in variances else value)
-    return {"losses": np.array(losses)} | {key: np.stack(rows) for key, rows in records.items()}
+            optimizer.step()
+            if settings.width:
+                records.add_step(optimizer)
+    return {"losses": np.array(losses)} | records.arrays()

@@ -1,10 +1,12 @@
-"""The HTML report: one file, readable offline: verdict, stages, the layer table, error by depth, loss curves."""
+"""The HTML report, one file without links to others: verdict, stages, layer tables, error by depth, loss curves."""
 
 import html
 import math
 from pathlib import Path
 
-from .verdict import FAIL, PASS, Verdict
+from common.files import write_atomically
+
+from ..verdict import FAIL, PASS, Verdict
 
 STYLE = """
 :root{--ink:#1c2330;--soft:#5d6778;--line:#dfe3ea;--page:#fff;--pass:#1a7f4b;--fail:#c0362c;--inconclusive:#a86400;
@@ -28,12 +30,17 @@ WORDS = {PASS: "match", FAIL: "no match"}
 
 
 def write_report(verdict: Verdict, path: Path) -> None:
+    """Write the report; the folder is made.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(as_html(verdict), encoding="utf-8")
+    write_atomically(path, as_html(verdict))
 
 
 def as_html(verdict: Verdict) -> str:
-    """The whole page; everything that comes from outside is escaped."""
+    """The report as one HTML page; all texts of the verdict are escaped."""
     versions = ", ".join(f"{name} {version}" for name, version in verdict.versions.items())
     parts = [
         f'<h1>{_text(verdict.case)}: <span class="{verdict.status}">{WORDS.get(verdict.status, "inconclusive")}</span>'
@@ -89,7 +96,7 @@ def _layer_table(stage: str, layers: list[dict], verdict: Verdict) -> str:
                     f'<code>{_text(row["match"])}</code><br><span class="soft">{_text(row["match_place"])} '
                     f'(by {row["paired_by"]})</span></td>{numbers}<td>{_text(notes)}</td></tr>')  # fmt: skip
     columns = "".join(f'<th class="n">{name}</th>' for name in ("in the chain", "alone", "alone, backward", "float32"))
-    head = f"<tr><th></th><th>layer of the port</th><th>its match</th>{columns}<th></th></tr>"
+    head = f"<tr><th></th><th>layer of the port</th><th>layer of the reference</th>{columns}<th></th></tr>"
     link = ' <a href="#first">to the first difference</a>' if first else ""
     table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
     return f'<h2>Layers, {stage}: {len(layers)} pairs{link}</h2><div class="scroll">{table}</div>'
@@ -113,7 +120,13 @@ def _curves(curves: dict[str, list[float]]) -> str:
 
 
 def _plot(lines: dict[str, list[float | None]], axis: str, *, is_log: bool = False) -> str:
-    """Lines over a common axis; a dashed later line lets an equal earlier one show through."""
+    """An SVG plot of lines over a common axis; all but the first are dashed, so that an equal first line is visible.
+
+    Args:
+        lines: {label: values}; None and NaN are left out.
+        axis: name of the horizontal axis.
+        is_log: logarithmic vertical axis.
+    """
     width, height, left, bottom = 1120, 260, 58, 36
 
     def level(value: float) -> float:

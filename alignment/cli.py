@@ -1,0 +1,96 @@
+"""`python -m alignment STAGE CASE`: does the port match its reference, and where does it differ first?"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from common.files import disk_errors
+from datasets.reading.image_folder import find_images
+
+from .case import list_cases, read_case
+from .reference import Reference
+from .report.machine import write_json, write_junit
+from .runner import STAGES, run_stages
+from .verdict import Verdict
+
+EPILOG = f"""
+STAGE is all, or one of {", ".join(STAGES)}; shipped cases: {", ".join(list_cases())}; or give a YAML file.
+Other commands: `python -m alignment.weights convert --help`, `python -m alignment compare A.npy B.npy`,
+`python -m alignment selftest`.
+Exit codes: 0 match, 2 usage, 3 images cannot be read, 4 weights cannot be used, 6 no match or inconclusive,
+7 PyTorch is missing, 74 a report cannot be written.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the stages, print their results, write the files that the flags name; returns the exit code.
+
+    Raises:
+        ProjectError: the question cannot be answered; the exception has the exit code.
+    """
+    if argv[:1] == ["selftest"]:
+        from .selftest.cli import main as selftest
+
+        return selftest(argv[1:])
+    if argv[:1] == ["compare"]:
+        from .compat.reprod_log import main as compare_files
+
+        return compare_files(argv[1:])
+    options = _parse(argv)
+    case = read_case(options.case)
+    if options.images:
+        find_images(options.images)  # a wrong folder is an error of every stage, though only `data` reads images
+    stages = STAGES if options.stage == "all" else (options.stage,)
+    weights = None
+    with Reference(options.python, options.recordings) as reference:
+        if options.weights:
+            from .weights import read_for_reference
+
+            weights = read_for_reference(options.weights, case, reference)
+        verdict = run_stages(
+            case, stages, reference, weights=weights, image_folder=options.images, report_progress=print
+        )
+        verdict.versions = _versions(reference)
+    write_files(verdict, options)
+    return verdict.exit_code
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m alignment", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=("all", *STAGES))
+    parser.add_argument("case", help="name of a shipped case, or path of a YAML file")
+    parser.add_argument("--weights", type=Path, help="file of weights for both models; by default random weights")
+    parser.add_argument("--images", type=Path, help="folder of images for the stage data, which takes 64 of them")
+    parser.add_argument("--python", default=sys.executable, help="Python interpreter that has PyTorch")
+    parser.add_argument(
+        "--recordings", type=Path, help="folder that keeps the answers of the reference, and is read before asking it"
+    )
+    parser.add_argument("--report", type=Path, help="write an HTML report to this file")
+    parser.add_argument("--json", type=Path, help="write the verdict as JSON to this file")
+    parser.add_argument("--junit", type=Path, help="write the verdict as JUnit XML to this file")
+    return parser.parse_args(argv)
+
+
+def _versions(reference: Reference) -> dict[str, str]:
+    import numpy
+    import paddle
+
+    answer = reference.ask("versions")
+    return {"paddle": paddle.__version__, "torch": answer["torch"], "numpy": numpy.__version__}
+
+
+def write_files(verdict: Verdict, options: argparse.Namespace) -> None:
+    """Write the files of --json, --junit and --report.
+
+    Raises:
+        DiskError: a file cannot be written.
+    """
+    from .report.html_page import write_report
+
+    for path, write in ((options.json, write_json), (options.junit, write_junit), (options.report, write_report)):
+        if path:
+            with disk_errors(path):
+                write(verdict, path)
+            print(f"wrote {path}")

@@ -1,0 +1,1 @@
+"""Replacements of other tools: PaDiff's `auto_diff`, and the files and the comparison of reprod_log."""

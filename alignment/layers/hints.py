@@ -1,0 +1,150 @@
+"""Recognize known mistakes of ports by settings, by values and by updates of the weights, and say what to do."""
+
+import numpy as np
+
+from .pairing import node_kind
+
+# What a setting that differs usually means.
+SETTING_HINTS = {
+    "new_batch_share": "torch's momentum is the share of the new batch, Paddle's that of the old: Paddle = 1 - torch",
+    "epsilon": "torch's default is 1e-5; MobileNetV3 uses 1e-3",
+    "count_include_pad": "torch counts the padding by default; write AvgPool2D(..., exclusive=False)",
+    "dropout_mode": "downscale_in_infer changes evaluation; torch's dropout is upscale_in_train",
+    "approximate": "Paddle's GELU(approximate=True) is torch's GELU('tanh')",
+    "align_corners": "torch's default is False",
+    "bias": "check bias_attr=False on the port and bias=False on the reference",
+    "use_global_stats": "the batch norm ignores the batch in training",
+}
+UPDATE_TERMS = ("learning rate, times", "weight decay", "momentum")
+
+
+def layer_hints(
+    nodes: tuple[dict, dict], layer, inputs: list[np.ndarray], actual: list[np.ndarray], expected: list[np.ndarray]
+) -> list[str]:
+    """Hints for one layer that differs, the most probable first.
+
+    Args:
+        nodes: the node of the port and that of the reference.
+        layer: the layer of the port.
+        inputs: what the layer was given.
+        actual: outputs of the layer.
+        expected: outputs of the layer of the reference.
+    """
+    port_node, reference_node = nodes
+    hints = []
+    if node_kind(port_node) != node_kind(reference_node):
+        hints.append(f"{port_node['class']} where the reference has {reference_node['class']}")
+    hints += setting_hints(port_node["settings"], reference_node["settings"])
+    for output, other in zip(actual, expected, strict=False):
+        hints += value_hints(output, other) + _transpose_hints(layer, inputs, other)
+    return list(dict.fromkeys(hints))
+
+
+def setting_hints(port_settings: dict, reference_settings: dict) -> list[str]:
+    """One sentence for each constructor argument that differs."""
+    hints = []
+    for word in sorted(port_settings.keys() | reference_settings.keys()):
+        a, b = port_settings.get(word), reference_settings.get(word)
+        if a == b or (isinstance(a, float | int) and isinstance(b, float | int) and abs(a - b) <= 1e-9 * abs(b)):
+            continue
+        if a is None and word != "use_global_stats":
+            continue  # the class of the port does not have the setting, or None stands for False
+        if not a and not b:
+            continue
+        value = "not set" if b is None else f"{b}"
+        meaning = SETTING_HINTS.get(word, "")
+        if word == "new_batch_share":
+            a, value = f"{1 - a:.6g} (Paddle)", f"{b} (torch), which is {1 - b:.6g} in Paddle"
+            word = "momentum"
+        hints.append(f"{word} is {a}, in the reference {value}" + (f": {meaning}" if meaning else ""))
+    return hints
+
+
+def value_hints(actual: np.ndarray, expected: np.ndarray) -> list[str]:
+    """A hint if `actual` is `expected` scaled, shifted, permuted, flipped or with other axes."""
+    if actual.shape == expected.shape and np.array_equal(actual, expected):
+        return []
+    if actual.shape != expected.shape:
+        is_permuted = sorted(actual.shape) == sorted(expected.shape)
+        return [f"the shape is {list(actual.shape)}, in the reference {list(expected.shape)}"
+                + (": the same axes in another order" if is_permuted else "")]  # fmt: skip
+    if not (np.isfinite(actual).all() and np.isfinite(expected).all()) or actual.size < 2:
+        return []
+    scale = np.abs(expected).max() or 1.0
+    if _is_softmax(actual) and not _close(expected.sum(1), actual.sum(1), 1.0):
+        return ["every row adds up to 1: is a softmax in the model?"]
+    norm = float((expected * expected).sum())
+    factor = float((actual * expected).sum()) / norm if norm else 0.0
+    if _close(actual, factor * expected, scale) and abs(factor - 1) > 1e-9:
+        return [f"the reference's values times {factor:.6g}"]
+    shift = float((actual - expected).mean())
+    if _close(actual, expected + shift, scale):
+        return [f"the reference's values plus {shift:.6g}"]
+    if actual.ndim >= 2 and _close(actual[:, ::-1], expected, scale):
+        return ["the channels are in reverse order (RGB and BGR?)"]
+    if actual.ndim >= 2 and _has_permuted_channels(actual, expected, scale):
+        return ["the reference's channels in another order: look at concat, split, reshape or flatten"]
+    if _close(np.sort(actual, None), np.sort(expected, None), scale):
+        return ["the reference's numbers in another order: look at transpose, reshape or flatten"]
+    return []
+
+
+def _is_softmax(array: np.ndarray) -> bool:
+    return array.ndim == 2 and _close(array.sum(1), np.ones(len(array)), 1.0)
+
+
+def _has_permuted_channels(actual: np.ndarray, expected: np.ndarray, scale: float) -> bool:
+    """Whether axis 1 is permuted: the sorted sums of the channels are equal, and the sorted numbers too."""
+    axes = tuple(axis for axis in range(actual.ndim) if axis != 1)
+    sum_scale = scale * actual.size / actual.shape[1]
+    has_equal_sums = _close(np.sort(actual.sum(axes)), np.sort(expected.sum(axes)), sum_scale)
+    return has_equal_sums and _close(np.sort(actual, None), np.sort(expected, None), scale)
+
+
+def _transpose_hints(layer, inputs: list[np.ndarray], expected: np.ndarray) -> list[str]:
+    """A hint if a linear layer with a square weight would be right with the weight transposed."""
+    weight = getattr(layer, "weight", None)
+    if type(layer).__name__ != "Linear" or not inputs or weight.shape[0] != weight.shape[1]:
+        return []
+    bias = 0 if layer.bias is None else layer.bias.numpy()
+    transposed = inputs[0] @ weight.numpy().T + bias
+    if transposed.shape == expected.shape and _close(transposed, expected, np.abs(expected).max()):
+        return ["right with the weight transposed: add its name to `transpose` (Paddle keeps [in, out])"]
+    return []
+
+
+def _close(a: np.ndarray, b: np.ndarray, scale: float) -> bool:
+    return float(np.abs(a - b).max()) <= 1e-6 * scale
+
+
+def update_hints(port_records: dict, reference_records: dict, rates: list[float]) -> list[str]:
+    """Hints from the weights after three steps of SGD.
+
+    On each side, `step = -(a * gradient + b * weight) + c * last step` is fitted to the records; a is the factor of the
+    learning rate, b the weight decay, c the momentum. A hint names each of the three that differs.
+    """
+    fits = {}
+    for side, records in (("port", port_records), ("reference", reference_records)):
+        names = [key.split("/", 1)[1] for key in records if key.startswith("gradient/")]
+        names = [name for name in names if f"weight/{name}" in records]
+        if not names or len(rates) < 3:
+            return []
+        weight, gradient = (
+            [_concatenated(records, kind, names, step) for step in range(3)] for kind in ("weight", "gradient")
+        )
+        move = weight[1] - weight[0], weight[2] - weight[1]
+        basis = np.stack([-gradient[2], -weight[1], move[0]], 1)
+        if not (np.isfinite(basis).all() and np.isfinite(move[1]).all()):
+            return []
+        fits[side] = np.linalg.lstsq(basis, move[1], rcond=None)[0]
+        fits[side] *= 1 / rates[2], 1 / rates[2], rates[1] / rates[2]  # the last step was made at another rate
+    return [
+        f"fitted {term}: {a:.6g} in the port, {b:.6g} in the reference"
+        for term, a, b in zip(UPDATE_TERMS, fits["port"], fits["reference"], strict=True)
+        if abs(a - b) > 1e-4 * max(abs(b), 1e-3)
+    ]
+
+
+def _concatenated(records: dict, kind: str, names: list[str], step: int) -> np.ndarray:
+    """The sketches of all parameters after a step as one vector; they are linear, so a fit to them fits the arrays."""
+    return np.concatenate([records[f"{kind}/{name}"][step] for name in names])

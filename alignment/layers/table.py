@@ -1,0 +1,252 @@
+"""The layer table: every pair of layers with its errors in the chain and alone, and where the first difference is."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from ..case import Case
+from ..compare import Difference, compare, compare_packed, is_degenerate
+from ..exchange import DropoutMasks
+from ..paddle_side.recorder import last_line, run_alone
+from ..trace import Trace
+from ..verdict import FAIL, PASS, Check, exactly
+from .hints import layer_hints, value_hints
+from .pairing import node_kind, pair
+
+# Operations of Paddle 3.3.1 that round to float32 inside, even in float64: {kind: error of the layer alone}.
+FLOORS = {"upsample": 2e-6, "selu": 1e-6, "elu": 1e-7, "celu": 1e-7, "softplus": 1e-7}
+LEAST_SHARE = 1e-4  # of the largest gradient of a layer; a smaller gradient is judged by this share of it
+
+
+@dataclass
+class Row:
+    """A layer of the port beside the matching layer of the reference.
+
+    "In the chain" compares the values of the two forwards. "Alone" compares the outputs of the port's layer with those
+    of the reference's, both given the inputs of the reference's. Errors are relative, None where nothing was compared.
+
+    Attributes:
+        path: of the layer in the port.
+        kind: its class.
+        place: file and line that call it.
+        match: path and class of the layer in the reference.
+        match_place: file and line that call that layer.
+        paired_by: path, values or shape.
+        tolerance: largest error alone that passes.
+        allowed: largest error in the chain that passes; it grows with the errors of operations in FLOORS before.
+        input_error: of the inputs, in the chain.
+        output_error: of the outputs, in the chain.
+        alone_error: of the outputs, alone.
+        gradient_error: of the gradients of inputs and parameters, alone.
+        float32_error: of the first output, in the chain, in float32.
+        is_wrong_alone: whether an error alone is above its tolerance.
+        status: pass or fail.
+        note: why something was not compared.
+        hints: probable causes.
+    """
+
+    path: str
+    kind: str
+    place: str
+    match: str
+    match_place: str
+    paired_by: str
+    tolerance: float
+    allowed: float = 0.0
+    input_error: float | None = None
+    output_error: float | None = None
+    alone_error: float | None = None
+    gradient_error: float | None = None
+    float32_error: float | None = None
+    is_wrong_alone: bool = False
+    status: str = PASS
+    note: str = ""
+    hints: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict:
+        """The row as plain values, for the report."""
+        return asdict(self)
+
+    @property
+    def worst_alone(self) -> float:
+        """The larger of the errors alone, of outputs and of gradients."""
+        return max(self.alone_error or 0, self.gradient_error or 0)
+
+
+class LayerTable:
+    """Compares two traces of one forward, and of one backward if `is_backward`, layer by layer.
+
+    `chain_tolerance` is the largest error of the logits that passes.
+    """
+
+    def __init__(self, case: Case, port: Trace, reference: Trace, *, is_backward: bool):
+        self.case, self.port, self.reference = case, port, reference
+        self.pairing = pair(port, reference, case.layers)
+        self.rows = [self._row(*found) for found in self.pairing.pairs]
+        for row, (index, match, _) in zip(self.rows, self.pairing.pairs, strict=True):
+            self._run_alone(row, index, match, is_backward=is_backward)
+        self.chain_tolerance = self._judge_chain()
+
+    def wrong_alone(self) -> list[Row]:
+        """Rows of layers whose error alone is above its tolerance."""
+        return [row for row in self.rows if row.is_wrong_alone]
+
+    def as_dicts(self) -> list[dict]:
+        """The rows for the report."""
+        return [row.as_dict() for row in self.rows]
+
+    def first_difference(self) -> Check | None:
+        """The first place, in the order of execution, where the values differ; None if they agree everywhere."""
+        last_good = "the images"
+        for row, (index, match, _) in zip(self.rows, self.pairing.pairs, strict=True):
+            if not row.is_wrong_alone and row.input_error is not None and row.input_error > row.allowed:
+                return self._difference_before(row, index, match, last_good)
+            if row.status == FAIL:
+                detail = f"{row.kind} at {row.place}; reference: {row.match} at {row.match_place}"
+                detail += f"; {row.note}" if row.note else ""
+                error = max(row.output_error or 0, row.worst_alone)
+                return Check("first difference", FAIL, error, row.tolerance, detail, row.path, row.hints)
+            last_good = row.path
+        if self.port.error:
+            detail = f"the port stops after {last_good}: {self.port.error}"
+            return Check("first difference", FAIL, detail=detail, layer=last_good)
+        actual, expected = self.port.arrays[self.port.logits], self.reference.arrays[self.reference.logits]
+        logits = self._compare(actual, expected)
+        if logits.relative > self.chain_tolerance:
+            detail = f"in the model's own code after {last_good}; {logits.note}".rstrip("; ")
+            hints = list(dict.fromkeys(value_hints(actual, expected)))
+            return Check("first difference", FAIL, logits.relative, self.chain_tolerance, detail, "(logits)", hints)
+        return None
+
+    def unpaired_with_weights(self) -> Check:
+        """Check that no layer with parameters lacks a match; a layer without parameters may be a function elsewhere."""
+        port = [node["path"] for k in self.pairing.only_port if (node := self.port.nodes[k])["num_parameters"]]
+        reference = [
+            node["path"] for k in self.pairing.only_reference if (node := self.reference.nodes[k])["num_parameters"]
+        ]
+        detail = f"{len(self.rows)} pairs"
+        if port or reference:
+            detail += f"; without a match in the port: {reference or 'none'}, in the reference: {port or 'none'}"
+        return exactly("every layer with weights has a match", not (port or reference), detail)
+
+    def degenerate_layers(self) -> list[str]:
+        """Paths of layers whose output in the reference is constant or not finite: agreement there proves nothing."""
+        return [
+            self.reference.nodes[match]["path"]
+            for _, match, _ in self.pairing.pairs
+            for name in self.reference.nodes[match].get("outputs", [])
+            if is_degenerate(self.reference.arrays[name])
+        ]
+
+    def add_float32_errors(self, port: Trace, reference: Trace) -> None:
+        """Fill `float32_error` of the rows from two traces in float32 of the same models."""
+        for row, (index, match, _) in zip(self.rows, self.pairing.pairs, strict=True):
+            actual, expected = port.nodes[index].get("outputs"), reference.nodes[match].get("outputs")
+            if actual and expected:
+                row.float32_error = compare(port.arrays[actual[0]], reference.arrays[expected[0]]).relative
+
+    def _row(self, index: int, match: int, paired_by: str) -> Row:
+        node, other = self.port.nodes[index], self.reference.nodes[match]
+        tolerance = max(FLOORS.get(node_kind(node), 0.0), self.case.tolerances.float64)
+        match_name = f"{other['path']} {other['class']}"
+        row = Row(node["path"], node["class"], node["place"], match_name, other["place"], paired_by, tolerance)
+        outputs = self._differences(node.get("outputs", []), other.get("outputs", []))
+        row.input_error = _worst(self._differences(node["inputs"], other["inputs"]))
+        row.output_error = _worst(outputs)
+        row.note = next((difference.note for difference in outputs if difference.note), "")
+        return row
+
+    def _judge_chain(self) -> float:
+        """Fill `allowed` and `status` of the rows; returns what is allowed at the logits."""
+        tolerances = self.case.tolerances
+        allowed = tolerances.float64
+        for row in self.rows:
+            if tolerances.float64 < (row.alone_error or 0) <= row.tolerance:
+                allowed = max(allowed, row.alone_error * tolerances.amplification)
+            row.allowed = allowed
+            is_right = not row.is_wrong_alone and (row.output_error is None or row.output_error <= allowed)
+            row.status = PASS if is_right else FAIL
+        return allowed
+
+    def _compare(self, actual: np.ndarray, expected: np.ndarray) -> Difference:
+        return _ignore_common_nan(compare(actual, expected, absolute=self.case.tolerances.absolute))
+
+    def _differences(self, port_names: list[str], reference_names: list[str]) -> list[Difference]:
+        if len(port_names) != len(reference_names):
+            return [Difference(np.inf, note=f"{len(port_names)} tensors against {len(reference_names)}")]
+        names = zip(port_names, reference_names, strict=True)
+        return [self._compare(self.port.arrays[a], self.reference.arrays[b]) for a, b in names]
+
+    def _run_alone(self, row: Row, index: int, match: int, *, is_backward: bool) -> None:
+        """Run a layer of the port on the inputs of its match, so that one wrong layer does not hide the next."""
+        node, other, layer = self.port.nodes[index], self.reference.nodes[match], self.port.layers[index]
+        is_comparable = node["is_isolable"] and other["is_isolable"] and len(node["inputs"]) == len(other["inputs"])
+        if not is_comparable or not other.get("outputs"):
+            return
+        inputs = [self.reference.arrays[name] for name in other["inputs"]]
+        expected = [self.reference.arrays[name] for name in other["outputs"]]
+        gradients = [self.reference.gradients.get(name) for name in other["outputs"]]
+        has_gradients = is_backward and all(gradient is not None for gradient in gradients)
+        masks = DropoutMasks(self.case.seed)
+        masks.start_step(0, other["mask_call"])
+        try:
+            outputs, results = run_alone(layer, inputs, gradients if has_gradients else None, masks)
+        except Exception as error:  # a wrong layer may refuse the shape of an input or of a gradient
+            row.note = f"cannot take what the reference's takes: {last_line(error)}"
+            row.is_wrong_alone = True
+            row.hints = layer_hints((node, other), layer, [], [], [])
+            return
+        row.alone_error = _worst(self._compare(a, b) for a, b in zip(outputs, expected, strict=True))
+        if has_gradients:
+            row.gradient_error = _worst(self._gradients_alone(match, results))
+        allowed = self.case.tolerances.gradient
+        row.is_wrong_alone = not (row.alone_error <= row.tolerance and (row.gradient_error or 0) <= allowed)
+        if row.is_wrong_alone:
+            row.hints = layer_hints((node, other), layer, inputs, outputs, expected)
+
+    def _gradients_alone(self, match: int, results: dict[str, np.ndarray]) -> list[Difference]:
+        expected = self.reference.isolated_gradients.get(match, {})
+        largest = max((float(np.abs(array).max()) for array in expected.values() if array.size), default=0.0)
+        absolute = self.case.tolerances.absolute
+        missing = [Difference(np.inf, note=f"no gradient of {name}") for name in expected if name not in results]
+        return missing + [
+            _ignore_common_nan(
+                compare_packed(results[name], array, least_scale=LEAST_SHARE * largest, absolute=absolute)
+            )
+            for name, array in expected.items()
+            if name in results
+        ]
+
+    def _difference_before(self, row: Row, index: int, match: int, last_good: str) -> Check:
+        """The check for a layer that is given other inputs than its match, though all layers before it agree."""
+        pairs = self.pairing.pairs
+        previous = max((a for a, b, _ in pairs if a < index), default=-1)
+        previous_match = max((b for a, b, _ in pairs if b < match), default=-1)
+        extra = [self.port.nodes[k] for k in self.pairing.only_port if previous < k < index]
+        missing = [self.reference.nodes[k] for k in self.pairing.only_reference if previous_match < k < match]
+        hints = [
+            f"the port has {node['class']} {node['path']} ({node['place']}) here, the reference has not"
+            for node in extra
+        ]
+        hints += [f"the reference has {node['class']} {node['path']} ({node['place']}) here" for node in missing]
+        hints += [
+            f"the reference calls {self.reference.nodes[b]['path']} before {row.path}, the port after it"
+            for a, b, _ in pairs
+            if a > index and b < match
+        ]
+        names = zip(self.port.nodes[index]["inputs"], self.reference.nodes[match]["inputs"], strict=False)
+        found = [hint for a, b in names for hint in value_hints(self.port.arrays[a], self.reference.arrays[b])]
+        hints += list(dict.fromkeys(found))
+        where = f"in the code that calls {row.path} ({row.place}), after {last_good}; reference: {row.match_place}"
+        layer = extra[0]["path"] if extra else row.path
+        return Check("first difference", FAIL, row.input_error, row.allowed, where, layer, hints)
+
+
+def _ignore_common_nan(difference: Difference) -> Difference:
+    """NaN on both sides is no difference; `degenerate_layers` and the check of the logits report it as inconclusive."""
+    return difference._replace(relative=0.0) if difference.inconclusive and difference.note else difference
+
+
+def _worst(differences: Iterable[Difference]) -> float | None:
+    return max((difference.relative for difference in differences), default=None)

@@ -1,0 +1,1 @@
+"""The Paddle model of a case: build it, record its layers, train it for some steps."""

@@ -1,0 +1,158 @@
+"""The port as one object of replaceable parts: model, preprocessing, loss, optimizer, learning rate, accuracy."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+from PIL import Image
+
+from common.errors import CaseError
+
+from ..case import Case, absolute_spec
+from ..rules import Arrays
+
+
+def default_preprocess(image: Image.Image, size: int, resize: int, interpolation: str) -> np.ndarray:
+    """Evaluation pixels of the project, [3, size, size] float32.
+
+    Args:
+        image: decoded image.
+        size: height and width of the centre crop in pixels.
+        resize: length of the short side in pixels before the crop.
+        interpolation: bilinear, bicubic or nearest.
+    """
+    from datasets.preprocess import Preprocess
+    from datasets.reading.pixels import image_to_input
+
+    return image_to_input(image, Preprocess(input_size=size, resize_size=resize, interpolation=interpolation))
+
+
+def default_loss(smoothing: float) -> Callable:
+    """Cross entropy of the project, a function of (logits, labels)."""
+    from engine.losses import cross_entropy
+
+    return cross_entropy(smoothing)
+
+
+def default_optimizer(name: str, model: nn.Layer, *, lr: float, **settings: float) -> paddle.optimizer.Optimizer:
+    """Optimizer of the project; `settings` are weight_decay (default 0), momentum and other fields of OptimConfig."""
+    from configs.schema import OptimConfig
+    from engine.optim import create_optimizer
+
+    return create_optimizer(model, OptimConfig(opt=name, **({"weight_decay": 0.0} | settings)), lr)
+
+
+def default_rate(lr: float, epochs: int) -> Callable[[int, int, int], float]:
+    """Cosine schedule of the project without warm-up, a function of (epoch, step, steps_per_epoch)."""
+    from configs.schema import ScheduleConfig
+    from engine.schedule import warmup_cosine
+
+    return warmup_cosine(lr, ScheduleConfig(epochs=epochs, warmup_epochs=0, min_lr=0.0))
+
+
+def default_counts(logits: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) -> dict[int, int]:
+    """{k: number of labels among the k highest logits} by the metrics of the project."""
+    from engine.metrics import per_sample
+
+    positions, _ = per_sample(paddle.to_tensor(logits), paddle.to_tensor(labels)).numpy()
+    return {k: int((positions < k).sum()) for k in ks}
+
+
+@dataclass(frozen=True)
+class Port:
+    """What is compared with the reference. The defaults are parts of this project; the self-test replaces them.
+
+    Attributes:
+        build: () -> model.
+        preprocess: (image, size, resize, interpolation) -> [3, size, size] float32.
+        loss: smoothing -> (logits, labels) -> scalar.
+        optimizer: (name, model, lr=, weight_decay=, momentum=) -> optimizer.
+        rate: (lr, epochs) -> (epoch, step, steps_per_epoch) -> learning rate.
+        counts: (logits, labels, ks) -> {k: number of labels among the k highest logits}.
+    """
+
+    build: Callable[[], nn.Layer]
+    preprocess: Callable = default_preprocess
+    loss: Callable = default_loss
+    optimizer: Callable = default_optimizer
+    rate: Callable = default_rate
+    counts: Callable = default_counts
+
+    @classmethod
+    def of_case(cls, case: Case) -> "Port":
+        """The model of the case with the parts of this project."""
+        return cls(lambda: build(case))
+
+
+def build(case: Case) -> nn.Layer:
+    """Build the Paddle model of a case.
+
+    Raises:
+        CaseError: the file, module or callable that the case names does not exist.
+    """
+    paddle.seed(0)
+    if ":" not in case.port:
+        from models import create_model
+
+        return create_model(case.port, **case.port_arguments)
+    return _load_callable(absolute_spec(case.port, case.folder))(**case.port_arguments)
+
+
+def _load_callable(spec: str) -> Callable:
+    place, name = spec.rsplit(":", 1)
+    try:
+        if not place.endswith(".py"):
+            return getattr(importlib.import_module(place), name)
+        module_spec = importlib.util.spec_from_file_location(f"port_{Path(place).stem}", place)
+        module = importlib.util.module_from_spec(module_spec)
+        sys.modules[module_spec.name] = module
+        module_spec.loader.exec_module(module)
+        return getattr(module, name)
+    except (ImportError, FileNotFoundError, AttributeError) as error:
+        raise CaseError(f"the case's port {spec} cannot be imported: {error}") from None
+
+
+def state_shapes(model: nn.Layer) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of every parameter and buffer of the model."""
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def state_arrays(model: nn.Layer) -> Arrays:
+    """{name: array} of every parameter and buffer of the model."""
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+def set_state(model: nn.Layer, arrays: Arrays, source: str, dtype: str = "float32") -> nn.Layer:
+    """Give the model these weights and return it.
+
+    Args:
+        model: built in float32.
+        arrays: {name: array}, one for each parameter and buffer.
+        source: where the arrays come from, for messages.
+        dtype: type in which the model computes afterwards.
+
+    Raises:
+        CheckpointError: the arrays do not fit the model.
+    """
+    from engine.weights import set_weights
+
+    set_weights(model, arrays, source=source)
+    return model.to(dtype=dtype) if dtype != "float32" else model
+
+
+@contextmanager
+def default_dtype(dtype: str) -> Iterator[None]:
+    """Set Paddle's default dtype inside the context: the type of learning rates and of constants in model code."""
+    before = paddle.get_default_dtype()
+    paddle.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        paddle.set_default_dtype(before)

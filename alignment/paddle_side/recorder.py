@@ -1,0 +1,169 @@
+"""Record the inputs, outputs and gradients of every leaf layer of a Paddle model, and run one layer alone."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from ..exchange import DropoutMasks
+from ..trace import PADDLE, Trace, TraceRecorder, as_list, read_settings
+
+FRAMEWORK = f"{Path(paddle.__file__).parent}/"
+MODELS_OF_FRAMEWORK = "/vision/models/"  # of paddle.vision; lines of its models are model code
+
+
+class PaddleRecorder(TraceRecorder):
+    """Sets hooks on the leaf layers of a Paddle model."""
+
+    def __init__(self, model: nn.Layer, masks: DropoutMasks):
+        super().__init__(masks)
+        for path, layer in model.named_sublayers(include_self=True):
+            if not list(layer.children()):
+                self._hooks.append(layer.register_forward_pre_hook(self._before(path)))
+                self._hooks.append(layer.register_forward_post_hook(self._after))
+
+    def is_tensor(self, value: object) -> bool:
+        return isinstance(value, paddle.Tensor)
+
+    def version(self, tensor: paddle.Tensor) -> int:
+        return tensor.inplace_version
+
+    def as_array(self, tensor: paddle.Tensor) -> np.ndarray:
+        return tensor.numpy()
+
+    def settings(self, layer: nn.Layer) -> dict:
+        return settings_of(layer)
+
+    def num_parameters(self, layer: nn.Layer) -> int:
+        return sum(parameter.size for parameter in layer.parameters() if not parameter.stop_gradient)
+
+    def is_framework_file(self, path: str) -> bool:
+        return path == __file__ or (path.startswith(FRAMEWORK) and MODELS_OF_FRAMEWORK not in path)
+
+    def _before(self, path: str) -> Callable:
+        return lambda layer, arguments: self.begin_call(path, layer, arguments)
+
+    def _after(self, layer: nn.Layer, arguments: tuple, output) -> None:
+        for name, tensor in self.end_call(output):
+            if not tensor.stop_gradient:
+                tensor.register_hook(lambda gradient, name=name: self._keep_gradient(name, gradient))
+
+    def _keep_gradient(self, name: str, gradient: paddle.Tensor) -> None:
+        self.trace.gradients[name] = gradient.numpy()
+
+
+def record_trace(
+    model: nn.Layer, images: np.ndarray, loss_of: Callable | None, masks: DropoutMasks, *, is_training: bool
+) -> Trace:
+    """Record one forward of the model, and one backward if there is a loss.
+
+    An exception of the model does not leave this function: its message becomes `error` of the trace.
+
+    Args:
+        model: computes in the dtype of the images.
+        images: [B, 3, H, W].
+        loss_of: logits -> loss, or None for a forward alone.
+        masks: of the dropout layers.
+        is_training: True for train mode, False for evaluation mode.
+    """
+    model.train() if is_training else model.eval()
+    recorder = PaddleRecorder(model, masks)
+    images = paddle.to_tensor(images, stop_gradient=loss_of is None)
+    recorder.value(images)  # v0
+    masks.start_step(0)
+    with shared_dropout(masks), paddle.set_grad_enabled(loss_of is not None):
+        try:
+            logits = model(images)
+        except Exception as error:
+            recorder.trace.error, logits = last_line(error), images
+    recorder.remove_hooks()
+    trace = recorder.trace
+    trace.logits = recorder.value(logits)
+    if loss_of and not trace.error:
+        loss = loss_of(logits)
+        loss.backward()
+        trace.loss = loss.item()
+        trace.image_gradient = None if images.grad is None else images.grad.numpy()
+        trace.parameter_gradients = {
+            name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None
+        }
+        model.clear_gradients()
+    return trace
+
+
+def run_alone(
+    layer: nn.Layer, inputs: list[np.ndarray], gradients: list[np.ndarray] | None, masks: DropoutMasks
+) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """Run one layer on given inputs; returns its outputs and {"in0", "in1", ... or parameter: gradient}.
+
+    The statistics of the layer are the same afterwards as before.
+
+    Args:
+        layer: of the port.
+        inputs: the tensors that the layer takes.
+        gradients: gradient of the loss with respect to each output, or None for a forward alone.
+        masks: of the dropout layers, set to the call of the layer.
+    """
+    tensors = [paddle.to_tensor(array, stop_gradient=gradients is None or array.dtype.kind != "f") for array in inputs]
+    statistics = {name: value.clone() for name, value in layer.state_dict().items()}
+    with shared_dropout(masks), paddle.set_grad_enabled(gradients is not None):
+        outputs = as_list(layer(*tensors))
+    results = {}
+    if gradients is not None:
+        wanted = {f"in{k}": tensor for k, tensor in enumerate(tensors) if not tensor.stop_gradient}
+        wanted |= {name: value for name, value in layer.named_parameters() if not value.stop_gradient}
+        given = [paddle.to_tensor(array) for array in gradients]
+        if wanted and not any(output.stop_gradient for output in outputs):
+            values = paddle.grad(outputs, list(wanted.values()), given, allow_unused=True)
+            results = {key: value.numpy() for key, value in zip(wanted, values, strict=True) if value is not None}
+    for name, value in layer.state_dict().items():
+        value.set_value(statistics[name])
+    return [output.numpy() for output in outputs], results
+
+
+@contextmanager
+def shared_dropout(masks: DropoutMasks) -> Iterator[None]:
+    """Inside the context every dropout layer takes its mask from `masks`; the layer decides how values are scaled."""
+    original = nn.functional.dropout
+
+    def dropout(x, p=0.5, axis=None, training=True, inplace=False, mode="upscale_in_train", name=None):
+        if not training:
+            return original(x, p, axis, training=False, mode=mode)
+        if p == 0:
+            return x
+        mask = paddle.to_tensor(masks.next_mask(tuple(x.shape), p)).astype(x.dtype)
+        return x * mask / (1 - p) if mode == "upscale_in_train" else x * mask
+
+    nn.functional.dropout = dropout
+    try:
+        yield
+    finally:
+        nn.functional.dropout = original
+
+
+def settings_of(layer: nn.Layer) -> dict:
+    """The constructor arguments that decide what the layer computes, by the words of trace.SETTINGS."""
+    settings = read_settings(layer, PADDLE)
+    match layer:
+        case nn.Conv2D() | nn.Linear():
+            settings["bias"] = layer.bias is not None
+        case nn.BatchNorm2D():
+            settings["new_batch_share"] = round(1 - layer._momentum, 12)  # torch's convention
+            if layer._use_global_stats:
+                settings["use_global_stats"] = True
+        case nn.AvgPool2D():
+            settings["count_include_pad"] = not layer.exclusive
+        case nn.GELU():
+            settings["approximate"] = "tanh" if layer._approximate else "none"
+        case nn.Dropout() if layer.mode != "upscale_in_train":
+            settings["dropout_mode"] = layer.mode
+    return settings
+
+
+def last_line(error: Exception) -> str:
+    """Type and last line of an exception; Paddle's messages are long and end with the reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1][:200]}" if lines else type(error).__name__

@@ -1,0 +1,69 @@
+"""A verdict as JSON, which is committed beside the code, and as JUnit XML, which CI systems read."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from xml.etree import ElementTree
+
+from common.files import write_atomically
+
+from ..verdict import FAIL, PASS, Check, Verdict
+
+FORMAT = 2  # of the JSON file; files of format 1 have no such number, and the key of their stages is another word
+
+
+def as_json(verdict: Verdict) -> dict:
+    """The verdict as plain values with three significant digits, without layer tables and curves."""
+    stages = {
+        stage.name: {
+            "status": stage.status,
+            "seconds": round(stage.seconds, 1),
+            "checks": [_plain_check(check) for check in stage.checks],
+        }
+        for stage in verdict.stages
+    }
+    return {
+        "format": FORMAT,
+        "case": verdict.case,
+        "status": verdict.status,
+        "versions": verdict.versions,
+        "stages": stages,
+    }
+
+
+def _plain_check(check: Check) -> dict:
+    """The fields of the check that have a value."""
+    plain = {key: value for key, value in asdict(check).items() if value not in (None, "", [])}
+    return plain | {key: _rounded(plain[key]) for key in ("value", "tolerance") if key in plain}
+
+
+def _rounded(value: float) -> float | str:
+    return float(f"{value:.3g}") if value < float("inf") else "infinite"
+
+
+def write_json(verdict: Verdict, path: Path) -> None:
+    """Write the verdict as JSON; the folder is made.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(as_json(verdict), indent=1, ensure_ascii=False) + "\n")
+
+
+def write_junit(verdict: Verdict, path: Path) -> None:
+    """Write the verdict as JUnit XML: one suite per stage, one test per check; inconclusive is an error.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    root = ElementTree.Element("testsuites", name=f"alignment {verdict.case}")
+    for stage in verdict.stages:
+        suite = ElementTree.SubElement(root, "testsuite", name=stage.name, tests=str(len(stage.checks)))
+        for check in stage.checks:
+            test = ElementTree.SubElement(suite, "testcase", name=check.name, classname=f"{verdict.case}.{stage.name}")
+            if check.status != PASS:
+                tag = "failure" if check.status == FAIL else "error"
+                ElementTree.SubElement(test, tag, message="; ".join([check.detail, *check.hints]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))

@@ -1,0 +1,74 @@
+"""Run the stages of a case, from the weights to whole training steps, and collect their results."""
+
+import importlib
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.errors import WeightsError
+
+from .case import Case
+from .reference import Reference
+from .report.text import conclusion, stage_lines
+from .rules import Arrays
+from .verdict import FAIL, Check, StageResult, Verdict
+
+if TYPE_CHECKING:
+    from .paddle_side.port import Port
+
+STAGES = ("weights", "forward", "data", "metric", "loss", "backward", "train")  # each is a module of stages/
+# Exit codes of errors that are not a result of the comparison: usage, images, weights, and a missing package.
+QUESTION_ERRORS, MISSING_DEPENDENCY = (2, 3, 4), 7
+
+
+def run_stages(
+    case: Case,
+    stages: Iterable[str],
+    reference: Reference,
+    *,
+    port: "Port | None" = None,
+    weights: Arrays | None = None,
+    image_folder: Path | None = None,
+    report_progress: Callable[[str], None] | None = None,
+) -> Verdict:
+    """Run stages of a case one after the other.
+
+    An exception inside a stage becomes a failed check, and the stages after it are run nevertheless.
+
+    Args:
+        case: the pair of models.
+        stages: names of STAGES.
+        reference: the process of the reference.
+        port: the parts of the port; by default those of the case.
+        weights: {name in the reference: array}; by default random weights.
+        image_folder: images for the stage data; by default generated ones.
+        report_progress: is given each line of text about the results.
+
+    Raises:
+        ProjectError: the case, the images or the weights cannot be used, or torch is missing. With a `port` of the
+            caller only the last.
+    """
+    from .session import Session
+
+    session = Session(case, reference, port, weights, image_folder)
+    verdict = Verdict(case.name, [])
+    for name in stages:
+        start = time.perf_counter()
+        try:
+            result = importlib.import_module(f".stages.{name}", __package__).run(session)
+        except Exception as error:
+            if isinstance(error, WeightsError) and verdict.stages and verdict.stages[0].status == FAIL:
+                break  # the stage weights has reported the same
+            exit_code = getattr(error, "exit_code", 0)
+            if exit_code == MISSING_DEPENDENCY or (exit_code in QUESTION_ERRORS and port is None):
+                raise
+            text = f"{type(error).__name__}: {str(error)[:400]}"
+            result = StageResult(name, [Check("the stage runs", FAIL, detail=text)])
+        result.seconds = time.perf_counter() - start
+        verdict.stages.append(result)
+        for line in stage_lines(result) if report_progress else ():
+            report_progress(line)
+    if report_progress:
+        report_progress(conclusion(verdict))
+    return verdict

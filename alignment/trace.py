@@ -1,0 +1,229 @@
+"""Traces: every call of a leaf layer in one forward and backward, in one form for both frameworks. numpy alone."""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .exchange import DropoutMasks
+
+# The constructor arguments that decide what a layer computes, {kind: {word: (attribute in Paddle, in PyTorch)}}.
+# None where the recorder of that side computes the value.
+SETTINGS = {
+    "conv2d": {
+        "stride": ("_stride", "stride"), "padding": ("_padding", "padding"), "dilation": ("_dilation", "dilation"),
+        "groups": ("_groups", "groups"), "padding_mode": ("_padding_mode", "padding_mode"),
+        "kernel": ("_kernel_size", "kernel_size"),
+    },
+    "batchnorm2d": {"epsilon": ("_epsilon", "eps"), "new_batch_share": (None, "momentum")},
+    "layernorm": {"epsilon": ("_epsilon", "eps")},
+    "avgpool2d": {
+        "kernel": ("ksize", "kernel_size"), "stride": ("stride", "stride"), "padding": ("padding", "padding"),
+        "ceil_mode": ("ceil_mode", "ceil_mode"), "count_include_pad": (None, "count_include_pad"),
+    },
+    "maxpool2d": {
+        "kernel": ("ksize", "kernel_size"), "stride": ("stride", "stride"), "padding": ("padding", "padding"),
+        "ceil_mode": ("ceil_mode", "ceil_mode"),
+    },
+    "adaptiveavgpool2d": {"output_size": ("_output_size", "output_size")},
+    "dropout": {"drop_rate": ("p", "p")},
+    "leakyrelu": {"slope": ("_negative_slope", "negative_slope")},
+    "gelu": {"approximate": (None, "approximate")},
+    "upsample": {"mode": ("mode", "mode"), "align_corners": ("align_corners", "align_corners")},
+}  # fmt: skip
+PADDLE, TORCH = 0, 1
+
+
+@dataclass
+class Trace:
+    """One forward of a model, and one backward if there is a loss, layer by layer.
+
+    Attributes:
+        nodes: the calls of leaf layers in the order of execution; `TraceRecorder.begin_call` says what a node holds.
+        arrays: {name of the value: array}. A value is the input or output of a node; v0 is the batch of images.
+        layers: the layer of each node. Empty in a trace that came from the other process.
+        logits: name of the value that the model returned.
+        error: message of the exception that stopped the model. The trace then holds the calls before it.
+        loss: the loss as a number.
+        gradients: {name of the value: gradient of the loss}, for outputs of nodes.
+        parameter_gradients: {name of the parameter: gradient of the loss}.
+        image_gradient: gradient of the loss, of the shape of the images.
+        isolated_gradients: {index of the node: {"in0", "in1", ... or parameter: gradient}}, from running the layer of
+            the node alone on its recorded inputs and output gradients.
+    """
+
+    nodes: list[dict] = field(default_factory=list)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    layers: list = field(default_factory=list)
+    logits: str = ""
+    error: str = ""
+    loss: float | None = None
+    gradients: dict[str, np.ndarray] = field(default_factory=dict)
+    parameter_gradients: dict[str, np.ndarray] = field(default_factory=dict)
+    image_gradient: np.ndarray | None = None
+    isolated_gradients: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    def as_message(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """The trace as plain values and as arrays, to be sent to the other process."""
+        answer = {"nodes": self.nodes, "images": "v0", "logits": self.logits}
+        arrays = dict(self.arrays)
+        if self.loss is not None:
+            answer["loss"] = self.loss
+            arrays["gradient_of_images"] = self.image_gradient
+        for index, gradients in self.isolated_gradients.items():
+            arrays |= {f"i{index}.{name}": array for name, array in gradients.items()}
+        arrays |= {f"g.{name}": array for name, array in self.gradients.items()}
+        arrays |= {f"p.{name}": array for name, array in self.parameter_gradients.items()}
+        return answer, arrays
+
+    @classmethod
+    def of_message(cls, answer: dict, arrays: dict[str, np.ndarray]) -> "Trace":
+        """The trace that the other process sent with `as_message`."""
+        trace = cls(nodes=answer["nodes"], logits=answer["logits"], loss=answer.get("loss"))
+        for key, array in arrays.items():
+            kind, _, name = key.partition(".")
+            if key == "gradient_of_images":
+                trace.image_gradient = array
+            elif not name:
+                trace.arrays[key] = array
+            elif kind == "g":
+                trace.gradients[name] = array
+            elif kind == "p":
+                trace.parameter_gradients[name] = array
+            else:
+                trace.isolated_gradients.setdefault(int(kind[1:]), {})[name] = array
+        return trace
+
+
+class TraceRecorder(ABC):
+    """Fills a Trace from the hooks that a subclass sets on the leaf layers of a model of its framework."""
+
+    def __init__(self, masks: DropoutMasks):
+        self.trace = Trace()
+        self._masks = masks
+        self._names: dict[tuple[int, int], str] = {}
+        self._tensors: list = []  # kept, or the id of a freed tensor could be that of a later one
+        self._num_calls: dict[str, int] = {}
+        self._hooks: list = []
+
+    @abstractmethod
+    def is_tensor(self, value: object) -> bool:
+        """Whether the value is a tensor of the framework."""
+
+    @abstractmethod
+    def version(self, tensor) -> int:
+        """A number that changes when the tensor is changed in place."""
+
+    @abstractmethod
+    def as_array(self, tensor) -> np.ndarray:
+        """A copy of the values of the tensor."""
+
+    @abstractmethod
+    def settings(self, layer) -> dict:
+        """The constructor arguments of the layer, by the words of SETTINGS."""
+
+    @abstractmethod
+    def num_parameters(self, layer) -> int:
+        """Number of elements in the parameters of the layer."""
+
+    @abstractmethod
+    def is_framework_file(self, path: str) -> bool:
+        """Whether a source file belongs to the framework or to the recorder, and not to the model."""
+
+    def remove_hooks(self) -> None:
+        """Remove the hooks from the model."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def value(self, tensor) -> str:
+        """Name of the value of a tensor; a tensor that several layers take has one name."""
+        key = (id(tensor), self.version(tensor))
+        if key not in self._names:
+            self._names[key] = name = f"v{len(self._names)}"
+            self._tensors.append(tensor)
+            self.trace.arrays[name] = self.as_array(tensor)
+        return self._names[key]
+
+    def begin_call(self, path: str, layer, arguments: Sequence, *, has_keywords: bool = False) -> None:
+        """Add a node for a call of a layer.
+
+        A node is a dictionary of plain values: `path` (with #2, #3, ... for later calls of one layer), `class`, `place`
+        (file and line of the call), `mask_call` (number of the next dropout call), `settings`, `inputs` and `outputs`
+        (names of values), `is_isolable` (whether all arguments are tensors, so that the layer can be run alone) and
+        `num_parameters`.
+
+        Args:
+            path: of the layer in the model.
+            layer: the layer.
+            arguments: positional arguments of the call.
+            has_keywords: whether the call has keyword arguments too.
+        """
+        self._num_calls[path] = call = self._num_calls.get(path, 0) + 1
+        tensors = [value for value in arguments if self.is_tensor(value)]
+        self.trace.layers.append(layer)
+        self.trace.nodes.append({
+            "path": path if call == 1 else f"{path}#{call}",
+            "class": type(layer).__name__,
+            "place": call_place(self.is_framework_file),
+            "mask_call": self._masks.call,
+            "settings": self.settings(layer),
+            "inputs": [self.value(tensor) for tensor in tensors],
+            "is_isolable": len(tensors) == len(arguments) and not has_keywords,
+            "num_parameters": self.num_parameters(layer),
+        })  # fmt: skip
+
+    def end_call(self, output) -> list[tuple[str, object]]:
+        """Add the outputs to the node that was added last; returns the outputs as pairs (name of the value, tensor)."""
+        tensors = [value for value in as_list(output) if self.is_tensor(value)]
+        names = [self.value(tensor) for tensor in tensors]
+        self.trace.nodes[-1]["outputs"] = names
+        return list(zip(names, tensors, strict=True))
+
+
+def as_list(output) -> list:
+    """The outputs of a layer: a list or tuple as a list, one output as a list of one."""
+    return list(output) if isinstance(output, tuple | list) else [output]
+
+
+def kind_of_class(name: str) -> str:
+    """Kind of a layer by the name of its class; Conv2d of PyTorch and Conv2D of Paddle are one kind."""
+    return name.lower()
+
+
+def read_settings(layer, side: int) -> dict:
+    """The settings of a layer that are attributes of it; `side` is PADDLE or TORCH.
+
+    An attribute that the class does not have is left out: the class may be the user's own and have a known name.
+    """
+    words = SETTINGS.get(kind_of_class(type(layer).__name__), {})
+    return {
+        word: plain_value(getattr(layer, attributes[side]))
+        for word, attributes in words.items()
+        if attributes[side] and hasattr(layer, attributes[side])
+    }
+
+
+def plain_value(value):
+    """A value of a setting that JSON can hold. A list of equal values becomes one value: [1, 1] and 1 mean the same."""
+    if isinstance(value, tuple | list):
+        value = [plain_value(element) for element in value]
+        return value[0] if value and all(element == value[0] for element in value) else value
+    return value if isinstance(value, int | float | str | bool | None) else str(value)
+
+
+def call_place(is_framework_file: Callable[[str], bool]) -> str:
+    """`file:line` of the model's own code that is running, or an empty text."""
+    frame = sys._getframe(1)
+    while frame and (frame.f_code.co_filename == __file__ or is_framework_file(frame.f_code.co_filename)):
+        frame = frame.f_back
+    return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}" if frame else ""
+
+
+def short_path(path: str) -> str:
+    """The path relative to site-packages or to the working directory, or unchanged if it is in neither."""
+    if "site-packages/" in path:
+        return path.split("site-packages/", 1)[1]
+    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path

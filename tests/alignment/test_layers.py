@@ -1,0 +1,53 @@
+"""Layers are paired by path, values and shape, and hints name the known mistakes."""
+
+import numpy as np
+import pytest
+
+from alignment.layers.hints import setting_hints, update_hints, value_hints
+from alignment.layers.pairing import pair
+from alignment.trace import Trace
+
+
+def node(path, kind, outputs, parameters=0):
+    return {"path": path, "class": kind, "inputs": [], "outputs": outputs, "num_parameters": parameters}
+
+
+def test_different_trees_are_paired_by_values_and_then_by_shape():
+    rng = np.random.default_rng(0)
+    values = {f"v{k}": rng.normal(size=(2, 3)) for k in range(4)}
+    reference = [node("a", "Conv2d", ["v0"], 9), node("b", "ReLU", ["v1"]), node("c", "Conv2d", ["v2"], 9)]
+    port = [node("x", "Conv2D", ["v0"], 9), node("y.z", "Conv2D", ["v3"], 9)]
+    found = pair(Trace(port, values), Trace(reference, values), {})
+    assert [(p.port, p.reference, p.by) for p in found.pairs] == [(0, 0, "values"), (1, 2, "shape")]
+    assert found.only_reference == [1]
+
+
+@pytest.mark.parametrize(("distance", "by"), [(0.0, "values"), (1e-9, "values"), (1e-6, "shape"), (1e-4, "shape")])
+def test_values_are_equal_that_differ_by_rounding(distance, by):
+    """Values that differ by 1e-6 may come from the same layer, but a number in it is another."""
+    values = np.random.default_rng(0).uniform(1, 2, size=(8, 8))
+    port = Trace([node("x", "Conv2D", ["v0"], 9)], {"v0": values * (1 + distance)})
+    reference = Trace([node("a", "Conv2d", ["v0"], 9)], {"v0": values})
+    assert [p.by for p in pair(port, reference, {}).pairs] == [by]
+
+
+def test_paths_are_renamed_before_they_are_paired():
+    values = {"v0": np.zeros((1, 2))}
+    port = Trace([node("body.0", "ReLU", ["v0"])], values)
+    reference = Trace([node("features.0", "ReLU", ["v0"])], values)
+    assert pair(port, reference, {"features.*": "body.*"}).pairs[0].by == "path"
+
+
+def test_hints_name_the_usual_mistakes():
+    momentum = setting_hints({"new_batch_share": 0.9}, {"new_batch_share": 0.1})
+    assert "momentum is 0.1 (Paddle), in the reference 0.1 (torch), which is 0.9 in Paddle" in momentum[0]
+    image = np.random.default_rng(0).normal(size=(2, 3, 4, 4))
+    assert "times 0.5" in value_hints(image / 2, image)[0]
+    assert "reverse order" in value_hints(image[:, ::-1], image)[0]
+    assert "another order" in value_hints(image[:, [1, 0, 2]], image)[0]
+    assert value_hints(image, image) == []
+
+
+def test_no_update_is_fitted_to_values_that_are_not_finite():
+    records = {f"{kind}/w": np.full((3, 4), np.nan) for kind in ("gradient", "weight")}
+    assert update_hints(records, records, [0.1] * 3) == []

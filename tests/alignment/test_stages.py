@@ -1,0 +1,114 @@
+"""The stages on toy models and on small nets: right ports pass, and a difference is placed and explained."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alignment.case import Case, Training, read_case
+from alignment.paddle_side.port import Port
+from alignment.reference import Reference
+from alignment.runner import run_stages
+from alignment.selftest.toy_models import FunctionalLadder
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:When training, we now always track")]
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("name", ["ladder", "fork", "other_tree"])
+def test_right_ports_pass_every_stage(name, reference):
+    stages = ("weights", "forward", "metric", "loss", "backward", "train")
+    verdict = run_stages(read_case(name), stages, reference)
+    assert verdict.status == "pass", verdict.first_problem()
+
+
+def test_the_stage_data_passes(reference):
+    assert run_stages(read_case("ladder"), ("data",), reference).status == "pass"
+
+
+def test_a_difference_between_other_trees_is_placed_in_one_layer(reference):
+    case = read_case("other_tree")
+    verdict = run_stages(case, ("forward",), reference, port=Port(lambda: FunctionalLadder(slope=0.01)))
+    problem = verdict.first_problem()
+    assert (problem.name, problem.layer) == ("first difference", "logits")
+    assert "after hidden" in problem.detail and any("LeakyReLU" in hint for hint in problem.hints)
+
+
+def test_a_forgotten_transpose_is_recognized(reference):
+    case = replace(read_case("ladder"), transpose=("head.logits.weight",))
+    problem = run_stages(case, ("forward",), reference, port=Port.of_case(case)).first_problem()
+    assert problem.layer == "head.hidden" and "transposed" in problem.hints[0]
+
+
+NET = """
+{imports}
+class Net(nn.{base}):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, 4)
+        self.body = nn.{conv}(3, 8, 3)
+
+    def forward(self, x):
+        return self.head({values}.mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("values", "status"), [("self.body(x)", "pass"), ("(self.body(x) - 99).sqrt()", "inconclusive")]
+)
+def test_a_small_net_whose_head_is_declared_first(values, status, tmp_path, reference):
+    words = {"torch": ("Module", "Conv2d"), "paddle": ("Layer", "Conv2D")}
+    for package, (base, conv) in words.items():
+        text = NET.format(imports=f"from {package} import nn", base=base, conv=conv, values=values)
+        (tmp_path / f"{package}_net.py").write_text(text)
+    train = Training(shape=(4, 3, 8, 8), steps=3, curve_side=0)
+    case = Case("net", tmp_path, "paddle_net.py:Net", "torch_net.py:Net", shape=(2, 3, 8, 8), train=train,
+                transpose=("head.weight",))  # fmt: skip
+    verdict = run_stages(case, ("forward", "metric", "loss", "backward", "train"), reference)
+    assert {stage.name: stage.status for stage in verdict.stages} == {
+        "forward": status, "metric": "pass", "loss": "pass", "backward": status, "train": status
+    }  # fmt: skip
+
+
+FIXES = (  # of the mistakes of the page, in its order: (file, old text, new text)
+    ("net.yaml", "reference:", "transpose: [head.weight]\nreference:"),
+    ("port.py", "AvgPool2D(3, ", "AvgPool2D(3, exclusive=False, "),
+    ("port.py", "momentum=0.1", "momentum=0.9"),
+)
+
+
+def test_the_new_port_of_the_docs(tmp_path, reference):
+    """The files are those of the page; the tool prints what the page shows until each mistake is corrected."""
+    page, chinese = ((DOCS / name).read_text(encoding="utf-8") for name in ("alignment.md", "alignment_ch.md"))
+    blocks = page[page.index("```python") :].split("```")[1::2]
+    assert all(block in chinese for block in (*blocks[:2], *blocks[3:6]))
+    for name, block in zip(("reference.py", "port.py", "net.yaml"), blocks, strict=False):
+        (tmp_path / name).write_text(block.partition("\n")[2], encoding="utf-8")
+    for (name, old, new), shown in zip(FIXES, blocks[3:6], strict=True):
+        output = run_model_stages(tmp_path / "net.yaml", reference)
+        for line in shown.split("!")[1].splitlines():
+            assert " ".join(line.split()) in output
+        (tmp_path / name).write_text((tmp_path / name).read_text().replace(old, new))
+    output = run_model_stages(tmp_path / "net.yaml", reference)
+    assert output.endswith("net: match") and "> 1e-10" not in output
+
+    right = "self.pool(F.relu(self.norm(self.conv(x))))"
+    port = (tmp_path / "port.py").read_text().replace(right, "F.relu(self.norm(self.pool(self.conv(x))))")
+    (tmp_path / "port.py").write_text(port)
+    output = run_model_stages(tmp_path / "net.yaml", reference)
+    assert "the reference calls norm before pool, the port after it" in output
+
+
+def run_model_stages(case: Path, reference: Reference) -> str:
+    """The output of `python -m alignment all` without the stages that do not run the model, with single blanks."""
+    lines = []
+    stages = ("weights", "forward", "backward", "train")
+    run_stages(read_case(str(case)), stages, reference, report_progress=lines.append)
+    return " ".join("\n".join(lines).replace(f"{case.parent.resolve()}/", "").split())
+
+
+@pytest.mark.slow
+def test_the_dropout_of_paddle_visions_alexnet_is_named():
+    with Reference() as reference:
+        problem = run_stages(read_case("paddle_vision_alexnet"), ("forward",), reference).first_problem()
+    assert problem.layer == "_drop1" and "downscale_in_infer" in problem.hints[0]

@@ -1,0 +1,60 @@
+"""Verdicts and their outputs: nothing is a success that does not pass, and the report is one safe file."""
+
+import json
+from argparse import Namespace
+from xml.etree import ElementTree
+
+import pytest
+
+from alignment.cli import write_files
+from alignment.report.html_page import as_html
+from alignment.report.machine import as_json, write_junit
+from alignment.report.text import conclusion, stage_lines
+from alignment.verdict import Check, StageResult, Verdict
+from common.errors import DiskError
+
+
+def verdict():
+    checks = [
+        Check("good", "pass", 1e-12, 1e-10),
+        Check("<bad>", "fail", float("inf"), 1e-10, "why", "a.b", ["a hint"]),
+    ]
+    return Verdict("net", [StageResult("forward", checks), StageResult("loss", [Check("nothing", "inconclusive")])])
+
+
+def test_a_verdict_is_a_success_only_if_all_checks_pass(tmp_path):
+    assert verdict().exit_code == 6
+    assert Verdict("net", [StageResult("loss", [Check("x", "inconclusive")])]).exit_code == 6
+    assert Verdict("net", []).exit_code == 6
+    assert Verdict("net", [StageResult("loss", [Check("x", "pass")])]).exit_code == 0
+    assert verdict().first_problem().layer == "a.b"
+    write_junit(verdict(), tmp_path / "junit.xml")
+    tests = ElementTree.parse(tmp_path / "junit.xml").findall(".//testcase")
+    assert [[child.tag for child in test] for test in tests] == [[], ["failure"], ["error"]]
+    assert json.loads(json.dumps(as_json(verdict())))["stages"]["forward"]["checks"][1]["value"] == "infinite"
+
+
+def test_the_terminal_shows_numbers_hints_and_the_nearest_cause():
+    lines = stage_lines(verdict().stages[0])
+    assert lines[0].split() == ["forward", "fail", "0.0", "s"]
+    assert lines[1].split() == ["good", "1.00e-12", "<=", "1e-10"]
+    assert lines[2].split() == ["!", "<bad>", "inf", ">", "1e-10", "why"] and lines[3].strip() == "hint: a hint"
+    assert conclusion(verdict()) == "net: no match: <bad>, at a.b: why; a hint"
+    assert conclusion(Verdict("net", [StageResult("loss", [Check("x", "inconclusive")])])).startswith("net: inconclu")
+    assert conclusion(Verdict("net", [StageResult("loss", [Check("x", "pass")])])) == "net: match"
+
+
+def test_the_report_is_one_file_and_escapes_texts():
+    page = as_html(verdict())
+    assert "&lt;bad&gt;" in page and "<bad>" not in page and "a hint" in page
+    assert "http" not in page and "src=" not in page
+    diverged = StageResult("train", [Check("losses", "fail")], curves={"loss of the port": [float("nan")] * 3})
+    assert "Loss, 3 steps" in as_html(Verdict("net", [diverged]))
+
+
+def test_a_report_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    options = Namespace(json=tmp_path / "file" / "v.json", junit=None, report=None)
+    with pytest.raises(DiskError, match=r"cannot write .*file/v\.json") as caught:
+        write_files(Verdict("case", []), options)
+    assert caught.value.exit_code == 74
