@@ -8,7 +8,7 @@ from pathlib import Path
 from configs import schema
 
 ROOT = Path(__file__).parent.parent
-PLACES = ("*.py", "datasets/**/*.py", "engine/**/*.py", "deploy/**/*.py", "models/**/*.py")
+PLACES = ("*.py", "factory/*.py", "datasets/**/*.py", "engine/**/*.py", "deploy/**/*.py", "models/**/*.py")
 
 CLASSES = {name: kind for name, kind in vars(schema).items() if dataclasses.is_dataclass(kind)}
 

@@ -82,7 +82,8 @@ OUR_DEFAULTS = {
     },
     "eval": {
         "list_models": False, "exif_orientation": None, "eval_image_backend": None, "device": "auto",
-        "worker_type": "auto", "use_ema": False, "pretrained": "", "weights_dir": "",
+        "worker_type": "auto", "on_bad_image": "error", "max_bad_images": 100, "use_ema": False,
+        "pretrained": "", "weights_dir": "",
     },
     "predict": {
         "list_models": False, "exif_orientation": None, "eval_image_backend": None, "device": "auto",

@@ -143,14 +143,14 @@ def test_weights_of_another_network_are_refused():
 
 @pytest.mark.parametrize("resume", ["run/checkpoint-best.pd", "auto"])
 def test_a_checkpoint_that_is_continued_needs_no_download(tmp_path, monkeypatch, resume):
-    monkeypatch.setattr(factory, "download_weights", lambda *arguments: pytest.fail("downloaded"))
+    monkeypatch.setattr("factory.public_weights.download_weights", lambda *arguments: pytest.fail("downloaded"))
     (tmp_path / "checkpoint-latest.pd").write_bytes(b"")
     config, _ = train_config("--pretrained", "--resume", resume, "--output_dir", str(tmp_path))
     assert factory.choose_start(config).finetune == ""
 
 
 def test_a_run_without_a_checkpoint_yet_starts_from_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(factory, "download_weights", lambda name, folder: tmp_path / name)
+    monkeypatch.setattr("factory.public_weights.download_weights", lambda name, folder: tmp_path / name)
     for argv in ([], ["--resume", "auto", "--output_dir", str(tmp_path)]):
         config, _ = train_config("--pretrained", *argv)
         start = factory.choose_start(config)

@@ -1,0 +1,22 @@
+"""Where the packages meet for the scripts: data sets of a training, trained models, public weights, evaluation."""
+
+from .data import TrainingData, open_datasets, open_val_images, with_classes
+from .evaluation import evaluate_trained, trained_configs, weights_to_evaluate
+from .public_weights import choose_start, fetch_public, with_public_weights
+from .trained import TrainedModel, list_models_or_check, read_trained
+
+__all__ = [
+    "TrainedModel",
+    "TrainingData",
+    "choose_start",
+    "evaluate_trained",
+    "fetch_public",
+    "list_models_or_check",
+    "open_datasets",
+    "open_val_images",
+    "read_trained",
+    "trained_configs",
+    "weights_to_evaluate",
+    "with_classes",
+    "with_public_weights",
+]

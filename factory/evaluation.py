@@ -1,0 +1,67 @@
+"""Evaluate trained weights: for eval.py, and for main.py --eval."""
+
+import logging
+
+from configs.schema import LoaderConfig, TrainConfig, TrainedModelConfig, TrainedPreprocessConfig, WeightsConfig
+
+from .trained import TrainedModel
+
+logger = logging.getLogger("eval")
+
+
+def trained_configs(config: TrainConfig, given: frozenset[str]) -> tuple[TrainedModelConfig, TrainedPreprocessConfig]:
+    """For main.py --eval: the flags that were given; the others are what the checkpoint says, as in eval.py."""
+    model, flags = config.model, config.preprocess
+    names = ("input_size", "train_interpolation", "exif_orientation", "eval_image_backend")
+    return (
+        TrainedModelConfig(
+            name=model.name if "model" in given else None,
+            nb_classes=model.nb_classes if "nb_classes" in given else None,
+        ),
+        TrainedPreprocessConfig(**{name: getattr(flags, name) for name in names if name in given}),
+    )
+
+
+def weights_to_evaluate(config: TrainConfig) -> WeightsConfig:
+    """The weights that main.py --eval means: those of --resume, else of --finetune, else of --pretrained.
+
+    Raises:
+        CheckpointError: --resume auto finds no good checkpoint.
+    """
+    from engine.resume import find_checkpoint
+
+    flags = config.resume
+    path = find_checkpoint(flags.resume or flags.finetune, config.output.output_dir, is_required=True)
+    return WeightsConfig(str(path or ""), pretrained=flags.pretrained, weights_dir=flags.weights_dir)
+
+
+def evaluate_trained(trained: TrainedModel, images, loader_config: LoaderConfig, run, precision=None):
+    """Evaluate a trained model on images, after their classes were compared; logs and returns the scores.
+
+    Args:
+        trained: what `read_trained` returned.
+        images: the validation images.
+        loader_config: batch size and workers.
+        run: engine.run.Run, this process among the ranks.
+        precision: engine.amp.Precision of the forward pass; None is float32.
+
+    Raises:
+        CheckpointError: the weights do not fit the model.
+        DataError: an image cannot be read.
+        NonFiniteLossError: a loss is not a finite number.
+    """
+    from datasets.loading.loader import EvalLoader
+    from datasets.loading.sampler import EvalSampler
+    from engine.amp import FLOAT32
+    from engine.evaluate import evaluate
+    from models.complexity import count_parameters
+
+    model = trained.create_model()
+    logger.info(f"number of params: {count_parameters(model) / 1e6} M")
+    logger.info(f"images are fed as {trained.preprocess}")
+    logger.info(f"{trained.classes.number} classes: {trained.classes.source}")
+    sampler = EvalSampler(len(images), loader_config.batch_size, *run.ranks)
+    loader = EvalLoader(images, trained.preprocess, sampler, loader_config)
+    scores = evaluate(model, loader, run, precision or FLOAT32)
+    logger.info(f"Accuracy of the network on the {scores.num_samples} test images: {scores.top1_percent:.1f}%")
+    return scores
