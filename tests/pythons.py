@@ -1,4 +1,4 @@
-"""Run the chain train, resume, eval, predict, export, infer with every supported Python: `python -m tests.pythons`.
+"""Run the chain train to infer with every other supported Python: `python -m tests.pythons [VERSION ...]`.
 
 The interpreters are those that this machine has, on PATH or under pyenv, beside the one that runs this program. Each
 has a virtual environment of its own, .venv-3.10 and so on, with requirements.txt. The data are a few of the digits.
@@ -43,14 +43,14 @@ CHAIN = {
 }
 
 
-def main() -> int:
-    """Run the chain with every other supported Python of this machine.
+def main(versions: list[str]) -> int:
+    """Run the chain with the Pythons of these versions; without one, with all VERSIONS but the version that runs this.
 
     Returns:
         The number of interpreters with which a command failed.
     """
-    own = "{}.{}".format(*sys.version_info)
-    interpreters = {version: find_interpreter(version) for version in VERSIONS if version != own}
+    versions = versions or [version for version in VERSIONS if version != "{}.{}".format(*sys.version_info)]
+    interpreters = {version: find_interpreter(version) for version in versions}
     for version in [version for version, path in interpreters.items() if path is None]:
         print(f"Python {version}: not on this machine", flush=True)
         del interpreters[version]
@@ -145,4 +145,4 @@ def compare(predicted: Path, inferred: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
