@@ -92,19 +92,27 @@ DECOUPLED = {"adamw"}  # decay is not added to the gradient; by default norm and
 def create_optimizer(model: nn.Layer, config: OptimConfig, lr: float) -> Optimizer:
     """Create the optimizer that `config.opt` names, for the trainable parameters of the model.
 
-    Weight decay is decoupled in adamw and added to the gradient (L2) in the other optimizers. With
-    `decay_norm_and_bias` None all parameters decay, but in adamw only parameters that are neither 1-d nor a bias, as
-    published. `clip_grad` clips the norm of the whole gradient. `lr` is used until `set_lr` sets that of a step.
+    Weight decay is decoupled in adamw and added to the gradient (L2) in the other optimizers. `clip_grad` clips the
+    norm of the whole gradient. `lr` is used until `set_lr` sets that of a step.
     """
     is_decoupled = config.opt in DECOUPLED
-    decays_all = not is_decoupled if config.decay_norm_and_bias is None else config.decay_norm_and_bias
     trainable = _trainable(model)
-    exempt = set() if decays_all else {p.name for n, p in trainable.items() if p.ndim < 2 or n.endswith(".bias")}
+    exempt = names_without_weight_decay(trainable, config)
     for parameter in trainable.values():
         # The regularizer of a parameter replaces that of the optimizer. (Parameter groups would be clipped one by one.)
         parameter.regularizer = L2Decay(0.0) if parameter.name in exempt and not is_decoupled else None
     grad_clip = None if config.clip_grad is None else nn.ClipGradByGlobalNorm(config.clip_grad)
     return OPTIMIZERS[config.opt](Builder(list(trainable.values()), float(lr), config, grad_clip, exempt))
+
+
+def names_without_weight_decay(parameters: dict[str, paddle.Tensor], config: OptimConfig) -> set[str]:
+    """Choose the parameters that do not decay, and return Paddle's names of them.
+
+    With `decay_norm_and_bias` None all parameters decay, but in adamw only parameters that are neither 1-d nor a bias,
+    as published.
+    """
+    decays_all = config.opt not in DECOUPLED if config.decay_norm_and_bias is None else config.decay_norm_and_bias
+    return set() if decays_all else {p.name for n, p in parameters.items() if p.ndim < 2 or n.endswith(".bias")}
 
 
 def _trainable(model: nn.Layer) -> dict[str, paddle.Tensor]:

@@ -1,8 +1,10 @@
 """Reads the source of the project for the tests of the layout: files, imports, programs started, files read."""
 
 import ast
+import os
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -15,11 +17,18 @@ SKIPPED = {"output", "build", "log", "dataset", "__pycache__", "__cache__"}  # w
 
 
 @cache
+def _all_files() -> tuple[str, ...]:
+    paths = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = sorted(name for name in folders if name not in SKIPPED and not re.match(r"\.(?!ci$)", name))
+        paths += [str((Path(folder) / name).relative_to(ROOT)) for name in sorted(names)]
+    return tuple(paths)
+
+
+@cache
 def files(pattern: str) -> tuple[str, ...]:
-    """Paths of the project that match a glob pattern, relative to its root, without hidden and generated folders."""
-    paths = (path.relative_to(ROOT) for path in sorted(ROOT.rglob(pattern)) if path.is_file())
-    hidden = re.compile(r"\.(?!ci$)")
-    return tuple(str(p) for p in paths if not any(part in SKIPPED or hidden.match(part) for part in p.parts[:-1]))
+    """Paths of the project whose name matches a pattern, relative to its root, without hidden and generated folders."""
+    return tuple(path for path in _all_files() if fnmatch(Path(path).name, pattern))
 
 
 @cache

@@ -246,8 +246,9 @@ def test_the_box_of_cutmix_and_what_draws_its_own_parameters(run):
 # ---------------------------------------------------------------------------------------------------- the update
 
 
-def replayed(name, updates, *, wd, momentum, betas, eps, alpha, clip, decays_all):
+def replayed(name, updates, numbers, *, clip, decays_all):
     """The weights after each update by the formulas of torch, from the recorded weights, gradients and rates."""
+    wd, momentum, betas, eps, alpha = (numbers[key] for key in ("wd", "momentum", "betas", "eps", "alpha"))
     m, v = ([np.zeros_like(w, np.float64) for w, _ in updates[0][1]] for _ in range(2))
     for t, (lr, before, _) in enumerate(updates, start=1):
         norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for _, g in before))
@@ -279,7 +280,7 @@ def test_the_update_is_that_of_the_flags(run, name, clip, decays_all):
         flags.append("--decay_norm_and_bias" if decays_all else "--no_decay_norm_and_bias")
     seen = run(*SAME_PICTURES, f"--opt={name}", *flags, "--epochs=2", "--lr=0.0625", "--warmup_epochs=0")
     settings = {"wd": 0.375, "momentum": 0.625, "betas": (0.75, 0.875), "eps": 2**-6, "alpha": 0.5}
-    expected = list(replayed(name, seen.updates, **settings, clip=clip, decays_all=decays_all))
+    expected = list(replayed(name, seen.updates, settings, clip=clip, decays_all=decays_all))
     assert len(expected) == 6
     for (_, _, after), weights in zip(seen.updates, expected, strict=True):
         for ours, theirs in zip(after, weights, strict=True):
