@@ -9,7 +9,7 @@ from datasets.reading.image_folder import find_images
 
 from .case import list_cases, read_case
 from .reference import Reference
-from .report.machine import write_json, write_junit
+from .report.json_junit import write_json, write_junit
 from .runner import STAGES, run_stages
 from .verdict import Verdict
 
@@ -42,11 +42,11 @@ def main(argv: list[str]) -> int:
         find_images(options.images)  # a wrong folder is an error of every stage, though only `data` reads images
     stages = STAGES if options.stage == "all" else (options.stage,)
     weights = None
-    with Reference(options.python, options.recordings) as reference:
-        if options.weights:
-            from .weights import read_for_reference
+    if options.weights:
+        from .weights import read_for_reference
 
-            weights = read_for_reference(options.weights, case, reference)
+        weights = read_for_reference(options.weights, case)
+    with Reference(options.python, options.recordings) as reference:
         verdict = run_stages(
             case, stages, reference, weights=weights, image_folder=options.images, report_progress=print
         )

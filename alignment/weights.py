@@ -10,15 +10,13 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from common.cli import run
-from common.errors import ReferenceFailedError, WeightsError
+from common.errors import WeightsError
 from common.files import atomic_write, disk_errors
 
 from .case import Case, read_case
-from .reference import File, Reference
+from .reference import Reference
 from .rules import Arrays, unaccounted
 
-# First bytes of a torch file: a zip archive since torch 1.6, before that a pickle (protocol 2) of this number.
-TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
 FORMAT_OF_EXTENSION = {
     ".pdparams": "paddle",
     ".pth": "torch",
@@ -39,42 +37,40 @@ class Converted(NamedTuple):
     num_read: int
 
 
-def load_torch_weights(path: str | Path, case_name: str, python: str = sys.executable) -> tuple[Arrays, str]:
-    """Read a torch file in a process of its own; returns (arrays by the names of the Paddle model, name of the case).
+def load_torch_weights(path: str | Path, case_name: str) -> tuple[Arrays, str]:
+    """Read a torch file, without PyTorch; returns (arrays by the names of the Paddle model, name of the case).
 
     Raises:
         CaseError: there is no such case.
-        WeightsError: the file is missing, damaged, unsafe, or of another network.
-        MissingDependencyError: `python` has no PyTorch.
+        CheckpointError: the file is missing, damaged or unsafe.
+        WeightsError: the file is of another network.
     """
     case = read_case(case_name)
-    with Reference(python) as reference:
-        converted = read_for_port(Path(path), case, reference, any_classes=True)
-    return converted.arrays, case.name
+    return read_for_port(Path(path), case, any_classes=True).arrays, case.name
 
 
-def read_for_port(
-    path: Path, case: Case, reference: Reference, layout: str | None = None, *, any_classes: bool = False
-) -> Converted:
+def read_for_port(path: Path, case: Case, layout: str | None = None, *, any_classes: bool = False) -> Converted:
     """Read a file of torch, of Paddle, of this project (.pd) or of safetensors by the names of the port.
 
     Args:
         path: the file.
         case: its layouts are tried, and the one under which every name and shape fits is taken.
-        reference: the process that reads torch files.
         layout: the only layout to try.
         any_classes: accept fine-tuned weights, whose classifier has another number of classes than the case.
 
     Raises:
-        WeightsError: the file cannot be read, or no layout fits, or more than one.
+        CheckpointError: the file is missing, damaged or unsafe. No code from the file is run.
+        WeightsError: no layout fits, or more than one.
     """
-    arrays, is_torch = read_arrays_of(path, reference)
+    from engine.weights import load_weights
+
+    weights = load_weights(path)
     expected = _port_shapes(case)
-    candidates = [layout] if layout else ["torch"] if is_torch else ["paddle", "torch", *case.layouts]
+    candidates = [layout] if layout else ["torch"] if weights.layout == "torch" else ["paddle", "torch", *case.layouts]
     fits, problems, misnamed = {}, {}, set()
     for name in candidates:
         try:
-            port_arrays = case.rules(name).to_port(arrays)
+            port_arrays = case.rules(name).to_port(weights.arrays)
         except WeightsError as error:
             problems[name] = [str(error)]
             misnamed.add(name)
@@ -84,7 +80,7 @@ def read_for_port(
             fits[name] = port_arrays
     if len(fits) == 1:
         [(name, port_arrays)] = fits.items()
-        return Converted(port_arrays, name, len(arrays))
+        return Converted(port_arrays, name, len(weights.arrays))
     if fits:
         raise WeightsError(f"{path} fits the layouts {' and '.join(fits)} of {case.name}; choose one with --layout")
     nearest = min(problems, key=lambda name: (name in misnamed, len(problems[name])))
@@ -93,38 +89,13 @@ def read_for_port(
     raise WeightsError(f"{path} does not fit {case.name} (layout {nearest}):\n  " + "\n  ".join(lines))
 
 
-def read_for_reference(path: Path, case: Case, reference: Reference) -> Arrays:
+def read_for_reference(path: Path, case: Case) -> Arrays:
     """Read a file of weights by the names of the reference.
 
     Raises:
-        WeightsError: as `read_for_port`.
+        CheckpointError, WeightsError: as `read_for_port`.
     """
-    return case.rules("torch").from_port(read_for_port(path, case, reference).arrays)
-
-
-def read_arrays_of(path: Path, reference: Reference) -> tuple[Arrays, bool]:
-    """Read a file without running code from it; returns (arrays by the names in the file, whether it is a torch file).
-
-    Raises:
-        WeightsError: the file is missing, or is a torch file that is damaged or unsafe.
-        CheckpointError: another file is damaged or unsafe.
-    """
-    if not path.is_file():
-        raise WeightsError(f"no such file: {path}")
-    with open(path, "rb") as file:
-        is_torch = file.read(64).startswith(TORCH_STARTS)
-    if not is_torch:
-        from engine.weights import load_weights
-
-        return load_weights(path).arrays, False
-    try:
-        return reference.ask_arrays("load_file", path=File.at(path))[1], True
-    except ReferenceFailedError as error:
-        if "UnpicklingError" in str(error):
-            text = "it asks for objects that no weights need and that could run code; nothing in it was run"
-        else:
-            text = str(error).splitlines()[0][:300]
-        raise WeightsError(f"{path} was refused: {text}") from None
+    return case.rules("torch").from_port(read_for_port(path, case).arrays)
 
 
 def _problems(case: Case, arrays: Arrays, expected: Mapping[str, tuple[int, ...]], *, any_classes: bool) -> list[str]:
@@ -164,14 +135,15 @@ def convert(source: Path, target: Path, case: Case, to: str, reference: Referenc
         target: file to write; its folder is made.
         case: the network.
         to: one of FORMATS.
-        reference: the process that reads and writes torch files.
+        reference: the process that writes torch files.
         layout: layout of the source, or None to find it.
 
     Raises:
-        WeightsError: as `read_for_port`.
+        CheckpointError, WeightsError: as `read_for_port`.
+        MissingDependencyError: a torch file is to be written, and PyTorch is missing.
         DiskError: the target cannot be written.
     """
-    converted = read_for_port(source, case, reference, layout, any_classes=True)
+    converted = read_for_port(source, case, layout, any_classes=True)
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as file:
@@ -204,7 +176,9 @@ def main(argv: list[str]) -> int:
     command.add_argument("--case", required=True, help="name of a shipped case, or path of a YAML file")
     command.add_argument("--to", choices=FORMATS, help="format of the target; by default that of its extension")
     command.add_argument("--layout", help="layout of the source, where names and shapes fit more than one")
-    command.add_argument("--python", default=sys.executable, help="Python interpreter that has PyTorch")
+    command.add_argument(
+        "--python", default=sys.executable, help="Python interpreter that has PyTorch, to write torch files"
+    )
     options = parser.parse_args(argv)
     case = read_case(options.case)
     to = options.to or _format_of(options.target)

@@ -132,23 +132,6 @@ def train_steps(reference: dict, weights: str, inputs: str, output: str, **setti
     return {"num_steps": len(settings.rates)}
 
 
-def load_file(path: str, output: str) -> dict:
-    """Write the tensors of a torch file as arrays, without running code from it.
-
-    Raises:
-        UnpicklingError: by torch, for an object that `weights_only` does not allow.
-        ValueError: the file holds no tensors.
-    """
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    keys = [key for key in ("state_dict", "model", "model_state") if isinstance(content.get(key), dict)]
-    state = content[keys[0]] if keys else content
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise ValueError(f"no tensors in {path}; its keys are {', '.join(map(str, content))}")
-    write_arrays(Path(output), {name: value.detach().contiguous().numpy() for name, value in tensors.items()})
-    return {"num_entries": len(tensors), "left_out": [name for name in content if keys and name != keys[0]]}
-
-
 def save_file(inputs: str, path: str) -> dict:
     """Write arrays as a torch file."""
     state = {name: torch.from_numpy(array) for name, array in read_arrays(Path(inputs)).items()}
@@ -163,7 +146,6 @@ OPERATIONS = {
     "initialise": initialise,
     "record_trace": record_trace,
     "train_steps": train_steps,
-    "load_file": load_file,
     "save_file": save_file,
     "eval_pixels": torch_formulas.eval_pixels,
     "replay": torch_formulas.replay,

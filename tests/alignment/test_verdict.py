@@ -8,7 +8,7 @@ import pytest
 
 from alignment.cli import write_files
 from alignment.report.html_page import as_html
-from alignment.report.machine import as_json, write_junit
+from alignment.report.json_junit import as_json, write_junit
 from alignment.report.text import conclusion, stage_lines
 from alignment.verdict import Check, StageResult, Verdict
 from common.errors import DiskError
