@@ -93,5 +93,5 @@ class BadImages:
         if not isinstance(failure.error, BadImage):
             return failure.error
         place = self._images.place(task.indices[failure.row])
-        advice = f"; --on_bad_image skip goes on without it, {NEXT_STEP}" if self._policy == "error" else ""
+        advice = f"; --on_bad_image skip continues without it, {NEXT_STEP}" if self._policy == "error" else ""
         return BadImage(task.paths[failure.row], f"{failure.error.reason} (named by {place}){advice}")

@@ -27,10 +27,19 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
         raise DataError(
             f"{path}:{line}: expected UTF-8 text, got byte 0x{data[error.start]:02x}; save the file as UTF-8"
         ) from None
-    for number, line in enumerate(re.split(rb"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf")), start=1):
+    for number, line in enumerate(_split(data.removeprefix(b"\xef\xbb\xbf")), start=1):
         line = line.strip()
         if line and not is_comment(line):
             yield number, line
+
+
+def _split(data: bytes) -> Iterator[bytes]:
+    """Yield the lines one by one: a list of 1,281,167 lines would take 100 MB."""
+    start = 0
+    for end in re.finditer(rb"\r\n|\n|\r", data):
+        yield data[start : end.start()]
+        start = end.end()
+    yield data[start:]
 
 
 def is_comment(line: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Strange and damaged files, made anew each time, and the one outcome stated for each: these pixels, or this reason."""
+"""A corpus of unusual and damaged image files, made by code, with one expected outcome each: pixels, or a reason."""
 
 import io
 import os
@@ -9,16 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tests.datasets.fake_images import encoded, picture
+from tests.datasets.fake_images import encode_image, fake_image
 
-PICTURE = picture(60, 40)
-PIXELS = np.asarray(PICTURE)
-JPEG = encoded(PICTURE, "JPEG", quality=95)
-PNG = encoded(PICTURE, "PNG")
+IMAGE = fake_image(60, 40)
+PIXELS = np.asarray(IMAGE)
+JPEG = encode_image(IMAGE, "JPEG", quality=95)
+PNG = encode_image(IMAGE, "PNG")
 LOSSLESS = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}
 
 ORIENTATION = 0x0112
-# what "apply" makes of the pixels of a file by its EXIF orientation
+# EXIF orientation: how "apply" changes the pixels of the file
 TURNS = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[:, ::-1],
@@ -44,7 +44,7 @@ def png(width: int, height: int, depth: int, colour: int, deflated: bytes = b"",
 
 
 def deflated_zeros(size: int, times: int) -> bytes:
-    """What zlib makes of `size` x `times` zero bytes, at the cost of `size`."""
+    """`size` x `times` zero bytes, compressed by zlib in the time and memory of `size`."""
     compressor = zlib.compressobj(9)
     part = compressor.compress(bytes(size)) + compressor.flush(zlib.Z_FULL_FLUSH)
     adler = size * times % 65521 << 16 | 1
@@ -60,22 +60,22 @@ def jpeg_of_size(side: int) -> bytes:
     return JPEG[:at] + struct.pack(">HH", side, side) + JPEG[at + 4 :]
 
 
-def frames(kind: str, first: Image.Image = PICTURE) -> bytes:
+def frames(kind: str, first: Image.Image = IMAGE) -> bytes:
     """An animation or a file of several pages."""
-    other = picture(60, 40, seed=9)
-    return encoded(first, kind, save_all=True, append_images=[other], **LOSSLESS.get(kind, {}))
+    other = fake_image(60, 40, seed=9)
+    return encode_image(first, kind, save_all=True, append_images=[other], **LOSSLESS.get(kind, {}))
 
 
 def with_orientation(orientation: int, kind: str = "PNG") -> bytes:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    return encoded(PICTURE, kind, exif=exif, **LOSSLESS.get(kind, {}))
+    return encode_image(IMAGE, kind, exif=exif, **LOSSLESS.get(kind, {}))
 
 
 def with_damaged_exif() -> bytes:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
-    return encoded(PICTURE, "JPEG", quality=95, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + exif.tobytes()[16:])
+    return encode_image(IMAGE, "JPEG", quality=95, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + exif.tobytes()[16:])
 
 
 def gray(levels) -> np.ndarray:
@@ -87,13 +87,13 @@ def jpeg_pixels(data: bytes) -> np.ndarray:
 
 
 class Case(NamedTuple):
-    """A file."""
+    """An image file and its expected outcome."""
 
-    number: int  # of the 66 files of the corpus that `python -m tests.faults D1` goes through; 0 came later
+    number: int  # in the 66 files that `python -m tests.faults D1` reads; 0 for files that were added later
     data: bytes
-    expected: np.ndarray | str  # pixels [H, W, 3] uint8, or what the reason of the BadImage matches
+    expected: np.ndarray | str  # pixels [H, W, 3] uint8, or a pattern of the reason of BadImage
     file: str = "x.jpg"
-    upright: np.ndarray | None = None  # the pixels with --exif_orientation apply, where they are others
+    upright: np.ndarray | None = None  # the pixels with --exif_orientation apply, where they differ
 
     @property
     def is_good(self) -> bool:
@@ -110,11 +110,12 @@ INFLATES = "damaged: Decompressed data too large"
 NO_RANGE = "its pixels have no range"
 
 DECODED = jpeg_pixels(JPEG)
-PALETTE = PICTURE.quantize(16)
+PALETTE = IMAGE.quantize(16)
+BLACK_AND_WHITE = IMAGE.convert("1")
 OF_PALETTE = np.asarray(PALETTE.convert("RGB"))
-CMYK = encoded(PICTURE.convert("CMYK"), "JPEG", quality=95)
-GRAY = gray(PICTURE.convert("L"))
-GRAY_JPEG = encoded(PICTURE.convert("L"), "JPEG", quality=95)
+CMYK = encode_image(IMAGE.convert("CMYK"), "JPEG", quality=95)
+GRAY = gray(IMAGE.convert("L"))
+GRAY_JPEG = encode_image(IMAGE.convert("L"), "JPEG", quality=95)
 SILENT = changed(JPEG, len(JPEG) - 200, 8, by=1)
 RAMP = np.arange(256, dtype=np.uint16).reshape(16, 16)
 RGB_16 = np.zeros((16, 1 + 16 * 6), np.uint8)
@@ -147,21 +148,23 @@ CORPUS = {
     "PNG with a byte of its data changed": Case(20, changed(PNG, PNG.index(b"IDAT") + 100), DAMAGED, "x.png"),
     "CMYK JPEG": Case(21, CMYK, jpeg_pixels(CMYK)),
     "gray JPEG": Case(22, GRAY_JPEG, jpeg_pixels(GRAY_JPEG)),
-    "gray PNG": Case(22, encoded(PICTURE.convert("L"), "PNG"), GRAY, "x.png"),
-    "1-bit PNG": Case(23, encoded(PICTURE.convert("1"), "PNG"), gray(np.asarray(PICTURE.convert("1")) * 255), "x.png"),
-    "gray with alpha": Case(24, encoded(PICTURE.convert("LA"), "PNG"), GRAY, "x.png"),
-    "16-bit gray PNG keeps its upper byte": Case(25, encoded(Image.fromarray(RAMP * 257), "PNG"), gray(RAMP), "x.png"),
-    "16-bit gray TIFF": Case(25, encoded(Image.fromarray(RAMP * 256 + 255), "TIFF"), gray(RAMP), "x.tif"),
+    "gray PNG": Case(22, encode_image(IMAGE.convert("L"), "PNG"), GRAY, "x.png"),
+    "1-bit PNG": Case(23, encode_image(IMAGE.convert("1"), "PNG"), gray(np.asarray(IMAGE.convert("1")) * 255), "x.png"),
+    "gray with alpha": Case(24, encode_image(IMAGE.convert("LA"), "PNG"), GRAY, "x.png"),
+    "16-bit gray PNG keeps its upper byte": Case(
+        25, encode_image(Image.fromarray(RAMP * 257), "PNG"), gray(RAMP), "x.png"
+    ),
+    "16-bit gray TIFF": Case(25, encode_image(Image.fromarray(RAMP * 256 + 255), "TIFF"), gray(RAMP), "x.tif"),
     "16-bit colour PNG": Case(26, png(16, 16, 16, 2, zlib.compress(RGB_16.tobytes())), gray(RAMP), "x.png"),
-    "float TIFF": Case(27, encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), f"mode F: {NO_RANGE}"),
+    "float TIFF": Case(27, encode_image(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), f"mode F: {NO_RANGE}"),
     "alpha 0 shows the hidden colour": Case(
-        28, encoded(Image.fromarray(np.dstack([PIXELS, np.zeros((40, 60), np.uint8)])), "PNG"), PIXELS, "x.png"
+        28, encode_image(Image.fromarray(np.dstack([PIXELS, np.zeros((40, 60), np.uint8)])), "PNG"), PIXELS, "x.png"
     ),
-    "palette": Case(29, encoded(PALETTE, "PNG"), OF_PALETTE, "x.png"),
+    "palette": Case(29, encode_image(PALETTE, "PNG"), OF_PALETTE, "x.png"),
     "palette with transparency": Case(
-        30, encoded(PALETTE, "PNG", transparency=bytes(range(0, 256, 16))), OF_PALETTE, "x.png"
+        30, encode_image(PALETTE, "PNG", transparency=bytes(range(0, 256, 16))), OF_PALETTE, "x.png"
     ),
-    "GIF": Case(31, encoded(PALETTE, "GIF"), OF_PALETTE, "x.gif"),
+    "GIF": Case(31, encode_image(PALETTE, "GIF"), OF_PALETTE, "x.gif"),
     "first frame of GIF": Case(32, frames("GIF", PALETTE), OF_PALETTE, "x.gif"),
     "first frame of WebP": Case(33, frames("WEBP"), PIXELS, "x.webp"),
     "first frame of APNG": Case(34, frames("PNG"), PIXELS, "x.png"),
@@ -173,9 +176,9 @@ CORPUS = {
         for number, (value, turn) in enumerate(TURNS.items(), start=36)
     },
     "JPEG with damaged EXIF": Case(45, with_damaged_exif(), DECODED),
-    "one pixel": Case(46, encoded(PICTURE.crop((0, 0, 1, 1)), "PNG"), PIXELS[:1, :1], "x.png"),
-    "1 x 4000": Case(47, encoded(picture(1, 4000), "PNG"), np.asarray(picture(1, 4000)), "x.png"),
-    "4000 x 1": Case(48, encoded(picture(4000, 1), "PNG"), np.asarray(picture(4000, 1)), "x.png"),
+    "one pixel": Case(46, encode_image(IMAGE.crop((0, 0, 1, 1)), "PNG"), PIXELS[:1, :1], "x.png"),
+    "1 x 4000": Case(47, encode_image(fake_image(1, 4000), "PNG"), np.asarray(fake_image(1, 4000)), "x.png"),
+    "4000 x 1": Case(48, encode_image(fake_image(4000, 1), "PNG"), np.asarray(fake_image(4000, 1)), "x.png"),
     "PNG of 144 million pixels in 140 kB": Case(
         49, png(12_000, 12_000, 8, 0, deflated_zeros(12_001 * 100, 120)), TOO_LARGE, "x.png"
     ),
@@ -200,20 +203,22 @@ CORPUS = {
     "JPEG whose name has quotes and a command": Case(64, JPEG, DECODED, 'it\'s $(touch executed) "q".jpg'),
     "JPEG whose name begins with a hyphen": Case(65, JPEG, DECODED, "-x.jpg"),
     "JPEG whose name has 250 letters": Case(66, JPEG, DECODED, "x" * 246 + ".jpg"),
-    # ------------------------------------------------------------------------------------------------ came later
+    # ------------------------------------------------------------------------------------------------ added later
     "PNG": Case(0, PNG, PIXELS, "x.png"),
-    "BMP": Case(0, encoded(PICTURE, "BMP"), PIXELS, "x.bmp"),
-    "PPM": Case(0, encoded(PICTURE, "PPM"), PIXELS, "x.ppm"),
-    "TIFF": Case(0, encoded(PICTURE, "TIFF"), PIXELS, "x.tif"),
-    "WebP": Case(0, encoded(PICTURE, "WEBP", lossless=True), PIXELS, "x.webp"),
+    "BMP": Case(0, encode_image(IMAGE, "BMP"), PIXELS, "x.bmp"),
+    "PPM": Case(0, encode_image(IMAGE, "PPM"), PIXELS, "x.ppm"),
+    "TIFF": Case(0, encode_image(IMAGE, "TIFF"), PIXELS, "x.tif"),
+    "WebP": Case(0, encode_image(IMAGE, "WEBP", lossless=True), PIXELS, "x.webp"),
     "16-bit PGM": Case(0, b"P5 16 16 65535\n" + (RAMP * 257).astype(">u2").tobytes(), gray(RAMP), "x.pgm"),
-    "palette with a transparent colour": Case(0, encoded(PALETTE, "PNG", transparency=3), OF_PALETTE, "x.png"),
-    "MPO, the JPEG of some telephones": Case(0, frames("MPO"), jpeg_pixels(encoded(PICTURE, "JPEG"))),
-    "ICO": Case(0, encoded(PICTURE, "ICO"), NOT_AN_IMAGE, "x.ico"),
+    "palette with a transparent colour": Case(0, encode_image(PALETTE, "PNG", transparency=3), OF_PALETTE, "x.png"),
+    "MPO, the JPEG of some telephones": Case(0, frames("MPO"), jpeg_pixels(encode_image(IMAGE, "JPEG"))),
+    "ICO": Case(0, encode_image(IMAGE, "ICO"), NOT_AN_IMAGE, "x.ico"),
     "PNG with a byte of its checksum changed": Case(0, changed(PNG, len(PNG) - 13), DAMAGED, "x.png"),
     "PNG that claims 65 million pixels": Case(
         0, png(8_125, 8_000, 8, 2), r"8125 x 8000 pixels; the limit is 64,000,000", "x.png"
     ),
     "PNG without rows": Case(0, png(10, 0, 8, 2), NOT_AN_IMAGE, "x.png"),
-    "32-bit TIFF": Case(0, encoded(Image.fromarray(np.ones((4, 4), np.int32)), "TIFF"), f"mode I: {NO_RANGE}", "x.tif"),
+    "32-bit TIFF": Case(
+        0, encode_image(Image.fromarray(np.ones((4, 4), np.int32)), "TIFF"), f"mode I: {NO_RANGE}", "x.tif"
+    ),
 }

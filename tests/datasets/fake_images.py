@@ -1,4 +1,4 @@
-"""Small pictures for the tests of this room: smooth enough for JPEG, different for each seed."""
+"""Small random images for the tests of datasets: smooth enough for JPEG, different for each seed."""
 
 import io
 import os
@@ -6,36 +6,29 @@ import os
 import numpy as np
 from PIL import Image
 
-from configs.schema import AugmentConfig, PreprocessConfig
-from datasets.augment.transforms import RandomResizedCrop, build_train_transform
 from datasets.loading.sample import EvalSampleMaker
 from datasets.reading.image_list import ImageList
 
 
-def picture(width: int = 48, height: int = 36, seed: int = 0) -> Image.Image:
-    """A random RGB picture without hard edges."""
+def fake_image(width: int = 48, height: int = 36, seed: int = 0) -> Image.Image:
+    """A random RGB image without sharp edges."""
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    """The bytes of an image file."""
+def encode_image(image: Image.Image, kind: str, **options) -> bytes:
+    """The content of an image file."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
-def random_crop(side: int, interpolation: str = "bicubic", **flags) -> RandomResizedCrop:
-    """The random crop of the training transform."""
-    return build_train_transform(AugmentConfig(**flags), PreprocessConfig(side, interpolation)).crop
-
-
-def write_pictures(folder, count: int) -> ImageList:
-    """`count` PNG files of different sizes, as lines of a list."""
+def write_fake_images(folder, count: int) -> ImageList:
+    """Write `count` PNG files of different sizes, as lines of a list `l.txt` with the labels 0 to 3."""
     names = []
     for i in range(count):
         names.append(f"{i}.png")
-        picture(40 + i % 7, 34 + i % 5, seed=i).save(folder / names[-1])
+        fake_image(40 + i % 7, 34 + i % 5, seed=i).save(folder / names[-1])
     labels = [i % 4 for i in range(count)]
     return ImageList(folder, list(map(os.fsencode, names)), labels, list_file="l.txt", line_numbers=range(1, count + 1))
 

@@ -24,7 +24,7 @@ from datasets.reading.decode import read_image
 from datasets.reading.image_folder import scan_image_folder
 from datasets.reading.image_list import read_image_list
 from tests.datasets.corpus import CORPUS
-from tests.datasets.fake_images import encoded, picture
+from tests.datasets.fake_images import encode_image, fake_image
 
 ROOT = Path(__file__).parents[2]
 PER_CLASS = 11
@@ -33,12 +33,12 @@ PER_CLASS = 11
 def turned() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
-    return encoded(picture(64, 48, 900), "JPEG", exif=exif)
+    return encode_image(fake_image(64, 48, 900), "JPEG", exif=exif)
 
 
 def suspect() -> bytes:
     """A JPEG with a byte of its data changed, which Pillow decodes all the same."""
-    data = bytearray(encoded(picture(64, 48, 10), "JPEG", quality=95))
+    data = bytearray(encode_image(fake_image(64, 48, 10), "JPEG", quality=95))
     data[data.index(b"\xff\xda") + 40] ^= 0xFF
     return bytes(data)
 
@@ -47,19 +47,29 @@ def suspect() -> bytes:
 PLANTED = {
     "missing": ("train", {"gone.png": None}, 0, 1),
     "empty": ("train", {"empty.png": b""}, 1, 1),
-    "unreadable": ("val", {"cut.png": encoded(picture(64, 48, 1), "PNG")[:900], "page.jpg": b"<html></html>"}, 0, 2),
-    "two_labels": ("train", {"two_a.png": encoded(picture(64, 48, 2), "PNG")}, 0, 2),  # the second is planted below
-    "copies": ("val", {f"copy_{i}.png": encoded(picture(64, 48, 3), "PNG") for i in "ab"}, 1, 1),
-    "tiny": ("train", {"tiny.png": encoded(picture(31, 64, 4), "PNG")}, 0, 1),
-    "ribbon": ("train", {"ribbon.png": encoded(picture(300, 60, 5), "PNG")}, 0, 1),
-    "blank": ("train", {"blank.png": encoded(Image.new("RGB", (64, 48), "white"), "PNG")}, 0, 1),
+    "unreadable": (
+        "val",
+        {"cut.png": encode_image(fake_image(64, 48, 1), "PNG")[:900], "page.jpg": b"<html></html>"},
+        0,
+        2,
+    ),
+    "two_labels": (
+        "train",
+        {"two_a.png": encode_image(fake_image(64, 48, 2), "PNG")},
+        0,
+        2,
+    ),  # the second is planted below
+    "copies": ("val", {f"copy_{i}.png": encode_image(fake_image(64, 48, 3), "PNG") for i in "ab"}, 1, 1),
+    "tiny": ("train", {"tiny.png": encode_image(fake_image(31, 64, 4), "PNG")}, 0, 1),
+    "ribbon": ("train", {"ribbon.png": encode_image(fake_image(300, 60, 5), "PNG")}, 0, 1),
+    "blank": ("train", {"blank.png": encode_image(Image.new("RGB", (64, 48), "white"), "PNG")}, 0, 1),
     "turned": ("train", {"turned.jpg": turned()}, 0, 1),
-    "odd_mode": ("train", {"cmyk.jpg": encoded(picture(64, 48, 6).convert("CMYK"), "JPEG")}, 0, 1),
+    "odd_mode": ("train", {"cmyk.jpg": encode_image(fake_image(64, 48, 6).convert("CMYK"), "JPEG")}, 0, 1),
     "suspect": ("train", {"suspect.jpg": suspect()}, 0, 1),
-    "extension": ("train", {"jpeg.png": encoded(picture(64, 48, 7), "JPEG")}, 0, 1),
+    "extension": ("train", {"jpeg.png": encode_image(fake_image(64, 48, 7), "JPEG")}, 0, 1),
     "animated": (
         "train",
-        {"two.gif": encoded(picture(64, 48, 8), "GIF", save_all=True, append_images=[picture(64, 48, 9)])},
+        {"two.gif": encode_image(fake_image(64, 48, 8), "GIF", save_all=True, append_images=[fake_image(64, 48, 9)])},
         0,
         1,
     ),
@@ -93,15 +103,15 @@ def planted(tmp_path_factory):
         for label in (0, 1):
             for i in range(PER_CLASS):
                 seed = 1000 * label + 10 * i + (5 if split == "val" else 0)
-                plant(split, f"{label}_{i}.png", encoded(picture(64, 48, 10_000 + seed), "PNG"), label)
+                plant(split, f"{label}_{i}.png", encode_image(fake_image(64, 48, 10_000 + seed), "PNG"), label)
     for split, files, label, _ in PLANTED.values():
         for name, content in files.items():
             plant(split, name, content, label)
     plant("train", "two_b.png", PLANTED["two_labels"][1]["two_a.png"], 1)
-    plant("train", "only_train.png", encoded(picture(64, 48, 20), "PNG"), 2)
-    plant("val", "only_val.png", encoded(picture(64, 48, 21), "PNG"), 3)
-    plant("train", "leak.png", encoded(picture(64, 48, 22), "PNG"), 0)
-    plant("val", "leaked.bmp", encoded(picture(64, 48, 22), "BMP"), 0)  # the same pixels in another format
+    plant("train", "only_train.png", encode_image(fake_image(64, 48, 20), "PNG"), 2)
+    plant("val", "only_val.png", encode_image(fake_image(64, 48, 21), "PNG"), 3)
+    plant("train", "leak.png", encode_image(fake_image(64, 48, 22), "PNG"), 0)
+    plant("val", "leaked.bmp", encode_image(fake_image(64, 48, 22), "BMP"), 0)  # the same pixels in another format
     lines["train"] += [lines["train"][0], "no_label", "train/x.png one", "train/1_1.png 4", "train/1_2.png -1"]
     for split, text in lines.items():
         (root / f"{split}_list.txt").write_text("\n".join(text) + "\n")
@@ -195,7 +205,7 @@ def folder(tmp_path, monkeypatch):
     for seed, (split, label, i) in enumerate(product(("train", "val"), "ab", range(2))):
         path = tmp_path / split / label / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture(48, 40, seed).save(path)
+        fake_image(48, 40, seed).save(path)
     return tmp_path
 
 
@@ -256,7 +266,7 @@ def test_clean_lists_never_replace_the_lists(tmp_path, capsys):
 
 def test_a_split_without_an_image(tmp_path):
     (tmp_path / "train").mkdir()
-    picture().save(tmp_path / "train" / "in_no_class.png")
+    fake_image().save(tmp_path / "train" / "in_no_class.png")
     code, report = check(tmp_path)
     assert code == 3 and [one["kind"] for one in report["findings"]] == ["no_image"]
 
@@ -265,7 +275,7 @@ def test_an_at_sign_in_the_path_is_no_shard(folder):
     at = folder / "me@host"
     at.mkdir()
     (folder / "train").rename(at / "train")
-    picture(48, 40, seed=99).save(at / "train/a/png.jpg", "PNG")
+    fake_image(48, 40, seed=99).save(at / "train/a/png.jpg", "PNG")
     assert [one["kind"] for one in check(at)[1]["findings"]] == ["extension"]
 
 
@@ -276,8 +286,8 @@ def test_manifest(folder, tmp_path):
         subprocess.run(["sha256sum", "--check", "--quiet", manifest], cwd=folder, check=True)
     assert check(folder, "--manifest", manifest)[1]["findings"] == []
     changed, new = folder / "train/a/0.png", folder / "val/b/new.png"
-    picture(48, 40, seed=77).save(changed)  # a good picture, but another
-    picture(48, 40, seed=78).save(new)
+    fake_image(48, 40, seed=77).save(changed)  # a good picture, but another
+    fake_image(48, 40, seed=78).save(new)
     (folder / "train/a/1.png").unlink()
     code, report = check(folder, "--manifest", manifest)
     examples = [example for one in report["findings"] for example in one["examples"]]
@@ -302,7 +312,7 @@ def test_manifest_leaves_out_what_cannot_be_read(folder, tmp_path):
 @pytest.mark.parametrize("digits", [slice(0, 2), slice(8, 10), slice(62, 64), slice(60, 64)], ids=str)
 def test_manifest_of_checksums_with_zeros(folder, tmp_path, digits):
     """One file of 256 has a checksum that ends with a zero byte, and numpy removes zero bytes at the end of a text."""
-    image = encoded(picture(48, 40, 100), "PNG")
+    image = encode_image(fake_image(48, 40, 100), "PNG")
     contents = (image + b"%d" % number for number in range(10**6))
     content = next(one for one in contents if not int(hashlib.sha256(one).hexdigest()[digits], 16))
     (folder / "train" / "a" / "zeros.png").write_bytes(content)
@@ -319,7 +329,7 @@ def test_manifest_of_any_name(folder, tmp_path):
     """In the form of sha256sum, read and written, also where a name has a line break."""
     names = [case.file for case in CORPUS.values() if case.number >= 60] + ["back\\slash.jpg", "back\\n\nboth.jpg"]
     for seed, name in enumerate(names):
-        (folder / "train" / "a" / name).write_bytes(encoded(picture(48, 40, 100 + seed), "JPEG"))
+        (folder / "train" / "a" / name).write_bytes(encode_image(fake_image(48, 40, 100 + seed), "JPEG"))
     manifest = tmp_path / "manifest.txt"
     check(folder, "--write_manifest", manifest)
     if shutil.which("sha256sum"):
@@ -331,7 +341,7 @@ def test_manifest_of_any_name(folder, tmp_path):
         assert read_manifest(tmp_path / "theirs.txt") == read_manifest(manifest)
     assert check(folder, "--manifest", manifest)[0] == 0
     for name in names:
-        (folder / "train" / "a" / name).write_bytes(encoded(picture(48, 40, 99), "JPEG"))
+        (folder / "train" / "a" / name).write_bytes(encode_image(fake_image(48, 40, 99), "JPEG"))
     changed = [one for one in check(folder, "--manifest", manifest)[1]["findings"] if one["kind"] == "changed"]
     assert [one["count"] for one in changed] == [len(names)]
 
@@ -374,7 +384,7 @@ def test_facts_of_strange_files(tmp_path):
     facts = np.zeros(2, FACTS)
     exif = Image.Exif()
     exif[0x0112] = 77
-    (tmp_path / "a.JPG").write_bytes(encoded(picture(), "JPEG", exif=exif))
+    (tmp_path / "a.JPG").write_bytes(encode_image(fake_image(), "JPEG", exif=exif))
     examine(str(tmp_path / "a.JPG"), facts[0])
     assert facts[0]["orientation"] == 1 and facts[0]["extension"] == b"jpg" and len(facts[0]["pixels"]) == 16
     with pytest.raises(BadImage):

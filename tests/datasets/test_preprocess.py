@@ -16,7 +16,7 @@ from datasets.reading import crop as module
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
 from datasets.reading.pixels import crop_pixels, image_to_input, read_pixels
-from tests.datasets.fake_images import picture
+from tests.datasets.fake_images import fake_image
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "imagenet_lite"
 SIZES = [(48, 36), (36, 48), (40, 40), (301, 97), (97, 301), (17, 64), (9, 9)]
@@ -27,7 +27,7 @@ SIZES = [(48, 36), (36, 48), (40, 40), (301, 97), (97, 301), (17, 64), (9, 9)]
 def test_equals_paddle_vision(size, interpolation, input_size):
     from paddle.vision import transforms as vision
 
-    image = picture(*size)
+    image = fake_image(*size)
     preprocess = Preprocess(input_size, interpolation=interpolation)
     cut = vision.Compose(
         [vision.Resize(int(input_size / 0.875), interpolation=interpolation), vision.CenterCrop(input_size)]
@@ -61,7 +61,7 @@ def test_normalize_every_value():
 @pytest.mark.parametrize("size", [(30, 400), (400, 30), (50, 61)], ids=str)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_crop_of_a_ribbon_is_that_of_the_whole(size, interpolation, monkeypatch):
-    image = picture(*size)
+    image = fake_image(*size)
     preprocess = Preprocess(32, interpolation=interpolation)
     whole = crop_pixels(image, preprocess).astype(int)
     monkeypatch.setattr(module, "MAX_RESIZED_PIXELS", 0)
@@ -71,7 +71,7 @@ def test_crop_of_a_ribbon_is_that_of_the_whole(size, interpolation, monkeypatch)
 @pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (1, 2_000_000)], ids=str)
 def test_ribbon_without_its_memory(size):
     start = time.process_time()
-    assert crop_pixels(picture(*size), Preprocess()).shape == (224, 224, 3)
+    assert crop_pixels(fake_image(*size), Preprocess()).shape == (224, 224, 3)
     assert time.process_time() - start < 1
 
 
@@ -139,7 +139,7 @@ def difference(path, **how):
 def test_pillow_reads_to_the_pixels_of_a_decoded_image(tmp_path, name, exif_orientation):
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture(90, 70).save(tmp_path / name, exif=exif)
+    fake_image(90, 70).save(tmp_path / name, exif=exif)
     preprocess = Preprocess(32, exif_orientation=exif_orientation)
     image = read_image(tmp_path / name, exif_orientation)
     np.testing.assert_array_equal(read_pixels(tmp_path / name, preprocess), crop_pixels(image, preprocess))
@@ -149,25 +149,25 @@ def test_pillow_reads_to_the_pixels_of_a_decoded_image(tmp_path, name, exif_orie
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_fast_backends_are_nearly_pillow(tmp_path, fast, size, interpolation):
     noise = np.random.default_rng(0).normal(0, 20, (size[1], size[0], 3))  # what is not smoothed when shrunk shows here
-    pixels = np.clip(np.asarray(picture(*size)) + noise, 0, 255).astype(np.uint8)
+    pixels = np.clip(np.asarray(fake_image(*size)) + noise, 0, 255).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=90)
     assert difference(str(tmp_path / "a.jpg"), interpolation=interpolation) < 2.5
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.bmp"])
 def test_what_is_no_jpeg_is_pillows_in_every_backend(tmp_path, fast, name):
-    picture(90, 70).save(tmp_path / name)
+    fake_image(90, 70).save(tmp_path / name)
     assert difference(str(tmp_path / name), input_size=32) == 0
 
 
 def test_raw_pixels_are_resized_without_decoding(tmp_path, fast):
-    picture(400, 320).save(tmp_path / "a.ppm")
+    fake_image(400, 320).save(tmp_path / "a.ppm")
     assert 0 < difference(str(tmp_path / "a.ppm")) < 1
 
 
 @pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (3, 60_000)], ids=str)
 def test_a_ribbon_is_pillows(tmp_path, fast, size):
-    picture(*size).save(tmp_path / "a.jpg")
+    fake_image(*size).save(tmp_path / "a.jpg")
     start = time.process_time()
     assert difference(str(tmp_path / "a.jpg")) == 0
     assert time.process_time() - start < 2
@@ -183,7 +183,7 @@ def test_photographs_differ_by_what_the_documentation_says(fast, interpolation, 
 @pytest.mark.parametrize("backend", ["cv2", "turbo"])
 def test_a_damaged_jpeg_is_bad_in_every_backend(tmp_path, fast, backend):
     path = tmp_path / "a.jpg"
-    picture(300, 300).save(path, quality=95)
+    fake_image(300, 300).save(path, quality=95)
     path.write_bytes(path.read_bytes()[:-500])
     for name in ("pil", backend):
         with pytest.raises(BadImage, match=r"a\.jpg: damaged"):

@@ -15,7 +15,7 @@ import numpy as np
 from common.errors import BadImage
 from datasets.reading.decode import decode
 from tests.datasets.corpus import CORPUS, jpeg_pixels
-from tests.datasets.fake_images import encoded, picture
+from tests.datasets.fake_images import encode_image, fake_image
 
 from .job import ROOT, run_forked
 from .running import Tally, images_of_steps
@@ -54,7 +54,7 @@ def d3(cases: int, seed: int) -> dict:
 
 def _jpegs() -> list[bytes]:
     return [path.read_bytes() for path in sorted(REAL.rglob("*.JPEG"))] or [
-        encoded(picture(200, 150, i), "JPEG") for i in range(16)
+        encode_image(fake_image(200, 150, i), "JPEG") for i in range(16)
     ]
 
 
@@ -115,7 +115,7 @@ def d4(cases: int, seed: int) -> dict:
 def _write_data(folder: Path) -> None:
     folder.mkdir()
     for i in range(NUM_TRAIN + NUM_VAL):
-        picture(40 + i % 7, 34 + i % 5, seed=i).save(folder / f"{i}.png")
+        fake_image(40 + i % 7, 34 + i % 5, seed=i).save(folder / f"{i}.png")
     lines = [f"{i}.png {i % 4}\n" for i in range(NUM_TRAIN + NUM_VAL)]
     (folder / "train.txt").write_text("".join(lines[:NUM_TRAIN]))
     (folder / "val.txt").write_text("".join(lines[NUM_TRAIN:]))

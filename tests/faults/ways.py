@@ -147,12 +147,12 @@ def _memory(which: str) -> float:
 @cache
 def warm_up() -> Source:
     """A good picture: what is imported and set up for the first one is no matter of a later one."""
-    from tests.datasets.fake_images import picture
+    from tests.datasets.fake_images import fake_image
 
     root = Path(_scratch().name) / "warm-up"
     (root / "train" / "a").mkdir(parents=True)
     (root / "val").symlink_to("train")
-    picture(300, 200).save(root / "train" / "a" / "1.jpg")
+    fake_image(300, 200).save(root / "train" / "a" / "1.jpg")
     return Source(root, None, root / "train")
 
 

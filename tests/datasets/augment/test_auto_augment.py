@@ -8,7 +8,7 @@ import pytest
 from datasets.augment.auto_augment import AUTO_AUGMENT, AugMix, PolicyError, parse_policy
 from datasets.augment.image_ops import FILL, OPERATIONS, Op, apply_op, draw_level
 from datasets.augment.transforms import sample_rng
-from tests.datasets.fake_images import picture
+from tests.datasets.fake_images import fake_image
 
 STATISTICS = 2000
 
@@ -68,16 +68,16 @@ def test_every_operation_at_both_ends(name, level):
     kind = OPERATIONS[name]
     for sign in (-1, 1):
         op = Op(name, kind.strength(level / 10, sign), "bilinear" if kind.moves_pixels else None)
-        changed = apply_op(picture(50, 30), op)
+        changed = apply_op(fake_image(50, 30), op)
         assert changed.size == (50, 30) and changed.mode == "RGB"
 
 
 def pixels_after(name, value, interpolation=None):
-    return np.asarray(apply_op(picture(50, 30), Op(name, value, interpolation))).astype(int)
+    return np.asarray(apply_op(fake_image(50, 30), Op(name, value, interpolation))).astype(int)
 
 
 def test_effects():
-    before = np.asarray(picture(50, 30)).astype(int)
+    before = np.asarray(fake_image(50, 30)).astype(int)
     np.testing.assert_array_equal(pixels_after("Invert", None), 255 - before)
     np.testing.assert_array_equal(pixels_after("Posterize", 3), before & 0b11100000)
     np.testing.assert_array_equal(pixels_after("PosterizeOriginal", 8), before)
@@ -173,7 +173,7 @@ def test_augmix():
 
 
 def test_augmix_of_any_shape_is_the_weighted_sum():
-    image = picture(50, 30)
+    image = fake_image(50, 30)
     augment = AugMix("bilinear")
     for choice in draws(augment, 10):
         mixed = np.zeros((30, 50, 3))

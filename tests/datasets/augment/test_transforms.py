@@ -15,7 +15,8 @@ from datasets.augment.transforms import (
     build_train_transform,
     sample_rng,
 )
-from tests.datasets.fake_images import picture, random_crop
+from tests.datasets.fake_images import fake_image
+from tests.datasets.loaders import random_crop
 
 POLICIES = [
     "rand-m9-mstd0.5-inc1", "rand-m10-inc1", "rand-m2-mstd0.5", "rand-m0-n3", "rand-m9-w0-n13", "v0", "v0r", "original",
@@ -36,7 +37,7 @@ def draws(operation, count=STATISTICS, size=(60, 40)):
 def test_choices_replay(policy, interpolation):
     """The same generator gives the same choice, the choice the same pixels, and apply leaves no trace of chance."""
     transform = build_train_transform(AugmentConfig(aa=policy), PreprocessConfig(32, interpolation))
-    image = picture(60, 40)
+    image = fake_image(60, 40)
     state = str(np.random.get_state())
     for index in range(25):
         choice = transform.draw(sample_rng(1, 2, index), image.size)
@@ -45,7 +46,7 @@ def test_choices_replay(policy, interpolation):
         first, second = transform.apply(image, choice), transform.apply(image, choice)
         assert first.dtype == np.uint8 and first.shape == (32, 32, 3)
         np.testing.assert_array_equal(first, second)
-    assert str(np.random.get_state()) == state and image == picture(60, 40)
+    assert str(np.random.get_state()) == state and image == fake_image(60, 40)
 
 
 def test_seed_epoch_and_index_each_change_the_draws():
@@ -92,7 +93,7 @@ def test_random_interpolation_draws_both():
 
 
 def test_crop_reads_nothing_outside():
-    image = picture(60, 40)
+    image = fake_image(60, 40)
     crop = random_crop(32).draw(sample_rng(0, 0, 3), image.size)
     inside = image.crop((crop.left, crop.top, crop.left + crop.width, crop.top + crop.height))
     whole = crop._replace(left=0, top=0)
@@ -101,8 +102,8 @@ def test_crop_reads_nothing_outside():
 
 def test_flip():
     assert abs(np.mean(draws(HorizontalFlip(0.5))) - 0.5) < 0.04
-    assert HorizontalFlip(0.5).apply(picture(), True) == ImageOps.mirror(picture())
-    assert HorizontalFlip(0.5).apply(picture(), False) == picture()
+    assert HorizontalFlip(0.5).apply(fake_image(), True) == ImageOps.mirror(fake_image())
+    assert HorizontalFlip(0.5).apply(fake_image(), False) == fake_image()
 
 
 def test_color_jitter():
@@ -112,4 +113,4 @@ def test_color_jitter():
     assert len({tuple(op.name for op in choice) for choice in choices}) == 6
     assert min(op.value for choice in draws(ColorJitter(3.0)) for op in choice) >= 0
     unchanged = tuple(Op(name, 1.0) for name in ("Brightness", "Contrast", "Color"))
-    assert ColorJitter(0.4).apply(picture(), unchanged) == picture()
+    assert ColorJitter(0.4).apply(fake_image(), unchanged) == fake_image()

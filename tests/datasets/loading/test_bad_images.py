@@ -1,44 +1,29 @@
-"""Holds the skipping of bad images: the good ones keep order and draws, each bad one is named once, and few may be."""
+"""Bad images: the good samples keep order and draws, each bad one is reported once, and too many end the run."""
 
 import numpy as np
 import pytest
 
 from common.errors import BadImage, DataError
-from configs.schema import AugmentConfig, LoaderConfig, MixConfig, PreprocessConfig, TrainLoaderConfig
+from configs.schema import AugmentConfig, MixConfig
 from datasets.augment.mixup import Mixup
-from datasets.augment.random_erasing import create_random_erasing
-from datasets.augment.transforms import build_train_transform
-from datasets.loading.loader import EvalLoader, TrainLoader
-from datasets.loading.sampler import EvalSampler, TrainSampler
-from datasets.preprocess import Preprocess
-from tests.datasets.fake_images import write_pictures
+from datasets.loading.bad_images import BadImages
+from datasets.loading.sampler import TrainSampler
+from tests.datasets.fake_images import write_fake_images
+from tests.datasets.loaders import open_eval_loader, open_train_loader
 
-PREPROCESS = Preprocess(16)
+AUGMENT = AugmentConfig(aa="rand-m9-mstd0.5-inc1", reprob=0.3)
 BAD = (3, 17, 20)
 
 
 @pytest.fixture
 def images(tmp_path):
-    return write_pictures(tmp_path, 32)
+    return write_fake_images(tmp_path, 32)
 
 
-def train_loader(images, *, limit=None, num_workers=0, mixup=None):
-    """A loader that leaves out up to `limit` bad images; None ends at the first."""
-    augment = AugmentConfig(aa="rand-m9-mstd0.5-inc1", reprob=0.3)
+def open_loader(images, limit=None, **how):
+    """A loader that leaves out up to `limit` bad images; without a limit the first one ends the run."""
     policy = {} if limit is None else {"on_bad_image": "skip", "max_bad_images": limit}
-    return TrainLoader(
-        images,
-        build_train_transform(augment, PreprocessConfig(16, "random")),
-        PREPROCESS,
-        TrainSampler(len(images), 8, 1, 0, 1, seed=5),
-        TrainLoaderConfig(batch_size=8, num_workers=num_workers, **policy),
-        erasing=create_random_erasing(augment),
-        mixup=mixup,
-    )
-
-
-def batches(images, **how):
-    return list(train_loader(images, **how).batches(0))
+    return open_train_loader(images, TrainSampler(len(images), 8, 1, 0, 1, seed=5), AUGMENT, **policy, **how)
 
 
 def damage(images):
@@ -48,10 +33,10 @@ def damage(images):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_good_samples_are_as_if_nothing_were_bad(images, num_workers, capfd):
-    whole = batches(images)
+def test_good_samples_are_as_if_no_image_were_bad(images, num_workers, capfd):
+    whole = list(open_loader(images).batches(0))
     damage(images)
-    loader = train_loader(images, limit=3, num_workers=num_workers)
+    loader = open_loader(images, limit=3, num_workers=num_workers)
     for before, after in zip(whole, loader.batches(0), strict=True):
         kept = ~np.isin(before.indices, BAD)
         np.testing.assert_array_equal(after.indices, before.indices[kept])
@@ -64,6 +49,15 @@ def test_good_samples_are_as_if_nothing_were_bad(images, num_workers, capfd):
         assert f"(named by l.txt:{index + 1})" in message and "of at most 3" in message
     assert sum(len(batch.indices) for batch in loader.batches(1)) == 32 - 3
     assert capfd.readouterr().err == ""  # one message per image, not per epoch
+
+
+def test_count_and_report_of_skipped_images(images):
+    messages = []
+    bad_images = BadImages(images, "skip", 3, messages.append)
+    assert bad_images.num_skipped == 0
+    for _ in range(2):
+        bad_images._skip(3, BadImage("a.jpg", "damaged"))
+    assert bad_images.num_skipped == 1 and messages == ["skipped: image 1 of at most 3: a.jpg: damaged"]
 
 
 @pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
@@ -81,7 +75,7 @@ def test_good_samples_keep_their_mixing(images, mode):
             return super().apply(images, labels, choice)
 
     mixup = RecordingMixup(MixConfig(smoothing=0.0, mixup=0.8, cutmix=0.0, mixup_mode=mode), 4)
-    batches(images, limit=3, mixup=mixup)
+    assert len(list(open_loader(images, limit=3, mixup=mixup).batches(0))) == 4
     orders = TrainSampler(len(images), 8, 1, 0, 1, seed=5).batches(0)
     for full, kept, order in zip(drawn[::2], drawn[1::2], orders, strict=True):
         np.testing.assert_array_equal(kept.lam, full.lam[~np.isin(order, BAD)])
@@ -90,43 +84,42 @@ def test_good_samples_keep_their_mixing(images, mode):
 def test_too_many(images):
     damage(images)
     with pytest.raises(DataError, match=r"more than --max_bad_images 2 could not be read, now .*datasets.check names"):
-        batches(images, limit=2)
+        list(open_loader(images, limit=2).batches(0))
 
 
-def test_the_first_ends_the_run_by_default(images):
+def test_the_first_bad_image_ends_the_run_by_default(images):
     damage(images)
     with pytest.raises(BadImage, match=r"damaged: .* \(named by l\.txt:\d+\)"):
-        batches(images)
+        list(open_loader(images).batches(0))
 
 
-def test_batch_without_any_image(images):
+def test_batch_without_any_good_image(images):
     for index in range(32):
         with open(images.path(index), "wb"):
             pass
     with pytest.raises(DataError, match="no image of a whole batch could be read"):
-        batches(images, limit=100)
+        list(open_loader(images, limit=100).batches(0))
 
 
 def test_evaluation_never_skips(images):
     damage(images)
     with pytest.raises(BadImage, match=r"3\.png: damaged"):
-        list(EvalLoader(images, PREPROCESS, EvalSampler(32, 8), LoaderConfig(8, 0)).batches())
+        list(open_eval_loader(images, 8).batches())
 
 
-def test_a_mistake_of_ours_is_not_skipped(images, monkeypatch):
+def test_a_fault_of_the_code_is_not_skipped(images, monkeypatch):
     monkeypatch.setattr("datasets.loading.sample.sample_rng", lambda *place: 1 // 0)
     with pytest.raises(DataError, match="ZeroDivisionError"):
-        batches(images, limit=100)
+        list(open_loader(images, limit=100).batches(0))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_bad_images_of_an_evaluation_are_marked_and_keep_their_place(images, num_workers, capfd):
-    config = LoaderConfig(batch_size=8, num_workers=num_workers, on_bad_image="skip", max_bad_images=3)
-    sampler = EvalSampler(len(images), 8)
-    whole = list(EvalLoader(images, PREPROCESS, sampler, config).batches())
+def test_bad_images_of_an_evaluation_are_marked_and_keep_their_rows(images, num_workers, capfd):
+    skip = {"on_bad_image": "skip", "max_bad_images": 3, "num_workers": num_workers}
+    whole = list(open_eval_loader(images, 8, **skip).batches())
     damage(images)
-    loader = EvalLoader(images, PREPROCESS, sampler, config)
-    for _ in range(2):  # every epoch again, said once
+    loader = open_eval_loader(images, 8, **skip)
+    for _ in range(2):  # reported in the first epoch only
         for before, after in zip(whole, loader.batches(), strict=True):
             is_bad = np.isin(before.indices, BAD)
             np.testing.assert_array_equal(after.indices, before.indices)
@@ -135,8 +128,7 @@ def test_bad_images_of_an_evaluation_are_marked_and_keep_their_place(images, num
             if is_bad.any():
                 np.testing.assert_array_equal(after.is_bad, is_bad)
     assert capfd.readouterr().err.count("counted as wrong: image") == 3
-    few = LoaderConfig(batch_size=8, num_workers=0, on_bad_image="skip", max_bad_images=2)
     with pytest.raises(DataError, match="more than --max_bad_images 2 could not be read"):
-        list(EvalLoader(images, PREPROCESS, sampler, few).batches())
-    with pytest.raises(BadImage, match=r"--on_bad_image skip goes on without it, python -m datasets\.check"):
-        list(EvalLoader(images, PREPROCESS, sampler, LoaderConfig(batch_size=8, num_workers=0)).batches())
+        list(open_eval_loader(images, 8, on_bad_image="skip", max_bad_images=2).batches())
+    with pytest.raises(BadImage, match=r"--on_bad_image skip continues without it, python -m datasets\.check"):
+        list(open_eval_loader(images, 8).batches())

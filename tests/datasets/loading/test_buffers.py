@@ -1,4 +1,4 @@
-"""Holds the memory of batches to being used again, and never while somebody can see it."""
+"""Buffers of batches: used again as soon as possible, and never while anything refers to the batch in them."""
 
 import numpy as np
 import paddle
@@ -6,27 +6,27 @@ import paddle
 from datasets.loading.buffers import BufferPool
 
 
-def test_is_taken_again_when_the_tensor_and_all_that_share_it_are_gone():
-    memory = BufferPool((4, 3))
-    tensor = paddle.from_dlpack(memory.take(4))
-    place = tensor.data_ptr()
+def test_a_buffer_is_free_when_the_tensor_and_all_that_share_it_are_deleted():
+    pool = BufferPool((4, 3))
+    tensor = paddle.from_dlpack(pool.take(4))
+    address = tensor.data_ptr()
     held = [tensor[1:], tensor.detach(), tensor.reshape([3, 4])]
     del tensor
     while held:
-        assert paddle.from_dlpack(memory.take(4)).data_ptr() != place
+        assert paddle.from_dlpack(pool.take(4)).data_ptr() != address
         held.pop()
-    taken = [memory.take(2) for _ in range(3)]
-    assert place in [array.ctypes.data for array in taken]
+    taken = [pool.take(2) for _ in range(3)]
+    assert address in [array.ctypes.data for array in taken]
 
 
 def test_batches_that_are_kept_are_not_overwritten():
-    memory = BufferPool((4, 3))
+    pool = BufferPool((4, 3))
     kept = []
     for i in range(6):
-        array = memory.take(4 - i % 2)
+        array = pool.take(4 - i % 2)
         array[:] = i
         kept.append(paddle.from_dlpack(array))
     del array
     assert [tensor.numpy().tolist() for tensor in kept] == [np.full((4 - i % 2, 3), i).tolist() for i in range(6)]
     kept.clear()
-    assert len(memory._idle) == 2
+    assert len(pool._idle) == 2

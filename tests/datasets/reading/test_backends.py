@@ -17,11 +17,12 @@ from datasets.reading import backends
 from datasets.reading.backends import choose_backend, open_image
 from datasets.reading.crop import Crop
 from datasets.reading.jpeg_header import read_ordinary_header
-from tests.datasets.fake_images import encoded, picture, random_crop
+from tests.datasets.fake_images import encode_image, fake_image
+from tests.datasets.loaders import random_crop
 from tests.datasets.reading.test_decode import BAD, GOOD, UPRIGHT, with_orientation
 
 FAST = ("cv2", "turbo")
-LARGE = encoded(picture(500, 375), "JPEG", quality=92)
+LARGE = encode_image(fake_image(500, 375), "JPEG", quality=92)
 
 
 def cut(data, backend, crop, side=32, exif_orientation="ignore"):
@@ -42,7 +43,7 @@ def installed():
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("kind", [{}, {"subsampling": 2}, {"subsampling": 0}, {"progressive": True}], ids=str)
 def test_nearly_the_same_pixels(backend, interpolation, kind):
-    data = encoded(picture(500, 375), "JPEG", quality=92, **kind)
+    data = encode_image(fake_image(500, 375), "JPEG", quality=92, **kind)
     errors = []
     for index in range(20):
         crop = random_crop(160, interpolation).draw(sample_rng(0, 0, index), (500, 375))
@@ -56,7 +57,7 @@ def test_nearly_the_same_pixels(backend, interpolation, kind):
 )
 @settings(max_examples=60, deadline=None)
 def test_backends_agree_on_any_size(width, height, side, seed, mode):
-    data = encoded(picture(width, height, seed).convert(mode), "JPEG", quality=95)
+    data = encode_image(fake_image(width, height, seed).convert(mode), "JPEG", quality=95)
     crop = random_crop(side).draw(sample_rng(seed, 0, 0), (width, height))
     exact, opencv, turbo = (cut(data, which, crop, side).astype(int) for which in ("pil", *FAST))
     np.testing.assert_array_equal(opencv, turbo)
@@ -86,7 +87,7 @@ def test_evaluation_decodes_at_1_5_times_the_size_that_is_needed_or_more(backend
     monkeypatch.setitem(backends.DECODERS, backend, lambda *a: asked.append(a[2:]) or original(*a))
     resized = tuple(short_side * length // 375 for length in size)
     wanted = CenterCrop(*resized, short_side, "bicubic")
-    data = encoded(picture(*size), "JPEG", quality=92)
+    data = encode_image(fake_image(*size), "JPEG", quality=92)
     exact, fast = (np.asarray(open_image(data, "x", "ignore", one).center_crop(wanted)) for one in ("pil", backend))
     assert asked == [(size[1], scale)]  # all rows
     assert exact.shape == fast.shape == (short_side, short_side, 3)
@@ -96,7 +97,7 @@ def test_evaluation_decodes_at_1_5_times_the_size_that_is_needed_or_more(backend
 @given(st.integers(0, 2), st.sampled_from([1, 2, 4, 8]), st.integers(1, 375), st.sampled_from(["L", "RGB"]))
 @settings(max_examples=60, deadline=None)
 def test_rows_below_the_crop_are_not_decoded_and_those_above_have_the_same_pixels(subsampling, scale, bottom, mode):
-    data = encoded(picture(500, 375).convert(mode), "JPEG", subsampling=subsampling)
+    data = encode_image(fake_image(500, 375).convert(mode), "JPEG", subsampling=subsampling)
     whole, some = (backends.DECODERS["turbo"](data, read_ordinary_header(data), rows, scale) for rows in (375, bottom))
     assert len(some) == -(-min(375, bottom + 32) // scale)
     kept = bottom // scale
@@ -105,7 +106,7 @@ def test_rows_below_the_crop_are_not_decoded_and_those_above_have_the_same_pixel
 
 @pytest.mark.parametrize("kind", [{"progressive": True}, {"restart_marker_rows": 1}, {"optimize": True}], ids=str)
 def test_rows_of_other_jpegs_have_the_same_pixels_too(kind):
-    data = encoded(picture(500, 375), "JPEG", **kind)
+    data = encode_image(fake_image(500, 375), "JPEG", **kind)
     whole, some = (backends.DECODERS["turbo"](data, read_ordinary_header(data), rows, 1) for rows in (375, 100))
     assert len(some) == (132 if "optimize" in kind else 375)
     np.testing.assert_array_equal(some[:100], whole[:100])
@@ -146,14 +147,20 @@ def test_size_by_header():
     assert read_ordinary_header(LARGE).size == (500, 375)
     exif = Image.Exif()
     exif[0x0112] = 6
-    photograph = encoded(picture(), "JPEG", exif=exif)
+    photograph = encode_image(fake_image(), "JPEG", exif=exif)
     assert (
         read_ordinary_header(photograph).size == (48, 36) and read_ordinary_header(photograph, refuse_exif=True) is None
     )
     at = LARGE.index(b"\xff\xc0") + 5
     for height, width in ((65_000, 65_000), (0, 10)):
         assert read_ordinary_header(LARGE[:at] + struct.pack(">HH", height, width) + LARGE[at + 4 :]) is None
-    for data in (b"", b"\xff\xd8\xff", LARGE[:100], encoded(picture(), "PNG"), b"\xff\xd8" + b"\xff\xe0\0\0" * 9):
+    for data in (
+        b"",
+        b"\xff\xd8\xff",
+        LARGE[:100],
+        encode_image(fake_image(), "PNG"),
+        b"\xff\xd8" + b"\xff\xe0\0\0" * 9,
+    ):
         assert read_ordinary_header(data) is None
 
 
@@ -188,7 +195,7 @@ def test_pillow_needs_neither(monkeypatch):
 @pytest.mark.parametrize("kind", ["PPM", "JPEG"])
 def test_the_middle_of_a_ribbon_is_all_that_is_computed(backend, kind):
     """At once it would be 256 x 1,024,000 pixels."""
-    ribbon = encoded(picture(1, 4000), kind)
+    ribbon = encode_image(fake_image(1, 4000), kind)
     wanted = CenterCrop(256, 1_024_000, 224, "bicubic")
     exact, fast = (
         np.asarray(open_image(ribbon, "x", "ignore", which).center_crop(wanted)) for which in ("pil", backend)
@@ -198,6 +205,6 @@ def test_the_middle_of_a_ribbon_is_all_that_is_computed(backend, kind):
 
 def test_filters_that_opencv_has_not_are_pillows():
     wanted = CenterCrop(80, 60, 48, "lanczos")
-    ppm = encoded(picture(120, 90), "PPM")
+    ppm = encode_image(fake_image(120, 90), "PPM")
     exact, fast = (np.asarray(open_image(ppm, "x", "ignore", which).center_crop(wanted)) for which in ("pil", "turbo"))
     np.testing.assert_array_equal(exact, fast)

@@ -12,7 +12,7 @@ from common.errors import BadImage
 from datasets.augment.transforms import Crop
 from datasets.reading.backends import open_image
 from datasets.reading.decode import decode
-from tests.datasets.fake_images import encoded, picture
+from tests.datasets.fake_images import encode_image, fake_image
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "imagenet_lite"
 SECONDS = 5.0  # of processor time for one file; the largest real ones take a tenth
@@ -20,7 +20,7 @@ SECONDS = 5.0  # of processor time for one file; the largest real ones take a te
 
 def real_files() -> list[bytes]:
     paths = sorted(REAL.rglob("*.JPEG"), key=lambda path: path.stat().st_size)[:12]
-    return [path.read_bytes() for path in paths] or [encoded(picture(200, 150, i), "JPEG") for i in range(12)]
+    return [path.read_bytes() for path in paths] or [encode_image(fake_image(200, 150, i), "JPEG") for i in range(12)]
 
 
 def flip_bits(data, rng):

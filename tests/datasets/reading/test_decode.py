@@ -11,8 +11,8 @@ import pytest
 from common.errors import BadImage
 from datasets.reading import decode as module
 from datasets.reading.decode import decode, read_image
-from tests.datasets.corpus import CORPUS, PICTURE, PIXELS, PNG, TURNS, with_orientation
-from tests.datasets.fake_images import encoded
+from tests.datasets.corpus import CORPUS, IMAGE, PIXELS, PNG, TURNS, with_orientation
+from tests.datasets.fake_images import encode_image
 
 BAD = {name: (case.data, case.expected) for name, case in CORPUS.items() if not case.is_good}
 WARNED_OF = "JPEG with damaged EXIF"  # by Pillow
@@ -94,7 +94,7 @@ def test_too_long_a_file_is_not_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
 def test_mutants_decode_or_are_bad_images(kind):
     rng = random.Random(kind)
-    seed = encoded(PICTURE, kind)
+    seed = encode_image(IMAGE, kind)
     for _ in range(200):
         mutant = bytearray(seed)
         for _ in range(rng.randint(1, 8)):

@@ -10,7 +10,7 @@ from common.errors import DataError
 from datasets.reading.dataset import open_dataset
 from datasets.reading.image_folder import FolderScan, find_images, scan_image_folder
 from datasets.reading.image_list import JoinedPaths, check_files_exist, read_image_list, write_image_list
-from tests.datasets.fake_images import picture, write_pictures
+from tests.datasets.fake_images import fake_image, write_fake_images
 
 
 def write(tmp_path, text) -> str:
@@ -103,7 +103,7 @@ def test_no_python_object_for_each_image(tmp_path):
 
 
 def test_check_files_exist(tmp_path):
-    images = write_pictures(tmp_path, 9)
+    images = write_fake_images(tmp_path, 9)
     check_files_exist(images)
     (tmp_path / "4.png").unlink()
     with pytest.raises(DataError, match=r"l\.txt:5: no such file: .*4\.png \(1 of 9 checked files are missing"):
@@ -114,7 +114,7 @@ def test_check_files_exist(tmp_path):
 @pytest.mark.parametrize("missing", [0, 4, 8])
 def test_check_files_spreads_its_limit_over_the_whole_list(tmp_path, missing):
     """The first and the last image are among the checked ones: a list may be sorted by class."""
-    images = write_pictures(tmp_path, 9)
+    images = write_fake_images(tmp_path, 9)
     (tmp_path / f"{missing}.png").unlink()
     with pytest.raises(DataError, match=rf"l\.txt:{missing + 1}: no such file: .* \(1 of 3 checked files are missing"):
         check_files_exist(images, limit=3)
@@ -250,4 +250,4 @@ def test_find_images(tmp_path):
 
 
 def test_pictures_of_tests_differ():
-    assert picture(seed=1).tobytes() != picture(seed=2).tobytes()
+    assert fake_image(seed=1).tobytes() != fake_image(seed=2).tobytes()

@@ -18,13 +18,14 @@ from datasets.reading.backends import DECODERS, open_image
 from datasets.reading.crop import Crop
 from datasets.reading.jpeg_header import read_ordinary_header
 from datasets.reading.jpeg_tiles import INDEX, SEGMENT, encode_tiled, find_tiles
-from tests.datasets.fake_images import encoded, picture, random_crop
+from tests.datasets.fake_images import encode_image, fake_image
+from tests.datasets.loaders import random_crop
 
 
 def grainy(width: int, height: int, seed: int = 0) -> Image.Image:
     """Colours that differ from pixel to pixel, as much as in a photograph."""
     noise = np.random.default_rng(seed).normal(0, 9, (height, width, 3))
-    return Image.fromarray((np.asarray(picture(width, height, seed)) + noise).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((np.asarray(fake_image(width, height, seed)) + noise).clip(0, 255).astype(np.uint8))
 
 
 TILED = encode_tiled(grainy(427, 320), 90)
@@ -88,7 +89,7 @@ def test_others_read_the_whole():
     assert image.size == (427, 320) and image.getexif() == {}
     pixels = np.asarray(image.convert("RGB")).astype(int)
     assert np.abs(pixels - np.asarray(grainy(427, 320))).mean() < 8
-    assert len(TILED) < 1.1 * len(encoded(grainy(427, 320), "JPEG", quality=90, optimize=True))
+    assert len(TILED) < 1.1 * len(encode_image(grainy(427, 320), "JPEG", quality=90, optimize=True))
 
 
 def test_the_middle_is_that_of_the_whole():

@@ -22,7 +22,7 @@ from datasets.reading.decode import decode, read_bytes
 from datasets.reading.image_folder import scan_image_folder
 from datasets.reading.jpeg_tiles import find_tiles
 from datasets.reading.shards import ENTRY
-from tests.datasets.fake_images import encoded, picture
+from tests.datasets.fake_images import encode_image, fake_image
 
 COUNT = 23
 
@@ -35,7 +35,7 @@ def root(tmp_path_factory):
         name = "6\n" if i == 6 else i
         path = root / "train" / f"class_{i % 3}" / f"{name}.{('JPEG', 'png')[i % 2]}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture(60 + i, 50, seed=i).save(path)
+        fake_image(60 + i, 50, seed=i).save(path)
     return root
 
 
@@ -161,8 +161,8 @@ def test_shrunk(root, tmp_path, store, extension):
 
 
 def test_raw_pixels():
-    image = picture(50, 30)
-    data = encoded(image, "PPM")
+    image = fake_image(50, 30)
+    data = encode_image(image, "PPM")
     np.testing.assert_array_equal(raw_pixels(data), np.asarray(image))
     too_long = b"P6\n4730 4730\n255\n" + bytes(3 * 4730**2)
     for other in (
@@ -172,7 +172,7 @@ def test_raw_pixels():
         data.replace(b"P6", b"P5"),
         b"",
         b"P6\n0 5\n255\n",
-        encoded(image, "PNG"),
+        encode_image(image, "PNG"),
     ):
         assert raw_pixels(other) is None
 

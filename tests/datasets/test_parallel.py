@@ -1,0 +1,52 @@
+"""Parallel map: Ctrl-C ends a program at once, without a message, and with its worker processes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.errors import DataError, LostWorker
+from datasets.parallel import parallel_map
+
+PROGRAM = """
+import signal, time
+from common.cli import run
+from datasets.parallel import parallel_map
+
+def main(argv):
+    for _ in parallel_map(time.sleep, [0, 60, 60], num_workers=2, title="sleeps"):
+        print("begun", flush=True)
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test that runs in the background ignores SIGINT
+    run(main)
+"""
+
+
+@pytest.mark.parametrize("to_all_processes", [True, False], ids=["all processes", "the main process"])
+def test_interrupted(tmp_path, to_all_processes):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "program"]
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, **how) as program:
+        assert program.stdout.readline() == "begun\n"
+        (os.killpg if to_all_processes else os.kill)(program.pid, signal.SIGINT)
+        # The worker processes hold the pipe too, so the end of the pipe is also theirs.
+        assert program.communicate(timeout=20) == ("", "") and program.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_results_come_in_order_and_errors_are_passed_on(num_workers):
+    assert list(parallel_map(int, ["3", "1", "2"], num_workers=num_workers, title="")) == [3, 1, 2]
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(parallel_map(int, ["3", "x"], num_workers=num_workers, title=""))
+
+
+def test_a_worker_that_dies_is_reported():
+    with pytest.raises(LostWorker, match="lower --num_workers"):
+        list(parallel_map(os._exit, [1, 1], num_workers=2, title=""))
+    assert issubclass(LostWorker, DataError)
