@@ -10,9 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ("main", "eval", "predict", "export_model", "infer")
-PACKAGES = ("common", "configs", "models", "datasets", "engine", "deploy", "alignment", "benchmarks", "demo",
+PACKAGES = ("factory", "common", "configs", "models", "datasets", "engine", "deploy", "alignment", "benchmarks", "demo",
             "test_tipc", "tests")  # fmt: skip
-PARTS = {*PACKAGES, *SCRIPTS, "factory"}
+PARTS = {*PACKAGES, *SCRIPTS}
 SKIPPED = {"output", "build", "log", "dataset", "__pycache__", "__cache__"}  # what runs leave in a checkout
 
 

@@ -61,7 +61,7 @@ def test_the_layout_names_every_folder_and_nothing_else():
 def test_the_tree_of_the_readme_names_every_package_and_script(readme):
     tree = re.search(r"```\n(main\.py .*?)```", text_of(readme), re.DOTALL)[1]
     assert re.findall(r"^(\w+)/", tree, re.MULTILINE) == [*PACKAGES, "docs"]
-    assert all(f"{script}.py" in tree for script in (*SCRIPTS, "factory"))
+    assert all(f"{script}.py" in tree for script in SCRIPTS)
 
 
 @pytest.mark.parametrize("page", ["docs/design.md", "README.md", "README_ch.md"])
