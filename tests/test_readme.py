@@ -61,6 +61,20 @@ def on_this_machine(command: str) -> list[str]:
     return [sys.executable, *words, *SHORTER[script]]
 
 
+def value_of(flag: str, command: str) -> str:
+    """The value of a flag in a command; "" if the command does not have the flag."""
+    words = shlex.split(command)
+    return words[words.index(flag) + 1] if flag in words else ""
+
+
+def test_logs_of_the_launcher_are_in_the_output_folder():
+    """The launcher writes the whole environment into its logs, by default into `log/` of the current folder."""
+    launched = [line for line in commands("README.md") if "paddle.distributed.launch" in line]
+    assert launched
+    for line in launched:
+        assert value_of("--log_dir", line).startswith(value_of("--output_dir", line) + "/"), line
+
+
 def run_in_order(sandbox: Path, lines: list[str]) -> None:
     for command in lines:
         done = subprocess.run(
@@ -163,7 +177,7 @@ def test_files_that_the_readme_names_exist():
 
 
 @pytest.mark.parametrize(
-    "page", ["README", *(f"docs/{name}" for name in "reliability data deployment alignment".split())]
+    "page", ["README", *(f"docs/{name}" for name in "reliability data deployment alignment pretrained".split())]
 )
 def test_both_languages_say_the_same(page):
     english, chinese = ((ROOT / f"{page}{end}.md").read_text(encoding="utf-8") for end in ("", "_ch"))
