@@ -81,7 +81,11 @@ def fsync_folder(folder: str | os.PathLike) -> None:
 
 @contextmanager
 def disk_errors(what: str | os.PathLike) -> Iterator[None]:
-    """Turn an OSError inside the context into a DiskError (exit code 74) that says `cannot write <what>: <reason>`."""
+    """Turn an OSError inside the context into a DiskError.
+
+    Raises:
+        DiskError: `cannot write <what>: <reason>`, with exit code 74.
+    """
     try:
         yield
     except OSError as error:

@@ -78,13 +78,21 @@ def default_text(field: dataclasses.Field) -> str:
 
 
 def check_two(name: str, values: tuple[float, ...], *, example: str) -> None:
-    """Raise UsageError unless the flag `name` has exactly two values."""
+    """Check that a flag has exactly two values.
+
+    Raises:
+        UsageError: names the flag, and an `example` of two values.
+    """
     if len(values) != 2:
         raise UsageError(f"--{name} takes two values, got {len(values)}; for example {example}")
 
 
 def check_range(name: str, values: tuple[float, ...], *, example: str) -> None:
-    """Raise UsageError unless the flag `name` has two values, the smaller one first."""
+    """Check that a flag has exactly two values, the smaller one first.
+
+    Raises:
+        UsageError: names the flag, and an `example` of two values.
+    """
     check_two(name, values, example=example)
     if values[0] > values[1]:
         raise UsageError(f"--{name} {values[0]} {values[1]}: the smaller value comes first; for example {example}")

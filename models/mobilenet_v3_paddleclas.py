@@ -104,7 +104,16 @@ class SqueezeExcitation(nn.Layer):
 
 
 class ConvBN(nn.Layer):
-    """Convolution without bias, batch norm and, unless activation is None, an activation."""
+    """Convolution without bias, batch norm and, unless activation is None, an activation.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: side of the kernel.
+        stride: stride of the convolution; it is padded by half of the kernel.
+        groups: groups of the convolution.
+        activation: key of ACTIVATIONS.
+    """
 
     def __init__(
         self,

@@ -236,6 +236,31 @@ def test_every_file_opens_with_one_sentence():
     assert wrong == []
 
 
+def test_public_functions_describe_their_parameters_and_errors():
+    """Four parameters or more have `Args:`, or the place that describes the arguments; a `raise` has `Raises:`."""
+    wrong = []
+    for path in PYTHON:
+        if part_of(path) in ("tests", "benchmarks", *SCRIPTS) or path == "alignment/torch_side/peleenet.py":
+            continue
+        classes = {
+            node.name: ast.get_docstring(node) or ""
+            for node in ast.walk(tree_of(path))
+            if isinstance(node, ast.ClassDef)
+        }
+        functions = dict(functions_of(path))
+        for name, function in functions.items():
+            owner, _, last = name.rpartition(".")
+            if last == "main" or owner in functions or re.search(r"(^|\.)_(?!_init__)", name):
+                continue
+            text = (ast.get_docstring(function) or "") + (classes.get(owner, "") if last == "__init__" else "")
+            raises = [node for node in ast.walk(function) if isinstance(node, ast.Raise) and node.exc]
+            if num_parameters(function) >= 4 and not re.search("Args:|arguments", text):
+                wrong.append(f"{path}: {name} has no Args")
+            if raises and "Raises:" not in text:
+                wrong.append(f"{path}: {name} has no Raises")
+    assert wrong == []
+
+
 def test_no_function_has_more_than_eight_parameters():
     wrong = [
         f"{path}: {name} has {num_parameters(function)} parameters"

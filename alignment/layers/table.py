@@ -78,6 +78,12 @@ class LayerTable:
     """Compares two traces of one forward, and of one backward if `is_backward`, layer by layer.
 
     `chain_tolerance` is the largest error of the logits that passes.
+
+    Args:
+        case: tolerances, and names of layers that belong together.
+        port: trace of the Paddle model.
+        reference: trace of the reference.
+        is_backward: compare the gradients, too.
     """
 
     def __init__(self, case: Case, port: Trace, reference: Trace, *, is_backward: bool):

@@ -42,7 +42,14 @@ def default_loss(smoothing: float) -> Callable:
 
 
 def default_optimizer(name: str, model: nn.Layer, *, lr: float, **settings: float) -> paddle.optimizer.Optimizer:
-    """Optimizer of the project; `settings` are weight_decay (default 0), momentum and other fields of OptimConfig."""
+    """Create an optimizer of the project.
+
+    Args:
+        name: value of --opt.
+        model: its trainable parameters are optimized.
+        lr: learning rate.
+        settings: weight_decay (default 0), momentum and other fields of OptimConfig.
+    """
     from configs.schema import OptimConfig
     from engine.optim import create_optimizer
 
