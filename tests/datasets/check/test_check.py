@@ -1,69 +1,67 @@
-"""Holds the data doctor to finding every fault that is planted, with a fix, and to clean lists that train."""
+"""Check of a data set: every planted fault is reported, with a fix, and the clean lists can be trained on."""
 
-import hashlib
 import json
 import shutil
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import BadImage, DataError, DiskError
+from common.errors import DataError, DiskError
 from datasets.check.__main__ import main
-from datasets.check.examine import FACTS, examine
 from datasets.check.findings import KINDS
-from datasets.check.manifest import read_manifest
 from datasets.class_names import read_class_names
 from datasets.pack import main as pack
 from datasets.reading.dataset import open_dataset
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import scan_image_folder
 from datasets.reading.image_list import read_image_list
-from tests.datasets.corpus import CORPUS
 from tests.datasets.fake_images import encode_image, fake_image
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PER_CLASS = 11
 
 
-def turned() -> bytes:
+def png(width: int, height: int, seed: int) -> bytes:
+    return encode_image(fake_image(width, height, seed), "PNG")
+
+
+def rotated_by_exif() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
     return encode_image(fake_image(64, 48, 900), "JPEG", exif=exif)
 
 
 def suspect() -> bytes:
-    """A JPEG with a byte of its data changed, which Pillow decodes all the same."""
+    """A JPEG with one changed byte, which Pillow decodes nevertheless."""
     data = bytearray(encode_image(fake_image(64, 48, 10), "JPEG", quality=95))
     data[data.index(b"\xff\xda") + 40] ^= 0xFF
     return bytes(data)
 
 
-# kind: (split, files planted as path -> content or None for a missing one, label, how many are found)
+# kind: (split, planted files as path -> content, None for a missing file, label, expected number of findings)
 PLANTED = {
     "missing": ("train", {"gone.png": None}, 0, 1),
     "empty": ("train", {"empty.png": b""}, 1, 1),
     "unreadable": (
         "val",
-        {"cut.png": encode_image(fake_image(64, 48, 1), "PNG")[:900], "page.jpg": b"<html></html>"},
+        {"cut.png": png(64, 48, 1)[:900], "page.jpg": b"<html></html>"},
         0,
         2,
     ),
     "two_labels": (
         "train",
-        {"two_a.png": encode_image(fake_image(64, 48, 2), "PNG")},
+        {"two_a.png": png(64, 48, 2)},
         0,
         2,
     ),  # the second is planted below
-    "copies": ("val", {f"copy_{i}.png": encode_image(fake_image(64, 48, 3), "PNG") for i in "ab"}, 1, 1),
-    "tiny": ("train", {"tiny.png": encode_image(fake_image(31, 64, 4), "PNG")}, 0, 1),
-    "ribbon": ("train", {"ribbon.png": encode_image(fake_image(300, 60, 5), "PNG")}, 0, 1),
+    "copies": ("val", {f"copy_{i}.png": png(64, 48, 3) for i in "ab"}, 1, 1),
+    "tiny": ("train", {"tiny.png": png(31, 64, 4)}, 0, 1),
+    "ribbon": ("train", {"ribbon.png": png(300, 60, 5)}, 0, 1),
     "blank": ("train", {"blank.png": encode_image(Image.new("RGB", (64, 48), "white"), "PNG")}, 0, 1),
-    "turned": ("train", {"turned.jpg": turned()}, 0, 1),
+    "turned": ("train", {"turned.jpg": rotated_by_exif()}, 0, 1),
     "odd_mode": ("train", {"cmyk.jpg": encode_image(fake_image(64, 48, 6).convert("CMYK"), "JPEG")}, 0, 1),
     "suspect": ("train", {"suspect.jpg": suspect()}, 0, 1),
     "extension": ("train", {"jpeg.png": encode_image(fake_image(64, 48, 7), "JPEG")}, 0, 1),
@@ -74,7 +72,7 @@ PLANTED = {
         1,
     ),
 }
-# what is planted by the lists themselves
+# kind: (split, expected number of findings), for faults of the lists themselves
 IN_LISTS = {
     "faulty_line": ("train", 2),
     "label_range": ("train", 2),
@@ -88,7 +86,7 @@ IN_LISTS = {
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """A folder with lists and all faults at once, and the report on it."""
+    """A folder with lists and all faults at once, its report, and the exit code."""
     pytest.importorskip("simplejpeg")
     root = tmp_path_factory.mktemp("planted")
     lines = {"train": [], "val": []}
@@ -103,14 +101,14 @@ def planted(tmp_path_factory):
         for label in (0, 1):
             for i in range(PER_CLASS):
                 seed = 1000 * label + 10 * i + (5 if split == "val" else 0)
-                plant(split, f"{label}_{i}.png", encode_image(fake_image(64, 48, 10_000 + seed), "PNG"), label)
+                plant(split, f"{label}_{i}.png", png(64, 48, 10_000 + seed), label)
     for split, files, label, _ in PLANTED.values():
         for name, content in files.items():
             plant(split, name, content, label)
     plant("train", "two_b.png", PLANTED["two_labels"][1]["two_a.png"], 1)
-    plant("train", "only_train.png", encode_image(fake_image(64, 48, 20), "PNG"), 2)
-    plant("val", "only_val.png", encode_image(fake_image(64, 48, 21), "PNG"), 3)
-    plant("train", "leak.png", encode_image(fake_image(64, 48, 22), "PNG"), 0)
+    plant("train", "only_train.png", png(64, 48, 20), 2)
+    plant("val", "only_val.png", png(64, 48, 21), 3)
+    plant("train", "leak.png", png(64, 48, 22), 0)
     plant("val", "leaked.bmp", encode_image(fake_image(64, 48, 22), "BMP"), 0)  # the same pixels in another format
     lines["train"] += [lines["train"][0], "no_label", "train/x.png one", "train/1_1.png 4", "train/1_2.png -1"]
     for split, text in lines.items():
@@ -129,14 +127,14 @@ def planted(tmp_path_factory):
     return root, json.loads((report / "check.json").read_text()), code
 
 
-def findings(report, kind, split):
+def findings_of(report, kind, split):
     return [one for one in report["findings"] if (one["kind"], one["split"]) == (kind, split)]
 
 
 @pytest.mark.parametrize("kind", PLANTED | IN_LISTS)
-def test_finds_what_is_planted(planted, kind):
+def test_planted_faults_are_reported(planted, kind):
     split, count = IN_LISTS.get(kind) or (PLANTED[kind][0], PLANTED[kind][3])
-    (finding,) = findings(planted[1], kind, split)
+    (finding,) = findings_of(planted[1], kind, split)
     assert finding["count"] == count and len(finding["examples"]) == count
     assert finding["severity"] == KINDS[kind].severity and finding["fix"] == KINDS[kind].fix
     for name in PLANTED.get(kind, (split, {}, 0, 0))[1]:
@@ -144,10 +142,10 @@ def test_finds_what_is_planted(planted, kind):
             assert any(f"/{name} (" in example and "_list.txt:" in example for example in finding["examples"]), name
 
 
-def test_finds_nothing_else(planted):
+def test_nothing_else_is_reported(planted):
     kinds = {(one["kind"], one["split"]) for one in planted[1]["findings"]}
     expected = {(kind, row[0]) for kind, row in (PLANTED | IN_LISTS).items()}
-    assert kinds - expected == {("imbalance", "val")}  # the class of one image, that train has not
+    assert kinds - expected == {("imbalance", "val")}  # the class of a single image, which train does not have
     assert expected <= kinds and planted[2] == 3
 
 
@@ -169,14 +167,13 @@ def test_clean_lists_hold_what_is_good(planted):
     for images in clean.values():
         for i in range(len(images)):
             read_image(images.path(i))
-    # and the doctor agrees
     lists = [str(root / "clean" / f"{split}_list.txt") for split in ("train", "val")]
     main([str(root), "--lists", *lists, "--num_workers=0", "--output_dir", str(root / "again")])
-    found = json.loads((root / "again" / "check.json").read_text())["findings"]
-    assert [one["kind"] for one in found if one["severity"] == "error"] == ["untrained_class"]
+    findings = json.loads((root / "again" / "check.json").read_text())["findings"]
+    assert [one["kind"] for one in findings if one["severity"] == "error"] == ["untrained_class"]
 
 
-def test_clean_lists_keep_the_names_of_the_folders(folder):
+def test_clean_lists_keep_the_names_of_the_folders(folder, check):
     check(folder, "--write_clean_lists", folder / "clean")
     names = sorted(path.name for path in (folder / "train").iterdir())
     assert read_class_names(folder / "clean" / "label_list.txt") == names
@@ -196,32 +193,17 @@ def test_clean_lists_train(planted, tmp_path):
     assert "Max accuracy: " in done.stdout
 
 
-# -------------------------------------------------------------------------------------------- folders, manifests
+# ------------------------------------------------------------------------------------------------------ class folders
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.check.__main__.draw_report", lambda *arguments: None)  # slow
-    for seed, (split, label, i) in enumerate(product(("train", "val"), "ab", range(2))):
-        path = tmp_path / split / label / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fake_image(48, 40, seed).save(path)
-    return tmp_path
-
-
-def check(folder, *flags):
-    code = main([str(folder), "--num_workers=0", "--output_dir", str(folder / "out"), *map(str, flags)])
-    return code, json.loads((folder / "out" / "check.json").read_text())
-
-
-def test_good_folder(folder):
+def test_good_folder(folder, check):
     code, report = check(folder)
     assert (code, report["findings"]) == (0, [])
 
 
 @pytest.mark.parametrize("kind", PLANTED)
-def test_only_errors_change_the_exit_code(folder, kind):
-    """A script that stops at exit code 3 goes on with a data set that has warnings only."""
+def test_only_errors_change_the_exit_code(folder, kind, check):
+    """A script that stops at exit code 3 continues with a data set that has only warnings."""
     split, files, label, _ = PLANTED[kind]
     if kind == "suspect":
         pytest.importorskip("simplejpeg")
@@ -238,22 +220,22 @@ def test_only_errors_change_the_exit_code(folder, kind):
     assert code == (3 if kind in ("missing", "empty", "unreadable", "two_labels") else 0)
 
 
-def test_folders_of_classes(folder):
+def test_folders_of_classes(folder, check):
     (folder / "val" / "b").rename(folder / "val" / "c")
     (folder / "train" / "empty").mkdir()
     code, report = check(folder)
-    found = {(one["kind"], one["split"]): one["examples"] for one in report["findings"]}
-    assert code == 3 and found == {
+    examples = {(one["kind"], one["split"]): one["examples"] for one in report["findings"]}
+    assert code == 3 and examples == {
         ("empty_class", "train"): [str(folder / "train" / "empty")],
         ("untrained_class", "val"): ["class c"],
         ("unscored_class", "train"): ["class b", "class empty"],
     }
 
 
-def test_labels_beyond_are_left_out_of_clean_lists(folder):
+def test_labels_beyond_are_left_out_of_clean_lists(folder, check):
     code, report = check(folder, "--nb_classes=1", "--write_clean_lists", folder / "clean")
-    found = {(one["kind"], one["split"], one["count"]) for one in report["findings"]}
-    assert code == 3 and found == {("label_range", "train", 2), ("label_range", "val", 2)}
+    counts = {(one["kind"], one["split"], one["count"]) for one in report["findings"]}
+    assert code == 3 and counts == {("label_range", "train", 2), ("label_range", "val", 2)}
     assert len(read_image_list(folder / "clean" / "train_list.txt", folder, 1)) == 2
 
 
@@ -264,14 +246,14 @@ def test_clean_lists_never_replace_the_lists(tmp_path, capsys):
     assert "could replace --lists; name another folder" in capsys.readouterr().err
 
 
-def test_a_split_without_an_image(tmp_path):
+def test_a_split_without_an_image(tmp_path, check):
     (tmp_path / "train").mkdir()
     fake_image().save(tmp_path / "train" / "in_no_class.png")
     code, report = check(tmp_path)
     assert code == 3 and [one["kind"] for one in report["findings"]] == ["no_image"]
 
 
-def test_an_at_sign_in_the_path_is_no_shard(folder):
+def test_an_at_sign_in_the_path_is_no_shard(folder, check):
     at = folder / "me@host"
     at.mkdir()
     (folder / "train").rename(at / "train")
@@ -279,82 +261,7 @@ def test_an_at_sign_in_the_path_is_no_shard(folder):
     assert [one["kind"] for one in check(at)[1]["findings"]] == ["extension"]
 
 
-def test_manifest(folder, tmp_path):
-    manifest = tmp_path / "manifest.txt"
-    assert check(folder, "--write_manifest", manifest)[0] == 0
-    if shutil.which("sha256sum"):
-        subprocess.run(["sha256sum", "--check", "--quiet", manifest], cwd=folder, check=True)
-    assert check(folder, "--manifest", manifest)[1]["findings"] == []
-    changed, new = folder / "train/a/0.png", folder / "val/b/new.png"
-    fake_image(48, 40, seed=77).save(changed)  # a good picture, but another
-    fake_image(48, 40, seed=78).save(new)
-    (folder / "train/a/1.png").unlink()
-    code, report = check(folder, "--manifest", manifest)
-    examples = [example for one in report["findings"] for example in one["examples"]]
-    assert code == 3 and [one["kind"] for one in report["findings"]] == ["changed", "changed", "gone"]
-    assert str(changed) in examples[0] and "the manifest has" in examples[0] and "not in the manifest" in examples[1]
-    assert examples[2:] == ["train/a/1.png"] and report["findings"][2]["split"] == "train and val"
-    manifest.write_text("abc\n")
-    with pytest.raises(DataError, match=r"manifest\.txt:1: expected '<sha256>  <path>'"):
-        main([str(folder / "not_opened"), "--manifest", str(manifest), "--num_workers=0"])
-
-
-def test_manifest_leaves_out_what_cannot_be_read(folder, tmp_path):
-    (folder / "train" / "a" / "gone.png").symlink_to("nowhere")
-    (folder / "train" / "a" / "empty.png").touch()  # which can be read, and has a checksum
-    manifest = tmp_path / "manifest.txt"
-    check(folder, "--write_manifest", manifest)
-    assert "gone.png" not in manifest.read_text() and len(read_manifest(manifest)) == 9
-    found = {one["kind"]: one["examples"] for one in check(folder, "--manifest", manifest)[1]["findings"]}
-    assert "gone.png" in found["missing"][0] and "gone.png" in found["changed"][0] and len(found["changed"]) == 1
-
-
-@pytest.mark.parametrize("digits", [slice(0, 2), slice(8, 10), slice(62, 64), slice(60, 64)], ids=str)
-def test_manifest_of_checksums_with_zeros(folder, tmp_path, digits):
-    """One file of 256 has a checksum that ends with a zero byte, and numpy removes zero bytes at the end of a text."""
-    image = encode_image(fake_image(48, 40, 100), "PNG")
-    contents = (image + b"%d" % number for number in range(10**6))
-    content = next(one for one in contents if not int(hashlib.sha256(one).hexdigest()[digits], 16))
-    (folder / "train" / "a" / "zeros.png").write_bytes(content)
-    manifest = tmp_path / "manifest.txt"
-    assert check(folder, "--write_manifest", manifest)[0] == 0
-    files = [path for split in ("train", "val") for path in (folder / split).rglob("*.png")]
-    expected = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    assert read_manifest(manifest) == expected
-    code, report = check(folder, "--manifest", manifest)
-    assert (code, report["findings"]) == (0, [])
-
-
-def test_manifest_of_any_name(folder, tmp_path):
-    """In the form of sha256sum, read and written, also where a name has a line break."""
-    names = [case.file for case in CORPUS.values() if case.number >= 60] + ["back\\slash.jpg", "back\\n\nboth.jpg"]
-    for seed, name in enumerate(names):
-        (folder / "train" / "a" / name).write_bytes(encode_image(fake_image(48, 40, 100 + seed), "JPEG"))
-    manifest = tmp_path / "manifest.txt"
-    check(folder, "--write_manifest", manifest)
-    if shutil.which("sha256sum"):
-        subprocess.run(["sha256sum", "--check", "--quiet", manifest], cwd=folder, check=True)
-        files = [path for split in ("train", "val") for path in (folder / split).rglob("*.*")]
-        command = ["sha256sum", *(path.relative_to(folder) for path in files)]
-        theirs = subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout
-        (tmp_path / "theirs.txt").write_bytes(theirs)
-        assert read_manifest(tmp_path / "theirs.txt") == read_manifest(manifest)
-    assert check(folder, "--manifest", manifest)[0] == 0
-    for name in names:
-        (folder / "train" / "a" / name).write_bytes(encode_image(fake_image(48, 40, 99), "JPEG"))
-    changed = [one for one in check(folder, "--manifest", manifest)[1]["findings"] if one["kind"] == "changed"]
-    assert [one["count"] for one in changed] == [len(names)]
-
-
-def test_parallel_is_the_same(folder, monkeypatch):
-    monkeypatch.setattr("datasets.check.examine.CHUNK", 1)
-    (folder / "train/a/1.png").write_bytes(b"x")
-    shutil.rmtree(folder / "val")
-    alone, together = check(folder), check(folder, "--num_workers=2")
-    assert alone == together and alone[0] == 3
-
-
-def test_shards(folder):
+def test_shards(folder, check):
     for split in ("train", "val"):
         assert pack([f"--data_path={folder}", f"--split={split}", f"--output_dir={folder / 'packed'}"]) == 0
     code, report = check(folder / "packed")
@@ -378,15 +285,3 @@ def test_a_file_that_cannot_be_written_is_an_error_of_the_disk(folder, flag):
     target = folder / "file" / "manifest.txt" if flag == "--write_manifest" else folder / "file"
     with pytest.raises(DiskError, match=r"cannot write .*file"):
         main([str(folder), "--num_workers=0", flag, str(target)])
-
-
-def test_facts_of_strange_files(tmp_path):
-    facts = np.zeros(2, FACTS)
-    exif = Image.Exif()
-    exif[0x0112] = 77
-    (tmp_path / "a.JPG").write_bytes(encode_image(fake_image(), "JPEG", exif=exif))
-    examine(str(tmp_path / "a.JPG"), facts[0])
-    assert facts[0]["orientation"] == 1 and facts[0]["extension"] == b"jpg" and len(facts[0]["pixels"]) == 16
-    with pytest.raises(BadImage):
-        examine(str(tmp_path), facts[1])
-    assert facts[1]["num_bytes"] == -1

@@ -1,0 +1,31 @@
+"""Facts of image files, also of unusual and unreadable ones, by any number of processes."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.errors import BadImage
+from datasets.check.examine import FACTS, examine
+from tests.datasets.fake_images import encode_image, fake_image
+
+
+def test_parallel_is_the_same(folder, monkeypatch, check):
+    monkeypatch.setattr("datasets.check.examine.CHUNK", 1)
+    (folder / "train/a/1.png").write_bytes(b"x")
+    shutil.rmtree(folder / "val")
+    alone, together = check(folder), check(folder, "--num_workers=2")
+    assert alone == together and alone[0] == 3
+
+
+def test_facts_of_strange_files(tmp_path):
+    facts = np.zeros(2, FACTS)
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    (tmp_path / "a.JPG").write_bytes(encode_image(fake_image(), "JPEG", exif=exif))
+    examine(str(tmp_path / "a.JPG"), facts[0])
+    assert facts[0]["orientation"] == 1 and facts[0]["extension"] == b"jpg" and len(facts[0]["pixels"]) == 16
+    with pytest.raises(BadImage):
+        examine(str(tmp_path), facts[1])
+    assert facts[1]["num_bytes"] == -1

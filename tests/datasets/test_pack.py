@@ -1,0 +1,162 @@
+"""Packing: shards are the same bytes every time, a stopped packing continues, and its flags and errors."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.errors import BadImage, DataError, DiskError
+from datasets.loading.sampler import TrainSampler
+from datasets.pack import Encoding, main
+from datasets.reading.decode import decode, read_bytes
+from datasets.reading.image_folder import scan_image_folder
+from datasets.reading.jpeg_tiles import find_tiles
+from tests.datasets.loaders import as_bytes, open_train_loader
+from tests.datasets.packing import COUNT, pack_train, write_class_folders
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("files")
+    write_class_folders(root)
+    return root
+
+
+def contents(folder):
+    """Content of each file of folder/train, by name."""
+    return {path.name: path.read_bytes() for path in sorted((folder / "train").iterdir())}
+
+
+def test_tar_reads_the_shards_and_list_txt_names_the_originals(root, tmp_path):
+    shards = pack_train(root, tmp_path)
+    with tarfile.open(tmp_path / "train" / "train-00001.tar") as tar:
+        names = tar.getnames()
+        assert names[:2] == ["000000007.jpeg", "000000007.cls"] or names[:2] == ["000000007.png", "000000007.cls"]
+        assert len(names) == 14 and int(tar.extractfile(names[1]).read()) == shards.label(7)
+    lines = (tmp_path / "train" / "list.txt").read_text().splitlines()
+    files = scan_image_folder(root / "train")
+    expected = [f"{os.path.relpath(files.path(i), root / 'train')} {files.label(i)}" for i in range(COUNT)]
+    assert (
+        lines == [line.replace("\n", "\\n") for line in expected] and shards.place(7) == f"{tmp_path}/train/list.txt:8"
+    )
+
+
+def test_packing_continues_and_gives_the_same_bytes(root, tmp_path, capsys):
+    pack_train(root, tmp_path / "a")
+    pack_train(root, tmp_path / "b", num_workers=2)
+    (tmp_path / "b" / "train" / "train-00002.tar").unlink()
+    (tmp_path / "b" / "train" / "shards.json").unlink()
+    kept = (tmp_path / "b" / "train" / "train-00001.tar").stat().st_mtime_ns
+    capsys.readouterr()
+    pack_train(root, tmp_path / "b")
+    assert "23 images in 4 shards (3 of an earlier run)" in capsys.readouterr().out
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert (tmp_path / "b" / "train" / "train-00001.tar").stat().st_mtime_ns == kept
+    with pytest.raises(DataError, match="holds other images or settings; choose another --output_dir"):
+        main(f"--data_path={root} --output_dir={tmp_path / 'b'} --per_shard=8 --num_workers=0".split())
+
+
+def test_a_stopped_writer_leaves_no_part_of_a_shard_under_its_name(root, tmp_path, monkeypatch):
+    """While a shard is written, its name is not in the folder; the name appears with the whole content."""
+    pack_train(root, tmp_path / "whole")
+    folder, encoded_images, renamed = tmp_path / "out" / "train", [], {}
+    encode, replace = Encoding.encode, os.replace
+
+    def stopped(encoding, path):
+        encoded_images.append(path)
+        shards = {path.name for path in folder.glob("*.tar")}
+        assert shards == {f"train-{number:05d}.tar" for number in range((len(encoded_images) - 1) // 7)}
+        if len(encoded_images) == 10:
+            raise KeyboardInterrupt
+        return encode(encoding, path)
+
+    def observed(source, target):
+        renamed[os.path.basename(target)] = Path(source).read_bytes()
+        replace(source, target)
+
+    monkeypatch.setattr(Encoding, "encode", stopped)
+    monkeypatch.setattr(os, "replace", observed)
+    with pytest.raises(KeyboardInterrupt):
+        pack_train(root, tmp_path / "out")
+    assert [path.name for path in folder.glob("*.tar")] == ["train-00000.tar"]
+    assert not (folder / "shards.json").exists()
+    monkeypatch.setattr(Encoding, "encode", encode)
+    pack_train(root, tmp_path / "out")
+    expected = contents(tmp_path / "whole")
+    assert contents(tmp_path / "out") == expected
+    assert renamed.items() >= {name: data for name, data in expected.items() if name.endswith(".tar")}.items()
+
+
+@pytest.mark.parametrize("name", ["settings.json", "train-00003.tar", "index.npy", "list.txt"])
+def test_shards_json_is_the_last_file_and_says_that_all_others_are_there(root, tmp_path, monkeypatch, name):
+    replace = os.replace
+
+    def fail(source, target):
+        if os.path.basename(target) == name:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(DiskError, match=r"cannot write .*: No space left on device"):
+        main(f"--data_path={root} --output_dir={tmp_path} --per_shard=7 --num_workers=0".split())
+    assert not (tmp_path / "train" / "shards.json").exists()
+
+
+@pytest.mark.parametrize(("store", "extension"), [("jpeg", "jpg"), ("raw", "ppm")])
+def test_short_side(root, tmp_path, store, extension):
+    shards = pack_train(root, tmp_path, "--store", store, "--short_side", "32")
+    with tarfile.open(tmp_path / "train" / "train-00000.tar") as tar:
+        assert tar.getnames()[0] == f"000000000.{extension}"
+    files = scan_image_folder(root / "train")
+    for i in range(5):
+        small, large = (decode(read_bytes(images.path(i)), "x") for images in (shards, files))
+        assert min(small.size) == 32 and abs(small.width / small.height - large.width / large.height) < 0.05
+        expected = large.resize(small.size, Image.Resampling.BICUBIC)
+        error = np.abs(np.asarray(small).astype(int) - np.asarray(expected)).mean()
+        assert error == 0 if store == "raw" else error < 4
+        assert (find_tiles(read_bytes(shards.path(i))) is not None) == (store == "jpeg")
+    pytest.importorskip("cv2")
+    loaders = [
+        open_train_loader(shards, TrainSampler(COUNT, 5, 1, 0, 1, seed=1), image_backend="cv2", num_workers=num_workers)
+        for num_workers in (0, 2)
+    ]
+    assert as_bytes(loaders[0].batches(2)) == as_bytes(loaders[1].batches(2))
+
+
+TOO_SMALL, NEEDS_ENCODING = "expected a whole number of at least 1, got", "need --store jpeg or raw"
+
+
+@pytest.mark.parametrize(
+    ("flag", "error"),
+    [
+        ("--per_shard=0", TOO_SMALL),
+        ("--per_shard=-1", TOO_SMALL),
+        ("--short_side=0", TOO_SMALL),
+        ("--quality=x", TOO_SMALL),
+        ("--short_side=9", NEEDS_ENCODING),
+        ("--exif_orientation=apply", NEEDS_ENCODING),
+    ],
+)
+def test_wrong_flags(tmp_path, flag, error, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--output_dir", str(tmp_path), flag])
+    assert error in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("store", "size"), [("raw", (4730, 4730)), ("raw", (65_501, 1)), ("jpeg", (65_501, 1))])
+def test_an_image_that_no_reader_accepts_is_not_written(tmp_path, store, size):
+    Image.new("L", size).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=rf"a\.png: {size[0]} x {size[1]} pixels are too many for --store {store}"):
+        Encoding(store).encode(str(tmp_path / "a.png"))
+
+
+def test_bad_image_ends_the_packing(root, tmp_path):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    (tmp_path / "train" / "a" / "1.jpg").write_bytes(b"<html>")
+    command = f"--data_path={tmp_path} --output_dir={tmp_path / 'out'} --store=raw --num_workers=0".split()
+    with pytest.raises(BadImage, match=r"1\.jpg: not an image.*datasets\.check writes lists without such images"):
+        main(command)
+    assert not (tmp_path / "out" / "train" / "shards.json").exists()
