@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.scripts.conftest import ENVIRONMENT
+from tests.source import files
 
 ROOT = Path(__file__).parent.parent
 # What a machine without ImageNet, GPUs and days needs; a flag given twice means its last value.
@@ -174,6 +175,19 @@ def test_files_that_the_readme_names_exist():
         text = (ROOT / readme).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(((?!http)[^)#]+)\)", text):
             assert (ROOT / target).exists(), f"{readme} links to {target}"
+
+
+def test_paths_on_the_pages_exist():
+    """Every source file that a page names in backticks by its path; the journal names what was."""
+    folders = "|".join(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists() or path.name == "tests")
+    pages = [ROOT / page for page in files("*.md") if page != "docs/journal.md"]
+    named = [
+        (page.name, path)
+        for page in pages
+        for path in re.findall(rf"`((?:{folders})/[a-z0-9_/]+\.(?:py|yaml|sh))`", page.read_text(encoding="utf-8"))
+    ]
+    assert len(named) > 30
+    assert [f"{page}: {path}" for page, path in named if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize(
