@@ -90,8 +90,8 @@ def test_eval(root, models, capfd, more, weight):
     ("trained", "message"),
     [
         (["0", "1", "2", "3"], None),
-        (["0", "1", "2", "2b", "3"], "no folder for class 2b of the weights; labels would not agree"),
-        (["3", "1", "2", "0"], "class 0 would have label 0, by the order of the folders, but has 3 in the weights"),
+        (["0", "1", "2", "2b", "3"], r"no folder for class 2b of the weights .*; labels would not agree"),
+        (["3", "1", "2", "0"], r"class . has label . in .*val, but . in .*c\.pd"),
     ],
 )
 def test_eval_compares_the_class_folders_with_those_that_were_trained(root, models, tmp_path, trained, message):
