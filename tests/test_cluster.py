@@ -27,7 +27,7 @@ def test_the_commands_are_ours(text):
     command = re.search(r"engine\.supervise.*?--keep_last \d+", text.replace("\\\n", " "), re.DOTALL)[0]
     ours = shlex.split(command.partition("main.py")[2])
     config = parse(TrainConfig, ours, prog="main.py")
-    assert config.run.resume == "auto" and config.run.output_dir and config.run.save_steps
+    assert config.resume.resume == "auto" and config.output.output_dir and config.output.save_steps
     assert "paddle.distributed.launch" in command and "umask 077" in text
 
 

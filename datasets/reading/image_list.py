@@ -137,8 +137,8 @@ def split_line(line: bytes) -> tuple[bytes, int] | None:
 
 def _fault(line: bytes, entry: tuple[bytes, int] | None, num_classes: int | None) -> str:
     if entry:
-        last = "above" if num_classes is None else f"to {num_classes - 1}"
-        return f"expected a label from 0 {last}, got {entry[1]}"
+        largest = (2**31 if num_classes is None else num_classes) - 1
+        return f"expected a label from 0 to {largest}, got {entry[1]}"
     *path, label = line.decode().rsplit(None, 1)
     if not path:
         return f"{EXPECTED}, got {label!r} alone"

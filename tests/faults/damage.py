@@ -94,7 +94,7 @@ def d4(cases: int, seed: int) -> dict:
             (data / f"{index}.png").write_bytes(tally.rng.choice(damages))
         is_allowed = case % 3 < 2
         code, steps, samples = _train(data, out, NUM_BAD if is_allowed else NUM_BAD - 1)
-        reported = re.findall(r"skipped image (\d+) of at most \d+: \S*/(\d+)\.png", Path(f"{out}.log").read_text())
+        reported = re.findall(r"skipped: image (\d+) of at most \d+: \S*/(\d+)\.png", Path(f"{out}.log").read_text())
         if is_allowed:
             expected = _without(bad, *whole)
             tally.add_case(

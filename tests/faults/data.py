@@ -1,4 +1,4 @@
-"""D1, D2, D5: the corpus of strange files, lists and folders by every way that leads into a model."""
+"""D1, D2, D5: the corpus of unusual files, lists and folders, read by every program that reads images."""
 
 import os
 import random
@@ -18,63 +18,63 @@ from datasets.reading.pixels import image_to_input
 from tests.datasets.corpus import CORPUS, Case
 
 from .listings import LISTINGS, Listing, build
-from .ways import (
+from .readers import (
     BACKENDS,
-    DOCTOR,
+    CHECK,
     MAX_MEGABYTES,
     MAX_SECONDS,
+    READERS,
     SIDE,
-    WAYS,
     Outcome,
+    Reader,
     Sample,
     Source,
-    Way,
-    follow,
+    read_all,
     training_sample,
 )
 
-MAX_DIFFERENCE = 12  # of 255, on average, between the backends: libraries that shrink differently
+MAX_DIFFERENCE = 12  # of 255, mean over the pixels, between backends, whose libraries resize differently
 SCALE = Preprocess(SIDE).scale_and_shift()[0]
 
 
 def d1(cases: int, seed: int) -> dict:
-    """`cases` pairs of a file, list or folder and a way, at random."""
-    pairs = [(way, name) for way in (*WAYS, DOCTOR) for name in CORPUS] + _pairs_of_listings()
-    return _go(pairs, cases, seed)
+    """Read random pairs of a reader and a file, list or folder."""
+    pairs = [(reader, name) for reader in (*READERS, CHECK) for name in CORPUS] + _pairs_of_listings()
+    return _read_pairs(pairs, cases, seed)
 
 
 def d5(cases: int, seed: int) -> dict:
-    """Lists and folders alone; those that only training and evaluation read, and those that all do."""
-    return _go(_pairs_of_listings(), cases, seed)
+    """Read lists and folders alone."""
+    return _read_pairs(_pairs_of_listings(), cases, seed)
 
 
-def _pairs_of_listings() -> list[tuple[Way, str]]:
-    exact = [way for way in WAYS if way.backend == "pil"]
-    return [(way, name) for way in exact for name, listing in LISTINGS.items() if _is_read_by(way, listing)]
+def _pairs_of_listings() -> list[tuple[Reader, str]]:
+    exact = [reader for reader in READERS if reader.backend == "pil"]
+    return [(reader, name) for reader in exact for name, listing in LISTINGS.items() if _is_read_by(reader, listing)]
 
 
-def _is_read_by(way: Way, listing: Listing) -> bool:
-    if way.name in ("predict", "infer"):
-        return listing.answers is not None
-    return way.name == "train" or listing.is_evaluated
+def _is_read_by(reader: Reader, listing: Listing) -> bool:
+    if reader.name in ("predict", "infer"):
+        return listing.reasons is not None
+    return reader.name == "train" or listing.is_evaluated
 
 
-def _go(pairs: list[tuple[Way, str]], cases: int, seed: int) -> dict:
+def _read_pairs(pairs: list[tuple[Reader, str]], cases: int, seed: int) -> dict:
     random.Random(seed).shuffle(pairs)
     pairs, broken, slowest, largest = pairs[:cases], [], 0.0, 0.0
-    for way in (*WAYS, DOCTOR):
-        names = [name for other, name in pairs if other == way]
-        with _laid_out(names) as sources:
-            for name, outcome in zip(names, follow(way, sources), strict=True):
-                wrong = [*_judge(name, way, outcome), *_beyond(outcome)]
-                broken += [f"{name}, {way}: {'; '.join(wrong)}"] if wrong else []
+    for reader in (*READERS, CHECK):
+        names = [name for other, name in pairs if other == reader]
+        with _written(names) as sources:
+            for name, outcome in zip(names, read_all(reader, sources), strict=True):
+                wrong = [*_differences(name, reader, outcome), *_exceeded_limits(outcome)]
+                broken += [f"{name}, {reader}: {'; '.join(wrong)}"] if wrong else []
                 slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.megabytes)
     numbers = {(CORPUS.get(name) or LISTINGS[name]).number for _, name in pairs}
     return {
         "cases": len(pairs),
         "broken": len(broken),
         "of_the_corpus": len(numbers - {0}),
-        "ways": len({way for way, _ in pairs}),
+        "readers": len({reader for reader, _ in pairs}),
         "slowest_seconds": round(slowest, 3),
         "largest_megabytes": round(largest),
         "details": broken[:5],
@@ -82,17 +82,18 @@ def _go(pairs: list[tuple[Way, str]], cases: int, seed: int) -> dict:
 
 
 @contextmanager
-def _laid_out(names: list[str]) -> Iterator[list[Source]]:
-    """Files, lists and folders by name, each in a folder of its own, for a while."""
+def _written(names: list[str]) -> Iterator[list[Source]]:
+    """Write the named files, lists and folders, each into a folder of its own, which exists inside the context."""
     with tempfile.TemporaryDirectory(prefix="faults-d-") as folder:
         places = [(name, Path(folder) / str(i)) for i, name in enumerate(names)]
         yield [
-            build(LISTINGS[name], place) if name in LISTINGS else lay_out(CORPUS[name], place) for name, place in places
+            build(LISTINGS[name], place) if name in LISTINGS else write_case(CORPUS[name], place)
+            for name, place in places
         ]
 
 
-def lay_out(case: Case, folder: Path) -> Source:
-    """The one picture of a class, named by its folder; a file whose name says nothing is named by a list."""
+def write_case(case: Case, folder: Path) -> Source:
+    """Write a data set of one image; a file without the extension of an image is named by a list."""
     file = folder / "train" / "a" / case.file
     file.parent.mkdir(parents=True)
     (folder / "val").symlink_to("train")
@@ -104,7 +105,7 @@ def lay_out(case: Case, folder: Path) -> Source:
     return Source(folder, list_file, file)
 
 
-def _beyond(outcome: Outcome) -> Iterator[str]:
+def _exceeded_limits(outcome: Outcome) -> Iterator[str]:
     if outcome.seconds > MAX_SECONDS:
         yield f"{outcome.seconds:.1f} s"
     if outcome.megabytes > MAX_MEGABYTES:
@@ -113,95 +114,98 @@ def _beyond(outcome: Outcome) -> Iterator[str]:
         yield f"events {outcome.forbidden}"
 
 
-def _judge(name: str, way: Way, outcome: Outcome) -> Iterator[str]:
-    """In which respects it is not as stated."""
+def _differences(name: str, reader: Reader, outcome: Outcome) -> Iterator[str]:
+    """Yield the differences of an outcome from the stated one."""
     if name in LISTINGS:
-        stated = LISTINGS[name].answers if way.name in ("predict", "infer") else None
-        yield from _judge_reading(LISTINGS[name], outcome) if stated is None else _judge_answers(stated, outcome)
+        reasons = LISTINGS[name].reasons if reader.name in ("predict", "infer") else None
+        if reasons is None:
+            yield from _differences_of_samples(LISTINGS[name], outcome)
+        else:
+            yield from _differences_of_predictions(reasons, outcome)
         return
     case = CORPUS[name]
-    reasons = [sample.found for sample in outcome.samples if isinstance(sample.found, str)]
+    reasons = [sample.result for sample in outcome.samples if isinstance(sample.result, str)]
     if not case.is_good:
-        reason = outcome.error.removeprefix("BadImage ") if way.name in ("train", "eval") else "".join(reasons)
+        reason = outcome.error.removeprefix("BadImage ") if reader.name in ("train", "eval") else "".join(reasons)
         if not re.search(case.expected, reason) or (outcome.error and case.file not in outcome.error):
             yield f"expected a bad image, {case.expected!r}; got {outcome.error or reason or 'pixels'}"
     elif outcome.error or reasons or [Path(sample.path).name for sample in outcome.samples] != [case.file]:
         yield outcome.error or f"{[sample.path for sample in outcome.samples]} {reasons}"
     else:
-        yield from _judge_pixels(case.expected, way, outcome.samples[0].found)
+        yield from _differences_of_pixels(case.expected, reader, outcome.samples[0].result)
 
 
-def _judge_pixels(pixels: np.ndarray, way: Way, found: np.ndarray) -> Iterator[str]:
-    if way == DOCTOR:
-        if (found != pixels.shape[:2]).any():
-            yield f"size {found}"
+def _differences_of_pixels(pixels: np.ndarray, reader: Reader, result: np.ndarray) -> Iterator[str]:
+    if reader == CHECK:
+        if (result != pixels.shape[:2]).any():
+            yield f"size {result}"
         return
     preprocess = Preprocess(SIDE)
-    if way.name == "train":
+    if reader.name == "train":
         expected = training_sample(pixels, preprocess)
     else:
         expected = image_to_input(Image.fromarray(pixels), preprocess)
-    difference = np.abs((found - expected) / SCALE).mean()
-    if difference > (0 if way.backend == "pil" else MAX_DIFFERENCE):
-        yield f"other pixels, by {difference:.1f} on average"
+    difference = np.abs((result - expected) / SCALE).mean()
+    if difference > (0 if reader.backend == "pil" else MAX_DIFFERENCE):
+        yield f"the pixels differ by {difference:.1f} on average"
 
 
-def _judge_reading(listing: Listing, outcome: Outcome) -> Iterator[str]:
+def _differences_of_samples(listing: Listing, outcome: Outcome) -> Iterator[str]:
     if listing.error:
         if not re.search(listing.error, outcome.error, re.DOTALL):
             yield f"expected {listing.error!r}, got {outcome.error or f'{len(outcome.samples)} samples'}"
         return
-    found = sorted((_below_split(sample.path), sample.label) for sample in outcome.samples)
-    if outcome.error or found != sorted(listing.entries):
-        yield f"expected {listing.entries}, got {outcome.error or found}"
+    entries = sorted((_below_split(sample.path), sample.label) for sample in outcome.samples)
+    if outcome.error or entries != sorted(listing.entries):
+        yield f"expected {listing.entries}, got {outcome.error or entries}"
 
 
-def _judge_answers(stated: dict[str, str], outcome: Outcome) -> Iterator[str]:
-    found = {_below_split(sample.path): sample.found for sample in outcome.samples}
-    if outcome.error or sorted(found) != sorted(stated) or len(outcome.samples) != len(stated):
-        yield f"expected answers to {sorted(stated)}, got {outcome.error or sorted(found)}"
+def _differences_of_predictions(reasons: dict[str, str], outcome: Outcome) -> Iterator[str]:
+    results = {_below_split(sample.path): sample.result for sample in outcome.samples}
+    if outcome.error or sorted(results) != sorted(reasons) or len(outcome.samples) != len(reasons):
+        yield f"expected predictions of {sorted(reasons)}, got {outcome.error or sorted(results)}"
         return
-    for path, reason in stated.items():
-        if isinstance(found[path], str) != bool(reason) or (reason and reason not in found[path]):
-            yield f"{path}: expected {reason or 'pixels'}, got {found[path]}"
+    for path, reason in reasons.items():
+        if isinstance(results[path], str) != bool(reason) or (reason and reason not in results[path]):
+            yield f"{path}: expected {reason or 'pixels'}, got {results[path]}"
 
 
 def _below_split(path: str) -> str:
-    """The path from train or val on."""
+    """The path below train or val."""
     parts = Path(path).parts
     at = max(i for i, part in enumerate(parts) if part in ("data", "train", "val"))
     return os.path.join(*parts[at + 1 :])
 
 
 def d2(cases: int, seed: int) -> dict:
-    """Good files by evaluation, predict and infer, byte for byte, and by training, whose crop is of the same pixels."""
+    """Compare the model inputs of eval, predict and infer byte for byte, and the crop of training with the pixels."""
     good = [name for name, case in CORPUS.items() if case.is_good]
     settings = list(product(BACKENDS, ("ignore", "apply")))
-    jobs = [(*setting, name) for setting in settings for name in good]
-    random.Random(seed).shuffle(jobs)
-    jobs, broken, turned = jobs[:cases], [], 0
+    triples = [(*setting, name) for setting in settings for name in good]
+    random.Random(seed).shuffle(triples)
+    triples, broken, num_rotated = triples[:cases], [], 0
     for backend, exif in settings:
-        names = [name for *setting, name in jobs if setting == [backend, exif]]
-        ways = [way for way in WAYS if way.backend == backend]
-        with _laid_out(names) as sources:
-            outcomes = [list(follow(way, sources, exif)) for way in ways]
-        for name, *found in zip(names, *outcomes, strict=True):
+        names = [name for *setting, name in triples if setting == [backend, exif]]
+        readers = [reader for reader in READERS if reader.backend == backend]
+        with _written(names) as sources:
+            outcomes = [list(read_all(reader, sources, exif)) for reader in readers]
+        for name, *of_readers in zip(names, *outcomes, strict=True):
             pixels = CORPUS[name].pixels(exif)
-            turned += pixels is not CORPUS[name].expected
-            seen = {way.name: _only(outcome).tobytes() for way, outcome in zip(ways, found, strict=True)}
-            is_same = seen["eval"] == seen["predict"] == seen["infer"] != b""
-            is_exact = backend != "pil" or seen["train"] == training_sample(pixels, Preprocess(SIDE)).tobytes()
+            num_rotated += pixels is not CORPUS[name].expected
+            inputs = {r.name: _single(outcome).tobytes() for r, outcome in zip(readers, of_readers, strict=True)}
+            is_same = inputs["eval"] == inputs["predict"] == inputs["infer"] != b""
+            is_exact = backend != "pil" or inputs["train"] == training_sample(pixels, Preprocess(SIDE)).tobytes()
             broken += [] if is_same and is_exact else [f"{name}, {backend}, {exif}"]
     return {
-        "cases": len(jobs),
+        "cases": len(triples),
         "broken": len(broken),
         "backends": ", ".join(BACKENDS),
-        "turned_by_exif": turned,
+        "turned_by_exif": num_rotated,
         "details": broken[:5],
     }
 
 
-def _only(outcome: Outcome) -> np.ndarray:
-    """The pixels of the one sample; none if there is none."""
+def _single(outcome: Outcome) -> np.ndarray:
+    """The model input of the only sample, or an empty array."""
     samples: list[Sample] = outcome.samples
-    return samples[0].found if len(samples) == 1 and isinstance(samples[0].found, np.ndarray) else np.zeros(0)
+    return samples[0].result if len(samples) == 1 and isinstance(samples[0].result, np.ndarray) else np.zeros(0)

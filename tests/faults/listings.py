@@ -1,4 +1,4 @@
-"""Lists and folders with something odd in them, and what becomes of each: which samples, or which error."""
+"""Unusual lists and folders, and the result of reading each: samples, or an error."""
 
 import os
 from pathlib import Path
@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 from tests.datasets.corpus import PNG
 
-from .ways import Source
+from .readers import Source
 
 
 class Link(NamedTuple):
+    """Symbolic link."""
+
     to: str
 
 
@@ -17,14 +19,24 @@ FOLDER, FIFO = object(), object()
 
 
 class Listing(NamedTuple):
-    """A data set; `tree` has what is below its root, by path: bytes, a Link, a FOLDER or a FIFO."""
+    """Data set, and the result of reading it.
 
-    number: int  # of the corpus that `python -m tests.faults D1` goes through
+    Attributes:
+        number: its number in the corpus of `python -m tests.faults D1`.
+        tree: content below the root, by path: bytes, a Link, a FOLDER or a FIFO.
+        entries: (path below the split, label) of the images that are read.
+        error: pattern of type and message of the error that ends training and evaluation; "" without an error.
+        text: content of the list; None takes the folders as classes.
+        reasons: for predict and infer, by path below train: why an image has no prediction, or "".
+        is_evaluated: whether evaluation gives the same result as training.
+    """
+
+    number: int
     tree: dict
-    entries: list[tuple[str, int]] = ()  # path from the split, and label: what is read where nothing ends it
-    error: str = ""  # or what ends training and evaluation: type and message match this
-    text: bytes | None = None  # of a list; without one the folders are the classes
-    answers: dict[str, str] | None = None  # of predict and infer, of the folder train: why not, or ""
+    entries: list[tuple[str, int]] = ()
+    error: str = ""
+    text: bytes | None = None
+    reasons: dict[str, str] | None = None
     is_evaluated: bool = True
 
 
@@ -36,41 +48,50 @@ ALONE, GONE = "l.txt:1: expected .*, got 'train/a/1.png' alone", "l.txt:2: no su
 
 
 def listed(number: int, text: bytes, outcome: list | str, tree: dict = A) -> Listing:
-    """A list: `outcome` is what it holds, or how the message of its refusal goes."""
+    """Create a list; `outcome` is its entries, or the pattern of the error message.
+
+    Args:
+        number: number in the corpus.
+        text: content of the list.
+        outcome: entries, or pattern of the message.
+        tree: content below the root.
+    """
     if isinstance(outcome, str):
         return Listing(number, tree, error=f"^DataError .*{outcome}", text=text)
     return Listing(number, tree, outcome, text=text)
 
 
-def odd(number: int, thing: object, reason: str) -> Listing:
-    """A folder with something that only looks like a second image: by reading it shows."""
-    answers = {"a/1.png": "", "a/2.jpg": reason}
-    return Listing(number, A | {"train/a/2.jpg": thing}, error=f"^BadImage .*2.jpg: {reason}", answers=answers)
+def unreadable(number: int, content: object, reason: str) -> Listing:
+    """Create a folder whose second image cannot be read."""
+    reasons = {"a/1.png": "", "a/2.jpg": reason}
+    return Listing(number, A | {"train/a/2.jpg": content}, error=f"^BadImage .*2.jpg: {reason}", reasons=reasons)
 
 
 LISTINGS = {
-    "a file that is a link to itself": odd(67, Link("2.jpg"), LOOP),
-    "a link to nothing": odd(68, Link("gone.jpg"), MISSING),
+    "a file that is a link to itself": unreadable(67, Link("2.jpg"), LOOP),
+    "a link to nothing": unreadable(68, Link("gone.jpg"), MISSING),
     "2 images and folders that hold each other": Listing(
         69,
         B | {"train/a/self": Link("../a"), "train/b/root": Link(".."), "train/b/other": Link("../b")},
         TWO,
-        answers={"a/1.png": "", "b/2.png": ""},
+        reasons={"a/1.png": "", "b/2.png": ""},
     ),
     "a link to a folder outside": Listing(
         70,
         A | {"train/a/out": Link("../../../outside"), "../outside/2.png": PNG},
         [*ONE, ("a/out/2.png", 0)],
-        answers={"a/1.png": "", "a/out/2.png": ""},
+        reasons={"a/1.png": "", "a/out/2.png": ""},
     ),
-    "a folder that is named as an image": Listing(71, A | {"train/a/2.jpg": FOLDER}, ONE, answers={"a/1.png": ""}),
+    "a folder that is named as an image": Listing(71, A | {"train/a/2.jpg": FOLDER}, ONE, reasons={"a/1.png": ""}),
     "a folder in a list": listed(71, LINE + b"train/a/2.jpg 1\n", GONE, A | {"train/a/2.jpg": FOLDER}),
-    "a FIFO": odd(72, FIFO, IRREGULAR),
+    "a FIFO": unreadable(72, FIFO, IRREGULAR),
     "a FIFO in a list": listed(72, LINE + b"train/a/2.jpg 1\n", GONE, A | {"train/a/2.jpg": FIFO}),
     "a missing file": listed(73, LINE + b"train/a/2.jpg 1\n", GONE),
-    "label -1": listed(74, b"train/a/1.png -1\n", "l.txt:1: expected a label from 0 to 3, got -1"),
+    "label -1": listed(74, b"train/a/1.png -1\n", "l.txt:1: expected a label .*, got -1"),
     "label -100, which a loss may ignore": listed(75, LINE + b"train/a/1.png -100\n", "l.txt:2: .*, got -100"),
-    "a label too many": listed(76, b"train/a/1.png 4\n", "l.txt:1: expected a label from 0 to 3, got 4"),
+    "a label too many": listed(
+        76, b"train/a/1.png 4\n", "l.txt:1: (expected a label from 0 to 3, got 4|label 4, but --nb_classes is 4)"
+    ),
     "label 1.0": listed(77, b"train/a/1.png 1.0\n", "l.txt:1: .* a whole number as label, got '1.0'"),
     "an empty label": listed(78, b"train/a/1.png \n", ALONE),
     "no label": listed(78, b"train/a/1.png\n", ALONE),
@@ -89,7 +110,7 @@ LISTINGS = {
     "one line without its end": listed(85, LINE.strip(), ONE),
     "an empty list": listed(86, b"", "l.txt: expected .*, got a list without images"),
     "a class without a file": Listing(
-        87, A | {"train/b": FOLDER}, error="^DataError .*: no image in class b", answers={"a/1.png": ""}
+        87, A | {"train/b": FOLDER}, error="^DataError .*: no image in class b", reasons={"a/1.png": ""}
     ),
     "a class that val has not": Listing(
         87,
@@ -97,18 +118,18 @@ LISTINGS = {
         error="^DataError class b is in .*train but not in .*val",
         is_evaluated=False,
     ),
-    "one class": Listing(88, A, ONE, answers={"a/1.png": ""}),
+    "one class": Listing(88, A, ONE, reasons={"a/1.png": ""}),
     "a class of bad images": Listing(
         89,
         B | {"train/b/2.png": b"text", "train/c/3.png": PNG},
         error="^BadImage .*2.png: not an image",
-        answers={"a/1.png": "", "b/2.png": "not an image", "c/3.png": ""},
+        reasons={"a/1.png": "", "b/2.png": "not an image", "c/3.png": ""},
     ),
 }
 
 
 def build(listing: Listing, folder: Path) -> Source:
-    """The data set in `folder`; where it has no val of its own, that is train."""
+    """Write the data set into `folder`; a missing val is a link to train."""
     root = folder / "data"
     for name, content in listing.tree.items():
         path = Path(os.path.normpath(root / name))

@@ -34,6 +34,7 @@ LENGTHY = [name for name in PROMISES if name not in QUICK]
 
 
 def measure(name: str, cases: int) -> None:
+    """Measure a promise in a process of its own, and check the result."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.faults", name, "--cases", str(cases), "--no_record"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -41,16 +42,16 @@ def measure(name: str, cases: int) -> None:
 
 
 def check(name: str, line: dict) -> None:
-    """Nothing is broken, and something was tried: what this machine cannot measure is no success and is skipped."""
+    """Check that no case is broken and that there were cases; a promise that this machine cannot measure is skipped."""
     assert line["promise"] == name and line["broken"] == 0
     if line.get("skipped"):
         pytest.skip(f"{name}: {line['skipped']}")
-    assert line["cases"] > 0, "no case was tried, and nobody said why"
+    assert line["cases"] > 0, "no case was measured, without a reason"
 
 
 @pytest.fixture(scope="module")
 def measurements(request) -> Iterator[dict[str, Future]]:
-    """Those that were selected, two at a time: each is a process that needs one core or waits."""
+    """Measure the selected promises, two at a time: each is a process that uses one core or waits."""
     selected = [item.callspec.params["name"] for item in request.session.items if "measurements" in item.fixturenames]
     with ThreadPoolExecutor(2) as pool:
         yield {name: pool.submit(measure, name, QUICK[name]) for name in selected}

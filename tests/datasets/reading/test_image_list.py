@@ -75,7 +75,7 @@ def test_faults(tmp_path, text, message):
 
 def test_labels_without_a_limit(tmp_path):
     assert read_image_list(write_list(tmp_path, "a 123456\n"), "R").label(0) == 123456
-    with pytest.raises(DataError, match="expected a label from 0 above, got 2147483648"):
+    with pytest.raises(DataError, match="expected a label from 0 to 2147483647, got 2147483648"):
         read_image_list(write_list(tmp_path, "a 2147483648\n"), "R")
 
 

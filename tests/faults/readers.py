@@ -1,4 +1,4 @@
-"""The ways of pictures into a model, each in a process that may die of them: training, evaluation, predict, infer."""
+"""Readers of images: train, eval, predict, infer and datasets.check, each in a process that a file may kill."""
 
 import importlib.util
 import os
@@ -27,36 +27,60 @@ from datasets.constants import BACKEND_PACKAGES
 from datasets.preprocess import Preprocess
 
 SIDE, NUM_CLASSES, SEED = 224, 4, 0
-MAX_SECONDS, ALARM_SECONDS, MAX_MEGABYTES = 1.0, 5, 200  # of a data set of one or a few pictures
-ADDRESS_SPACE = 600 << 20  # more than a way has when it begins: what asks for more gets a MemoryError
+MAX_SECONDS, ALARM_SECONDS, MAX_MEGABYTES = 1.0, 5, 200  # for a data set of one or a few images
+ADDRESS_SPACE = 600 << 20  # bytes that a reader may add to its memory; more is a MemoryError
 FORBIDDEN = ("subprocess.Popen", "os.exec", "os.fork", "os.posix_spawn", "os.system", "socket.connect")
 
 
 class Source(NamedTuple):
-    """What a way is pointed to: a data set, with a list or folders of classes, and what predict.py is given of it."""
+    """Data set with a list file or class folders.
+
+    Attributes:
+        root: root of the data.
+        list_file: list of both splits; None for class folders.
+        infer_path: file or folder that predict and infer read.
+    """
 
     root: Path
     list_file: Path | None
-    named: Path
+    infer_path: Path
 
 
 class Sample(NamedTuple):
+    """One image of a source.
+
+    Attributes:
+        path: the file.
+        label: its class; None where a reader has no labels.
+        result: input of the model, [3, S, S] float32, or the reason why there is none; of the check [2]: H, W.
+    """
+
     path: str
     label: int | None
-    found: np.ndarray | str  # what the model is fed, [3, S, S] float32, or why it is not; of the doctor [2]: H, W
+    result: np.ndarray | str
 
 
 class Outcome(NamedTuple):
-    """What became of a source."""
+    """Result of reading a source.
+
+    Attributes:
+        samples: images that were read before the end or an error.
+        error: type and message of the error that ended the reader.
+        seconds: processor time.
+        megabytes: largest additional memory.
+        forbidden: audit events of the interpreter that no image may cause.
+    """
 
     samples: list[Sample]
-    error: str = ""  # of what ended the way, behind the name of its type
-    seconds: float = 0.0  # of the processor
-    megabytes: float = 0.0  # more at most than before
-    forbidden: tuple[str, ...] = ()  # events of the interpreter that no picture should cause
+    error: str = ""
+    seconds: float = 0.0
+    megabytes: float = 0.0
+    forbidden: tuple[str, ...] = ()
 
 
-class Way(NamedTuple):
+class Reader(NamedTuple):
+    """Program that reads images, and its image backend."""
+
     name: str
     backend: str = "pil"
 
@@ -65,37 +89,37 @@ class Way(NamedTuple):
 
 
 BACKENDS = [name for name, packages in BACKEND_PACKAGES.items() if all(map(importlib.util.find_spec, packages))]
-WAYS = [Way(name, backend) for backend in BACKENDS for name in ("train", "eval", "predict", "infer")]
-DOCTOR = Way("doctor")
+READERS = [Reader(name, backend) for backend in BACKENDS for name in ("train", "eval", "predict", "infer")]
+CHECK = Reader("check")
 
 
-def follow(way: Way, sources: Sequence[Source], exif_orientation: str = "ignore") -> Iterator[Outcome]:
-    """What becomes of each source, in order. A process that died is an outcome too, and another goes on after it."""
+def read_all(reader: Reader, sources: Sequence[Source], exif_orientation: str = "ignore") -> Iterator[Outcome]:
+    """Read each source in order; after a source that kills the process another process continues."""
     import datasets.loading.loader  # noqa: F401 (with Paddle, which computes nothing before the forks)
     import deploy.predictor  # noqa: F401
 
     sources = deque(sources)
-    if sources:  # what all processes of a way need is made before them
+    if sources:  # made before the forks, because all processes need it
         warm_up()
-    if sources and way.name == "infer":
+    if sources and reader.name == "infer":
         exported()
     while sources:
-        here, there = Pipe(duplex=False)
+        receiver, sender = Pipe(duplex=False)
         pid = os.fork()
         if pid == 0:
-            here.close()
+            receiver.close()
             code = 1
             try:
-                _work(way, list(sources), exif_orientation, there)
+                _read_sources(reader, list(sources), exif_orientation, sender)
                 code = 0
             except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(code)
-        there.close()
+        sender.close()
         try:
             while sources:
-                yield here.recv()
+                yield receiver.recv()
                 sources.popleft()
         except EOFError:
             yield Outcome([], f"the process died: {_ending(pid)}")
@@ -109,35 +133,36 @@ def _ending(pid: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def _work(way: Way, sources: Sequence[Source], exif_orientation: str, report_to) -> None:
+def _read_sources(reader: Reader, sources: Sequence[Source], exif_orientation: str, report_to) -> None:
     warnings.simplefilter("ignore")
     signal.alarm(60)
-    backend = "pil" if way.name in ("train", "doctor") else way.backend
+    backend = "pil" if reader.name in ("train", "check") else reader.backend
     preprocess = Preprocess(SIDE, exif_orientation=exif_orientation, image_backend=backend)
-    read, events = READERS[way.name](way, preprocess), []
+    read, events = READ_FUNCTIONS[reader.name](reader, preprocess), []
     list(read(warm_up()))
     sys.addaudithook(lambda event, arguments: events.append(event) if event in FORBIDDEN else None)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + ADDRESS_SPACE, resource.RLIM_INFINITY))
     for source in sources:
         events.clear()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew at what is used now
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the memory
         before, start = _memory("VmRSS"), time.process_time()
         signal.alarm(ALARM_SECONDS)
         samples, error = [], ""
         try:
             for sample in read(source):
                 samples.append(sample)
-        except DataError as ending:
-            error = f"{type(ending).__name__} {ending}"
-        except Exception as mistake:
-            error = f"mistake: {mistake!r}"
+        except DataError as data_error:
+            error = f"{type(data_error).__name__} {data_error}"
+        except Exception as fault:
+            error = f"fault of the project: {fault!r}"
         signal.alarm(0)
-        more = _memory("VmHWM") - before
-        report_to.send(Outcome(samples, error, time.process_time() - start, more, tuple(events)))
+        additional = _memory("VmHWM") - before
+        report_to.send(Outcome(samples, error, time.process_time() - start, additional, tuple(events)))
 
 
 def _memory(which: str) -> float:
+    """Memory of this process in MB, by its name in /proc."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{which}:"):
             return int(line.split()[1]) / 1024
@@ -146,7 +171,7 @@ def _memory(which: str) -> float:
 
 @cache
 def warm_up() -> Source:
-    """A good picture: what is imported and set up for the first one is no matter of a later one."""
+    """Write one good image: reading it first keeps imports and set-up out of the measurements."""
     from tests.datasets.fake_images import fake_image
 
     root = Path(_scratch().name) / "warm-up"
@@ -158,21 +183,22 @@ def warm_up() -> Source:
 
 @cache
 def _scratch() -> tempfile.TemporaryDirectory:
-    """Goes with this process, and not with those that are forked from it."""
-    return tempfile.TemporaryDirectory(prefix="faults-ways-")
+    """Create a folder that is removed at the end of this process, and not of its forks."""
+    return tempfile.TemporaryDirectory(prefix="faults-readers-")
 
 
-# ----------------------------------------------------------------------------------------------- each way by its name
+# --------------------------------------------------------------------------------------- functions of the readers
 
-Reader = Callable[[Source], Iterator[Sample]]
+ReadFunction = Callable[[Source], Iterator[Sample]]
 
 
 def transform_of(preprocess: Preprocess):
-    """Crops and flips alone: on these the backends can be compared."""
+    """Create the transform of crops and flips alone, in which the backends can be compared."""
     return build_train_transform(AugmentConfig(aa=""), PreprocessConfig(preprocess.input_size, "bicubic"))
 
 
-def training(way: Way, preprocess: Preprocess) -> Reader:
+def training(reader: Reader, preprocess: Preprocess) -> ReadFunction:
+    """Read the training images by TrainLoader."""
     from configs.loader import parse
     from configs.schema import TrainConfig
     from datasets.loading.loader import TrainLoader
@@ -185,20 +211,21 @@ def training(way: Way, preprocess: Preprocess) -> Reader:
         num_classes = NUM_CLASSES if source.list_file else max(1, len(folders))
         flags = {"data_path": source.root, "nb_classes": num_classes} | (lists if source.list_file else {})
         argv = [f"--{name}={value}" for name, value in flags.items()]
-        images, _ = open_datasets(parse(TrainConfig, argv, prog="main.py"), check_files=True)
+        images = open_datasets(parse(TrainConfig, argv, prog="main.py"), check_files=True).train_set
         loader = TrainLoader(
             images,
             transform_of(preprocess),
             preprocess,
             TrainSampler(len(images), 1, 1, 0, 1, SEED),
-            TrainLoaderConfig(batch_size=1, num_workers=0, image_backend=way.backend),
+            TrainLoaderConfig(batch_size=1, num_workers=0, image_backend=reader.backend),
         )
         yield from _of_batches(images, loader.batches(0))
 
     return read
 
 
-def evaluation(way: Way, preprocess: Preprocess) -> Reader:
+def evaluation(reader: Reader, preprocess: Preprocess) -> ReadFunction:
+    """Read the validation images by EvalLoader."""
     from datasets.loading.loader import EvalLoader
     from datasets.loading.sampler import EvalSampler
     from datasets.reading.dataset import open_dataset
@@ -217,34 +244,37 @@ def _of_batches(images, batches) -> Iterator[Sample]:
         yield Sample(images.path(index), images.label(index), batch.images.numpy()[0])
 
 
-class Watched:
-    """An engine that remembers what it was fed."""
+class RecordingEngine:
+    """Engine that keeps its inputs."""
 
     def __init__(self, engine):
-        self._engine, self.fed = engine, deque()
+        self._engine, self.inputs = engine, deque()
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        self.fed.append(images[0].copy())
+        """Compute logits of images [B, 3, S, S], and keep the first image."""
+        self.inputs.append(images[0].copy())
         return self._engine.run(images)
 
 
-def prediction(way: Way, preprocess: Preprocess) -> Reader:
+def prediction(reader: Reader, preprocess: Preprocess) -> ReadFunction:
+    """Read images as predict.py does."""
     from deploy.engines import EagerEngine
 
     model, card = _model_and_card(preprocess)
-    return _answers_of(EagerEngine(model), card)
+    return _predictions_of(EagerEngine(model), card)
 
 
-def inference(way: Way, preprocess: Preprocess) -> Reader:
+def inference(reader: Reader, preprocess: Preprocess) -> ReadFunction:
+    """Read images as infer.py does."""
     from deploy.predictor import open_predictor
 
     predictor = open_predictor(exported(), engine="paddle")
-    return _answers_of(predictor.engine, replace(predictor.card, preprocess=preprocess))
+    return _predictions_of(predictor.engine, replace(predictor.card, preprocess=preprocess))
 
 
 @cache
 def exported() -> Path:
-    """A folder of export_model.py, made once, in a process of its own."""
+    """Export a model once, in a process of its own, and return the folder."""
     folder = Path(_scratch().name) / "exported"
     pid = os.fork()
     if pid == 0:
@@ -287,32 +317,33 @@ def _model_and_card(preprocess: Preprocess):
     )
 
 
-def _answers_of(engine, card) -> Reader:
+def _predictions_of(engine, card) -> ReadFunction:
     from datasets.reading.image_folder import find_images
     from deploy.pipeline import predict_files
     from deploy.predictions import PredictionWriter, read_predictions
     from deploy.predictor import Predictor
 
-    engine = Watched(engine)
+    engine = RecordingEngine(engine)
     predictor = Predictor(engine, card)
 
     def read(source: Source) -> Iterator[Sample]:
-        """What --save_path keeps and gives back, in each of its forms, beside what the engine was fed."""
-        engine.fed.clear()
-        found, paths = list(chain(*predict_files(predictor, find_images(source.named), batch_size=1))), []
+        """Predict, write and read the predictions in each format, and yield the inputs of the engine."""
+        engine.inputs.clear()
+        records, paths = list(chain(*predict_files(predictor, find_images(source.infer_path), batch_size=1))), []
         for suffix in (".json", ".jsonl", ".csv"):
             file = source.root / f"records{suffix}"
             with PredictionWriter(file) as writer:
-                writer.write(found)
+                writer.write(records)
             paths.append([record["file_name"] for record in read_predictions(file)])
-        assert paths[0] == paths[1] == paths[2], "the forms of the records differ"
-        for record, path in zip(found, paths[0], strict=True):
-            yield Sample(path, None, record.get("error") or engine.fed.popleft())
+        assert paths[0] == paths[1] == paths[2], "the formats of the predictions differ"
+        for record, path in zip(records, paths[0], strict=True):
+            yield Sample(path, None, record.get("error") or engine.inputs.popleft())
 
     return read
 
 
-def examination(way: Way, preprocess: Preprocess) -> Reader:
+def examination(reader: Reader, preprocess: Preprocess) -> ReadFunction:
+    """Read images as datasets.check does."""
     from datasets.check.__main__ import open_leniently
     from datasets.check.examine import examine_all
 
@@ -327,17 +358,17 @@ def examination(way: Way, preprocess: Preprocess) -> Reader:
     return read
 
 
-READERS = {
+READ_FUNCTIONS = {
     "train": training,
     "eval": evaluation,
     "predict": prediction,
     "infer": inference,
-    "doctor": examination,
+    "check": examination,
 }
 
 
 def training_sample(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """What training makes of the first picture of a data set in its first epoch, given its decoded `pixels`."""
+    """Compute the input of the model for the first image of a training in its first epoch, from decoded `pixels`."""
     from PIL import Image
 
     transform = transform_of(preprocess)
