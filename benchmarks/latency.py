@@ -1,4 +1,4 @@
-"""Milliseconds of one batch: every engine on every model, each in a process of its own, taking turns in one run.
+"""Measures the latency of every engine on every model in one run: each engine in a process of its own, in rotation.
 
 python -m benchmarks.latency --output_dir output/benchmarks
 """
@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -20,21 +21,21 @@ import numpy as np
 from benchmarks.flags import add_output_flag, add_results_flag
 from benchmarks.record import processor, record
 from common.cli import positive_int
-from common.cli import run as run_script
+from common.cli import run as run_program
 from deploy.engine_base import EngineOptions, format_threads
 from models import list_models
 
 MODELS = ("peleenet", "mobilenet_v3_small", "alexnet")
 SIDE = 224
-WARM_BATCHES, TIMED_BATCHES = 2, 3  # of a turn
+WARM_UP_BATCHES, TIMED_BATCHES = 2, 3  # per round
 
 
 class Contender(NamedTuple):
-    """An engine, its program in the exported folder, its switches, and the largest batch it takes."""
+    """An engine, its program in the exported folder, its options, and the largest batch size of the program."""
 
     engine: str
     program: str
-    switches: dict
+    options: dict
     max_batch_size: float = float("inf")
 
 
@@ -52,7 +53,7 @@ CONTENDERS = {
 
 @dataclass(frozen=True)
 class Result:
-    """Milliseconds an image of one contender: median, and the quarter and three-quarter points of all batches."""
+    """Milliseconds per image of one contender: median and quartiles over all batches."""
 
     model: str
     contender: str
@@ -69,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, choices=list_models())
     parser.add_argument("--batch_sizes", type=positive_int, nargs="+", default=(1, 8))
     parser.add_argument("--num_threads", type=positive_int, nargs="+", default=(1, 2))
-    parser.add_argument("--num_rounds", type=positive_int, default=20, help=f"turns, of {TIMED_BATCHES} timed batches")
+    parser.add_argument(
+        "--num_rounds", type=positive_int, default=20, help=f"rounds of {TIMED_BATCHES} timed batches per engine"
+    )
     add_output_flag(parser, "output/benchmarks")
     add_results_flag(parser)
     flags = parser.parse_args(argv)
@@ -80,19 +83,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         num_macs = export_random(model, folder)
         for num_threads in flags.num_threads:
             floors[f"{model}, {format_threads(num_threads)}"] = floor = floor_ms(num_macs, num_threads)
-            print(f"{model}, floor {floor:.2f} ms an image on {format_threads(num_threads)}", flush=True)
+            print(f"{model}, floor {floor:.2f} ms per image on {format_threads(num_threads)}", flush=True)
             with contextlib.ExitStack() as stack:
-                contestants = {name: stack.enter_context(contestant(name, folder, num_threads)) for name in CONTENDERS}
+                processes = {name: stack.enter_context(start_engine(name, folder, num_threads)) for name in CONTENDERS}
                 for batch_size in flags.batch_sizes:
-                    here = measure(model, contestants, batch_size, num_threads, flags.num_rounds)
-                    print_table(here)
-                    results += here
+                    rows = measure(model, processes, batch_size, num_threads, flags.num_rounds)
+                    print_table(rows)
+                    results += rows
     record("latency", flags.results, floors_ms=floors, results=[asdict(result) for result in results])
     plot(results, flags.output_dir / "latency.png")
 
 
 def export_random(name: str, folder: Path) -> int:
-    """Export the model with fresh weights, whose values do not change the speed; returns its MACs for one image."""
+    """Export a model with random weights, whose values do not change the speed; return its MACs for one image."""
     import paddle
 
     from datasets.preprocess import Preprocess
@@ -112,70 +115,78 @@ def export_random(name: str, folder: Path) -> int:
     images = parity_images()
     formats = ("paddle", "pdmodel", "pdmodel-b1", "onnx")
     logits = eager.logits(eager.preprocess(images))
-    export_folder(folder, formats, card, lambda place, **how: export_program(model, SIDE, place, **how), images, logits)
+    export_folder(folder, formats, card, partial(export_program, model, SIDE), images, logits)
     return count_macs(model, SIDE)
 
 
 @contextlib.contextmanager
-def contestant(name: str, folder: Path, num_threads: int) -> Iterator["Contestant"]:
-    """A process with the engine of the contender `name`, which stands still but in its turns."""
+def start_engine(name: str, folder: Path, num_threads: int) -> Iterator["EngineProcess"]:
+    """Start a process with the engine of the contender `name`; the process is stopped except while it is measured."""
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there, name, folder, num_threads), daemon=True)
+    own_end, other_end = context.Pipe()
+    process = context.Process(target=run_engine, args=(other_end, name, folder, num_threads), daemon=True)
     process.start()
-    there.close()
+    other_end.close()
     try:
-        here.recv()  # loaded
-        yield Contestant(process, here)
+        own_end.recv()  # the engine is loaded
+        yield EngineProcess(process, own_end)
     finally:
         process.kill()
         process.join()
 
 
-class Contestant(NamedTuple):
-    """Between its turns the process is stopped: threads that spin for more work would take the others' time."""
+class EngineProcess(NamedTuple):
+    """A process with an engine, stopped between measurements: threads that wait actively would slow the others."""
 
     process: multiprocessing.Process
     pipe: Connection
 
-    def turn(self, batch_size: int) -> list[float]:
-        """Milliseconds of some batches, one after the other."""
+    def measure_round(self, batch_size: int) -> list[float]:
+        """Continue the process, measure the milliseconds of TIMED_BATCHES batches, and stop the process."""
         os.kill(self.process.pid, signal.SIGCONT)
         self.pipe.send(batch_size)
         milliseconds = self.pipe.recv()
         os.kill(self.process.pid, signal.SIGSTOP)
-        os.waitpid(self.process.pid, os.WUNTRACED)  # until it does stand still
+        os.waitpid(self.process.pid, os.WUNTRACED)  # until it is stopped
         return milliseconds
 
 
-def serve(pipe: Connection, name: str, folder: Path, num_threads: int) -> None:
-    """The work of a contestant."""
+def run_engine(pipe: Connection, name: str, folder: Path, num_threads: int) -> None:
+    """Load the engine, then measure a round for every batch size that arrives; the main function of the process."""
     from deploy.predictor import open_predictor
 
     contender = CONTENDERS[name]
-    options = EngineOptions(num_threads=num_threads, **contender.switches)
+    options = EngineOptions(num_threads=num_threads, **contender.options)
     run = open_predictor(folder / contender.program, engine=contender.engine, options=options).logits
     pipe.send("loaded")
     while True:
         arrays = np.random.default_rng(0).standard_normal((pipe.recv(), 3, SIDE, SIDE), np.float32)
         milliseconds = []
-        for _ in range(WARM_BATCHES + TIMED_BATCHES):
+        for _ in range(WARM_UP_BATCHES + TIMED_BATCHES):
             start = time.perf_counter()
             run(arrays)
             milliseconds.append(1000 * (time.perf_counter() - start))
-        pipe.send(milliseconds[WARM_BATCHES:])
+        pipe.send(milliseconds[WARM_UP_BATCHES:])
 
 
 def measure(
-    model: str, contestants: dict[str, Contestant], batch_size: int, num_threads: int, num_rounds: int
+    model: str, processes: dict[str, EngineProcess], batch_size: int, num_threads: int, num_rounds: int
 ) -> list[Result]:
-    """A turn of each contender a round, in an order that shifts, so that the machine's moods hit all alike."""
-    names = [name for name in contestants if batch_size <= CONTENDERS[name].max_batch_size]
+    """Measure one round after another; the order of the contenders rotates, so a busy machine slows all alike.
+
+    Args:
+        model: name of the model.
+        processes: running processes by the name of their contender.
+        batch_size: contenders whose program takes less are left out.
+        num_threads: threads of each engine, for the result.
+        num_rounds: rounds after one that is not counted.
+    """
+    names = [name for name in processes if batch_size <= CONTENDERS[name].max_batch_size]
     milliseconds = {name: [] for name in names}
-    for turn in range(-1, num_rounds):  # round -1 warms up
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            found = contestants[name].turn(batch_size)
-            milliseconds[name] += found if turn >= 0 else []
+    for number in range(-1, num_rounds):  # round -1 warms up
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            measured = processes[name].measure_round(batch_size)
+            milliseconds[name] += measured if number >= 0 else []
     results = []
     for name in names:
         each = np.array(milliseconds[name]) / batch_size
@@ -185,23 +196,24 @@ def measure(
 
 
 def floor_ms(num_macs: int, num_threads: int) -> float:
-    """Milliseconds that the multiplications alone would take at the rate of a large float32 matrix product here."""
+    """Compute the milliseconds of the multiplications alone, at the speed of a large float32 matrix product."""
     from threadpoolctl import threadpool_limits
 
     size, best = 2048, 0.0
-    one = np.random.default_rng(0).standard_normal((size, size), np.float32)
+    matrix = np.random.default_rng(0).standard_normal((size, size), np.float32)
     with threadpool_limits(num_threads):
         for _ in range(5):
             start = time.perf_counter()
-            one @ one
+            matrix @ matrix
             best = max(best, size**3 / (time.perf_counter() - start))
     return 1000 * num_macs / best
 
 
 def print_table(results: list[Result]) -> None:
+    """Print the results of one model, batch size and number of threads, the fastest first."""
     best = min(result.median_ms for result in results)
     first = results[0]
-    print(f"\n{first.model}, batch {first.batch_size}, {format_threads(first.num_threads)}: ms an image")
+    print(f"\n{first.model}, batch {first.batch_size}, {format_threads(first.num_threads)}: ms per image")
     for result in sorted(results, key=lambda result: result.median_ms):
         spread = f"{result.quarter_ms:.2f}..{result.three_quarter_ms:.2f}"
         print(
@@ -210,7 +222,7 @@ def print_table(results: list[Result]) -> None:
 
 
 def plot(results: list[Result], path: Path) -> None:
-    """A panel for each model and number of threads."""
+    """Plot one panel per model and number of threads into the file `path`."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -219,21 +231,21 @@ def plot(results: list[Result], path: Path) -> None:
     panels = sorted({(result.model, result.num_threads) for result in results})
     figure, axes = pyplot.subplots(len(panels), squeeze=False, figsize=(9, 3 * len(panels)), layout="constrained")
     for (model, num_threads), axis in zip(panels, axes[:, 0], strict=True):
-        here = [result for result in results if (result.model, result.num_threads) == (model, num_threads)]
-        names = list(dict.fromkeys(result.contender for result in here))
-        for offset, batch_size in enumerate(sorted({result.batch_size for result in here})):
-            bars = [result for result in here if result.batch_size == batch_size]
+        rows = [result for result in results if (result.model, result.num_threads) == (model, num_threads)]
+        names = list(dict.fromkeys(result.contender for result in rows))
+        for offset, batch_size in enumerate(sorted({result.batch_size for result in rows})):
+            bars = [result for result in rows if result.batch_size == batch_size]
             places = np.array([names.index(bar.contender) for bar in bars]) + 0.4 * offset
             medians = np.array([bar.median_ms for bar in bars])
             spread = [medians - [bar.quarter_ms for bar in bars], [bar.three_quarter_ms for bar in bars] - medians]
             axis.barh(places, medians, height=0.38, xerr=spread, label=f"batch {batch_size}")
         axis.set_yticks(np.arange(len(names)) + 0.2, names)
         axis.set_title(f"{model}, {format_threads(num_threads)}")
-        axis.set_xlabel("ms an image (median; line: middle half of the batches)")
+        axis.set_xlabel("ms per image (median; line: middle half of the batches)")
         axis.legend()
     figure.savefig(path, dpi=120)
     print(f"\n{path}")
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_program(main)

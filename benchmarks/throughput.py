@@ -1,4 +1,4 @@
-"""Images per second from JPEG files: infer.py's pipeline beside the predecessor's loop, and the memory of long runs.
+"""Measures images per second from JPEG files: infer.py beside the loop of PeleeNet-paddle, and memory of long runs.
 
 python -m benchmarks.throughput --model_dir exported --images FOLDER
 """
@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks.flags import add_results_flag
 from benchmarks.record import record
 from common.cli import positive_int
-from common.cli import run as run_script
-from common.errors import UsageError
+from common.cli import run as run_program
+from common.errors import ProjectError, UsageError
 from datasets.reading.image_folder import find_images
 from deploy.card import read_card
 from deploy.engines import EngineOptions
@@ -28,7 +28,7 @@ from deploy.pipeline import predict_files, share_threads
 from deploy.predictor import open_predictor
 
 ROOT = Path(__file__).parents[1]
-SIDE = 224  # of the predecessor's loop
+SIDE = 224  # of the input in PeleeNet-paddle
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", required=True, help="JPEG files, repeated until there are enough")
     parser.add_argument("--num_images", type=positive_int, default=2000)
     parser.add_argument("--batch_size", type=positive_int, default=8)
-    parser.add_argument("--num_rounds", type=positive_int, default=5, help="both sides take turns this often")
+    parser.add_argument("--num_rounds", type=positive_int, default=5, help="rounds in which both are measured")
     add_results_flag(parser)
     flags = parser.parse_args(argv)
     check_folder(flags.model_dir)
@@ -57,17 +57,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse what the predecessor's loop, which runs model.json on SIDE pixels, would make another comparison of."""
+    """Refuse an exported folder that the loop of PeleeNet-paddle cannot run: it needs model.json for SIDE pixels.
+
+    Raises:
+        UsageError: the folder has another input size, or no model.json.
+    """
     card = read_card(folder, verify=False)
     if "paddle" not in card.programs or card.preprocess.input_size != SIDE:
         raise UsageError(
-            f"{folder}: expected an export with --format paddle and --input_size {SIDE}, as the predecessor's loop "
-            f"takes it; got {', '.join(card.programs)} for {card.preprocess.input_size}"
+            f"{folder}: expected an export with --format paddle and --input_size {SIDE}, as the loop of "
+            f"PeleeNet-paddle needs it; got {', '.join(card.programs)} for {card.preprocess.input_size}"
         )
 
 
 def link_images(images: str, folder: Path, count: int) -> list[str]:
-    """`count` links to the images, in turn."""
+    """Create `count` links to the images in `folder`, repeating the images if there are fewer."""
     links = []
     for index, path in zip(range(count), itertools.cycle(find_images(images)), strict=False):
         link = folder / f"{index:06d}{Path(path).suffix}"
@@ -77,20 +81,21 @@ def link_images(images: str, folder: Path, count: int) -> list[str]:
 
 
 def compare(flags, paths: list[str]) -> dict[str, float]:
-    """Median images per second of both sides, which alternate on the same slices of `paths`."""
-    sides = {"infer.py": our_pipeline(flags), "predecessor": predecessors_loop(flags.model_dir)}
-    for run in sides.values():
+    """Measure the median images per second of both, which alternate on the same slices of `paths`."""
+    contenders = {"infer.py": create_pipeline(flags), "predecessor": create_peleenet_loop(flags.model_dir)}
+    for run in contenders.values():
         run(paths[:16])
-    speeds = {name: [] for name in sides}
+    speeds = {name: [] for name in contenders}
     for part in np.array_split(paths, flags.num_rounds):
-        for name, run in sides.items():
+        for name, run in contenders.items():
             start = time.perf_counter()
             run(part.tolist())
             speeds[name].append(len(part) / (time.perf_counter() - start))
     return {name: float(np.median(values)) for name, values in speeds.items()}
 
 
-def our_pipeline(flags) -> Callable[[list[str]], None]:
+def create_pipeline(flags) -> Callable[[list[str]], None]:
+    """Create the pipeline of infer.py with --engine auto; the result predicts a list of files."""
     engine, options = choose_engine(flags.model_dir, EngineOptions())
     num_workers, options = share_threads(engine, options, num_batches=1000)
     predictor = open_predictor(flags.model_dir, engine=engine, options=options)
@@ -103,8 +108,8 @@ def our_pipeline(flags) -> Callable[[list[str]], None]:
     return run
 
 
-def predecessors_loop(folder: Path) -> Callable[[list[str]], None]:
-    """As PeleeNet-paddle's infer.py: image by image, PIL decodes, Paddle's transforms, Paddle Inference with oneDNN."""
+def create_peleenet_loop(folder: Path) -> Callable[[list[str]], None]:
+    """Create the loop of infer.py in PeleeNet-paddle: image by image, Pillow, Paddle's transforms, oneDNN."""
     from paddle import inference
     from paddle.vision import transforms
     from PIL import Image
@@ -115,7 +120,7 @@ def predecessors_loop(folder: Path) -> Callable[[list[str]], None]:
     config.enable_mkldnn()  # and on one thread, Paddle's default: its --cpu_threads is not set by default
     predictor = inference.create_predictor(config)
     source = predictor.get_input_handle(predictor.get_input_names()[0])
-    answer = predictor.get_output_handle(predictor.get_output_names()[0])
+    output = predictor.get_output_handle(predictor.get_output_names()[0])
     steps = transforms.Compose(
         [
             transforms.Resize(256, interpolation="bicubic"),
@@ -131,13 +136,17 @@ def predecessors_loop(folder: Path) -> Callable[[list[str]], None]:
             source.reshape(array.shape)
             source.copy_from_cpu(array)
             predictor.run()
-            answer.copy_to_cpu().argmax()
+            output.copy_to_cpu().argmax()
 
     return run
 
 
 def peak_memory(flags, paths: list[str]) -> float:
-    """Largest resident memory in MB of an infer.py that answers `paths`."""
+    """Measure the largest resident memory in MB of infer.py on `paths`.
+
+    Raises:
+        ProjectError: infer.py failed.
+    """
     folder = Path(paths[0]).parent / f"first {len(paths)}"
     folder.mkdir()
     for path in paths:
@@ -147,9 +156,9 @@ def peak_memory(flags, paths: list[str]) -> float:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"{' '.join(command)} failed")
+        raise ProjectError(f"{' '.join(command)} failed")
     return usage.ru_maxrss / 1024
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_program(main)

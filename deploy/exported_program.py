@@ -115,12 +115,12 @@ def _find_with_card(
     folder = exported_folder(model_path)
     card = read_card(folder, verify=False)
     if model_path.is_dir():
-        wanted = engine.programs_for(options)
-        name = next((name for name in wanted if name in card.programs), None)
+        runnable = engine.programs_for(options)
+        name = next((name for name in runnable if name in card.programs), None)
         if name is None:
             raise ExportedModelError(
-                f"{folder}: the {engine.name} engine runs {_either(wanted)}, the folder holds "
-                f"{_listed(card.programs)}; export the model again with --format {wanted[0]}"
+                f"{folder}: the {engine.name} engine runs {_either(runnable)}, the folder holds "
+                f"{_listed(card.programs)}; export the model again with --format {runnable[0]}"
             )
     else:
         name = _name_of_file(model_path, card.programs)

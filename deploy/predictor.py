@@ -30,7 +30,7 @@ class Predictor:
         """Join an engine and the card that says how its program is fed.
 
         Args:
-            engine: answers `run(images) -> logits`; for a model that is not exported, an `EagerEngine`.
+            engine: has `run(images) -> logits`; for a model that is not exported, an `EagerEngine`.
             card: preprocessing and class names.
             class_names: names to use instead of those of the card.
             one_by_one: run a batch image by image, for a program with a fixed batch size of 1.

@@ -1,4 +1,4 @@
-// An image that cannot be read is noted; the others of its batch go on.
+// An image that cannot be read is marked; the other images of the batch are preprocessed.
 #include "batch.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The report of deploy/benchmark_report.py in the same order and words, without what only Python knows.
+// The report of deploy/benchmark_report.py in the same order and words, without the versions of Paddle.
 #include "benchmark.h"
 
 #include <sys/resource.h>
@@ -23,7 +23,7 @@ double sum(const std::vector<double>& values) {
     return std::accumulate(values.begin(), values.end(), 0.0);
 }
 
-// As numpy: between two values in proportion.
+// Interpolates linearly between two values, as numpy.percentile.
 double percentile(std::vector<double> values, double percent) {
     std::sort(values.begin(), values.end());
     const double position = percent / 100 * double(values.size() - 1);
@@ -49,19 +49,19 @@ std::string percentiles(const std::string& name, const std::vector<double>& valu
 
 }  // namespace
 
-void StageTimes::start() {
+void StageTimer::start() {
     milliseconds_.emplace_back();
     last_ = std::chrono::steady_clock::now();
 }
 
-void StageTimes::stamp() {
+void StageTimer::stamp() {
     const auto now = std::chrono::steady_clock::now();
     milliseconds_.back().push_back(std::chrono::duration<double, std::milli>(now - last_).count());
     last_ = now;
 }
 
-std::string report(const Conditions& conditions, const StageTimes& times) {
-    const std::vector<std::vector<double>>& batches = times.milliseconds();
+std::string report(const Conditions& conditions, const StageTimer& timer) {
+    const std::vector<std::vector<double>>& batches = timer.milliseconds();
     const std::string side = std::to_string(conditions.input_size);
     std::vector<double> whole;
     std::array<std::vector<double>, kStages.size()> stages;

@@ -1,4 +1,4 @@
-// Times of the stages, and the report of AutoLog's sections.
+// Measures the stages of each batch, and formats the report in the sections of AutoLog.
 #pragma once
 
 #include <array>
@@ -8,10 +8,11 @@
 
 namespace classify {
 
-class StageTimes {
+class StageTimer {
  public:
+    // Begins a batch.
     void start();
-    // Ends a stage: preprocessing, inference, postprocessing in turn.
+    // Ends a stage: first preprocessing, then inference, then postprocessing.
     void stamp();
 
     const std::vector<std::vector<double>>& milliseconds() const {
@@ -23,7 +24,7 @@ class StageTimes {
     std::vector<std::vector<double>> milliseconds_;  // [batches][stages]
 };
 
-// What was run and how, for the head of the report.
+// Model, engine and settings of a run, for the head of the report.
 struct Conditions {
     std::string model_name;
     std::string engine;
@@ -33,6 +34,7 @@ struct Conditions {
     std::size_t num_images;
 };
 
-std::string report(const Conditions& conditions, const StageTimes& times);
+// Formats the report.
+std::string report(const Conditions& conditions, const StageTimer& timer);
 
 }  // namespace classify

@@ -15,12 +15,12 @@ namespace fs = std::filesystem;
 constexpr const char* kCardName = "card.yaml";
 constexpr std::uint64_t kCardFormat = 1;
 constexpr const char* kExportAgain = "export the model again with export_model.py";
-constexpr const char* kSeal = "# sha256 of the lines above: ";
+constexpr const char* kChecksumLine = "# sha256 of the lines above: ";
 constexpr std::size_t kMaxBytes = 1 << 21;  // of a card
-constexpr int kMaxSide = 4096;
+constexpr int kMaxInputSize = 4096;
 constexpr int kLargest = 1 << 20;  // of a size, or of a number of classes
 
-// The position of the text `name` in `known`, which lists its values.
+// The position of the value of field `name` in `known`, the list of allowed values.
 std::size_t choice(const YamlFields& fields, const std::string& name, const std::vector<std::string>& known) {
     const auto found = std::find(known.begin(), known.end(), fields.text(name));
     if (found == known.end()) {
@@ -43,7 +43,7 @@ int count(const YamlFields& fields, const std::string& name, int least, int most
 
 Preprocess read_preprocess(const YamlFields& fields) {
     Preprocess preprocess;
-    preprocess.input_size = count(fields, "input_size", 1, kMaxSide);
+    preprocess.input_size = count(fields, "input_size", 1, kMaxInputSize);
     preprocess.resize_size = count(fields, "resize_size", preprocess.input_size);
     preprocess.interpolation = Interpolation(choice(fields, "interpolation", kInterpolationNames));
     const std::vector<double> mean = fields.three_numbers("mean");
@@ -101,23 +101,23 @@ Card read_fields(const YAML::Node& node, const std::string& path) {
     return card;
 }
 
-// The text of the card, if its last line says that it is as it was written.
-std::string read_sealed(const fs::path& path) {
+// Reads the card and compares its text with the checksum in its last line. Throws ExportedModelError.
+std::string read_verified_text(const fs::path& path) {
     std::ifstream file(path, std::ios::binary);
     std::string text(kMaxBytes + 1, '\0');
     file.read(text.data(), std::streamsize(text.size()));
     text.resize(std::size_t(file.gcount()));
     if (text.size() > kMaxBytes) {
         throw ExportedModelError(path.string() + ": more than " + std::to_string(kMaxBytes) +
-                                 " bytes: no card of ours; " + kExportAgain);
+                                 " bytes, so not a card; " + kExportAgain);
     }
-    const std::size_t seal = text.rfind(kSeal);
-    if (seal == std::string::npos) {
-        throw ExportedModelError(path.string() + ": its last line, a checksum, is missing; " + kExportAgain);
+    const std::size_t last_line = text.rfind(kChecksumLine);
+    if (last_line == std::string::npos) {
+        throw ExportedModelError(path.string() + ": the last line, a checksum, is missing; " + kExportAgain);
     }
-    const std::string lines = text.substr(0, seal);
-    if (text.substr(seal) != kSeal + sha256(lines) + "\n") {
-        throw ExportedModelError(path.string() + ": damaged, or changed since it was written; copy the whole folder " +
+    const std::string lines = text.substr(0, last_line);
+    if (text.substr(last_line) != kChecksumLine + sha256(lines) + "\n") {
+        throw ExportedModelError(path.string() + ": damaged, or changed after the export; copy the whole folder " +
                                  "again or " + kExportAgain);
     }
     return lines;
@@ -127,20 +127,20 @@ void verify_file(const Card& card, const fs::path& folder, const std::string& na
     const fs::path path = folder / name;
     const auto entry = card.files.find(name);
     if (entry == card.files.end()) {
-        throw ExportedModelError(path.string() + ": " + kCardName + " has no checksum of it; " + kExportAgain);
+        throw ExportedModelError(path.string() + ": " + kCardName + " has no checksum for it; " + kExportAgain);
     }
     if (!fs::is_regular_file(path)) {
         throw ExportedModelError(path.string() + ": missing, but " + kCardName + " lists it; copy the whole folder");
     }
     const FileRecord& expected = entry->second;
-    const FileRecord found = file_record(path);
-    if (found.bytes != expected.bytes) {
-        throw ExportedModelError(path.string() + ": " + std::to_string(found.bytes) + " bytes, " + kCardName +
+    const FileRecord actual = file_record(path);
+    if (actual.bytes != expected.bytes) {
+        throw ExportedModelError(path.string() + ": " + std::to_string(actual.bytes) + " bytes, " + kCardName +
                                  " says " + std::to_string(expected.bytes) + "; copy the file again or " +
                                  kExportAgain);
     }
-    if (found.sha256 != expected.sha256) {
-        throw ExportedModelError(path.string() + ": sha256 " + found.sha256.substr(0, 12) + "..., " + kCardName +
+    if (actual.sha256 != expected.sha256) {
+        throw ExportedModelError(path.string() + ": sha256 " + actual.sha256.substr(0, 12) + "..., " + kCardName +
                                  " says " + expected.sha256.substr(0, 12) +
                                  "...: damaged, or of another model; copy the file again or " + kExportAgain);
     }
@@ -158,7 +158,7 @@ Card read_card(const fs::path& folder) {
         throw ExportedModelError(path.string() + ": no such card; " + kExportAgain);
     }
     try {
-        return read_fields(YAML::Load(read_sealed(path)), path.string());
+        return read_fields(YAML::Load(read_verified_text(path)), path.string());
     } catch (const YAML::Exception& error) {
         throw ExportedModelError(path.string() + ": cannot be read: " + error.what() + "; " + kExportAgain);
     }

@@ -1,4 +1,4 @@
-// The card beside exported weights: how to feed the program, what its answers mean, checksums of the files.
+// The card of an exported folder: preprocessing, class names, programs, and the checksum of every file.
 #pragma once
 
 #include <filesystem>
@@ -12,7 +12,7 @@
 
 namespace classify {
 
-// One form of the network: its name in the card, its files (program first, then weights), its input and output.
+// A network in the form of one runtime: name in the card, files (program first, then weights), input and output.
 struct Program {
     std::string name;
     std::vector<std::string> files;
@@ -20,6 +20,7 @@ struct Program {
     std::string output_name;
 };
 
+// What this program needs of a card.
 struct Card {
     std::string model;
     std::string architecture;
@@ -30,18 +31,18 @@ struct Card {
     std::map<std::string, FileRecord> files;
 };
 
-// Reads `folder`/card.yaml. Throws ExportedModelError: no card, or one that was changed; a field missing, unknown or
-// wrong.
+// Reads `folder`/card.yaml. Throws ExportedModelError: the card is missing or was changed; a field is missing, unknown
+// or wrong.
 Card read_card(const std::filesystem::path& folder);
 
-// The program of the card that `model_path` means: the one called `name` of an exported folder, or an .onnx file in it.
-// Throws ExportedModelError.
+// Finds a program in the card: by `name` if `model_path` is a folder, else the .onnx file `model_path`. Throws
+// ExportedModelError.
 Program find_program(const Card& card, const std::filesystem::path& model_path, const std::string& name);
 
-// Compares the files `names` of `folder` with their checksums. Throws ExportedModelError.
+// Compares the size and the checksum of the files `names` in `folder` with the card. Throws ExportedModelError.
 void verify_files(const Card& card, const std::filesystem::path& folder, const std::vector<std::string>& names);
 
-// The folder of `model_path`, which is an exported folder or a file in it.
+// Returns the folder of `model_path`, which is an exported folder or a file in one. Throws ExportedModelError.
 std::filesystem::path exported_folder(const std::filesystem::path& model_path);
 
 }  // namespace classify

@@ -1,4 +1,4 @@
-// Reads a file and gives it to the decoder that its first bytes ask for; the name does not matter.
+// Reads a file and chooses the decoder by the first bytes; the file name does not matter.
 #include "decode.h"
 
 #include <algorithm>
@@ -52,7 +52,7 @@ Decoded decode(const Bytes& data) {
     if (starts_with(data, kPngStart)) {
         return decode_png(data);
     }
-    throw BadImage("not a JPEG or PNG, which is all that this program reads; infer.py reads more");
+    throw BadImage("not a JPEG or PNG, the formats of this program; infer.py reads more formats");
 }
 
 }  // namespace

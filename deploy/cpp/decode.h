@@ -1,4 +1,4 @@
-// The bytes of a JPEG or PNG file to RGB pixels, equal to Pillow's `convert("RGB")`.
+// Decodes JPEG and PNG files to RGB pixels, equal to `convert("RGB")` of Pillow.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +13,7 @@ enum class ExifOrientation { kIgnore, kApply };
 // Decodes the file at `path`. Throws BadImage with the reason.
 Image read_image(const std::filesystem::path& path, ExifOrientation exif_orientation);
 
-// Where a camera or an editor wrote the orientation; empty where the file has no such block.
+// Blocks of a file in which the orientation is stored; empty if the file does not have them.
 struct Metadata {
     Bytes exif;  // from the TIFF header on
     std::string xmp;
@@ -24,11 +24,11 @@ struct Decoded {
     Metadata metadata;
 };
 
-// Decode `data`, which begins as the format says. Throw BadImage.
+// Decode `data`, whose first bytes are those of the format. Throw BadImage.
 Decoded decode_jpeg(const Bytes& data);
 Decoded decode_png(const Bytes& data);
 
-// Throws BadImage if the header promises more pixels than datasets/reading/decode.py takes.
+// Throws BadImage if the header says more pixels than datasets/reading/decode.py allows.
 void check_num_pixels(std::uint64_t width, std::uint64_t height);
 
 }  // namespace classify

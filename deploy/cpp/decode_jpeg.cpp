@@ -1,4 +1,4 @@
-// JPEG through libjpeg-turbo with its defaults, which are Pillow's: slow integer DCT, smooth chroma upsampling.
+// Decodes JPEG by libjpeg-turbo with its defaults, as Pillow: slow integer DCT, smooth chroma upsampling.
 #include <algorithm>
 #include <csetjmp>
 #include <cstdio>  // jpeglib.h takes FILE from it
@@ -14,7 +14,7 @@
 namespace classify {
 namespace {
 
-constexpr char kExifStart[] = "Exif\0";  // and the zero that ends the literal
+constexpr char kExifStart[] = "Exif\0";  // with the zero byte that ends the literal
 constexpr char kXmpStart[] = "http://ns.adobe.com/xap/1.0/";
 constexpr unsigned kMaxMarkerBytes = 0xffff;
 
@@ -33,13 +33,13 @@ struct ErrorManager {
 
 void ignore_warning(j_common_ptr) {}
 
-// libjpeg would invent the end of a file that was cut short, and paint the rest gray.
+// Without this handler libjpeg completes a truncated file with gray pixels.
 boolean on_end_of_data(j_decompress_ptr info) {
     ERREXIT(info, JERR_INPUT_EOF);
     return FALSE;
 }
 
-// Its functions that call libjpeg hold no objects that a jump would leave undestroyed.
+// The functions that call libjpeg have no local objects, whose destructors a longjmp would skip.
 class JpegReader {
  public:
     JpegReader() {
@@ -66,23 +66,23 @@ class JpegReader {
         return info_.num_components == 4;
     }
 
-    // Rows of RGB, or of CMYK as stored, one after the other.
+    // Writes rows of RGB, or of CMYK as stored, to `output`.
     void read_pixels(std::uint8_t* output) {
         require(decompress(output));
     }
 
     Metadata metadata() const {
-        Metadata found;
+        Metadata metadata;
         for (jpeg_saved_marker_ptr marker = info_.marker_list; marker != nullptr; marker = marker->next) {
             const std::uint8_t* start = marker->data;
             const std::uint8_t* end = start + marker->data_length;
-            if (found.exif.empty() && starts_with(*marker, kExifStart, sizeof kExifStart)) {
-                found.exif.assign(start + sizeof kExifStart, end);
-            } else if (found.xmp.empty() && starts_with(*marker, kXmpStart, sizeof kXmpStart)) {
-                found.xmp.assign(start + sizeof kXmpStart, end);
+            if (metadata.exif.empty() && starts_with(*marker, kExifStart, sizeof kExifStart)) {
+                metadata.exif.assign(start + sizeof kExifStart, end);
+            } else if (metadata.xmp.empty() && starts_with(*marker, kXmpStart, sizeof kXmpStart)) {
+                metadata.xmp.assign(start + sizeof kXmpStart, end);
             }
         }
-        return found;
+        return metadata;
     }
 
  private:
@@ -127,13 +127,13 @@ class JpegReader {
     ErrorManager errors_{};
 };
 
-// a * b / 255, rounded
+// Computes a * b / 255, rounded.
 int product_of_fractions(int a, int b) {
     const int product = a * b + 128;
     return (product + (product >> 8)) >> 8;
 }
 
-// Stored are the complements of the inks, as Adobe writes them: 255 is no ink.
+// Converts CMYK as Adobe stores it: complements of the inks, 255 is no ink.
 void cmyk_to_rgb(const Bytes& inks, Bytes& pixels) {
     for (std::size_t i = 0; i < pixels.size(); ++i) {
         const std::uint8_t* ink = inks.data() + i / 3 * 4;

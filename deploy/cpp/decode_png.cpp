@@ -1,4 +1,4 @@
-// PNG through libpng: as Pillow, without gamma, with transparency dropped and 16 bits cut to the upper 8.
+// Decodes PNG by libpng as Pillow: gamma and transparency are ignored, 16 bits are reduced to the upper 8.
 #include <png.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ struct Source {
 void read_data(png_structp png, png_bytep output, std::size_t num_bytes) {
     auto* source = static_cast<Source*>(png_get_io_ptr(png));
     if (num_bytes > source->data.size() - source->position) {
-        png_error(png, "the file was cut short");
+        png_error(png, "the file is truncated");
     }
     std::memcpy(output, source->data.data() + source->position, num_bytes);
     source->position += num_bytes;
@@ -36,7 +36,7 @@ void read_data(png_structp png, png_bytep output, std::size_t num_bytes) {
 
 void ignore_warning(png_structp, png_const_charp) {}
 
-// Its functions that call libpng hold no objects that a jump would leave undestroyed.
+// The functions that call libpng have no local objects, whose destructors a longjmp would skip.
 class PngReader {
  public:
     explicit PngReader(const Bytes& data) : source_{data, 0} {
@@ -63,26 +63,26 @@ class PngReader {
         return png_get_image_height(png_, info_);
     }
 
-    // The image row by row; `rows` point to where each goes.
+    // Writes each row of the image to the address in `rows`.
     void read_pixels(std::vector<png_bytep>& rows) {
         require(decompress(rows.data()));
     }
 
     Metadata metadata() const {
-        Metadata found;
+        Metadata metadata;
         png_bytep exif = nullptr;
         png_uint_32 num_bytes = 0;
         if (png_get_eXIf_1(png_, info_, &num_bytes, &exif) != 0) {
-            found.exif.assign(exif, exif + num_bytes);
+            metadata.exif.assign(exif, exif + num_bytes);
         }
         png_textp texts = nullptr;
         const int num_texts = png_get_text(png_, info_, &texts, nullptr);
         for (int i = 0; i < num_texts; ++i) {
             if (std::strcmp(texts[i].key, kXmpKeyword) == 0) {
-                found.xmp = texts[i].text;
+                metadata.xmp = texts[i].text;
             }
         }
-        return found;
+        return metadata;
     }
 
  private:
@@ -92,7 +92,7 @@ class PngReader {
         }
         png_set_read_fn(png_, &source_, read_data);
         png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
-        png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // check_num_pixels is the limit
+        png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // check_num_pixels limits the size
         png_read_info(png_, info_);
         return true;
     }

@@ -1,4 +1,4 @@
-// Compiles for one batch shape, in float32 as trained: OpenVINO would take bfloat16 where the processor has it.
+// Compiles for one batch size, in float32 as trained: the default of OpenVINO is bfloat16 where the processor has it.
 #include "engine.h"
 
 #include <algorithm>
@@ -9,23 +9,23 @@
 namespace classify {
 namespace {
 
-// The last line of what OpenVINO says; those before it are places in its source.
-std::string reason(const std::exception& error) {
+// The last line of an error message of OpenVINO; the lines before it are positions in its source code.
+std::string last_line(const std::exception& error) {
     std::string text = error.what();
     text.erase(text.find_last_not_of(" \n") + 1);
-    return text.substr(text.find_last_of('\n') + 1);  // npos + 1 is 0: all of it
+    return text.substr(text.find_last_of('\n') + 1);  // npos + 1 is 0: the whole text
 }
 
-[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& what) {
-    throw ExportedModelError(path.string() + ": " + what + "; export the model again with export_model.py");
+[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& reason) {
+    throw ExportedModelError(path.string() + ": " + reason + "; export the model again with export_model.py");
 }
 
-// Fixes the input to `shape`, or says what the program takes instead.
+// Fixes the shape of the input. Throws ExportedModelError if the program takes another shape.
 void set_input_shape(ov::Model& model, const std::string& name, const ov::PartialShape& shape,
                      const std::filesystem::path& path) {
-    const ov::PartialShape taken = model.input(name).get_partial_shape();
-    if (!taken.compatible(shape)) {
-        refuse(path, "takes images " + taken.to_string() + ", card.yaml says " + shape.to_string());
+    const ov::PartialShape accepted = model.input(name).get_partial_shape();
+    if (!accepted.compatible(shape)) {
+        refuse(path, "takes images " + accepted.to_string() + ", card.yaml says " + shape.to_string());
     }
     model.reshape({{name, shape}});
 }
@@ -42,10 +42,10 @@ Engine::Engine(const std::filesystem::path& folder, const Program& program, cons
         ov::Core core;
         const std::shared_ptr<ov::Model> model = core.read_model(path_.string());
         set_input_shape(*model, program.input_name, {options.batch_size, 3, side, side}, path_);
-        const ov::PartialShape given = model->output(program.output_name).get_partial_shape();
-        if (!given.compatible({options.batch_size, card.num_classes})) {
+        const ov::PartialShape output = model->output(program.output_name).get_partial_shape();
+        if (!output.compatible({options.batch_size, card.num_classes})) {
             refuse(path_,
-                   "gives " + given.to_string() + ", card.yaml says " + std::to_string(card.num_classes) + " classes");
+                   "gives " + output.to_string() + ", card.yaml says " + std::to_string(card.num_classes) + " classes");
         }
         ov::CompiledModel compiled =
             core.compile_model(model, "CPU", ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
@@ -55,7 +55,7 @@ Engine::Engine(const std::filesystem::path& folder, const Program& program, cons
         ov::Tensor blank = request_.get_input_tensor();
         std::fill_n(blank.data<float>(), blank.get_size(), 0.0F);
     } catch (const ov::Exception& error) {
-        refuse(path_, "OpenVINO cannot run it: " + reason(error));
+        refuse(path_, "OpenVINO cannot run it: " + last_line(error));
     }
 }
 
@@ -65,7 +65,7 @@ std::vector<float> Engine::run(const std::vector<float>& images, std::size_t cou
     try {
         request_.infer();
     } catch (const ov::Exception& error) {
-        refuse(path_, "OpenVINO cannot run it: " + reason(error));
+        refuse(path_, "OpenVINO cannot run it: " + last_line(error));
     }
     const float* output = request_.get_output_tensor().data<const float>();
     std::vector<float> logits(output, output + count * num_classes_);

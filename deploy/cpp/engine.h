@@ -1,4 +1,4 @@
-// The ONNX program on OpenVINO: arrays in, logits out.
+// Runs an ONNX program on OpenVINO: preprocessed images to logits.
 #pragma once
 
 #include <filesystem>
@@ -20,11 +20,12 @@ class Engine {
     // Loads `program` of `folder`. Throws ExportedModelError: the program is damaged, or does not fit `card`.
     Engine(const std::filesystem::path& folder, const Program& program, const Card& card, const EngineOptions& options);
 
-    // Logits [count, num_classes] of `images` [count, 3, S, S], at most a batch. A smaller batch is filled up with what
-    // the last one left, because a program of one fixed shape is the fastest. Throws ExportedModelError for nan and
-    // inf.
+    // Computes the logits [count, num_classes] of `images` [count, 3, S, S]; `count` is at most the batch size. A
+    // smaller batch is computed as a whole batch, because a program of a fixed shape is the fastest. Throws
+    // ExportedModelError for nan and inf.
     std::vector<float> run(const std::vector<float>& images, std::size_t count);
 
+    // Runtime, device and number of threads, for people.
     std::string description() const;
 
  private:

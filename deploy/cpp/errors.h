@@ -1,4 +1,4 @@
-// What can go wrong, each with the exit code that the Python scripts use for it.
+// The errors of the program, with the exit codes of the Python scripts.
 #pragma once
 
 #include <stdexcept>
@@ -17,22 +17,22 @@ class Error : public std::runtime_error {
     int exit_code_;
 };
 
-// A flag that is unknown, missing or of a wrong value.
+// A flag is unknown, missing, or has a wrong value.
 struct UsageError : Error {
     explicit UsageError(const std::string& message) : Error(2, message) {}
 };
 
-// Images that are not there.
+// There are no images, or the output cannot be written.
 struct DataError : Error {
     explicit DataError(const std::string& message) : Error(3, message) {}
 };
 
-// One image that cannot be read; the message is the reason, without the path.
+// An image cannot be read; the message is the reason, without the path.
 struct BadImage : DataError {
     using DataError::DataError;
 };
 
-// An exported folder that is incomplete, damaged, or not what its card says.
+// An exported folder is incomplete, damaged, or does not fit its card.
 struct ExportedModelError : Error {
     explicit ExportedModelError(const std::string& message) : Error(4, message) {}
 };

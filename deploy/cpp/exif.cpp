@@ -49,12 +49,12 @@ std::optional<int> exif_orientation(const Bytes& exif) {
     return std::nullopt;
 }
 
-// `tiff:Orientation="6"` or `<tiff:Orientation>6<`.
+// Finds `tiff:Orientation="6"` or `<tiff:Orientation>6<`.
 std::optional<int> xmp_orientation(const std::string& xmp) {
     for (const std::string start : {"tiff:Orientation=\"", "tiff:Orientation>"}) {
-        const std::size_t found = xmp.find(start);
-        const std::size_t digit = found + start.size();
-        if (found != std::string::npos && digit < xmp.size() && xmp[digit] >= '0' && xmp[digit] <= '9') {
+        const std::size_t position = xmp.find(start);
+        const std::size_t digit = position + start.size();
+        if (position != std::string::npos && digit < xmp.size() && xmp[digit] >= '0' && xmp[digit] <= '9') {
             return xmp[digit] - '0';
         }
     }
@@ -72,16 +72,16 @@ int orientation(const Metadata& metadata) {
 }
 
 Image upright(const Image& image, int orientation) {
-    // 2: mirrored; 3: upside down; 4: both; 5 to 8: the same four on their side.
-    const bool is_on_its_side = orientation >= 5;
+    // 2: mirrored; 3: rotated by 180 degrees; 4: both; 5 to 8: the same with rows and columns exchanged.
+    const bool is_transposed = orientation >= 5;
     const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
     const bool from_bottom = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
-    Image turned = is_on_its_side ? Image(image.height, image.width) : Image(image.width, image.height);
-    for (int y = 0; y < turned.height; ++y) {
-        std::uint8_t* output = turned.row(y);
-        for (int x = 0; x < turned.width; ++x) {
-            const int column = is_on_its_side ? y : x;
-            const int line = is_on_its_side ? x : y;
+    Image output_image = is_transposed ? Image(image.height, image.width) : Image(image.width, image.height);
+    for (int y = 0; y < output_image.height; ++y) {
+        std::uint8_t* output = output_image.row(y);
+        for (int x = 0; x < output_image.width; ++x) {
+            const int column = is_transposed ? y : x;
+            const int line = is_transposed ? x : y;
             const int source_x = from_right ? image.width - 1 - column : column;
             const int source_y = from_bottom ? image.height - 1 - line : line;
             const std::uint8_t* pixel = image.row(source_y) + std::size_t(source_x) * 3;
@@ -90,7 +90,7 @@ Image upright(const Image& image, int orientation) {
             *output++ = pixel[2];
         }
     }
-    return turned;
+    return output_image;
 }
 
 }  // namespace classify

@@ -1,4 +1,4 @@
-// The orientation that a camera wrote beside the pixels.
+// The orientation of an image in its EXIF or XMP metadata.
 #pragma once
 
 #include "decode.h"
@@ -6,11 +6,11 @@
 
 namespace classify {
 
-// Value 1 to 8 of tag 0x0112 in the EXIF block, else of tiff:Orientation in the XMP packet. 1, upright, where there is
-// none or it makes no sense.
+// Returns the value 1 to 8 of tag 0x0112 in the EXIF block, else of tiff:Orientation in the XMP packet, else 1
+// (upright).
 int orientation(const Metadata& metadata);
 
-// `image` turned and mirrored so that a picture of this orientation stands upright.
+// Rotates and mirrors `image`, which has this orientation, so that it is upright.
 Image upright(const Image& image, int orientation);
 
 }  // namespace classify

@@ -1,4 +1,4 @@
-// The images that a path names.
+// Lists the image files at a path.
 #pragma once
 
 #include <filesystem>
@@ -7,7 +7,13 @@
 
 namespace classify {
 
-// A file as it is, whatever its name; a folder as all images below it, sorted. Throws DataError: nothing there.
-std::vector<std::string> find_images(const std::filesystem::path& path);
+struct ImageList {
+    std::vector<std::string> paths;
+    std::size_t num_skipped = 0;  // hidden files and folders, and those of operating systems
+};
+
+// Lists `path` if it is a file, whatever its name; if it is a folder, all images below it, sorted. Throws DataError:
+// there is no image.
+ImageList find_images(const std::filesystem::path& path);
 
 }  // namespace classify

@@ -1,4 +1,4 @@
-// Pixels in memory, and files as bytes.
+// An RGB image in memory, and the bytes of a file.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@ namespace classify {
 
 using Bytes = std::vector<std::uint8_t>;
 
-// [height, width, 3] RGB.
+// Pixels [height, width, 3], RGB.
 struct Image {
     Image(int image_width, int image_height)
         : width(image_width), height(image_height), pixels(std::size_t(image_width) * image_height * 3) {}

@@ -1,4 +1,4 @@
-// Exported folder + images -> the most probable classes: the C++ twin of infer.py.
+// Predicts the classes of images with an exported folder: the C++ version of infer.py.
 #include <algorithm>
 #include <fstream>
 #include <future>
@@ -13,26 +13,26 @@
 #include "find_images.h"
 #include "npy.h"
 #include "options.h"
-#include "records.h"
+#include "predictions.h"
 #include "self_check.h"
 #include "topk.h"
 
 namespace classify {
 namespace {
 
-// Writes the records of `batch` to `output` and its failures to stderr; returns the number of failures.
-std::size_t write_records(const Batch& batch, const std::vector<float>& logits, const Card& card,
-                          const Options& options, std::ostream& output) {
+// Writes the predictions of `batch` to `output` and its failures to stderr; returns the number of failures.
+std::size_t write_predictions(const Batch& batch, const std::vector<float>& logits, const Card& card,
+                              const Options& options, std::ostream& output) {
     const float* next = logits.data();
     std::size_t num_failures = 0;
     for (const File& file : batch.files) {
         if (file.error.empty()) {
-            const auto answers =
-                topk(next, std::size_t(card.num_classes), std::size_t(options.topk), options.threshold);
-            output << record_line(file.path, answers, card.class_names) << '\n';
+            const auto classes =
+                most_probable(next, std::size_t(card.num_classes), std::size_t(options.topk), options.threshold);
+            output << prediction_line(file.path, classes, card.class_names) << '\n';
             next += card.num_classes;
         } else {
-            output << failure_line(file.path, file.error) << '\n';
+            output << failed_prediction_line(file.path, file.error) << '\n';
             std::cerr << "error: " << file.path << ": " << file.error << '\n';
             ++num_failures;
         }
@@ -43,7 +43,7 @@ std::size_t write_records(const Batch& batch, const std::vector<float>& logits, 
 
 std::ofstream open_output(const std::string& path) {
     if (path.size() < 6 || path.compare(path.size() - 6, 6, ".jsonl") != 0) {
-        throw UsageError("--save_path " + path + ": records are written to a .jsonl file");
+        throw UsageError("--save_path " + path + ": predictions are written to a .jsonl file");
     }
     std::ofstream file(path);
     if (!file) {
@@ -52,15 +52,20 @@ std::ofstream open_output(const std::string& path) {
     return file;
 }
 
-void answer(const Options& options) {
+void predict(const Options& options) {
     const std::filesystem::path folder = exported_folder(options.model_file);
     const Card card = read_card(folder);
     const Program program = find_program(card, options.model_file, options.precision == "int8" ? "onnx-int8" : "onnx");
     verify_files(card, folder, program.files);
-    const std::vector<std::string> paths = find_images(options.input_file);
-    const std::size_t batch_size = std::min(std::size_t(options.batch_size), paths.size());  // each is computed whole
+    const ImageList images = find_images(options.input_file);
+    const std::vector<std::string>& paths = images.paths;
+    if (images.num_skipped > 0) {
+        std::cerr << "warning: skipped " << images.num_skipped << " hidden and system files and folders\n";
+    }
+    // The program has a fixed batch size, so a batch size above the number of images would only cost time.
+    const std::size_t batch_size = std::min(std::size_t(options.batch_size), paths.size());
     Engine engine(folder, program, card, {int(batch_size), options.cpu_threads});
-    if (program.name != "onnx-int8") {  // whose answers are near those of the export, not equal
+    if (program.name != "onnx-int8") {  // the logits of INT8 differ between processors
         self_check(engine, folder, card);
     }
     std::cerr << "engine: " << engine.description() << '\n';
@@ -70,23 +75,23 @@ void answer(const Options& options) {
                           ? nullptr
                           : std::make_unique<NpyWriter>(options.dump_input, card.preprocess.input_size);
 
-    // The next batch is read while the network works on this one; a benchmark takes the stages one by one.
-    const std::launch when = options.enable_benchmark ? std::launch::deferred : std::launch::async;
+    // The next batch is read while the network computes this one; a benchmark runs the stages one by one.
+    const std::launch policy = options.enable_benchmark ? std::launch::deferred : std::launch::async;
     const auto load = [&](std::size_t first) { return load_batch(paths, first, batch_size, card.preprocess); };
-    StageTimes times;
+    StageTimer timer;
     std::size_t num_failures = 0;
-    std::future<Batch> next = std::async(when, load, 0);
+    std::future<Batch> next = std::async(policy, load, 0);
     for (std::size_t first = 0; first < paths.size(); first += batch_size) {
-        times.start();
+        timer.start();
         const Batch batch = next.get();
-        times.stamp();
+        timer.stamp();
         if (first + batch_size < paths.size()) {
-            next = std::async(when, load, first + batch_size);
+            next = std::async(policy, load, first + batch_size);
         }
         const std::vector<float> logits = engine.run(batch.images, batch.num_images);
-        times.stamp();
-        num_failures += write_records(batch, logits, card, options, output);
-        times.stamp();
+        timer.stamp();
+        num_failures += write_predictions(batch, logits, card, options, output);
+        timer.stamp();
         if (dump) {
             dump->append(batch.images, batch.num_images);
         }
@@ -94,14 +99,14 @@ void answer(const Options& options) {
     if (options.enable_benchmark) {
         std::cerr << report({card.architecture, engine.description(), options.precision, options.batch_size,
                              card.preprocess.input_size, paths.size()},
-                            times);
+                            timer);
     }
-    if (!output || (dump && !dump->is_whole())) {
-        throw DataError("not everything could be written; is the disk full?");
+    if (!output || (dump && !dump->is_complete())) {
+        throw DataError("the output could not be written completely; is the disk full?");
     }
     if (num_failures > 0) {
         throw DataError(std::to_string(num_failures) + " of " + std::to_string(paths.size()) +
-                        " images could not be read; the others were answered");
+                        " images could not be read; the others have predictions");
     }
 }
 
@@ -115,7 +120,7 @@ int main(int argc, char** argv) {
             std::cout << classify::help_text();
             return 0;
         }
-        classify::answer(options);
+        classify::predict(options);
         return 0;
     } catch (const classify::Error& error) {
         std::cerr << "error: " << error.what() << '\n';

@@ -1,4 +1,4 @@
-// The header has a fixed length, so that it can be written again when the number of images has grown.
+// The header has a fixed length, so that it can be written again with a larger number of images.
 #include "npy.h"
 
 #include "errors.h"
@@ -6,7 +6,7 @@
 namespace classify {
 namespace {
 
-constexpr std::size_t kHeaderBytes = 118;  // with magic, version and length 128, a multiple of 64
+constexpr std::size_t kHeaderBytes = 118;  // 128 with magic, version and length: a multiple of 64
 
 }  // namespace
 
@@ -25,7 +25,7 @@ void NpyWriter::append(const std::vector<float>& images, std::size_t count) {
     file_.seekp(0, std::ios::end);
 }
 
-bool NpyWriter::is_whole() {
+bool NpyWriter::is_complete() {
     return bool(file_.flush());
 }
 

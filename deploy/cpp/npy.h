@@ -1,4 +1,4 @@
-// Arrays as a .npy file (format 1.0), for comparing with Python.
+// Writes arrays to a .npy file (format 1.0), for comparisons with Python.
 #pragma once
 
 #include <cstddef>
@@ -10,13 +10,14 @@ namespace classify {
 
 class NpyWriter {
  public:
-    // Images of [3, side, side] float32 will be appended to the file at `path`.
+    // Creates the file for images [3, side, side] float32. Throws UsageError.
     NpyWriter(const std::string& path, int side);
 
+    // Appends `images` [count, 3, side, side].
     void append(const std::vector<float>& images, std::size_t count);
 
-    // Whether all of it was written.
-    bool is_whole();
+    // Whether all images were written.
+    bool is_complete();
 
  private:
     void write_header();

@@ -1,4 +1,4 @@
-// The flags of the program: those of infer.py that mean something here, and one more.
+// The flags of the program: those of infer.py that apply to OpenVINO on a CPU, and --dump_input.
 #pragma once
 
 #include <algorithm>
@@ -22,9 +22,10 @@ struct Options {
     bool help = false;
 };
 
-// Throws UsageError.
+// Parses the command line. Throws UsageError.
 Options parse_options(const std::vector<std::string>& arguments);
 
+// The text of --help.
 std::string help_text();
 
 }  // namespace classify

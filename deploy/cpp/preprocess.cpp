@@ -1,4 +1,4 @@
-// The same roundings as datasets/preprocess.py, so that the arrays are equal bit for bit.
+// Rounds as datasets/preprocess.py, so that the arrays are equal bit for bit.
 #include "preprocess.h"
 
 #include <cmath>
@@ -6,7 +6,7 @@
 namespace classify {
 namespace {
 
-// Halves go to the even number, as in Python's round().
+// Rounds halves to the even number, as round() of Python.
 std::int64_t crop_offset(std::int64_t size, std::int64_t crop_size) {
     return std::llrint(double(size - crop_size) / 2);
 }

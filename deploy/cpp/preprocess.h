@@ -1,4 +1,4 @@
-// How an image becomes numbers, with the values of the card: the twin of datasets/preprocess.py.
+// Preprocessing with the values of the card: the C++ version of datasets/preprocess.py.
 #pragma once
 
 #include <array>
@@ -18,7 +18,7 @@ struct Preprocess {
     ExifOrientation exif_orientation;
 };
 
-// Short side to `resize_size`, centre crop: [S, S, 3].
+// Resizes the short side to `resize_size` and crops the centre: [S, S, 3].
 Image resize_and_crop(const Image& image, const Preprocess& preprocess);
 
 // Writes the input of a model, [3, S, S] float32, to `output`.

@@ -1,6 +1,6 @@
-// Each output pixel is a weighted sum of the input pixels under a filter that widens when the image shrinks. Weights
-// are integers with 22 fractional bits; rows are summed first and rounded to 8 bits, then columns. That is how Pillow
-// does it, so the pixels are the same.
+// An output pixel is a weighted sum of the input pixels below a filter, which is wider if the image becomes smaller.
+// Weights are integers with 22 fractional bits; rows are summed first and rounded to 8 bits, then columns. Pillow does
+// the same, so the pixels are equal.
 #include "resize.h"
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 namespace classify {
 namespace {
 
-// 32 bits less 8 of a pixel and 2 of head room: bicubic weights have a sum of magnitudes above 1.
+// 32 bits minus 8 of a pixel and 2 against overflow: the absolute bicubic weights have a sum above 1.
 constexpr int kFractionBits = 32 - 8 - 2;
 constexpr std::int32_t kOne = 1 << kFractionBits;
 constexpr std::int32_t kHalf = kOne / 2;
@@ -24,7 +24,7 @@ double bilinear(double x) {
     return std::max(0.0, 1.0 - std::abs(x));
 }
 
-// Keys' cubic with a = -1/2.
+// The cubic of Keys (1981) with a = -1/2.
 double bicubic(double x) {
     x = std::abs(x);
     if (x < 1.0) {
@@ -68,7 +68,7 @@ Filter filter_of(Interpolation interpolation) {
     return {nullptr, 0.0};
 }
 
-// The input pixels that one output pixel is made of.
+// The input pixels of one output pixel, and their weights.
 struct Taps {
     int first;
     std::vector<std::int32_t> weights;
@@ -148,7 +148,7 @@ void resize_row(const std::uint8_t* input, const std::vector<Taps>& columns, std
     }
 }
 
-// Sums columns: row `y` of the output is made of rows of `image`, which begins at row `first_row` of the whole.
+// Sums along columns. The first row of `image` is row `first_row` of the whole image.
 Image resize_height(const Image& image, int first_row, const std::vector<Taps>& rows) {
     Image output(image.width, int(rows.size()));
     std::vector<std::int32_t> sums(std::size_t(image.width) * 3);
@@ -166,7 +166,7 @@ Image resize_height(const Image& image, int first_row, const std::vector<Taps>& 
     return output;
 }
 
-// Sums rows `first_row` to `end_row`.
+// Sums along rows, from `first_row` to `end_row`.
 Image resize_width(const Image& image, int first_row, int end_row, const std::vector<Taps>& columns) {
     Image output(int(columns.size()), end_row - first_row);
     for (int y = 0; y < output.height; ++y) {
@@ -181,8 +181,8 @@ Image resize(const Image& image, std::int64_t width, std::int64_t height, Interp
              const Window& window) {
     const std::vector<Taps> columns = make_taps({image.width, width, window.left, window.width}, interpolation);
     const std::vector<Taps> rows = make_taps({image.height, height, window.top, window.height}, interpolation);
-    // Each pass rounds to 8 bits, so their order shows. Pillow 13 looks at which side loses more pixels; before, the
-    // width always came first.
+    // Each pass rounds to 8 bits, so their order changes the result. Pillow 13 begins with the side that loses more
+    // pixels; earlier versions always begin with the width.
     const bool is_height_first = height < image.height && image.height - height > 2 * (image.width - width);
     if (is_height_first) {
         return resize_width(resize_height(image, 0, rows), 0, window.height, columns);

@@ -1,4 +1,4 @@
-// Reads check.json as YAML, of which JSON is a part.
+// Compares logits with those of the export. check.json is read as YAML, of which JSON is a subset.
 #include "self_check.h"
 
 #include <yaml-cpp/yaml.h>
@@ -12,10 +12,11 @@
 namespace classify {
 namespace {
 
-constexpr const char* kPictureName = "check.png";
-constexpr const char* kAnswerName = "check.json";
-// As in deploy/self_check.py, relative to the largest logit: runtimes differ by 2e-6, a mean off by 0.005 by 1e-3.
-constexpr double kTolerance = 1e-4;
+constexpr const char* kImageName = "check.png";
+constexpr const char* kLogitsName = "check.json";
+// Of the largest logit, as in deploy/self_check.py. Runtimes differ by 2e-6; a mean that is wrong by 0.005 changes the
+// logits by 1e-3.
+constexpr double kRelativeTolerance = 1e-4;
 
 std::vector<double> read_logits(const std::filesystem::path& path) {
     try {
@@ -28,15 +29,15 @@ std::vector<double> read_logits(const std::filesystem::path& path) {
 }  // namespace
 
 void self_check(Engine& engine, const std::filesystem::path& folder, const Card& card) {
-    if (card.files.count(kAnswerName) == 0) {
+    if (card.files.count(kLogitsName) == 0) {
         return;
     }
-    verify_files(card, folder, {kPictureName, kAnswerName});
-    const std::vector<double> expected = read_logits(folder / kAnswerName);
-    const Batch batch = load_batch({(folder / kPictureName).string()}, 0, 1, card.preprocess);
+    verify_files(card, folder, {kImageName, kLogitsName});
+    const std::vector<double> expected = read_logits(folder / kLogitsName);
+    const Batch batch = load_batch({(folder / kImageName).string()}, 0, 1, card.preprocess);
     if (batch.num_images == 0 || expected.size() != std::size_t(card.num_classes)) {
-        throw ExportedModelError((folder / kAnswerName).string() +
-                                 ": is not of this model; copy the whole folder again");
+        throw ExportedModelError((folder / kLogitsName).string() +
+                                 ": belongs to another model; copy the whole folder again");
     }
     const std::vector<float> logits = engine.run(batch.images, 1);
     double difference = 0;
@@ -45,9 +46,9 @@ void self_check(Engine& engine, const std::filesystem::path& folder, const Card&
         difference = std::max(difference, std::abs(logits[i] - expected[i]));
         largest = std::max(largest, std::abs(expected[i]));
     }
-    if (!(difference <= kTolerance * largest)) {
-        throw ExportedModelError(folder.string() + ": answers " + kPictureName +
-                                 " otherwise than at its export (logits differ by " + std::to_string(difference) +
+    if (!(difference <= kRelativeTolerance * largest)) {
+        throw ExportedModelError(folder.string() + ": gives other logits for " + kImageName +
+                                 " than at the export (they differ by " + std::to_string(difference) +
                                  ", the largest is " + std::to_string(largest) +
                                  "): the card or the runtime has changed; copy the whole folder again");
     }

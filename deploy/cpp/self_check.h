@@ -1,4 +1,4 @@
-// The proof that a folder answers here as it did at its export.
+// The self-check of an exported folder: an image and its logits at the export.
 #pragma once
 
 #include <filesystem>
@@ -8,7 +8,7 @@
 
 namespace classify {
 
-// Compares the logits of check.png with those kept in check.json, where the card lists them. Throws ExportedModelError.
+// Compares the logits of check.png with those in check.json, if the card lists these files. Throws ExportedModelError.
 void self_check(Engine& engine, const std::filesystem::path& folder, const Card& card);
 
 }  // namespace classify

@@ -1,4 +1,4 @@
-// SHA-256 by the equations of FIPS 180-4: sections 4.1.2, 5.1.1 and 6.2.2.
+// SHA-256 by FIPS 180-4, sections 4.1.2, 5.1.1 and 6.2.2.
 #include "sha256.h"
 
 #include <array>
@@ -71,8 +71,8 @@ void add_blocks(State& state, const std::uint8_t* data, std::size_t size) {
     }
 }
 
-// The blocks of the last `size` bytes of a message of `num_bytes`, then what is left of them, padded: a one bit, zeros,
-// the length in bits.
+// Adds the last `size` bytes of a message of `num_bytes`: whole blocks, then the rest with its padding (a one bit,
+// zeros, the length in bits).
 void add_last_bytes(State& state, const std::uint8_t* data, std::size_t size, std::uint64_t num_bytes) {
     add_blocks(state, data, size);
     const std::size_t num_rest = size % kBlockBytes;

@@ -1,4 +1,4 @@
-// SHA-256 of a file, or of a text (FIPS 180-4).
+// SHA-256 (FIPS 180-4) of a text or a file.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,10 @@ struct FileRecord {
     std::string sha256;  // 64 hexadecimal digits
 };
 
-// 64 hexadecimal digits.
+// Computes the SHA-256 of `text`: 64 hexadecimal digits.
 std::string sha256(const std::string& text);
 
-// Size and checksum of the file at `path`, which must be readable.
+// Computes size and checksum of the file at `path`, which must be readable.
 FileRecord file_record(const std::filesystem::path& path);
 
 }  // namespace classify

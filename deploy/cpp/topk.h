@@ -1,4 +1,4 @@
-// From logits to the most probable classes.
+// Postprocessing: logits to the most probable classes.
 #pragma once
 
 #include <cstddef>
@@ -6,13 +6,13 @@
 
 namespace classify {
 
-struct Answer {
+struct ClassScore {
     std::size_t class_id;
-    double score;
+    double score;  // probability
 };
 
-// The `k` most probable of the classes with these `logits`, the best first; of equal logits the lower class comes
-// first. Classes below `threshold` are left out.
-std::vector<Answer> topk(const float* logits, std::size_t num_classes, std::size_t k, double threshold);
+// Returns the `topk` most probable classes, the most probable first; of equal logits the lower class comes first.
+// Classes of a probability below `threshold` are left out.
+std::vector<ClassScore> most_probable(const float* logits, std::size_t num_classes, std::size_t topk, double threshold);
 
 }  // namespace classify

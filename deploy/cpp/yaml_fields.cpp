@@ -1,4 +1,4 @@
-// Checks on a YAML mapping. A plain `3` or `true` is not text, and a quoted "3" is not a number, as in Python.
+// Checks the types in a YAML mapping. A plain `3` or `true` is not a text, and a quoted "3" is not a number.
 #include "yaml_fields.h"
 
 #include <algorithm>
@@ -18,9 +18,9 @@ bool is_quoted(const YAML::Node& node) {
 
 bool is_text(const YAML::Node& node) {
     double number;
-    bool truth;
+    bool boolean;
     return node.IsScalar() && (is_quoted(node) || !(YAML::convert<double>::decode(node, number) ||
-                                                    YAML::convert<bool>::decode(node, truth)));
+                                                    YAML::convert<bool>::decode(node, boolean)));
 }
 
 std::string shown(const YAML::Node& node) {

@@ -1,4 +1,4 @@
-// A YAML mapping whose fields must all be there and of the right type; errors name the field.
+// A YAML mapping in which every field is required and has a type; errors name the field.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -12,10 +12,11 @@ namespace classify {
 
 class YamlFields {
  public:
-    // The mapping `node`, called `prefix` ("programs.onnx.", or "" for the whole file) in the file `path`. `names` are
-    // all its fields. Throws ExportedModelError for one that is missing or unknown.
+    // Reads the mapping `node` of the file `path`. `prefix` is its name in messages: "programs.onnx.", or "" for the
+    // whole file. `names` are all its fields. Throws ExportedModelError for a field that is missing or unknown.
     YamlFields(const YAML::Node& node, std::string path, std::string prefix, std::initializer_list<const char*> names);
 
+    // The value of field `name` as the type of the function name. Throw ExportedModelError for another type.
     std::string text(const std::string& name) const;
     std::uint64_t whole_number(const std::string& name) const;
     std::vector<double> three_numbers(const std::string& name) const;

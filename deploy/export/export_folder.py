@@ -190,7 +190,7 @@ def _now() -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Versions of Python and of the installed packages that can change an answer."""
+    """Versions of Python and of the installed packages that can change the logits."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):

@@ -30,9 +30,9 @@ def write_onnx(paddle_program: Path, path: Path, card: Card) -> Program:
     """
     missing = [package for package in ("onnx", "paddle2onnx") if importlib.util.find_spec(package) is None]
     if missing:
-        raise MissingDependencyError(
-            f"--format onnx: {missing[0]} is not installed; pip install -r requirements-deploy.txt"
-        )
+        has_wheel = sys.version_info < (3, 13)  # of paddle2onnx 2.1.0
+        advice = "pip install -r requirements-deploy.txt" if has_wheel else "export with Python 3.10, 3.11 or 3.12"
+        raise MissingDependencyError(f"--format onnx: {missing[0]} is not installed; {advice}")
     import onnx
 
     converted = path.with_name("." + path.name)

@@ -1,10 +1,10 @@
-"""Holds the latency benchmark to its words: turns are fair, results are kept, the table and the plot show them."""
+"""The latency benchmark rotates the engines, keeps the results, and shows them in a table and a plot."""
 
 import json
 
 import pytest
 
-from benchmarks.latency import CONTENDERS, SIDE, contestant, measure, plot, print_table
+from benchmarks.latency import CONTENDERS, SIDE, measure, plot, print_table, start_engine
 from benchmarks.record import record
 from datasets.preprocess import Preprocess
 from deploy.card import Card
@@ -15,26 +15,26 @@ from deploy.predictor import Predictor
 
 
 class Fake:
-    """Answers at once; remembers when it was its turn."""
+    """An engine process with fixed times; it notes the order of the measurements."""
 
-    def __init__(self, name, turns, milliseconds):
-        self.name, self.turns, self.milliseconds = name, turns, milliseconds
+    def __init__(self, name, order, milliseconds):
+        self.name, self.order, self.milliseconds = name, order, milliseconds
 
-    def turn(self, batch_size):
-        self.turns.append(self.name)
+    def measure_round(self, batch_size):
+        self.order.append(self.name)
         return [batch_size * one for one in self.milliseconds]
 
 
-def test_turns_and_numbers():
-    turns = []
-    engines = {name: Fake(name, turns, (1.0, 2.0, 6.0)) for name in ("paddle", "onnxruntime", "openvino")}
+def test_the_order_of_the_engines_and_the_statistics():
+    order = []
+    engines = {name: Fake(name, order, (1.0, 2.0, 6.0)) for name in ("paddle", "onnxruntime", "openvino")}
     paddle, *_ = measure("m", engines, batch_size=4, num_threads=1, num_rounds=3)
-    assert turns[3:] == "paddle onnxruntime openvino onnxruntime openvino paddle openvino paddle onnxruntime".split()
+    assert order[3:] == "paddle onnxruntime openvino onnxruntime openvino paddle openvino paddle onnxruntime".split()
     assert (paddle.median_ms, paddle.num_batches) == (2.0, 9)
     assert paddle.quarter_ms <= paddle.median_ms <= paddle.three_quarter_ms
 
 
-def test_a_program_for_single_images_is_not_asked_for_more():
+def test_a_program_of_batch_size_1_is_not_measured_on_larger_batches():
     engines = {name: Fake(name, [], (1.0,)) for name in CONTENDERS}
     assert len(measure("m", engines, 1, 1, 1)) == len(measure("m", engines, 8, 1, 1)) + 1 == len(CONTENDERS)
 
@@ -54,8 +54,7 @@ def test_table_plot_and_record(tmp_path, capsys):
 
 
 @pytest.mark.deploy
-def test_a_contestant_is_a_real_engine(tmp_path):
-    """In a process that stands still but in its turns."""
+def test_an_engine_process_runs_a_real_engine_and_is_stopped_between_measurements(tmp_path):
     from export_model import program_writer
     from models import create_model
 
@@ -65,8 +64,8 @@ def test_a_contestant_is_a_real_engine(tmp_path):
     eager, images = Predictor(EagerEngine(model), card), parity_images()
     writer = program_writer(model, SIDE)
     export_folder(tmp_path, ("paddle", "onnx"), card, writer, images, eager.logits(eager.preprocess(images)))
-    with contestant("onnxruntime", tmp_path, 1) as found:
-        assert len(found.turn(2)) == 3 and all(milliseconds > 0 for milliseconds in found.turn(1))
-        with open(f"/proc/{found.process.pid}/stat") as file:
+    with start_engine("onnxruntime", tmp_path, 1) as process:
+        assert len(process.measure_round(2)) == 3 and all(milliseconds > 0 for milliseconds in process.measure_round(1))
+        with open(f"/proc/{process.process.pid}/stat") as file:
             assert file.read().split()[2] == "T"
-    assert not found.process.is_alive()
+    assert not process.process.is_alive()

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cpp
 IMAGENET_LITE = Path(__file__).parents[4] / "shared" / "data" / "imagenet_lite"
 
 
-def records(run: subprocess.CompletedProcess) -> list[dict]:
+def predictions_of(run: subprocess.CompletedProcess) -> list[dict]:
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
@@ -35,7 +35,7 @@ def assert_same_answers(infer, folder: Path, images, *flags) -> None:
     expected = [predictor.predict([read_image(path)], [path])[0] for path in paths]
     run = infer(folder, images, *flags)
     assert run.returncode == 0, run.stderr
-    answered = records(run)
+    answered = predictions_of(run)
     assert len(answered) == len(paths)
     for answer, wanted in zip(answered, expected, strict=True):
         assert list(answer) == list(wanted)
@@ -87,18 +87,30 @@ def test_file_names_come_back_as_they_are(infer, folder, photo, tmp_path):
     names = [b'quote " and \\.png', "照片.PNG".encode(), b"latin \xe9.png", b"tab\t.png", b"cut \xe2\x82.Png"]
     for name in names:
         (images / os.fsdecode(name)).write_bytes(photo.read_bytes())
-    found = [os.fsencode(record["file_name"]) for record in records(infer(folder, images))]
+    found = [os.fsencode(record["file_name"]) for record in predictions_of(infer(folder, images))]
     assert found == sorted(os.fsencode(images) + b"/" + name for name in names)
 
 
+def test_the_same_files_as_python_are_found(infer, folder, photo, tmp_path):
+    images = tmp_path / "images"
+    for name in ("a.jfif", "sub/b.PNG", "sub/.hidden.png", ".cache/c.png", "__MACOSX/d.png", "Thumbs.db", "notes.txt"):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        (images / name).write_bytes(photo.read_bytes())
+    (images / "sub" / "back").symlink_to(images)
+    run = infer(folder, images)
+    assert [prediction["file_name"] for prediction in predictions_of(run)] == find_images(images)
+    assert len(find_images(images)) == 2
+    assert "warning: skipped 4 hidden and system files and folders" in run.stderr
+
+
 def test_topk_threshold_and_save_path(infer, folder, photo, tmp_path):
-    [every] = records(infer(folder, photo, "--topk", "9"))
+    [every] = predictions_of(infer(folder, photo, "--topk", "9"))
     assert len(every["scores"]) == 4
     assert sum(every["scores"]) == pytest.approx(1, abs=1e-12)
-    [two] = records(infer(folder, photo, "--topk=2"))
+    [two] = predictions_of(infer(folder, photo, "--topk=2"))
     assert two["class_ids"] == every["class_ids"][:2]
     assert two["label_names"] == [f"class {label}" for label in two["class_ids"]]
-    [likely] = records(infer(folder, photo, "--threshold", str(every["scores"][1])))
+    [likely] = predictions_of(infer(folder, photo, "--threshold", str(every["scores"][1])))
     assert likely["scores"] == every["scores"][:2]
     run = infer(folder, photo, "--save-path", tmp_path / "records.jsonl")
     assert run.stdout == ""
@@ -106,7 +118,7 @@ def test_topk_threshold_and_save_path(infer, folder, photo, tmp_path):
 
 
 def test_a_batch_is_no_larger_than_there_are_images(infer, folder, photo):
-    assert len(records(infer(folder, photo, "--batch_size", "2000000000"))) == 1
+    assert len(predictions_of(infer(folder, photo, "--batch_size", "2000000000"))) == 1
 
 
 def test_benchmark_report(infer, folder, jpegs_and_pngs):
@@ -114,6 +126,6 @@ def test_benchmark_report(infer, folder, jpegs_and_pngs):
     assert run.returncode == 0
     sections = re.findall(r"-{22} (.*) -{22}", run.stderr)
     assert sections == ["Conf info", "Model info", "Data info", "Perf info"]
-    assert f"image_num: {len(records(run))}" in run.stderr
+    assert f"image_num: {len(predictions_of(run))}" in run.stderr
     for stage in ("preprocess_time", "inference_time", "postprocess_time", "batch_time"):
         assert re.search(rf" {stage}\(ms\) p50: [\d.]+, p90: [\d.]+, p99: [\d.]+, per image: [\d.]+", run.stderr)

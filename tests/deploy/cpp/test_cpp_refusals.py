@@ -49,7 +49,7 @@ WRONG_VALUES = [
     (lambda card: card.update(class_names=["one"]), "field class_names: expected 4 names, as num_classes says"),
     (lambda card: card.update(programs=[]), "field programs: expected `name: value` lines"),
     (lambda card: card.update(programs={}), "card.yaml lists no program; export"),
-    (lambda card: card.update(files={}), "card.yaml has no checksum of it"),
+    (lambda card: card.update(files={}), "card.yaml has no checksum for it"),
     (lambda card: card["preprocess"].update(mean=[0.5, 0.5]), "field preprocess.mean: expected three numbers"),
     (lambda card: card["preprocess"].update(std=[0, 1, 1]), "field preprocess.std: expected three numbers above 0"),
     (
@@ -66,8 +66,11 @@ WRONG_VALUES = [
     (lambda card: card["programs"]["onnx"].update(input_name="x"), "OpenVINO cannot run it"),
     (lambda card: card["preprocess"].update(input_size=5000), "input_size: expected a whole number from 1 to 4096"),
     (lambda card: card["files"].update({"../a": card["files"].pop("model.onnx")}), "files.../a: expected the name of"),
-    (lambda card: card["programs"]["onnx"].update(files=["../exported/model.onnx"]), "card.yaml has no checksum of it"),
-    (lambda card: card["programs"]["onnx"].update(files=["a.onnx"]), "a.onnx: card.yaml has no checksum of it"),
+    (
+        lambda card: card["programs"]["onnx"].update(files=["../exported/model.onnx"]),
+        "card.yaml has no checksum for it",
+    ),
+    (lambda card: card["programs"]["onnx"].update(files=["a.onnx"]), "a.onnx: card.yaml has no checksum for it"),
 ]
 
 
@@ -109,9 +112,9 @@ DAMAGE = [
     (lambda folder: seal(folder, b"a: [b"), "card.yaml: cannot be read"),
     (lambda folder: seal(folder, b"[" * 100_000), "card.yaml: cannot be read"),
     (lambda folder: seal(folder, b"#" * (1 << 21)), "card.yaml: more than 2097152 bytes"),
-    (lambda folder: (folder / "card.yaml").write_text("format: 1"), "card.yaml: its last line, a checksum, is missing"),
-    (lambda folder: change(folder, b"Means", b"Beans"), "card.yaml: damaged, or changed since it was written"),
-    (lambda folder: change(folder, b"above: ", b"above: 0"), "card.yaml: damaged, or changed since it was"),
+    (lambda folder: (folder / "card.yaml").write_text("format: 1"), "card.yaml: the last line, a checksum, is missing"),
+    (lambda folder: change(folder, b"Means", b"Beans"), "card.yaml: damaged, or changed after the export"),
+    (lambda folder: change(folder, b"above: ", b"above: 0"), "card.yaml: damaged, or changed after the export"),
     (shutil.rmtree, "exported: no such file or folder; export_model.py writes it"),
 ]  # fmt: skip
 
@@ -138,7 +141,7 @@ def test_a_full_disk_is_told(infer, folder, photo):
 def test_a_changed_constant_is_caught_by_the_picture_of_the_export(infer, exported_onnx, tmp_path, photo):
     folder = shutil.copytree(exported_onnx, tmp_path / "copy")
     edit(folder, lambda card: card["preprocess"].update(mean=[0.485, 0.456, 0.411]))
-    assert "answers check.png otherwise than at its export" in refusal(infer(folder, photo), 4)
+    assert "gives other logits for check.png than at the export" in refusal(infer(folder, photo), 4)
 
 
 def test_int8_is_the_other_program(infer, folder, photo):
@@ -149,15 +152,15 @@ def test_int8_is_the_other_program(infer, folder, photo):
 
 
 USAGE = [
-    (["--colour", "blue"], "unknown flag --colour; flags are --model_file"),
-    (["--batch_size", "0"], "--batch_size: expected a whole number from 1, got '0'"),
-    (["--topk", "five"], "--topk: expected a whole number from 1, got 'five'"),
+    (["--colour", "blue"], "unknown flag --colour; the flags are --model_file"),
+    (["--batch_size", "0"], "--batch_size: expected a whole number of at least 1, got '0'"),
+    (["--topk", "five"], "--topk: expected a whole number of at least 1, got 'five'"),
     (["--threshold", "nan"], "--threshold: expected a number from 0 to 1, got 'nan'"),
     (["--precision", "fp16"], "--precision: unknown value 'fp16'; known: fp32, int8"),
-    (["--topk"], "--topk: expected its value after it"),
-    (["photo.jpg"], "unexpected 'photo.jpg'; name a flag before it"),
+    (["--topk"], "--topk: expected a value after it"),
+    (["photo.jpg"], "unexpected 'photo.jpg'; put a flag before it"),
     (["--model_file="], "--model_file is missing; for example"),
-    (["--save_path", "records.csv"], "--save_path records.csv: records are written to a .jsonl file"),
+    (["--save_path", "records.csv"], "--save_path records.csv: predictions are written to a .jsonl file"),
 ]
 
 
@@ -197,7 +200,7 @@ def test_a_bad_image_is_reported_and_the_others_are_answered(infer, folder, tmp_
 
     run = infer(folder, images, "--batch_size", "4")
     assert run.returncode == 3
-    assert "error: 7 of 9 images could not be read; the others were answered" in run.stderr
+    assert "error: 7 of 9 images could not be read; the others have predictions" in run.stderr
     by_name = {Path(record["file_name"]).name: record for record in map(json.loads, run.stdout.splitlines())}
     assert list(by_name) == ["a.jpg", *bad, "z.png"]
     for name, (_, reason) in bad.items():

@@ -1,5 +1,5 @@
-// JSON that Python's json module reads back to the same values, bit for bit.
-#include "records.h"
+// Writes JSON from which the json module of Python reads the same values, bit for bit.
+#include "predictions.h"
 
 #include <charconv>
 #include <cstdint>
@@ -8,7 +8,7 @@
 namespace classify {
 namespace {
 
-// The shortest digits that give back `value`.
+// The shortest digits from which `value` is read back.
 std::string json_number(double value) {
     char digits[32];
     const std::to_chars_result result = std::to_chars(digits, digits + sizeof digits, value);
@@ -22,7 +22,7 @@ std::string unicode_escape(unsigned code) {
         '\\', 'u', kDigits[code >> 12 & 0xf], kDigits[code >> 8 & 0xf], kDigits[code >> 4 & 0xf], kDigits[code & 0xf]};
 }
 
-// Length of the UTF-8 character at the start of `text`; 0 if there is none.
+// Length of the UTF-8 character at `start` in `text`; 0 if the bytes are not UTF-8.
 std::size_t character_length(const std::string& text, std::size_t start) {
     const auto byte = [&](std::size_t i) { return start + i < text.size() ? std::uint8_t(text[start + i]) : 0U; };
     const unsigned first = byte(0);
@@ -37,13 +37,13 @@ std::size_t character_length(const std::string& text, std::size_t start) {
             return 0;
         }
     }
-    // too long a form, half of a surrogate pair, beyond the last character
+    // overlong form, half of a surrogate pair, or beyond the last character
     const bool is_forbidden = (first == 0xe0 && byte(1) < 0xa0) || (first == 0xed && byte(1) >= 0xa0) ||
                               (first == 0xf0 && byte(1) < 0x90) || (first == 0xf4 && byte(1) >= 0x90);
     return is_forbidden ? 0 : length;
 }
 
-// A file name need not be UTF-8. A stray byte becomes the lone surrogate that Python's os.fsdecode gives for it.
+// Quotes a text. A byte that is not UTF-8 becomes the lone surrogate that os.fsdecode of Python makes of it.
 std::string json_text(const std::string& text) {
     std::string quoted = "\"";
     for (std::size_t i = 0; i < text.size();) {
@@ -64,28 +64,29 @@ std::string json_text(const std::string& text) {
     return quoted + '"';
 }
 
-std::string json_list(const std::vector<Answer>& answers, const std::function<std::string(const Answer&)>& item) {
+std::string json_list(const std::vector<ClassScore>& classes,
+                      const std::function<std::string(const ClassScore&)>& item) {
     std::string list = "[";
-    for (const Answer& answer : answers) {
-        list += (list.size() > 1 ? ", " : "") + item(answer);
+    for (const ClassScore& one : classes) {
+        list += (list.size() > 1 ? ", " : "") + item(one);
     }
     return list + "]";
 }
 
 }  // namespace
 
-std::string record_line(const std::string& file_name, const std::vector<Answer>& answers,
-                        const ClassNames& class_names) {
-    const auto id = [](const Answer& answer) { return std::to_string(answer.class_id); };
-    const auto score = [](const Answer& answer) { return json_number(answer.score); };
-    const auto name = [&](const Answer& answer) {
-        return json_text(class_names ? (*class_names)[answer.class_id] : "class " + id(answer));
+std::string prediction_line(const std::string& file_name, const std::vector<ClassScore>& classes,
+                            const ClassNames& class_names) {
+    const auto id = [](const ClassScore& one) { return std::to_string(one.class_id); };
+    const auto score = [](const ClassScore& one) { return json_number(one.score); };
+    const auto name = [&](const ClassScore& one) {
+        return json_text(class_names ? (*class_names)[one.class_id] : "class " + id(one));
     };
-    return "{\"class_ids\": " + json_list(answers, id) + ", \"scores\": " + json_list(answers, score) +
-           ", \"file_name\": " + json_text(file_name) + ", \"label_names\": " + json_list(answers, name) + "}";
+    return "{\"class_ids\": " + json_list(classes, id) + ", \"scores\": " + json_list(classes, score) +
+           ", \"file_name\": " + json_text(file_name) + ", \"label_names\": " + json_list(classes, name) + "}";
 }
 
-std::string failure_line(const std::string& file_name, const std::string& reason) {
+std::string failed_prediction_line(const std::string& file_name, const std::string& reason) {
     return "{\"class_ids\": [], \"scores\": [], \"file_name\": " + json_text(file_name) +
            ", \"label_names\": [], \"error\": " + json_text(reason) + "}";
 }
