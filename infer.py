@@ -26,7 +26,7 @@ def main(argv):
     num_workers, options = share_threads(engine, options, 1 if images.enable_benchmark else num_batches)
     predictor = load_predictor(config, engine, options)
     if images.resume_from:
-        check_same_classes(images.resume_from, predictor.card.class_names)
+        check_same_classes(images.resume_from, predictor.class_names)
     print(f"Inference model({predictor.card.architecture})...", flush=True)
     settings = {"batch_size": images.batch_size, "topk": images.topk, "threshold": images.threshold}
     if images.enable_benchmark:

@@ -53,7 +53,8 @@ def open_val_images(data: DataConfig, trained: TrainedModel):
     Raises:
         DataError: nothing there, a faulty list, or classes that do not agree.
     """
-    images = open_dataset(data.data_path, "val", data.cls_label_path_val)
+    limit = trained.classes.number if data.cls_label_path_val else None  # folders are compared by name below
+    images = open_dataset(data.data_path, "val", data.cls_label_path_val, limit)
     return images, [
         *images.remarks,
         *trained.notes,

@@ -73,7 +73,7 @@ def run(script, folder, *more):
 def test_nobody_has_to_repeat_it(folder, asked, more, backend, capfd):
     run(evaluation, folder, *more)
     run(predict, folder, *more)
-    note = "the checkpoint was evaluated with image_backend 'turbo', not 'pil'"
+    note = "--eval_image_backend pil replaces turbo, the value of"
     out, err = capfd.readouterr()
     assert (note in out) == (note in err) == (backend == "pil")
     assert f"image_backend='{backend}'" in out

@@ -215,7 +215,8 @@ def infer_with(root, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "deploy.predictor.create_engine", lambda *asked: engines.append(FakeEngine(*asked)) or engines[-1]
     )
-    monkeypatch.setattr("deploy.predictor.check_program", trusted.append)
+    monkeypatch.setattr("deploy.exported_program.check_operators", trusted.append)
+    monkeypatch.setattr("deploy.exported_program.check_options", lambda name, options: None)  # any option, any machine
     monkeypatch.setattr("infer.BENCHMARK_LOG", str(tmp_path / "benchmark.log"))
 
     def run_infer(*flags):

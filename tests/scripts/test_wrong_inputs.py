@@ -67,7 +67,7 @@ WRONG = [
     ("main", "--config {folder}/bad.yaml", 2, "bad.yaml: unknown key 'epoch'; did you mean epochs?"),
     ("main", "{lists} --aa rand-x9", 2, "rand-x9"),
     ("main", "--resume auto", 2, "--resume auto looks for checkpoints in --output_dir"),
-    ("main", "--data_path '{root}' --nb_classes 9", 3, "4 class folders, but --nb_classes is 9; set --nb_classes 4"),
+    ("main", "--data_path '{root}' --nb_classes 9", 3, "4 class folders (0, 1, 2, 3), but --nb_classes is 9"),
     ("main", "--data_path /none", 3, "/none: no such folder; name the root of the data with --data_path"),
     ("main", "{lists} --batch_size 64", 3, "48 training images do not fill one step of 64"),
     ("main", "{lists} --batch_size 3 --mixup_mode pair", 3, "--mixup_mode pair needs an even batch size, got 3"),
