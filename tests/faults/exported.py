@@ -1,4 +1,4 @@
-"""S4: exported folders that were damaged, mixed up, or given foreign operators, in processes that may die of them."""
+"""S4: exported folders with damaged, exchanged or foreign programs, each read in a process that it may kill."""
 
 import os
 import random
@@ -19,8 +19,8 @@ from deploy.self_check import SELF_CHECK_IMAGE, SELF_CHECK_LOGITS
 
 from .job import ROOT
 
-LONG = 1000  # from here on PeleeNet as it is, 224 pixels and 1000 classes; before it a small relative
-CASES_A_PROCESS = 100
+LONG = 1000  # from this number of cases on PeleeNet with 224 pixels and 1000 classes; below it a smaller network
+CASES_PER_PROCESS = 100
 ENGINES = {
     "paddle": "paddle",
     "pdmodel": "paddle",
@@ -30,7 +30,8 @@ ENGINES = {
 }
 OPTIONS = EngineOptions(num_threads=1)
 
-# two folders of one network with different weights; in a process of its own, because what computed cannot fork well
+# Exports two folders of one network with different weights, in a process of its own: this process must not compute
+# before it forks.
 EXPORTS = """
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ for seed, name in enumerate(("exported", "other")):
     )
 """
 
-# what a message says, and who refuses so
+# part of a message -> the check that refuses
 REFUSED_BY = {
     "card.yaml: damaged": "card",
     "card.yaml says": "size_or_checksum",
@@ -73,7 +74,14 @@ REFUSED_BY = {
 
 
 class Case(NamedTuple):
-    """A file of a folder, and what is done to it. With `true_checksums` the card is then made to agree."""
+    """Damage of one file of a folder.
+
+    Attributes:
+        kind: "foreign", "exchanged", "cut" or "flipped".
+        name: the file.
+        damage: changes the file.
+        true_checksums: write the checksums of the changed files into the card.
+    """
 
     kind: str
     name: str
@@ -82,26 +90,26 @@ class Case(NamedTuple):
 
 
 def s4(cases: int, seed: int) -> dict:
-    """Foreign and exchanged programs, then as many flipped bits and cuts as make `cases`, of any file of a folder."""
-    place, rng = Path(tempfile.mkdtemp(prefix="faults-s4-")), random.Random(seed)
+    """Read foreign and exchanged programs, then flipped bits and cuts of any file until there are `cases`."""
+    folder, rng = Path(tempfile.mkdtemp(prefix="faults-s4-")), random.Random(seed)
     size = "full" if cases >= LONG else "small"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "ignore", "-c", EXPORTS, str(place), size]
+    command = [sys.executable, "-W", "ignore", "-c", EXPORTS, str(folder), size]
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-    card = read_card(place / "exported")
-    todo = [*foreign(), *exchanged(place, card)]
-    todo += [accident(rng, place / "exported", [*card.files, CARD_NAME]) for _ in range(cases - len(todo))]
+    card = read_card(folder / "exported")
+    todo = [*foreign(), *exchanged(folder, card)]
+    todo += [accident(rng, folder / "exported", [*card.files, CARD_NAME]) for _ in range(cases - len(todo))]
     counts, crashes = Counter(), 0
-    for start in range(0, len(todo), CASES_A_PROCESS):
+    for start in range(0, len(todo), CASES_PER_PROCESS):
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            try_all(todo[start : start + CASES_A_PROCESS], place / "exported", card, writer)
+            try_all(todo[start : start + CASES_PER_PROCESS], folder / "exported", card, writer)
         os.close(writer)
         with os.fdopen(reader) as file:
             counts.update(file.read().splitlines())
         crashes += os.waitpid(pid, 0)[1] != 0
-    shutil.rmtree(place)
+    shutil.rmtree(folder)
     refused = {key: number for key, number in sorted(counts.items()) if key.startswith("refused_by")}
     wrong = [key for key in counts if key.startswith("wrong")]
     return {
@@ -115,7 +123,7 @@ def s4(cases: int, seed: int) -> dict:
 
 
 def foreign() -> Iterator[Case]:
-    """What tests/deploy/test_operator_allowlist.py plants; some of it is noticed by the form of the file."""
+    """Yield the programs that tests/deploy/test_operator_allowlist.py plants."""
     from tests.deploy.test_operator_allowlist import PLANTED
 
     for name, plants in PLANTED.items():
@@ -123,20 +131,15 @@ def foreign() -> Iterator[Case]:
             yield Case("foreign", name, plant, true_checksums=True)
 
 
-def exchanged(place: Path, card: Card) -> Iterator[Case]:
-    """Each file of the other folder; and each program with its weights, and true checksums."""
+def exchanged(folder: Path, card: Card) -> Iterator[Case]:
+    """Yield each file of the other folder alone, and each program with its weights and true checksums."""
     for name in (*card.files, CARD_NAME):
-        if (place / "other" / name).read_bytes() != (place / "exported" / name).read_bytes():
-            yield Case("exchanged", name, lambda path: shutil.copy(place / "other" / path.name, path))
-    for program in (
-        "paddle",
-        "pdmodel",
-        "pdmodel-b1",
-        "onnx",
-    ):  # INT8's answer differs by processor and is not compared
+        if (folder / "other" / name).read_bytes() != (folder / "exported" / name).read_bytes():
+            yield Case("exchanged", name, lambda path: shutil.copy(folder / "other" / path.name, path))
+    for program in ("paddle", "pdmodel", "pdmodel-b1", "onnx"):  # INT8 differs by processor and is not compared
         files = card.programs[program].files
         yield Case(
-            "exchanged", files[0], lambda path, files=files: _copy_all(place / "other", path.parent, files), True
+            "exchanged", files[0], lambda path, files=files: _copy_all(folder / "other", path.parent, files), True
         )
 
 
@@ -146,6 +149,7 @@ def _copy_all(source: Path, folder: Path, names: tuple[str, ...]) -> None:
 
 
 def accident(rng: random.Random, folder: Path, names: list[str]) -> Case:
+    """Draw a cut or a flipped bit of a file."""
     name = rng.choice(names)
     size = (folder / name).stat().st_size
     if rng.random() < 0.3:
@@ -164,7 +168,14 @@ def accident(rng: random.Random, folder: Path, names: list[str]) -> Case:
 
 
 def try_all(cases: list[Case], folder: Path, card: Card, report_to: int) -> None:
-    """Write a line for each case that was tried and for each loader that refused it, or did not."""
+    """Read all cases in this process and end it; writes one line per case and per result of a reader.
+
+    Args:
+        cases: what is damaged.
+        folder: the undamaged folder.
+        card: its card.
+        report_to: file descriptor of the lines.
+    """
     from tests.deploy.test_operator_allowlist import true_checksums
 
     work = Path(tempfile.mkdtemp(prefix="faults-s4-work-")) / "exported"
@@ -182,7 +193,7 @@ def try_all(cases: list[Case], folder: Path, card: Card, report_to: int) -> None
 
 
 def loads(folder: Path, card: Card, case: Case) -> Iterator[Callable[[], object]]:
-    """All that reads the file."""
+    """Yield the functions that read the damaged file."""
     if not case.true_checksums:
         yield lambda: read_card(folder)
     for name, engine in ENGINES.items():
@@ -192,10 +203,11 @@ def loads(folder: Path, card: Card, case: Case) -> Iterator[Callable[[], object]
 
 
 def outcome(load: Callable[[], object], case: Case) -> str:
+    """Call a reader; returns the line of its result."""
     try:
         load()
     except ExportedModelError as error:
         return "refused_by_" + next((by for text, by in REFUSED_BY.items() if text in str(error)), "the_engine")
-    except Exception as mistake:
-        return f"wrong: {case.kind} {case.name}: {mistake!r}"
-    return f"wrong: {case.kind} {case.name} was taken"
+    except Exception as fault:
+        return f"wrong: {case.kind} {case.name}: {fault!r}"
+    return f"wrong: {case.kind} {case.name} was accepted"
