@@ -64,7 +64,7 @@ def init_ranks() -> Ranks:
 
 
 def gather_members() -> list[tuple[str, int]]:
-    """Gather (host name, process id) of every rank; `describe_lost_ranks` names a rank that is gone by them."""
+    """Gather (host name, process id) of every rank, by which `describe_lost_ranks` identifies lost ranks."""
     return gather_objects((socket.gethostname(), os.getpid()))
 
 

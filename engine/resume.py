@@ -1,4 +1,4 @@
-"""Where a run begins: from nothing, from weights, or from a checkpoint of an earlier run."""
+"""Where a run begins: from initial weights, from a file of weights, or from a checkpoint of an earlier run."""
 
 import logging
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ def start_from(state: TrainState, config: ResumeConfig, output_dir: Path | None,
 
 
 def find_checkpoint(resume: str, output_dir: Path | None, *, is_required: bool = False) -> Path | None:
-    """The file that --resume names, or with "auto" the newest good checkpoint of `output_dir`; None if there is none.
+    """Find the file that --resume names, or with "auto" the newest undamaged checkpoint of `output_dir`, or None.
 
     Raises:
         CheckpointError: no good checkpoint is left, or there is none at all and one `is_required`.

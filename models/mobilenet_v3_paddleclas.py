@@ -69,7 +69,7 @@ class MobileNetV3PaddleClas(nn.Layer):
 
 
 class ResidualUnit(nn.Layer):
-    """Expand, filter each channel, weigh the channels, project: [B, in, H, W] -> [B, out, H', W']."""
+    """Expand, filter each channel, scale the channels, project: [B, in, H, W] -> [B, out, H', W']."""
 
     def __init__(self, row: Row):
         super().__init__()
@@ -89,7 +89,7 @@ class ResidualUnit(nn.Layer):
 
 
 class SqueezeExcitation(nn.Layer):
-    """Weigh the channels by a look at the whole image (Hu et al. 2018): [B, C, H, W] -> [B, C, H, W]."""
+    """Scale the channels by their means over the image (Hu et al. 2018): [B, C, H, W] -> [B, C, H, W]."""
 
     def __init__(self, channels: int):
         super().__init__()
