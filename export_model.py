@@ -1,13 +1,15 @@
 """Weights -> an exported folder: Paddle and ONNX programs, checked against the eager model, and their card."""
 
+import os
 import sys
 from pathlib import Path
 
 import factory
 from common.cli import run
-from common.errors import CheckpointError, UsageError
+from common.errors import CheckpointError, DataError, UsageError
 from configs.loader import parse
 from configs.schema import ExportConfig
+from datasets.reading.image_folder import is_utf8
 
 METRICS = ("best_top1_percent", "best_top1_ema_percent", "epoch")  # of the checkpoint, kept in the card
 
@@ -31,6 +33,7 @@ def main(argv: list[str]) -> None:
     trained = factory.read_trained(config.model, config.weights, config.preprocess, config.export.label_list)
     for note in trained.notes:
         print(f"warning: {note}", file=sys.stderr)
+    refuse_names_of_bytes(trained.classes.names or ())
     model, meta = trained.create_model(), trained.weights.meta
     metrics = {name: meta[name] for name in METRICS if meta.get(name) is not None}
     if trained.overrides:
@@ -63,6 +66,21 @@ def refuse_folder_of_run(output_dir: str, argv: list[str]) -> None:
         raise UsageError(
             f"--output_dir is missing: the recipe names {output_dir}, the folder of the training itself; "
             f"for example: --output_dir {output_dir}/exported"
+        )
+
+
+def refuse_names_of_bytes(names) -> None:
+    """Refuse class names that are not UTF-8, such as those of folders in GBK: no card and no program can hold them.
+
+    Raises:
+        DataError: a name is not UTF-8.
+    """
+    wrong = [label for label, name in enumerate(names) if not is_utf8(name)]
+    if wrong:
+        name = repr(os.fsencode(names[wrong[0]]))[1:]
+        raise DataError(
+            f"class {wrong[0]} is called {name}, which is not UTF-8 ({len(wrong)} of {len(names)} names): a card "
+            "cannot hold it; name the classes by --label_list, a file in UTF-8"
         )
 
 

@@ -95,6 +95,8 @@ def load_predictor(config: InferConfig, engine: str, options):
         trust_program=flags.trust_program,
     )
     print(f"engine: {predictor.engine.description}", file=sys.stderr)
+    if predictor.class_names is None:
+        print(f"{flags.model_file} has no class names: classes are called by their numbers", file=sys.stderr)
     if not has_card(flags.model_file):
         print(f"{flags.model_file} has no card.yaml: images are fed as {predictor.card.preprocess}", file=sys.stderr)
     return predictor

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import DataError
@@ -35,6 +36,26 @@ def read_class_names(path: str | os.PathLike, num_classes: int | None = None) ->
     if num_classes is not None and len(names) != num_classes:
         raise DataError(f"{path}: expected the names of {num_classes} classes, got {len(names)}")
     return names
+
+
+def refuse_other_order(names: Sequence[str], known: Sequence[str], path: str | os.PathLike) -> None:
+    """Refuse names of a file that are known names of other labels; other names, a translation for example, are taken.
+
+    Args:
+        names: names of the file in the order of the labels.
+        known: names that the classes have already, in the order of the labels.
+        path: the file, for messages.
+
+    Raises:
+        DataError: a name belongs to another label.
+    """
+    labels = {name: label for label, name in enumerate(known)}
+    for label, name in enumerate(names):
+        if labels.get(name, label) != label:
+            raise DataError(
+                f"{path}: names the classes in another order than the model: class {label} is {name} in the file, "
+                f"{known[label]} in the model; leave out --label_list, or correct the file"
+            )
 
 
 def _names_by_id(path: str | os.PathLike, lines: list[tuple[int, str]]) -> list[str]:

@@ -12,11 +12,12 @@ import numpy as np
 from common.errors import DataError
 
 from .class_names import IMAGENET_LABEL_LIST, read_class_names
-from .reading.image_folder import shorten
+from .reading.image_folder import is_utf8, shorten
 
 SYNSET = re.compile(r"n\d{8}")  # name of a class folder of ImageNet
 NUM_IMAGENET = 1000
 MAX_SHOWN = 5
+FOLDERS = "the folders"
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class Classes:
         names: what predictions are called, in the order of the labels; None if nothing names them.
         folders: names of the class folders in the order of the labels; None if labels come from a list.
         source: one sentence for the log: where number and names come from.
+        remark: what a reader of predictions must know of the names: that there are none, or that they are a guess.
     """
 
     number: int
     names: tuple[str, ...] | None = None
     folders: tuple[str, ...] | None = None
     source: str = ""
+    remark: str = ""
 
 
 class LabelRange(NamedTuple):
@@ -79,8 +82,16 @@ def _classes_of_folders(images, given: int | None, label_list: str) -> Classes:
     return Classes(len(folders), folders, folders, source)
 
 
-def compare_names(names: Sequence[str], folders: Sequence[str], label_list: str) -> str:
+def compare_names(names: Sequence[str], folders: Sequence[str], label_list: str, place: str = FOLDERS) -> str:
     """Compare a label list with the names of the class folders, or with those that a checkpoint keeps.
+
+    A folder whose name is not UTF-8 cannot be compared with text: the list names this class.
+
+    Args:
+        names: names of the list in the order of the labels.
+        folders: names that the classes have elsewhere; may be empty.
+        label_list: file of the list, for messages.
+        place: where `folders` are from, for messages.
 
     Returns:
         What to log of the comparison.
@@ -90,23 +101,26 @@ def compare_names(names: Sequence[str], folders: Sequence[str], label_list: str)
     """
     if not folders:
         return ""
-    if list(map(_normal, names)) == list(map(_normal, folders)):
-        return f"; {label_list} names them alike"
+    pairs = [(name, folder if is_utf8(folder) else name) for name, folder in zip(names, folders, strict=True)]
+    if all(_normal(name) == _normal(folder) for name, folder in pairs):
+        is_whole = all(map(is_utf8, folders))
+        return f"; {label_list} names them" + (" alike" if is_whole else ", and names not in UTF-8 are not compared")
     is_code = all(SYNSET.fullmatch(folder) for folder in folders)
     is_number = [str(number) for number in range(len(folders))] == list(folders)
     if (is_code or is_number) and not {*map(_normal, names)} & {*map(_normal, folders)}:
         return f"; {label_list} gives names to these codes, which cannot be compared with them"
     lines = [
-        f"  {label} {name} in the list, {folder} in the folders"
-        for label, (name, folder) in enumerate(zip(names, folders, strict=True))
+        f"  {label} {name} in the list, {folder} in {place}"
+        for label, (name, folder) in enumerate(pairs)
         if _normal(name) != _normal(folder)
     ]
     kind = "the classes in another order" if sorted(names) == sorted(folders) else "other classes"
     more = f"\n  and {len(lines) - MAX_SHOWN} more" if lines[MAX_SHOWN:] else ""
+    known = "the class folders, whose sorted names are the labels" if place == FOLDERS else place
     raise DataError(
-        f"{label_list} names {kind} than the class folders, whose sorted names are the labels:\n"
+        f"{label_list} names {kind} than {known}:\n"
         + "\n".join(lines[:MAX_SHOWN])
-        + f"{more}\nleave out --label_list, or write the names in the order of the folders"
+        + f"{more}\nleave out --label_list, or write the names in the order of {place}"
     )
 
 
@@ -137,9 +151,8 @@ def _classes_of_list(images, given: int | None, label_list: str) -> Classes:
         names = tuple(read_class_names(IMAGENET_LABEL_LIST))
         reason = "the paths of the list are synset folders of ImageNet"
         return Classes(NUM_IMAGENET, names, None, f"{NUM_IMAGENET} classes: {reason}" + _unused(images, NUM_IMAGENET))
-    return Classes(
-        largest + 1, None, None, f"{largest + 1} classes: the largest label of the list is {largest} ({place})"
-    )
+    source = f"{largest + 1} classes: the largest label of the list is {largest} ({place})"
+    return Classes(largest + 1, None, None, source + _unused(images, largest + 1))
 
 
 def _names_of_list(images, number: int) -> tuple[str, ...] | None:
@@ -148,8 +161,11 @@ def _names_of_list(images, number: int) -> tuple[str, ...] | None:
 
 
 def _unused(images, number: int) -> str:
-    used = len(np.unique(images.labels))
-    return f"; only {used} of them have training images" if used < number else ""
+    used = np.unique(images.labels)
+    if len(used) == number:
+        return ""
+    first = "; labels begin at 0, and label 0 has none: does the list count from 1?" if used[0] == 1 else ""
+    return f"; only {len(used)} of them have training images{first}"
 
 
 def _check_names_of_labels(names: Sequence[str], labels: Mapping[str, int], label_list: str, root: str) -> None:

@@ -258,6 +258,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadImage as error:
         next_step = "python -m datasets.check writes lists without such images"
         raise BadImage(error.path, f"{error.reason}; {next_step}") from None
+    for remark in images.remarks:
+        print(f"note: {remark}")
     num_bytes = sum(shard["bytes"] for shard in about["shards"])
     earlier = f" ({num_kept} of an earlier run)" if num_kept else ""
     num_shards = len(about["shards"])

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import ExportedModelError
-from datasets.class_names import read_class_names
+from datasets.class_names import read_class_names, refuse_other_order
 from datasets.reading.backends import choose_backend
 from datasets.reading.pixels import image_to_input
 
@@ -99,7 +99,7 @@ def open_predictor(
         trust_program: also run a program that our exporter did not write, whatever its operators do.
 
     Raises:
-        DataError: `label_list` cannot be read, or does not name every class.
+        DataError: `label_list` cannot be read, does not name every class, or names them in another order than the card.
         EngineOptionError: the engine does not have one of the `options`.
         ExportedModelError: the program is damaged, does not fit its card, or gives other logits than at its export.
         MissingDependencyError: the runtime, the image backend of the card, or a device that `options` ask for, is
@@ -117,6 +117,8 @@ def open_predictor(
     is_exact = options.precision == "fp32" and program.name != "onnx-int8" and predictor.engine.device == "cpu"
     card = _check_outputs(predictor, program, is_exact=is_exact)
     class_names = read_class_names(label_list, card.num_classes) if label_list else None
+    if class_names:
+        refuse_other_order(class_names, card.class_names or (), label_list)
     return Predictor(predictor.engine, card, class_names=class_names, one_by_one=one_by_one)
 
 

@@ -46,7 +46,9 @@ class Reading(NamedTuple):
     num_known: int
 
 
-def to_paddle_names(arrays: Arrays, model: "nn.Layer", *, layout: str | None = None, source: object) -> Translated:
+def to_paddle_names(
+    arrays: Arrays, model: "nn.Layer", *, layout: str | None = None, source: object, trained_with: str = ""
+) -> Translated:
     """Translate the arrays of a file to the names and layouts of a Paddle model.
 
     Weights of linear layers are transposed where the file has PyTorch's layout, because the layer of the model is a
@@ -60,6 +62,7 @@ def to_paddle_names(arrays: Arrays, model: "nn.Layer", *, layout: str | None = N
         layout: "torch" or "paddle" where the file says it; None: the names say it, or else the shapes of the linear
             layers.
         source: the file, for messages.
+        trained_with: flags with which the weights were trained, for messages.
 
     Returns:
         The arrays, of which some may still not fit (`set_weights` says which), and remarks for the log.
@@ -70,8 +73,9 @@ def to_paddle_names(arrays: Arrays, model: "nn.Layer", *, layout: str | None = N
     best = max(_readings(arrays, model, layout), key=lambda reading: (reading.num_known, -len(reading.prefix)))
     if best.num_known == 0:
         hints = [hint for name, hint in getattr(model, "other_networks", {}).items() if name in arrays]
+        known = f"it was trained with {trained_with}; " if trained_with else ""
         raise CheckpointError(
-            f"{source} does not fit the model: {hints[0] if hints else 'no name is the same'}\n"
+            f"{source} does not fit the model: {known}{hints[0] if hints else 'no name is the same'}\n"
             f"{first_names(arrays, model.state_dict())}"
         )
     remarks = [f"the prefix {best.prefix!r} was taken off all names"] if best.prefix else []

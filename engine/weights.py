@@ -49,7 +49,9 @@ class Weights(NamedTuple):
         Raises:
             CheckpointError: no name of the file is one of the model's, or the layout stays in doubt.
         """
-        arrays, remarks = to_paddle_names(self.arrays, model, layout=self.layout, source=self.path)
+        arrays, remarks = to_paddle_names(
+            self.arrays, model, layout=self.layout, source=self.path, trained_with=self.trained_with
+        )
         for remark in (*self.remarks, *remarks):
             logger.warning(f"{self.path}: {remark}")
         return self._replace(arrays=arrays, layout="paddle", remarks=())

@@ -14,6 +14,9 @@ FORMATS = {
     "pickle": "is a pickle, as Paddle writes it: weights can be read from it, but not a state of training",
     "pytorch": "is a file of torch.save: weights can be read from it, but not a state of training",
     "empty": "is empty (0 bytes)",
+    "lfs": "is a pointer of Git LFS, not the file of weights itself: `git lfs pull` in its repository, or a download, "
+    "gets the file",
+    "html": "is a web page, not a file of weights: the download was answered by a page; download the file again",
     "unknown": "is not a file of weights, or damaged in its first bytes",
 }
 
@@ -29,6 +32,10 @@ def recognise_format(data: bytes) -> str:
     # torch.save writes a zip archive since version 1.6; in a pickle of protocol 4 a frame comes before the number.
     if data.startswith(b"PK\x03\x04") or TORCH_MAGIC in data[:32]:
         return "pytorch"
+    if data.startswith(b"version https://git-lfs"):
+        return "lfs"
+    if data[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "html"
     return "pickle" if data[:1] == b"\x80" else "unknown"
 
 

@@ -50,11 +50,12 @@ class TrainedModel:
 
     @property
     def notes(self) -> list[str]:
-        """One sentence for each flag that replaces what the checkpoint says."""
-        return [
+        """One sentence for each flag that replaces what the checkpoint says, and one for names that are missing."""
+        replaced = [
             f"--{flag} {used} replaces {trained}, the value of {self.weights.path}"
             for flag, (trained, used) in self.overrides.items()
         ]
+        return replaced + [f"{self.weights.path}: {self.classes.remark}"] * bool(self.classes.remark)
 
     def create_model(self) -> "nn.Layer":
         """Create the model and give it the weights.
@@ -149,7 +150,7 @@ def count_outputs(name: str, weights: "Weights") -> int:
 def classes_of_weights(info: dict, number: int, label_list: str = "") -> Classes:
     """The classes of a file of weights: what its training kept, or the names of a label list.
 
-    Foreign weights with 1000 outputs are taken for ImageNet's, which is said by `Classes.source`.
+    Foreign weights with 1000 outputs are taken for ImageNet's, which is said by `Classes.remark`.
 
     Raises:
         DataError: the label list has another number of names, or names them otherwise than the checkpoint.
@@ -158,11 +159,15 @@ def classes_of_weights(info: dict, number: int, label_list: str = "") -> Classes
     folders = tuple(folders) if folders else None
     if label_list:
         names = tuple(read_class_names(label_list, number))
-        compare_names(names, folders or kept or (), label_list)
+        if folders:
+            compare_names(names, folders, label_list)
+        else:
+            compare_names(names, kept or (), label_list, "the checkpoint")
         return Classes(number, names, folders, f"class names of {label_list}")
     if kept:
         return Classes(number, tuple(kept), folders, "class names of the checkpoint")
     if not info and number == NUM_IMAGENET:
-        source = "the weights do not name their 1000 classes: ImageNet's names are used; others by --label_list"
-        return Classes(number, tuple(read_class_names(IMAGENET_LABEL_LIST)), None, source)
-    return Classes(number, None, folders, "no class names: classes are called by their numbers")
+        remark = "the weights do not name their 1000 classes: ImageNet's names are used; others by --label_list"
+        return Classes(number, tuple(read_class_names(IMAGENET_LABEL_LIST)), None, "class names of ImageNet", remark)
+    remark = "no class names: classes are called by their numbers; predict.py and export_model.py take --label_list"
+    return Classes(number, None, folders, "no class names", remark)

@@ -35,6 +35,7 @@ class FolderScan:
     def __init__(self):
         self.skipped: Counter[str] = Counter()  # files and folders of systems and hidden ones, by name
         self.foreign: Counter[str] = Counter()  # images of types that are not read, by extension
+        self.not_utf8: list[str] = []  # names of class folders
 
     def images_below(self, folder: str, *, except_folder: str | None = None) -> Iterator[str]:
         """Yield the image files below `folder`; each folder is visited once, however many links lead to it."""
@@ -72,8 +73,14 @@ class FolderScan:
 
     @property
     def remarks(self) -> list[str]:
-        """One sentence for what was skipped, and one for each type of image that is not read."""
+        """One sentence for what was skipped, for each type of image that is not read, and for names not in UTF-8."""
         lines = []
+        if self.not_utf8:
+            shown = shorten([repr(os.fsencode(name))[1:] for name in self.not_utf8])
+            lines.append(
+                f"names of class folders are not UTF-8 and cannot be exported: {shown}; rename the folders, for names "
+                "in GBK with convmv -f gbk -t utf-8 -r --notest, or name the classes by --label_list of main.py"
+            )
         if self.skipped:
             names = ", ".join(f"{count} {name}" for name, count in sorted(self.skipped.items()))
             lines.append(f"skipped hidden and system files and folders: {names}")
@@ -128,7 +135,13 @@ def list_classes(root: str | os.PathLike, scan: FolderScan | None = None) -> dic
     for name in sorted(entry.name for entry in scan.entries(root) if _is_folder(entry)):
         paths = sorted(scan.images_below(os.path.join(root, name), except_folder=root))
         classes[name] = [os.fsencode(os.path.relpath(path, root)) for path in paths]
+    scan.not_utf8 += [name for name in classes if not is_utf8(name)]
     return classes
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file name is text in UTF-8; Python keeps the bytes of other names as surrogates."""
+    return name.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
 def join_classes(root: str | os.PathLike, classes: dict[str, list[bytes]]) -> ImageList:

@@ -25,7 +25,9 @@ def write_classes(root: Path, names, *, splits=("train", "val"), count: int = 4)
             folder.mkdir(parents=True, exist_ok=True)
             for number in range(count if split == "train" else count // 2):
                 colour = COLOURS.get(name, (60 * position % 255, 90, 120))
-                picture(colour, seed=100 * position + number).save(folder / f"{name}_{number}.png")
+                picture(colour, seed=100 * position + number + 50 * (split == "val")).save(
+                    folder / f"{name}_{number}.png"
+                )
     return root
 
 
@@ -106,14 +108,14 @@ def make(root: Path) -> Path:
         "hash.txt": b"# a comment\n#1 cat.png 0\n" + train,
         "swapped.txt": b"0 train/cat/cat_0.png\n",
         "header.txt": b"path label\n" + train,
-        "from1.txt": b"".join(b"%s %d\n" % (p, int(n) + 1) for p, n in (line.rsplit(b" ", 1) for line in train.splitlines())),
+        "from1.txt": train.replace(b" 2\n", b" 3\n").replace(b" 1\n", b" 2\n").replace(b" 0\n", b" 1\n"),
         "float.txt": b"train/cat/cat_0.png 0.0\n",
         "negative.txt": b"train/cat/cat_0.png -1\n",
         "comma.txt": b"train/cat/cat_0.png,0\n",
         "quoted.txt": b'"train/cat/cat_0.png" 0\n',
         "windows.txt": b"train\\cat\\cat_0.png 0\n",
         "utf16.txt": train.decode().encode("utf-16"),
-        "gbk.txt": "train/猫/a.png 0\n".encode("gbk"),
+        "gbk.txt": "train/狗/a.png 0\n".encode("gbk"),
         "missing.txt": b"train/cat/none.png 0\n",
         "digits.txt": b"train/cat/cat_0.png " + b"1" * 5000 + b"\n",
         "empty.txt": b"",
@@ -126,7 +128,7 @@ def make(root: Path) -> Path:
         "labels_few.txt": b"0 cat\n1 dog\n",
         "labels_twice.txt": b"0 cat\n0 dog\n",
         "labels_gap.txt": b"0 cat\n2 dog\n",
-        "labels_gbk.txt": "0 猫\n".encode("gbk"),
+        "labels_gbk.txt": "0 狗\n".encode("gbk"),
         "recipe_alias.yaml": b"a: &a [1, 2]\nb: *a\n",
         "recipe_typo.yaml": b"epoch: 3\n",
         "recipe_twice.yaml": b"epochs: 3\nepochs: 4\n",
@@ -159,4 +161,70 @@ def make(root: Path) -> Path:
     (root / "foreign only").mkdir()
     (root / "foreign only" / "a.avif").write_bytes(b"avif")
     os.mkfifo(root / "pipe.png")
+    write_text(root)
+    write_links_and_odd_names(root)
     return root
+
+
+def write_text(root: Path) -> None:
+    """More lists: what people write by hand or with other tools."""
+    cls3 = root / "cls3"
+    for name in ('it\'s "good".png', "猫 1.png", "v1.2.png"):
+        shutil.copy(cls3 / "val" / "cat" / "cat_0.png", cls3 / name)
+    for number in (1, 2, 3):
+        picture(seed=number).save(root / "sub" / f"{number}.png")
+    write_texts(root, {
+        "odd_paths.txt": "it's \"good\".png 0\n猫 1.png 0\nv1.2.png 0\n./val//dog/dog_0.png 1\n".encode(),
+        "no_label.txt": b"train/cat/cat_0.png\n",
+        "huge_label.txt": b"val/cat/cat_0.png 1262\n",
+        "folder_in_list.txt": b"val/cat 0\n",
+        "fifo_in_list.txt": os.fsencode(root / "pipe.png") + b" 0\n",
+        "absolute.txt": os.fsencode(cls3 / "val" / "dog" / "dog_1.png") + b" 1\n",
+        "one_hot.txt": b"val/cat/cat_0.png 1,0,0\n",
+        "synsets.txt": b"train/n01440764/n01440764_0.png 0\ntrain/n01443537/n01443537_0.png 1\n" * 2,
+        "val_flat_three.txt": (root / "val_flat.txt").read_bytes(),
+        "sub_flat.txt": b"1.png 0\n2.png 1\n3.png 2\n",
+        "labels_html.txt": b"<html><body>404</body></html>\n",
+        "recipe_html.yaml": b"<!DOCTYPE html><html><body>404: not found</body></html>",
+        "recipe_gbk.yaml": "data_path: 狗\n".encode("gbk"),
+    })  # fmt: skip
+
+
+def write_links_and_odd_names(root: Path) -> None:
+    """Extensions in capitals, links, one photograph that EXIF turns, names that are not UTF-8."""
+    capitals = write_classes(root / "capitals", ("cat", "dog", "fox"))
+    for number, file in enumerate(sorted(capitals.rglob("*.png"))):
+        extension, kind = ((".JPG", "JPEG"), (".Jpeg", "JPEG"), (".webp", "WEBP"), (".TIFF", "TIFF"))[number % 4]
+        Image.open(file).save(file.with_suffix(extension), format=kind)
+        file.unlink()
+    links = root / "links"
+    links.mkdir()
+    (links / "train").symlink_to(root / "cls3" / "train", target_is_directory=True)
+    shutil.copytree(root / "cls3" / "val", links / "val")
+    (links / "val" / "cat" / "loop").symlink_to(links / "val", target_is_directory=True)
+    broken = write_classes(root / "broken_link", ("cat", "dog", "fox"))
+    (broken / "val" / "cat" / "gone.png").symlink_to(root / "none.png")
+    exif = Image.Exif()
+    exif[274] = 6  # a quarter turn
+    turned = write_classes(root / "turned", ("cat", "dog", "fox"))
+    half = picture(COLOURS["dog"], size=(60, 40))
+    half.paste(COLOURS["fox"], (0, 0, 30, 40))
+    half.save(turned / "val" / "dog" / "turned.jpg", exif=exif, quality=95)
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            folder = os.fsencode(root / "gbk" / split) + b"/" + "狗".encode("gbk") + name.encode()
+            os.makedirs(folder)
+            for number in range(4):
+                picture(COLOURS[name], seed=number + 7 * (split == "val")).save(folder + b"/%d.png" % number)
+    os.mkdir(os.fsencode(root / "gbk pictures"))
+    shutil.copy(root / "pictures" / "cat.png", os.fsencode(root / "gbk pictures") + "/狗.png".encode("gbk"))
+    deep = write_classes(root / "nested", ("cat", "dog", "fox"))
+    for split in ("train", "val"):
+        (deep / split / "cat" / ".ipynb_checkpoints").mkdir()
+        shutil.copy(deep / split / "dog" / "dog_0.png", deep / split / "cat" / ".ipynb_checkpoints" / "dog.png")
+    Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(root / "pictures" / "grey16.png")
+    Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(root / "pictures" / "grey16.tif")
+    for split in ("train", "val"):  # the same names in every class
+        for name in ("cat", "dog", "fox"):
+            (root / "same_names" / split / name).mkdir(parents=True)
+            picture(COLOURS[name]).save(root / "same_names" / split / name / "v1.0.final.png")
