@@ -1,6 +1,8 @@
 """Export of a model as a program file that runs without the Python code of the project."""
 
+import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,11 +42,26 @@ def export_program(
     was_training = model.training
     model.eval()
     images = InputSpec([batch_size, 3, input_size, input_size], "float32", "x")
-    with _ctrl_c_deferred():
+    with _ctrl_c_deferred(), _temporary_home():
         paddle.jit.save(model, str(folder / name), input_spec=[images])
     if was_training:
         model.train()
     return [file for file in files if file.exists()]
+
+
+@contextmanager
+def _temporary_home() -> Iterator[None]:
+    """Set HOME to a temporary folder: Paddle 3.3.1 writes what it traces to ~/.cache, which may not be writable."""
+    names = ("HOME", "USERPROFILE")  # of POSIX, of Windows
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    with tempfile.TemporaryDirectory(prefix="paddle-export-") as folder:
+        os.environ.update(dict.fromkeys(names, folder))
+        try:
+            yield
+        finally:
+            for name in names:
+                del os.environ[name]
+            os.environ.update(before)
 
 
 @contextmanager
