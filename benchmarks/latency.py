@@ -152,7 +152,14 @@ class EngineProcess(NamedTuple):
 
 
 def run_engine(pipe: Connection, name: str, folder: Path, num_threads: int) -> None:
-    """Load the engine, then measure a round for every batch size that arrives; the main function of the process."""
+    """Load the engine, then measure a round for every batch size that arrives; the main function of the process.
+
+    Args:
+        pipe: receives a batch size; sends "loaded", then the milliseconds of each batch.
+        name: key of CONTENDERS.
+        folder: exported folder.
+        num_threads: threads of the engine.
+    """
     from deploy.predictor import open_predictor
 
     contender = CONTENDERS[name]
