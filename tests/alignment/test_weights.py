@@ -58,12 +58,8 @@ def test_files_are_converted_both_ways_and_wrong_ones_are_named(tmp_path, refere
     source = case.rules("torch").from_port(state)
     wrapped = reference.put({f"module.{name}": array for name, array in source.items()})
     reference.do("save_file", inputs=wrapped, path=str(tmp_path / "a.pth"))
-    assert (
-        main(
-            ["convert", str(tmp_path / "a.pth"), str(tmp_path / "b.pdparams"), "--case", "ladder", "--python", "/none"]
-        )
-        == 0
-    )
+    files = [str(tmp_path / "a.pth"), str(tmp_path / "b.pdparams")]
+    assert main(["convert", *files, "--case", "ladder", "--python", "/none"]) == 0  # reading needs no PyTorch
     assert "case ladder: 23 entries read (layout torch), 21 of the port, 2 counters dropped" in capsys.readouterr().out
     convert(tmp_path / "b.pdparams", tmp_path / "c.pth", case, "torch", reference, None)
     convert(tmp_path / "c.pth", tmp_path / "d.safetensors", case, "safetensors", reference, None)
