@@ -2,16 +2,22 @@
 
 import json
 from argparse import Namespace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+import alignment
+from alignment.case import list_cases
 from alignment.cli import write_files
 from alignment.report.html_page import as_html
-from alignment.report.json_junit import as_json, write_junit
+from alignment.report.json_junit import FORMAT, as_json, write_junit
 from alignment.report.text import conclusion, stage_lines
+from alignment.runner import STAGES
 from alignment.verdict import Check, StageResult, Verdict
 from common.errors import DiskError
+
+VERDICTS = sorted(Path(alignment.__file__).parent.glob("verdicts/*.json"))
 
 
 def verdict():
@@ -58,3 +64,12 @@ def test_a_report_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(DiskError, match=r"cannot write .*file/v\.json") as caught:
         write_files(Verdict("case", []), options)
     assert caught.value.exit_code == 74
+
+
+@pytest.mark.parametrize("path", [path for path in VERDICTS if path.stem != "selftest"], ids=lambda path: path.stem)
+def test_the_kept_verdicts_are_of_the_present_format(path):
+    """`python -m alignment all NAME --json alignment/verdicts/NAME.json` writes a new one."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["format"] == FORMAT and content["case"] == path.stem in list_cases()
+    assert tuple(content["stages"]) == STAGES
+    assert {stage["status"] for stage in content["stages"].values()} == {content["status"]} == {"pass"}
