@@ -1,4 +1,4 @@
-"""Holds class names to their ids, and every fault of their file to its line."""
+"""Files of class names: names by id or by line, and an error that names each wrong line."""
 
 from pathlib import Path
 

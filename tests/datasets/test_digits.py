@@ -1,4 +1,4 @@
-"""Holds the demonstration data: the same files every time, apart in training and validation, and readable as lists."""
+"""The demonstration data: the same files every time, in two separate splits, readable as folders and as lists."""
 
 import hashlib
 import sys
@@ -30,10 +30,10 @@ def folder(tmp_path_factory):
 def test_lists_and_folders_agree(folder):
     for split, count in (("train", 1442), ("val", 355)):
         listed = read_image_list(folder / f"{split}_list.txt", folder, num_classes=10)
-        found = scan_image_folder(folder / split)
-        assert len(listed) == len(found) == count
-        assert [listed.path(i) for i in range(count)] == [found.path(i) for i in range(count)]
-        assert listed.labels.tolist() == found.labels.tolist()
+        scanned = scan_image_folder(folder / split)
+        assert len(listed) == len(scanned) == count
+        assert [listed.path(i) for i in range(count)] == [scanned.path(i) for i in range(count)]
+        assert listed.labels.tolist() == scanned.labels.tolist()
         check_files_exist(listed)
     assert compare_splits(scan_image_folder(folder / "train"), scan_image_folder(folder / "val"), 10) == []
     assert read_class_names(folder / "label_list.txt", 10)[7] == "seven"
@@ -45,7 +45,7 @@ def test_every_class_is_in_both_splits_in_the_same_share(folder):
         assert 0.19 < val / (val + len(list((folder / "train" / str(label)).iterdir()))) <= 0.2
 
 
-def test_pictures(folder):
+def test_images(folder):
     image = read_image(folder / "train/0/0_000.png")
     assert image.size == (32, 32) and image.getextrema() == ((0, 247),) * 3
 

@@ -26,10 +26,10 @@ def test_random_interpolation_is_bicubic_in_evaluation():
 
 def test_normalize_every_value():
     pixels = np.stack([np.arange(256, dtype=np.uint8).reshape(16, 16)] * 3, axis=-1)
-    found = Preprocess().normalize(np.stack([pixels, pixels]))
-    assert found.shape == (2, 3, 16, 16) and found.flags.c_contiguous
+    normalized = Preprocess().normalize(np.stack([pixels, pixels]))
+    assert normalized.shape == (2, 3, 16, 16) and normalized.flags.c_contiguous
     exact = (np.arange(256)[None] / 255 - np.array(IMAGENET_MEAN)[:, None]) / np.array(IMAGENET_STD)[:, None]
-    np.testing.assert_allclose(found[1].reshape(3, 256), exact, rtol=0, atol=5e-7)
+    np.testing.assert_allclose(normalized[1].reshape(3, 256), exact, rtol=0, atol=5e-7)
 
 
 def test_dict_round_trip():

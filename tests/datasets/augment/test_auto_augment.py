@@ -1,4 +1,4 @@
-"""Holds automatic augmentation to the published operations, strengths, tables and chances."""
+"""Automatic augmentation: the published operations, strengths, tables and probabilities."""
 
 import math
 
@@ -13,7 +13,7 @@ from tests.datasets.fake_images import fake_image
 STATISTICS = 2000
 
 
-def draws(operation, count=STATISTICS):
+def policy_draws(operation, count=STATISTICS):
     return [operation.draw(sample_rng(0, 0, i), (60, 40)) for i in range(count)]
 
 
@@ -99,15 +99,15 @@ def test_effects():
 
 
 def names_of(policy):
-    return [op.name for choice in draws(parse_policy(policy, "bicubic")) for op in choice]
+    return [op.name for choice in policy_draws(parse_policy(policy, "bicubic")) for op in choice]
 
 
 def test_rand_augment_counts():
-    default = draws(parse_policy("rand-m9", "bicubic"))
+    default = policy_draws(parse_policy("rand-m9", "bicubic"))
     assert abs(np.mean([len(choice) for choice in default]) - 1) < 0.05  # 2 operations, each with probability 1/2
     names = [op.name for choice in default for op in choice]
     assert len(set(names)) == 15 and all(abs(names.count(name) / len(names) - 1 / 15) < 0.025 for name in set(names))
-    assert abs(np.mean([len(choice) for choice in draws(parse_policy("rand-n6", "bicubic"))]) - 3) < 0.1
+    assert abs(np.mean([len(choice) for choice in policy_draws(parse_policy("rand-n6", "bicubic"))]) - 3) < 0.1
 
 
 def test_inc_swaps_six_operations_and_inc0_is_off():
@@ -122,7 +122,7 @@ def test_rand_augment_weights():
     assert abs(names.count("Rotate") / len(names) - 0.26) < 0.04  # 0.3, less because none is drawn twice
     assert not {"Invert", "PosterizeIncreasing"} & set(names)
     assert all(
-        len({op.name for op in choice}) == len(choice) for choice in draws(parse_policy("rand-w0-n9", "bicubic"))
+        len({op.name for op in choice}) == len(choice) for choice in policy_draws(parse_policy("rand-w0-n9", "bicubic"))
     )
 
 
@@ -143,7 +143,7 @@ def test_auto_augment_tables(policy, row, expected):
 
 
 def test_auto_augment_table_sums():
-    """A slip in a number of the long tables changes these sums, which are those of the published ones."""
+    """A wrong number in the long tables changes these sums, which are those of the published tables."""
     sums = {
         name: (round(sum(p for pair in AUTO_AUGMENT[name] for _, p, _ in pair), 1),
                sum(level for pair in AUTO_AUGMENT[name] for *_, level in pair))
@@ -153,7 +153,7 @@ def test_auto_augment_table_sums():
 
 
 def test_auto_augment_draws_rows_with_their_probabilities():
-    choices = draws(parse_policy("v0", "bicubic"), 5000)
+    choices = policy_draws(parse_policy("v0", "bicubic"), 5000)
     moves = [op for choice in choices for op in choice if op.name == "TranslateYRel"]
     assert abs(len(moves) / 5000 - 0.8 / 25) < 0.01
     assert {round(abs(op.value), 6) for op in moves} == {0.405}
@@ -161,21 +161,21 @@ def test_auto_augment_draws_rows_with_their_probabilities():
 
 
 def test_augmix():
-    choices = draws(parse_policy("augmix", "bicubic"))
+    choices = policy_draws(parse_policy("augmix", "bicubic"))
     lengths = [len(chain) for choice in choices for chain in choice.chains]
     assert set(map(len, (choice.chains for choice in choices))) == {3} and set(lengths) == {1, 2, 3}
     assert all(math.isclose(sum(choice.weights), 1) for choice in choices)
     assert abs(np.mean([choice.share for choice in choices]) - 0.5) < 0.03
     names = {op.name for choice in choices for chain in choice.chains for op in chain}
     assert len(names) == 13 and not names & {"Invert", "SolarizeAdd", "Color", "Contrast", "Brightness", "Sharpness"}
-    deep = draws(parse_policy("augmix-w4-d5", "bicubic"), 20)
+    deep = policy_draws(parse_policy("augmix-w4-d5", "bicubic"), 20)
     assert {len(choice.chains) for choice in deep} == {4} and {len(c) for choice in deep for c in choice.chains} == {5}
 
 
 def test_augmix_of_any_shape_is_the_weighted_sum():
     image = fake_image(50, 30)
     augment = AugMix("bilinear")
-    for choice in draws(augment, 10):
+    for choice in policy_draws(augment, 10):
         mixed = np.zeros((30, 50, 3))
         for weight, chain in zip(choice.weights, choice.chains, strict=True):
             changed = image

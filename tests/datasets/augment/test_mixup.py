@@ -1,4 +1,4 @@
-"""Holds mixup and cutmix to their formulas, on Paddle tensors and numpy arrays alike."""
+"""Mixup and cutmix: the formulas of the papers, on Paddle tensors and numpy arrays alike."""
 
 import numpy as np
 import paddle
@@ -11,7 +11,7 @@ from datasets.augment.mixup import Mixup, create_mixup
 CLASSES = 10
 
 
-def create(**flags) -> Mixup:
+def mixup_of(**flags) -> Mixup:
     return create_mixup(MixConfig(**flags), CLASSES)
 
 
@@ -24,8 +24,8 @@ def one_hot(labels, smoothing):
     return np.eye(CLASSES)[labels] * (1 - smoothing) + smoothing / CLASSES
 
 
-def by_hand(images, labels, choice, smoothing):
-    """One image after the other, as the papers put it."""
+def mixed_by_formula(images, labels, choice, smoothing):
+    """The formulas of the papers, one image after another."""
     mixed, soft = images.astype(np.float64), one_hot(labels, smoothing)
     partner_soft = soft[::-1].copy()
     for i, (opacity, (top, bottom, left, right), lam) in enumerate(zip(*choice, strict=True)):
@@ -40,24 +40,24 @@ def by_hand(images, labels, choice, smoothing):
 @pytest.mark.parametrize("alphas", [(0.8, 1.0), (0.8, 0.0), (0.0, 1.0)], ids=["both", "mixup", "cutmix"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_equals_the_formula_on_both_kinds_of_arrays(mode, alphas, smoothing):
-    mix = create(mixup_mode=mode, mixup=alphas[0], cutmix=alphas[1], smoothing=smoothing)
+    mix = mixup_of(mixup_mode=mode, mixup=alphas[0], cutmix=alphas[1], smoothing=smoothing)
     for seed in range(10):
         images, labels = batch(seed=seed)
         choice = mix.draw(np.random.default_rng(seed), 6, 12, 12)
-        expected_images, expected_labels = by_hand(images, labels, choice, smoothing)
-        found_images, found_labels = mix.apply(images, labels, choice)
-        np.testing.assert_allclose(found_images, expected_images, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(found_labels, expected_labels, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(found_labels.sum(axis=1), 1, rtol=0, atol=1e-6)
+        expected_images, expected_labels = mixed_by_formula(images, labels, choice, smoothing)
+        mixed_images, mixed_labels = mix.apply(images, labels, choice)
+        np.testing.assert_allclose(mixed_images, expected_images, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(mixed_labels, expected_labels, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(mixed_labels.sum(axis=1), 1, rtol=0, atol=1e-6)
         on_device = mix.apply(paddle.to_tensor(images), paddle.to_tensor(labels), choice)
         assert on_device[0].dtype == on_device[1].dtype == paddle.float32
-        np.testing.assert_allclose(on_device[0].numpy(), found_images, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(on_device[1].numpy(), found_labels, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(on_device[0].numpy(), mixed_images, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(on_device[1].numpy(), mixed_labels, rtol=0, atol=1e-6)
 
 
 def drawn(count=1000, size=8, **changes):
     rng = np.random.default_rng(0)
-    return [create(**changes).draw(rng, size, 32, 24) for _ in range(count)]
+    return [mixup_of(**changes).draw(rng, size, 32, 24) for _ in range(count)]
 
 
 def is_cutmix(choice):
@@ -81,7 +81,7 @@ def test_probability_and_labels_that_stay_soft_unmixed():
     lams = [choice.lam[0] for choice in drawn(mixup_prob=0.25, cutmix=0.0)]
     assert abs(np.mean([lam < 1 for lam in lams]) - 0.25) < 0.04
     images, labels = batch()
-    never = create(mixup_prob=0.0)
+    never = mixup_of(mixup_prob=0.0)
     same, soft = never.apply(images, labels, never.draw(np.random.default_rng(0), 6, 12, 12))
     np.testing.assert_array_equal(same, images)
     np.testing.assert_allclose(soft, one_hot(labels, 0.1), rtol=0, atol=1e-7)
@@ -107,7 +107,7 @@ def test_cutmix_box_has_the_area_that_lam_leaves():
 
 
 def test_cutmix_minmax_bounds_the_sides_and_turns_cutmix_on():
-    mix = create(mixup=0.0, cutmix=0.0, cutmix_minmax=(0.25, 0.5))
+    mix = mixup_of(mixup=0.0, cutmix=0.0, cutmix_minmax=(0.25, 0.5))
     assert mix.cutmix_alpha == 1.0
     boxes = np.array([mix.draw(np.random.default_rng(i), 2, 32, 24).boxes[0] for i in range(500)])
     heights, widths = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
@@ -116,27 +116,27 @@ def test_cutmix_minmax_bounds_the_sides_and_turns_cutmix_on():
 
 
 def test_draws_are_pure():
-    first, second = (create(mixup_mode="elem").draw(np.random.default_rng(5), 8, 32, 32) for _ in range(2))
+    first, second = (mixup_of(mixup_mode="elem").draw(np.random.default_rng(5), 8, 32, 32) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_odd_batches():
     with pytest.raises(DataError, match="--mixup_mode pair needs an even batch size, got 7"):
-        create(mixup_mode="pair").check_batch_size(7)
-    create(mixup_mode="pair").check_batch_size(8)
+        mixup_of(mixup_mode="pair").check_batch_size(7)
+    mixup_of(mixup_mode="pair").check_batch_size(8)
     images, labels = batch(5)
     for mode in ("batch", "elem"):
-        mix = create(mixup_mode=mode, cutmix=0.0)
+        mix = mixup_of(mixup_mode=mode, cutmix=0.0)
         mixed, soft = mix.apply(images, labels, mix.draw(np.random.default_rng(0), 5, 12, 12))
         np.testing.assert_allclose(mixed[2], images[2], rtol=0, atol=1e-6)
         np.testing.assert_allclose(soft.sum(axis=1), 1, rtol=0, atol=1e-6)
 
 
 def test_off_is_none_and_wrong_settings_are_refused():
-    assert create(mixup=0.0, cutmix=0.0) is None
-    assert create(mixup=0.0, cutmix=0.0, cutmix_minmax=(0.2, 0.8)).cutmix_alpha == 1.0
+    assert mixup_of(mixup=0.0, cutmix=0.0) is None
+    assert mixup_of(mixup=0.0, cutmix=0.0, cutmix_minmax=(0.2, 0.8)).cutmix_alpha == 1.0
     with pytest.raises(DataError, match="needs an alpha of mixup or cutmix above 0"):
         Mixup(MixConfig(mixup=0.0, cutmix=0.0), CLASSES)
     with pytest.raises(DataError, match="expected batch, pair or elem, got 'all'"):
-        create(mixup_mode="all")
+        mixup_of(mixup_mode="all")

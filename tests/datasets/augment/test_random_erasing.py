@@ -1,4 +1,4 @@
-"""Holds random erasing to its numbers, and to being the same for an image in every batch and on every device."""
+"""Random erasing: its probabilities and sizes, and the same boxes of an image in every batch and on every device."""
 
 import numpy as np
 import paddle
@@ -10,14 +10,14 @@ from datasets.augment.random_erasing import NO_ERASING, ErasedBoxes, RandomErasi
 COUNT, SIDE = 2000, 64
 
 
-def boxes(erasing, count=COUNT):
-    """Those of `count` images: [row, top, left, height, width, ...]."""
+def boxes_of(erasing, count=COUNT):
+    """The boxes of `count` images: [row, top, left, height, width, ...]."""
     return erasing.draw(0, SIDE, 0, range(count)).places.reshape(-1, 8)
 
 
 def test_statistics():
-    assert abs(len(boxes(RandomErasing(0.25, "pixel", 1))) / COUNT - 0.25) < 0.03
-    _, top, left, height, width = boxes(RandomErasing(1.0, "pixel", 1)).T[:5]
+    assert abs(len(boxes_of(RandomErasing(0.25, "pixel", 1))) / COUNT - 0.25) < 0.03
+    _, top, left, height, width = boxes_of(RandomErasing(1.0, "pixel", 1)).T[:5]
     shares, aspects = height * width / SIDE**2, height / width
     assert shares.min() > 0.015 and shares.max() < 0.34 and abs(np.median(shares) - 0.175) < 0.015
     assert abs(np.median(aspects) - 1) < 0.1 and aspects.min() > 0.25 and aspects.max() < 4
@@ -25,10 +25,10 @@ def test_statistics():
 
 
 def test_count():
-    found = boxes(RandomErasing(1.0, "pixel", 3))
-    counts = np.bincount(found[:, 0])
+    boxes = boxes_of(RandomErasing(1.0, "pixel", 3))
+    counts = np.bincount(boxes[:, 0])
     assert set(counts) == {1, 2, 3}
-    of_three = found[counts[found[:, 0]] == 3]
+    of_three = boxes[counts[boxes[:, 0]] == 3]
     assert (of_three[:, 3] * of_three[:, 4]).max() < SIDE**2 / 9 * 1.1
 
 
@@ -73,7 +73,7 @@ def test_flags():
     assert create_random_erasing(config) == RandomErasing(probability=0.3, mode="rand", max_count=4)
 
 
-def test_nothing():
+def test_no_box_leaves_a_batch_unchanged():
     for erased in (NO_ERASING, RandomErasing(0.0, "pixel", 1).draw(0, SIDE, 0, range(5))):
         images = np.ones((5, 3, 4, 4), np.float32)
         erased.apply(images)

@@ -1,4 +1,4 @@
-"""Holds random operations to draw-then-apply: choices that replay, and chances that come true."""
+"""Random operations: choices that give the same result again, and draws with the stated probabilities."""
 
 import numpy as np
 import pytest
@@ -29,13 +29,13 @@ def draws(operation, count=STATISTICS, size=(60, 40)):
     return [operation.draw(sample_rng(0, 0, i), size) for i in range(count)]
 
 
-# ---------------------------------------------------------------------------------------------------- the whole
+# ------------------------------------------------------------------------------------------------ TrainTransform
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("interpolation", ["random", "bilinear"])
 def test_choices_replay(policy, interpolation):
-    """The same generator gives the same choice, the choice the same pixels, and apply leaves no trace of chance."""
+    """The same generator gives the same choice, a choice the same pixels, and `apply` draws nothing."""
     transform = build_train_transform(AugmentConfig(aa=policy), PreprocessConfig(32, interpolation))
     image = fake_image(60, 40)
     state = str(np.random.get_state())
@@ -83,7 +83,7 @@ def test_crop_area_and_ratio():
 
 
 @pytest.mark.parametrize(("size", "expected"), [((10, 400), (0, 193, 10, 13)), ((400, 10), (193, 0, 13, 10))])
-def test_crop_of_a_ribbon_is_the_middle(size, expected):
+def test_crop_of_a_long_image_is_its_center(size, expected):
     assert random_crop(32, scale=(1.0, 1.0)).draw(sample_rng(0, 0, 0), size)[:4] == expected
 
 

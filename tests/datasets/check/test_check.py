@@ -56,7 +56,7 @@ PLANTED = {
         {"two_a.png": png(64, 48, 2)},
         0,
         2,
-    ),  # the second is planted below
+    ),  # the fixture plants the second file
     "copies": ("val", {f"copy_{i}.png": png(64, 48, 3) for i in "ab"}, 1, 1),
     "tiny": ("train", {"tiny.png": png(31, 64, 4)}, 0, 1),
     "ribbon": ("train", {"ribbon.png": png(300, 60, 5)}, 0, 1),
@@ -272,7 +272,7 @@ def test_shards(folder, check):
     assert len(open_dataset(folder / "packed", "val", None, 2)) == len(scan_image_folder(folder / "val")) == 4
 
 
-def test_nothing_there(tmp_path):
+def test_neither_folder_nor_list(tmp_path):
     with pytest.raises(DataError, match="expected a folder train or val, got neither; or name --lists"):
         main([str(tmp_path)])
     with pytest.raises(DataError, match=r"no\.txt: No such file"):

@@ -11,7 +11,7 @@ from datasets.check.examine import FACTS, examine
 from tests.datasets.fake_images import encode_image, fake_image
 
 
-def test_parallel_is_the_same(folder, monkeypatch, check):
+def test_any_number_of_processes_reports_the_same(folder, monkeypatch, check):
     monkeypatch.setattr("datasets.check.examine.CHUNK", 1)
     (folder / "train/a/1.png").write_bytes(b"x")
     shutil.rmtree(folder / "val")
@@ -19,7 +19,7 @@ def test_parallel_is_the_same(folder, monkeypatch, check):
     assert alone == together and alone[0] == 3
 
 
-def test_facts_of_strange_files(tmp_path):
+def test_facts_of_unusual_files(tmp_path):
     facts = np.zeros(2, FACTS)
     exif = Image.Exif()
     exif[0x0112] = 77

@@ -120,6 +120,7 @@ def test_closing_a_pool_ends_its_threads_after_the_image_that_they_read(images, 
     reader = threading.Thread(target=read_until_closed)
     reader.start()
     assert slow_third.is_reading.wait(20)
+    wait_until(lambda: pool.current_image() == f"{images.path(2)} (image 2)")  # all tasks are started
     pool.close()
     slow_third.go_on.set()
     reader.join(20)

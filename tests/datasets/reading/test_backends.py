@@ -1,4 +1,4 @@
-"""Holds the fast backends to Pillow: the same files and draws, nearly the same pixels, the same bytes every time."""
+"""Image backends: the same good and bad files and draws as Pillow, nearly the same pixels, the same bytes again."""
 
 import io
 import struct
@@ -25,11 +25,11 @@ FAST = ("cv2", "turbo")
 LARGE = encode_image(fake_image(500, 375), "JPEG", quality=92)
 
 
-def cut(data, backend, crop, side=32, exif_orientation="ignore"):
+def cropped(data, backend, crop, side=32, exif_orientation="ignore"):
     return np.asarray(open_image(data, "x.jpg", exif_orientation, backend).crop(crop, side))
 
 
-def middle(size, interpolation="bilinear"):
+def center_rectangle(size, interpolation="bilinear"):
     return Crop(size[0] // 4, size[1] // 4, max(1, size[0] // 2), max(1, size[1] // 2), interpolation)
 
 
@@ -47,7 +47,7 @@ def test_nearly_the_same_pixels(backend, interpolation, kind):
     errors = []
     for index in range(20):
         crop = random_crop(160, interpolation).draw(sample_rng(0, 0, index), (500, 375))
-        exact, fast = (cut(data, which, crop, 160).astype(int) for which in ("pil", backend))
+        exact, fast = (cropped(data, which, crop, 160).astype(int) for which in ("pil", backend))
         errors.append(np.abs(exact - fast).mean())
     assert np.mean(errors) < 2 and max(errors) < 5, errors
 
@@ -59,11 +59,11 @@ def test_nearly_the_same_pixels(backend, interpolation, kind):
 def test_backends_agree_on_any_size(width, height, side, seed, mode):
     data = encode_image(fake_image(width, height, seed).convert(mode), "JPEG", quality=95)
     crop = random_crop(side).draw(sample_rng(seed, 0, 0), (width, height))
-    exact, opencv, turbo = (cut(data, which, crop, side).astype(int) for which in ("pil", *FAST))
+    exact, opencv, turbo = (cropped(data, which, crop, side).astype(int) for which in ("pil", *FAST))
     np.testing.assert_array_equal(opencv, turbo)
     shape = (side, side, 3)
     assert turbo.shape == exact.shape == shape
-    if min(crop.width, crop.height, side) >= 16:  # a few pixels are no picture to compare
+    if min(crop.width, crop.height, side) >= 16:  # fewer pixels cannot be compared
         assert np.abs(exact - turbo).mean() < 12
 
 
@@ -72,7 +72,7 @@ def test_decodes_at_the_scale_of_the_crop(scale, monkeypatch):
     asked = []
     original = backends.DECODERS["turbo"]
     monkeypatch.setitem(backends.DECODERS, "turbo", lambda *a: asked.append((a[3], original(*a))) or asked[-1][1])
-    cut(LARGE, "turbo", Crop(0, 0, 500, 375, "bilinear"), side=375 // scale - 1)
+    cropped(LARGE, "turbo", Crop(0, 0, 500, 375, "bilinear"), side=375 // scale - 1)
     (was_asked, pixels), width = asked[0], -(-500 // scale)
     assert was_asked == scale and pixels.shape == (-(-375 // scale), width, 3)
 
@@ -119,8 +119,8 @@ def test_every_good_file_has_the_same_size_and_nearly_the_same_pixels(backend, n
     data, _ = GOOD[name]
     exact, fast = (open_image(data, name, exif_orientation, which) for which in ("pil", backend))
     assert exact.size == fast.size
-    found = [np.asarray(one.crop(middle(exact.size), 8)).astype(int) for one in (exact, fast)]
-    assert np.abs(found[0] - found[1]).mean() < (8 if "JPEG" in name or name == "PPM" else 0.001)
+    pixels = [np.asarray(one.crop(center_rectangle(exact.size), 8)).astype(int) for one in (exact, fast)]
+    assert np.abs(pixels[0] - pixels[1]).mean() < (8 if "JPEG" in name or name == "PPM" else 0.001)
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -130,7 +130,7 @@ def test_every_bad_file_is_bad(backend, name):
     data, reason = BAD[name]
     with pytest.raises(BadImage, match=reason):
         opened = open_image(data, "some/where.jpg", "ignore", backend)
-        opened.crop(middle(opened.size), 8)
+        opened.crop(center_rectangle(opened.size), 8)
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
@@ -139,8 +139,8 @@ def test_turned_photographs_are_turned_in_every_backend(orientation):
     for exif_orientation in ("ignore", "apply"):
         exact, fast = (open_image(data, "x", exif_orientation, which) for which in ("pil", "turbo"))
         assert exact.size == fast.size
-        found = [np.asarray(one.crop(middle(exact.size), 16)).astype(int) for one in (exact, fast)]
-        assert np.abs(found[0] - found[1]).mean() < 6
+        pixels = [np.asarray(one.crop(center_rectangle(exact.size), 16)).astype(int) for one in (exact, fast)]
+        assert np.abs(pixels[0] - pixels[1]).mean() < 6
 
 
 def test_size_by_header():
@@ -187,23 +187,23 @@ def test_choice_of_backend(monkeypatch):
 def test_pillow_needs_neither(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
-    expected = random_crop(32).apply(Image.open(io.BytesIO(LARGE)), middle((500, 375)))
-    np.testing.assert_array_equal(cut(LARGE, "pil", middle((500, 375))), np.asarray(expected))
+    expected = random_crop(32).apply(Image.open(io.BytesIO(LARGE)), center_rectangle((500, 375)))
+    np.testing.assert_array_equal(cropped(LARGE, "pil", center_rectangle((500, 375))), np.asarray(expected))
 
 
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("kind", ["PPM", "JPEG"])
-def test_the_middle_of_a_ribbon_is_all_that_is_computed(backend, kind):
-    """At once it would be 256 x 1,024,000 pixels."""
-    ribbon = encode_image(fake_image(1, 4000), kind)
+def test_only_the_center_of_a_long_image_is_computed(backend, kind):
+    """The whole resized image would have 256 x 1,024,000 pixels."""
+    long_image = encode_image(fake_image(1, 4000), kind)
     wanted = CenterCrop(256, 1_024_000, 224, "bicubic")
     exact, fast = (
-        np.asarray(open_image(ribbon, "x", "ignore", which).center_crop(wanted)) for which in ("pil", backend)
+        np.asarray(open_image(long_image, "x", "ignore", which).center_crop(wanted)) for which in ("pil", backend)
     )
     np.testing.assert_array_equal(exact, fast)
 
 
-def test_filters_that_opencv_has_not_are_pillows():
+def test_interpolations_that_opencv_lacks_are_pillows():
     wanted = CenterCrop(80, 60, 48, "lanczos")
     ppm = encode_image(fake_image(120, 90), "PPM")
     exact, fast = (np.asarray(open_image(ppm, "x", "ignore", which).center_crop(wanted)) for which in ("pil", "turbo"))

@@ -77,9 +77,9 @@ def check_damage(seeds):
         data = damaged(files, seed)
         part = random.Random(seed).choice((0.3, 0.6, 1.0))  # damage below is noticed, too, though not decoded
         exact, *fast = (outcome(data, backend, part) for backend in ("pil", "cv2", "turbo"))
-        for found in fast:
-            assert (found is None) == (exact is None), seed
-            assert found is None or found[0] == exact[0], seed
+        for other in fast:
+            assert (other is None) == (exact is None), seed
+            assert other is None or other[0] == exact[0], seed
         if exact is None:
             refused += 1
             continue

@@ -26,8 +26,8 @@ def test_folder_of_classes(tmp_path):
     make_tree(tmp_path, "b/2.JPEG", "b/1.jpg", "a/x/3.Png", "a/4.webp", "b/notes.txt", "readme.txt")
     images = scan_image_folder(tmp_path)
     assert images.class_names == ("a", "b")
-    found = [(os.path.relpath(path, tmp_path), label) for path, label in entries_of(images)]
-    assert found == [("a/4.webp", 0), ("a/x/3.Png", 0), ("b/1.jpg", 1), ("b/2.JPEG", 1)]
+    entries = [(os.path.relpath(path, tmp_path), label) for path, label in entries_of(images)]
+    assert entries == [("a/4.webp", 0), ("a/x/3.Png", 0), ("b/1.jpg", 1), ("b/2.JPEG", 1)]
 
 
 def test_folder_link_loops_add_nothing(tmp_path):
@@ -87,7 +87,7 @@ def test_folders_that_link_to_each_other_are_visited_once(tmp_path):
 
 @pytest.fixture
 def deep_folder(tmp_path):
-    """1,500 folders, each in the one before; pytest cannot remove them, because it calls itself for each."""
+    """1,500 folders, each inside the one before; pytest cannot remove them, because its function is recursive."""
     top, spare = tmp_path / "d", tmp_path / "spare"  # short, because a path has at most 4,096 bytes
     for _ in range(1500):
         spare.mkdir()

@@ -1,4 +1,4 @@
-"""Holds JPEGs of tiles to the pixels of the whole picture, and a damaged index to being no index."""
+"""JPEGs of tiles: a crop has the pixels of the whole image, and a damaged index counts as none."""
 
 import io
 import struct
@@ -78,7 +78,9 @@ def test_only_the_tiles_of_the_crop_are_kept():
     assert find_tiles(TILED).begins.shape == (20, 27)
     part, header, left, top = find_tiles(TILED).around(Crop(98, 98, 92, 60, "bilinear"))
     assert (left, top) == (96, 96) and read_ordinary_header(part) == header and header.size == (96, 64)
-    part, header, left, top = find_tiles(TILED).around(Crop(97, 98, 94, 61, "bilinear"))  # its colours reach further
+    part, header, left, top = find_tiles(TILED).around(
+        Crop(97, 98, 94, 61, "bilinear")
+    )  # colours reach into the next tile
     assert (left, top) == (80, 96) and read_ordinary_header(part) == header and header.size == (128, 80)
     whole = find_tiles(TILED).around(Crop(0, 0, 427, 320, "bilinear"))
     assert whole == (bytearray(TILED), read_ordinary_header(TILED), 0, 0)
@@ -110,27 +112,29 @@ def test_a_damaged_index_is_none():
 @pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize("backend", ["pil", "turbo"])
 def test_a_damaged_tile_is_as_damage_anywhere(place, backend):
-    """Bytes that no tile can hold: the decoder complains where the crop has them, and not elsewhere."""
+    """The decoder reports impossible bytes if the crop contains them, and decodes other crops."""
     if backend != "pil":
         pytest.importorskip("cv2")
     at = int(place * len(TILED))
     data = TILED[:at] + b"\xff\xda" * 20 + TILED[at + 40 :]
-    found = []
+    crops = []
     for bottom in (40, 320):
         try:
-            found.append(open_image(data, "x", "ignore", backend).crop(Crop(0, 0, 427, bottom, "bilinear"), 64))
+            crops.append(open_image(data, "x", "ignore", backend).crop(Crop(0, 0, 427, bottom, "bilinear"), 64))
         except BadImage:
-            found.append(None)
+            crops.append(None)
     good = open_image(TILED, "x", "ignore", backend).crop(Crop(0, 0, 427, 40, "bilinear"), 64)
-    np.testing.assert_array_equal(found[0], good)
-    assert found[1] is None
+    np.testing.assert_array_equal(crops[0], good)
+    assert crops[1] is None
 
 
-def crafted(lengths=LENGTHS, size=(320, 427), said=(320, 427), height_further=0, first_further=0, behind=b"") -> bytes:
-    """TILED with an index that says something else, and is right in itself."""
+def crafted(
+    lengths=LENGTHS, size=(320, 427), stated=(320, 427), height_further=0, first_further=0, behind=b""
+) -> bytes:
+    """TILED with an index that is valid in itself, but does not fit the file."""
     added = SEGMENT.size + INDEX.size + 2 * len(lengths) + len(behind)
     height_at, jpeg = read_ordinary_header(PLAIN).height_at, bytearray(PLAIN)
-    struct.pack_into(">HH", jpeg, height_at, *said)
+    struct.pack_into(">HH", jpeg, height_at, *stated)
     first = len(PLAIN) - int(LENGTHS.sum()) + added + first_further
     index = INDEX.pack(*size, height_at + added + height_further, first) + lengths.tobytes() + behind
     segment = SEGMENT.pack(jpeg_tiles.MARKER, SEGMENT.size - 2 + len(index), jpeg_tiles.NAME, zlib.crc32(index))
@@ -154,7 +158,7 @@ HEADER = len(PLAIN) - int(LENGTHS.sum()) - 20
         "size elsewhere": crafted(height_further=1),
         "size behind the end": crafted(height_further=2**31),
         "another size": crafted(size=(319, 427)),
-        "another said": crafted(said=(320, 426)),
+        "another stated size": crafted(stated=(320, 426)),
     }.items(),
     ids=lambda item: item[0],
 )

@@ -28,9 +28,9 @@ def test_equals_paddle_vision(size, interpolation, input_size):
     )(image)
     np.testing.assert_array_equal(crop_pixels(image, preprocess), np.asarray(cut))
     expected = vision.Compose([vision.ToTensor(), vision.Normalize(IMAGENET_MEAN, IMAGENET_STD)])(cut).numpy()
-    found = image_to_input(image, preprocess)
-    assert found.dtype == np.float32 and found.shape == (3, input_size, input_size)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    values = image_to_input(image, preprocess)
+    assert values.dtype == np.float32 and values.shape == (3, input_size, input_size)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(30, 400), (400, 30), (50, 61)], ids=str)
