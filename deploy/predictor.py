@@ -11,6 +11,7 @@ from PIL import Image
 from common.errors import ExportedModelError
 from datasets.class_names import read_class_names, refuse_other_order
 from datasets.reading.backends import choose_backend
+from datasets.reading.decode import to_rgb
 from datasets.reading.pixels import image_to_input
 
 from .card import CARD_NAME, EXPORT_AGAIN, Card
@@ -19,6 +20,8 @@ from .engines import Engine, EngineOptions, create_engine
 from .exported_program import ExportedProgram, choose_engine, find_program, predecessor_card
 from .self_check import SELF_CHECK_LOGITS, check_logits, read_self_check
 from .topk import topk_predictions
+
+AnyImage = Image.Image | np.ndarray | bytes | str  # what `datasets.reading.decode.to_rgb` takes
 
 
 class Predictor:
@@ -50,9 +53,14 @@ class Predictor:
         clone.engine = self.engine.clone()
         return clone
 
-    def preprocess(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Preprocess RGB `images` into a batch [B, 3, S, S] float32."""
-        return np.stack([image_to_input(image, self.card.preprocess) for image in images])
+    def preprocess(self, images: Sequence[AnyImage]) -> np.ndarray:
+        """Preprocess images in any form that `to_rgb` takes into a batch [B, 3, S, S] float32; EXIF as the card says.
+
+        Raises:
+            BadImage: an image cannot be read.
+        """
+        settings = self.card.preprocess
+        return np.stack([image_to_input(to_rgb(image, settings.exif_orientation), settings) for image in images])
 
     def logits(self, batch: np.ndarray) -> np.ndarray:
         """Compute the logits [B, C] of a preprocessed `batch` [B, 3, S, S].
@@ -69,9 +77,13 @@ class Predictor:
         return logits
 
     def predict(
-        self, images: Sequence[Image.Image], file_names: Sequence[str], topk: int = 5, threshold: float = 0.0
+        self,
+        images: Sequence[Image.Image | np.ndarray | bytes | str],
+        file_names: Sequence[str],
+        topk: int = 5,
+        threshold: float = 0.0,
     ) -> list[dict]:
-        """Predict the classes of RGB `images` in one batch; see `topk_predictions` for the arguments and the result."""
+        """Predict the classes of `images` in one batch; see `preprocess`, and `topk_predictions` for the result."""
         return topk_predictions(
             self.logits(self.preprocess(images)), file_names, self.class_names, topk=topk, threshold=threshold
         )

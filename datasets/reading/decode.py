@@ -5,7 +5,7 @@ import os
 import stat
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from common.errors import BadImage
 
@@ -21,7 +21,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 64_000_000  # checked in the header, before decoding: a PNG of 140 kB can hold 144 million pixels
 
+# A sound PNG may hold megabytes of text, XMP or colour profile; Pillow's own limit is 1 MB each, and 64 MB in all.
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
+
 _EXIF_ORIENTATION = 0x0112
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value
 UPRIGHT = 1  # EXIF orientation of an image that is not to be rotated
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -93,25 +97,76 @@ def decode(data: bytes | memoryview, name: str, exif_orientation: str = "ignore"
         raise BadImage(name, f"damaged: {error}") from None
 
 
+def to_rgb(
+    source: str | os.PathLike | bytes | Image.Image | np.ndarray, exif_orientation: str = "ignore"
+) -> Image.Image:
+    """Convert an image in any form to RGB, as `decode` converts a file.
+
+    Args:
+        source: path or content of a file, a PIL image of any mode, or an array [H, W], [H, W, 1], [H, W, 3] or
+            [H, W, 4] uint8, or [H, W] uint16.
+        exif_orientation: "ignore", or "apply" to rotate photographs as EXIF says; arrays have no EXIF.
+
+    Raises:
+        BadImage: the image cannot be read, or has another form.
+    """
+    if isinstance(source, str | os.PathLike):
+        return read_image(source, exif_orientation)
+    if isinstance(source, bytes | memoryview):
+        return decode(source, "bytes", exif_orientation)
+    if isinstance(source, np.ndarray):
+        source = _from_array(source)
+    if not isinstance(source, Image.Image):
+        raise BadImage("image", f"expected a path, bytes, a PIL image or an array, got {type(source).__name__}")
+    name = getattr(source, "filename", "") or "image"
+    try:
+        return _upright_rgb(source, name, exif_orientation)
+    except BadImage:
+        raise
+    except Exception as error:  # a file that Pillow opened lazily may be damaged
+        raise BadImage(name, f"damaged: {error}") from None
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    is_grey = array.ndim == 2 and array.dtype in (np.uint8, np.uint16)
+    is_colour = array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8
+    if not (is_grey or is_colour) or not array.size:
+        raise BadImage("image", f"expected an array [H, W, 3] or [H, W] uint8, got {list(array.shape)} {array.dtype}")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
 def _decode(data: bytes, name: str, exif_orientation: str) -> Image.Image:
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise BadImage(name, f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
     if image.format == "PNG":
         Image.open(io.BytesIO(data), formats=("PNG",)).verify()  # Pillow would decode a wrong checksum to black
+    return _upright_rgb(image, name, exif_orientation)
+
+
+def _upright_rgb(image: Image.Image, name: str, exif_orientation: str) -> Image.Image:
     image.load()
     transpose = _TRANSPOSE.get(orientation_of(image)) if exif_orientation == "apply" else None
-    image = _to_rgb(image, name)
-    return image if transpose is None else image.transpose(transpose)
+    image = _convert(image, name)
+    if transpose is None:
+        return image
+    image = image.transpose(transpose)
+    image.info = {}  # without EXIF, so that nobody rotates it a second time
+    return image
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _convert(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
         raise BadImage(name, f"{image.format} of mode {image.mode}: its pixels have no range to scale from; use 8 bits")
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        grey = np.asarray(image) >> 8
+        if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            grey = 255 - grey  # Pillow inverts such images of 8 bits, not of 16
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     image.info.pop("transparency", None)  # dropped in any case; Pillow would warn of it
     return image.convert("RGB")
 

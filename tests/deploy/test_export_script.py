@@ -62,7 +62,8 @@ def test_the_command_line_of_the_predecessor(checkpoint, tmp_path, capfd):
     card = read_card(tmp_path / "out")
     assert (card.model, card.architecture, card.num_classes) == ("peleenet", "PeleeNet", 3)
     assert card.class_names == ("red", "green", "blue")
-    assert card.metrics == {"best_top1_percent": 61.5, "epoch": 2}
+    overrides = {"train_interpolation": {"checkpoint": "bilinear", "exported": "bicubic"}}
+    assert card.metrics == {"best_top1_percent": 61.5, "epoch": 2, "overrides": overrides}
     assert card.preprocess == Preprocess(input_size=32)
     assert list(card.programs) == ["paddle", "pdmodel"]
 
