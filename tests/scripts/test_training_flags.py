@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from paddle import nn
 
 import main
+import models
 from common.errors import CheckpointError, DataError, DiskError, NonFiniteLossError
 from datasets.augment.mixup import Mixup, MixupDraw
 from datasets.augment.random_erasing import RandomErasing
@@ -324,6 +326,52 @@ def test_the_moving_average(run):
 
 def test_half_precision_is_asked_for(run):
     assert "mixed precision is ignored" in run("--use_amp").out
+
+
+class WatchedPrecision:
+    """Precision that knows whether the code inside its context is running, and how many losses were scaled."""
+
+    is_entered, num_scaled = False, 0
+
+    @contextmanager
+    def autocast(self):
+        self.is_entered = True
+        yield
+        self.is_entered = False
+
+    def scaler(self) -> paddle.amp.GradScaler:
+        scaler = paddle.amp.GradScaler(enable=False)
+        original = scaler.scale
+
+        def scale(loss):
+            self.num_scaled += 1
+            return original(loss)
+
+        scaler.scale = scale
+        return scaler
+
+
+def test_every_forward_pass_is_computed_in_the_precision_of_the_flags(run, tmp_path, monkeypatch):
+    """A fake replaces a GPU. The evaluations are: of foreign weights before training, of the model, of its average."""
+    precision, flags, passes = WatchedPrecision(), [], []
+    monkeypatch.setattr("engine.amp.choose_precision", lambda *given: flags.append(given) or precision)
+    create_model = models.create_model
+
+    def watched_model(*arguments, **named):
+        model = create_model(*arguments, **named)
+        model.register_forward_pre_hook(lambda layer, _: passes.append((layer.training, precision.is_entered)))
+        return model
+
+    monkeypatch.setattr("models.create_model", watched_model)
+    amp, foreign = ("--use_amp", "--amp_dtype=bfloat16"), tmp_path / "foreign.pdparams"
+    paddle.save(tiny_network(NUM_CLASSES).state_dict(), str(foreign))
+    run(*amp, f"--resume={foreign}", "--model_ema", "--model_ema_eval")
+    assert passes == [(False, True), *[(True, True)] * 3, *[(False, True)] * 2]
+    assert precision.num_scaled == 3
+    passes.clear()
+    run(*amp, "--eval", f"--resume={tmp_path / 'checkpoint-latest.pd'}")
+    assert passes == [(False, True)]
+    assert flags == [(True, "bfloat16")] * 2
 
 
 # ---------------------------------------------------------------------------------------------------- the run
