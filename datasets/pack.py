@@ -25,7 +25,7 @@ from .parallel import parallel_map
 from .reading.dataset import open_dataset
 from .reading.decode import MAX_BYTES, decode, read_bytes
 from .reading.image_list import ImageList
-from .reading.jpeg_tiles import encode_tiled
+from .reading.jpeg import encode_tiled
 from .reading.shards import ENTRY, INDEX_FILE, LIST_FILE, SHARDS_FILE, ShardedImages
 
 MAX_SIDE = 65_500  # of libjpeg

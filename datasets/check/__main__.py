@@ -18,8 +18,7 @@ from common.files import disk_errors, write_atomically
 
 from ..reading.image_folder import FolderScan, join_classes, list_classes
 from ..reading.image_list import ImageList, JoinedPaths, split_line, write_image_list
-from ..reading.shards import ShardedImages, is_sharded
-from ..reading.tar_members import is_member
+from ..reading.shards import ShardedImages, is_member, is_sharded
 from ..reading.text_lines import read_lines
 from .examine import examine_all
 from .findings import MAX_EXAMPLES, Finding, Split, find_all

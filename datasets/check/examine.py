@@ -12,7 +12,7 @@ from common.errors import BadImage
 from ..parallel import parallel_map
 from ..reading.decode import FORMATS, decode, orientation_of, read_bytes
 from ..reading.image_list import ImageList
-from ..reading.jpeg_header import read_ordinary_header
+from ..reading.jpeg import read_ordinary_header
 from ..reading.shards import ShardedImages
 
 CHUNK = 32  # files per job: few enough that the progress bar moves often

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..reading.image_list import ImageList
-from ..reading.tar_members import is_member
+from ..reading.shards import is_member
 
 MAX_EXAMPLES = 5  # of one finding in the report
 TINY = 32  # pixels; a smaller short side is mostly interpolated
@@ -79,6 +79,7 @@ class Finding:
 
     @property
     def severity(self) -> str:
+        """Severity of the kind: "error" or "warning"."""
         return KINDS[self.kind].severity
 
 
@@ -106,6 +107,7 @@ class Split:
         return Finding(kind, len(indices), examples, self.name, indices if drop else [])
 
     def describe(self, index: int) -> str:
+        """Path of image `index`, and the line or folder that names it."""
         return f"{self.images.path(index)} ({self.images.place(index)})"
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -20,12 +21,12 @@ from ..reading.backends import choose_backend
 from ..reading.image_list import ImageList
 from ..rng import generator
 from .bad_images import BadImages
-from .buffers import BufferPool
 from .sample import EvalSampleMaker, Failure, SampleMaker, Task, TrainSampleMaker
 from .sampler import EvalSampler, TrainSampler
 from .worker_pool import WorkerPool, open_pool
 
 MAX_WORKERS = 8
+NUM_IDLE_BUFFERS = 2  # one batch is prepared while the batch before it is used
 
 
 class Batch(NamedTuple):
@@ -270,6 +271,28 @@ def is_on_cpu() -> bool:
 def normalize_on_device(pixels: paddle.Tensor, scale: paddle.Tensor, shift: paddle.Tensor) -> paddle.Tensor:
     """`Preprocess.normalize` in Paddle: [B, S, S, 3] uint8 -> [B, 3, S, S] float32, the same bits on a CPU."""
     return pixels.transpose([0, 3, 1, 2]).astype("float32") * scale + shift
+
+
+class BufferPool:
+    """Arrays of `shape` float32 for batches on a CPU; an array is used again when nothing refers to the batch in it.
+
+    The system clears new memory, which takes as long as filling the batch does.
+    """
+
+    def __init__(self, shape: tuple[int, ...]):
+        self._shape = shape
+        self._idle: deque[np.ndarray] = deque(maxlen=NUM_IDLE_BUFFERS)
+
+    def take(self, count: int) -> np.ndarray:
+        """Take the first `count` rows of a free array; their content is undefined.
+
+        The array is free again when the returned view is deleted. A tensor that DLPack makes of the view keeps the view
+        alive, and so does every tensor that shares its memory. A numpy view of the view does not.
+        """
+        array = self._idle.pop() if self._idle else np.empty(self._shape, np.float32)
+        view = array[:count]
+        weakref.finalize(view, self._idle.append, array).atexit = False
+        return view
 
 
 class _ArrayStream(paddle.io.IterableDataset):

@@ -18,8 +18,7 @@ from ..constants import BACKEND_PACKAGES
 from ..preprocess import CenterCrop
 from .crop import MAX_RESIZED_PIXELS, Crop, center_crop, crop_and_resize
 from .decode import MAX_BYTES, decode, read_bytes
-from .jpeg_header import JpegHeader, read_ordinary_header
-from .jpeg_tiles import Tiles, find_tiles
+from .jpeg import JpegHeader, Tiles, find_tiles, read_ordinary_header
 
 SCALES = (8, 4, 2)  # scales 1/8, 1/4, 1/2 of libjpeg-turbo's DCT that are fast; others cost more than they save
 RESTART_INTERVALS = b"\xff\xdd\0\4"

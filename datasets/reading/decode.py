@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from common.errors import BadImage
 
-from .tar_members import is_member, read_member
+from .shards import is_member, read_member
 
 IMAGE_EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi"),
@@ -48,7 +48,7 @@ def read_image(path: str | os.PathLike, exif_orientation: str = "ignore") -> Ima
 
 
 def read_bytes(path: str | os.PathLike) -> bytes | memoryview:
-    """Read the file at `path`, which may be a file in a shard (`datasets.reading.tar_members`).
+    """Read the file at `path`, which may be a file in a shard (`datasets.reading.shards`).
 
     Raises:
         BadImage: `path` is no regular file, is too long, or cannot be read.

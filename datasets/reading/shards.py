@@ -1,20 +1,28 @@
-"""A folder of tar shards as a data set: an index of places and labels, which is mapped into memory, not read."""
+"""Tar shards as a data set: an index of places and labels, which is mapped into memory, not read.
+
+A file in a shard is named by its place: `train-00003.tar@1048576+40321` has 40,321 bytes from byte 1,048,576 on.
+"""
 
 import json
+import mmap
 import os
+import re
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from common.errors import DataError
+from common.errors import BadImage, DataError
 
 from .image_list import fingerprint_of
-from .tar_members import member_place
 
 SHARDS_FILE = "shards.json"  # written last: a folder without it is not complete
 INDEX_FILE = "index.npy"
 LIST_FILE = "list.txt"  # the original path and label of every image, in order
 ENTRY = np.dtype([("shard", "<i4"), ("offset", "<i8"), ("size", "<i8"), ("label", "<i8")])
+MAX_OPEN = 256  # shards that a process keeps mapped; each costs one of the usual 1,024 file descriptors
+
+_PLACE = re.compile(r"(.*\.tar)@(\d+)\+(\d+)", re.DOTALL)
 
 
 def is_sharded(folder: str | os.PathLike) -> bool:
@@ -100,3 +108,36 @@ def _read_json(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}; pack the folder again") from None
+
+
+# ---------------------------------------------------------------------------------------------------- files in shards
+
+
+def member_place(shard: str, offset: int, size: int) -> str:
+    """The path by which `read_member` reads a file of a shard, from its first byte and its number of bytes."""
+    return f"{shard}@{offset}+{size}"
+
+
+def is_member(path: str) -> bool:
+    """Whether `path` is the place of a file in a shard."""
+    return _PLACE.fullmatch(path) is not None
+
+
+def read_member(path: str) -> memoryview:
+    """Read the file at a place of a shard, without a copy.
+
+    Raises:
+        BadImage: the shard ends before the end of the file.
+        OSError: the shard cannot be opened.
+    """
+    shard, offset, size = _PLACE.fullmatch(path).groups()
+    content, end = _mapped(shard), int(offset) + int(size)
+    if end > len(content):
+        raise BadImage(path, f"the shard ends at byte {len(content)}; pack it again")
+    return memoryview(content)[int(offset) : end]
+
+
+@lru_cache(MAX_OPEN)
+def _mapped(shard: str) -> mmap.mmap:
+    with open(shard, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

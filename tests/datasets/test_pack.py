@@ -13,7 +13,7 @@ from datasets.loading.sampler import TrainSampler
 from datasets.pack import Encoding, main
 from datasets.reading.decode import decode, read_bytes
 from datasets.reading.image_folder import scan_image_folder
-from datasets.reading.jpeg_tiles import find_tiles
+from datasets.reading.jpeg import find_tiles
 from tests.datasets.loaders import as_bytes, open_train_loader
 from tests.datasets.packing import COUNT, pack_train, write_class_folders
 

@@ -3,7 +3,7 @@
 import numpy as np
 import paddle
 
-from datasets.loading.buffers import BufferPool
+from datasets.loading.loader import BufferPool
 
 
 def test_a_buffer_is_free_when_the_tensor_and_all_that_share_it_are_deleted():

@@ -16,7 +16,7 @@ from datasets.preprocess import CenterCrop
 from datasets.reading import backends
 from datasets.reading.backends import choose_backend, open_image, raw_pixels
 from datasets.reading.crop import Crop
-from datasets.reading.jpeg_header import read_ordinary_header
+from datasets.reading.jpeg import read_ordinary_header
 from tests.datasets.fake_images import encode_image, fake_image
 from tests.datasets.loaders import random_crop
 from tests.datasets.reading.test_decode import BAD, GOOD, UPRIGHT, with_orientation

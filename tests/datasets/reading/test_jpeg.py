@@ -13,11 +13,10 @@ from PIL import Image
 from common.errors import BadImage
 from datasets.augment.transforms import sample_rng
 from datasets.preprocess import CenterCrop
-from datasets.reading import jpeg_tiles
+from datasets.reading import jpeg as module
 from datasets.reading.backends import DECODERS, open_image
 from datasets.reading.crop import Crop
-from datasets.reading.jpeg_header import read_ordinary_header
-from datasets.reading.jpeg_tiles import INDEX, SEGMENT, encode_tiled, find_tiles
+from datasets.reading.jpeg import INDEX, SEGMENT, encode_tiled, find_tiles, read_ordinary_header
 from tests.datasets.fake_images import encode_image, fake_image
 from tests.datasets.loaders import random_crop
 
@@ -137,7 +136,7 @@ def crafted(
     struct.pack_into(">HH", jpeg, height_at, *stated)
     first = len(PLAIN) - int(LENGTHS.sum()) + added + first_further
     index = INDEX.pack(*size, height_at + added + height_further, first) + lengths.tobytes() + behind
-    segment = SEGMENT.pack(jpeg_tiles.MARKER, SEGMENT.size - 2 + len(index), jpeg_tiles.NAME, zlib.crc32(index))
+    segment = SEGMENT.pack(module.MARKER, SEGMENT.size - 2 + len(index), module.NAME, zlib.crc32(index))
     return bytes(jpeg[:20] + segment + index + jpeg[20:])
 
 
@@ -168,11 +167,11 @@ def test_a_crafted_index_is_none(data):
 
 @given(st.binary(max_size=60))
 def test_anything_is_no_crash(data):
-    assert find_tiles(data) is None and find_tiles(TILED[:20] + jpeg_tiles.MARKER + data + b"\xff\xd9") is None
+    assert find_tiles(data) is None and find_tiles(TILED[:20] + module.MARKER + data + b"\xff\xd9") is None
 
 
 def test_what_the_index_cannot_hold_is_an_read_ordinary_header(monkeypatch):
-    monkeypatch.setattr(jpeg_tiles, "MAX_SEGMENT", 250)
+    monkeypatch.setattr(module, "MAX_SEGMENT", 250)
     assert find_tiles(encode_tiled(grainy(160, 160), 90))
     large = encode_tiled(grainy(161, 170), 90)
     assert find_tiles(large) is None and Image.open(io.BytesIO(large)).size == (161, 170)
