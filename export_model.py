@@ -9,7 +9,7 @@ from common.cli import run
 from common.errors import CheckpointError, DataError, UsageError
 from configs.loader import parse
 from configs.schema import ExportConfig
-from datasets.reading.image_folder import is_utf8
+from datasets.reading.image_folder import FolderScan, find_images, is_utf8
 
 METRICS = ("best_top1_percent", "best_top1_ema_percent", "epoch")  # of the checkpoint, kept in the card
 
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
         program_writer(model, trained.preprocess.input_size),
         images,
         eager.logits(eager.preprocess(images)),
-        *quantization_data(config, trained.classes.number),
+        *quantization_data(config, trained),
     )
     print(f"Model is saved in {config.export.output_dir}.")
 
@@ -101,30 +101,45 @@ def program_writer(model, input_size: int):
 def gate_images(config: ExportConfig, preprocess):
     """The pictures that every program is compared on with the eager model: fixed ones, then those that were given."""
     from datasets.reading.decode import read_image
-    from datasets.reading.image_folder import find_images
     from deploy.export.parity import parity_images
 
     if not config.export.check_images:
         return parity_images()
-    paths = find_images(config.export.check_images)
+    paths = find_pictures(config.export.check_images)
     return parity_images() + [read_image(path, preprocess.exif_orientation) for path in paths]
 
 
-def quantization_data(config: ExportConfig, num_classes: int):
-    """Calibration and validation images of onnx-int8; None where not asked for."""
-    from datasets.reading.dataset import open_dataset
-    from datasets.reading.image_folder import find_images
+def find_pictures(folder: str) -> list[str]:
+    """The images below a folder; what was passed over is said on stderr."""
+    scan = FolderScan()
+    paths = find_images(folder, scan)
+    for remark in scan.remarks:
+        print(f"warning: {remark}", file=sys.stderr)
+    return paths
+
+
+def quantization_data(config: ExportConfig, trained: factory.TrainedModel):
+    """Calibration and validation images of onnx-int8, whose classes are compared with the model's.
+
+    Returns:
+        Calibration and Validation; None where not asked for.
+
+    Raises:
+        DataError: no images, or classes that do not agree.
+    """
     from deploy.export.quantize import Calibration, Validation
 
     flags = config.quantize
     if not flags.calibration_images:
         return None, None
-    paths = find_images(flags.calibration_images)
+    paths = find_pictures(flags.calibration_images)
     step = max(1, len(paths) // flags.num_calibration)
     calibration = Calibration(paths[::step][: flags.num_calibration], flags.calibration_method)
     if not flags.data_path:
         return calibration, None
-    images = open_dataset(flags.data_path, "val", flags.cls_label_path_val, num_classes)
+    images, remarks = factory.open_val_images(flags, trained)
+    for remark in remarks:
+        print(f"warning: {remark}", file=sys.stderr)
     return calibration, Validation([images.path(i) for i in range(len(images))], images.labels, flags.max_drop)
 
 

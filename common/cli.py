@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 # What Paddle 3.3.1 says at import, where it needs no compiler, and at every training forward of a batch norm.
 PADDLE_WARNINGS = ("No ccache found", "When training, we now always track global mean and variance")
@@ -86,6 +87,14 @@ def _whole_number(text: str, minimum: int) -> int:
     if not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) < minimum:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least {minimum}, got {text!r}")
     return int(text)
+
+
+def home_path(text: str) -> Path:
+    """Parse the value of an argparse flag: a path, in which `~` is the home folder (a shell expands it in words alone).
+
+    `--output_dir=~/shards` reaches a program as it is written.
+    """
+    return Path(os.path.expanduser(text))
 
 
 def non_negative_float(text: str) -> float:

@@ -1,5 +1,6 @@
 """Print docs/flags.md, the table of every flag: `python -m configs.flags_page > docs/flags.md`."""
 
+import argparse
 import dataclasses
 import math
 
@@ -94,4 +95,5 @@ def _range_text(low: float | None, high: float | None) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m configs.flags_page", description=__doc__).parse_args()  # there are no flags
     print(page(), end="")

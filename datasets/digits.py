@@ -3,14 +3,14 @@
 python -m datasets.digits FOLDER
 """
 
+import argparse
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from common.cli import run
+from common.cli import home_path, run
 from common.errors import MissingDependencyError
 from common.files import disk_errors
 
@@ -66,10 +66,9 @@ def _to_image(scan: np.ndarray) -> Image.Image:
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) != 1 or argv[0].startswith("-"):
-        print("usage: python -m datasets.digits FOLDER", file=sys.stderr)
-        return 2
-    print(f"wrote {write_digits(argv[0])}")
+    parser = argparse.ArgumentParser(prog="python -m datasets.digits", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=home_path, metavar="FOLDER", help="folder to write")
+    print(f"wrote {write_digits(parser.parse_args(argv).folder)}")
     return 0
 
 

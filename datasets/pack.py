@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from common.cli import positive_int, run
+from common.cli import home_path, positive_int, run
 from common.cpus import usable_cpus
 from common.errors import BadImage, DataError
 from common.files import atomic_write, disk_errors, sha256_of_file, write_atomically
@@ -212,12 +212,14 @@ def _checksum_or_error(path: str) -> str:
 def create_parser() -> argparse.ArgumentParser:
     """The flags of the program."""
     parser = argparse.ArgumentParser(prog="python -m datasets.pack", description=__doc__.splitlines()[0])
-    parser.add_argument("--data_path", default="", help="root of the images")
+    parser.add_argument("--data_path", type=os.path.expanduser, default="", help="root of the images")
     parser.add_argument(
         "--split", default="train", help="name of the split: a folder of OUTPUT_DIR, and of --data_path without --list"
     )
-    parser.add_argument("--list", help="list file of the split; default: the class folders of DATA_PATH/SPLIT")
-    parser.add_argument("--output_dir", type=Path, required=True, help="root of the shards: the later --data_path")
+    parser.add_argument(
+        "--list", type=os.path.expanduser, help="list file of the split; default: the class folders of DATA_PATH/SPLIT"
+    )
+    parser.add_argument("--output_dir", type=home_path, required=True, help="root of the shards: the later --data_path")
     parser.add_argument("--nb_classes", type=int, default=2**31, help="refuse labels from this number on")
     parser.add_argument(
         "--store", choices=("as_is", "jpeg", "raw"), default="as_is", help="how images are stored; %(default)s copies"

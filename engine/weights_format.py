@@ -46,6 +46,8 @@ def read_bytes(path: Path, size: int = -1) -> bytes:
         CheckpointError: the file cannot be read; for a folder the message names the checkpoints in it.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # opening a FIFO would wait for ever
+            raise CheckpointError(f"cannot read {path}: it is not a regular file")
         with open(path, "rb") as file:
             return file.read(size)
     except IsADirectoryError:

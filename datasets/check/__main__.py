@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import run
+from common.cli import home_path, run
 from common.cpus import usable_cpus
 from common.errors import DataError
 from common.files import disk_errors, write_atomically
@@ -154,13 +154,33 @@ def write_clean_lists(splits: Sequence[Split], findings: Sequence[Finding], root
 def create_parser() -> argparse.ArgumentParser:
     """The flags of the program."""
     parser = argparse.ArgumentParser(prog="python -m datasets.check", description=__doc__.splitlines()[0])
-    parser.add_argument("data_path", help="root of the data, with folders train and val unless --lists are given")
-    parser.add_argument("--lists", nargs="+", default=[], metavar=("TRAIN", "VAL"), help="list files of the splits")
+    parser.add_argument(
+        "data_path",
+        type=os.path.expanduser,
+        help="root of the data, with folders train and val unless --lists are given",
+    )
+    parser.add_argument(
+        "--lists",
+        nargs="+",
+        default=[],
+        type=os.path.expanduser,
+        metavar=("TRAIN", "VAL"),
+        help="list files of the splits",
+    )
     parser.add_argument("--nb_classes", type=int, default=2**31, help="labels from this number on are out of range")
-    parser.add_argument("--output_dir", type=Path, help="folder of check.json and check.png")
-    parser.add_argument("--write_clean_lists", type=Path, metavar="FOLDER", help="write lists without what is wrong")
-    parser.add_argument("--write_manifest", metavar="FILE", help="write the checksum of every file")
-    parser.add_argument("--manifest", metavar="FILE", help="compare all files with the checksums of --write_manifest")
+    parser.add_argument("--output_dir", type=home_path, help="folder of check.json and check.png")
+    parser.add_argument(
+        "--write_clean_lists", type=home_path, metavar="FOLDER", help="write lists without what is wrong"
+    )
+    parser.add_argument(
+        "--write_manifest", type=os.path.expanduser, metavar="FILE", help="write the checksum of every file"
+    )
+    parser.add_argument(
+        "--manifest",
+        type=os.path.expanduser,
+        metavar="FILE",
+        help="compare all files with the checksums of --write_manifest",
+    )
     parser.add_argument("--num_workers", type=int, default=usable_cpus(), help="processes (%(default)s)")
     return parser
 

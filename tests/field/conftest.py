@@ -93,7 +93,7 @@ def places(material, small_network, tmp_path_factory) -> dict[str, str]:
     )
     lists = f"--cls_label_path_train {material}/train_flat.txt --cls_label_path_val {material}/val_flat.txt"
     for name, command in (
-        ("main", f"{TRAIN} --epochs 2 --data_path {material}/cls3 --output_dir {folder_run}"),
+        ("main", f"{TRAIN} --epochs 2 --data_path {material}/turned --output_dir {folder_run}"),
         ("main", f"{TRAIN} --data_path {material}/cls3 {lists} --output_dir {list_run}"),
         ("main", f"{TRAIN} --data_path {material}/gbk --output_dir {root}/gbk"),
         ("export_model", f"--resume {folder_run}/checkpoint-latest.pd --output_dir {exported} --format paddle"),

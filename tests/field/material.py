@@ -67,7 +67,18 @@ def make(root: Path) -> Path:
         write_classes(root / name, val, splits=("val",))
     write_classes(root / "nfc", ("caf\u00e9", "tea"), splits=("train",))
     write_classes(root / "nfc", ("cafe\u0301", "tea"), splits=("val",))
-    for name in ("hidden", "macos", "foreign", "jfif", "bad_train", "bad_val", "empty_class", "text_class", "rgba"):
+    for name in (
+        "hidden",
+        "macos",
+        "foreign",
+        "foreign_val",
+        "jfif",
+        "bad_train",
+        "bad_val",
+        "empty_class",
+        "text_class",
+        "rgba",
+    ):
         write_classes(root / name, names)
     for split in ("train", "val"):
         write_classes(root / "hidden", (".ipynb_checkpoints",), splits=(split,))
@@ -77,6 +88,7 @@ def make(root: Path) -> Path:
         (folder / "Thumbs.db").write_bytes(b"thumbs")
     for number in range(3):
         (root / "foreign" / "train" / "cat" / f"{number}.heic").write_bytes(b"heic")
+        (root / "foreign_val" / "val" / "cat" / f"{number}.heic").write_bytes(b"heic")
     for file in (root / "jfif").rglob("*_1.png"):
         Image.open(file).save(file.with_suffix(".jfif"), format="JPEG")
         file.unlink()
