@@ -83,7 +83,21 @@ class Predictor:
         topk: int = 5,
         threshold: float = 0.0,
     ) -> list[dict]:
-        """Predict the classes of `images` in one batch; see `preprocess`, and `topk_predictions` for the result."""
+        """Predict the classes of images in one batch.
+
+        Args:
+            images: in any form that `preprocess` takes.
+            file_names: name of each image, for the result.
+            topk: number of classes per image.
+            threshold: leave out classes with a lower probability.
+
+        Returns:
+            The predictions of `topk_predictions`.
+
+        Raises:
+            BadImage: an image cannot be read.
+            ExportedModelError: a logit is nan or inf.
+        """
         return topk_predictions(
             self.logits(self.preprocess(images)), file_names, self.class_names, topk=topk, threshold=threshold
         )

@@ -64,4 +64,6 @@ def test_missing_package_is_named(tmp_path, monkeypatch):
 
 
 def test_usage(capsys):
-    assert main([]) == 2 and "usage: python -m datasets.digits FOLDER" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2 and "usage: python -m datasets.digits" in capsys.readouterr().err
