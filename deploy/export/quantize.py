@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,19 +61,31 @@ def write_int8(onnx_path: Path, path: Path, card: Card, calibration: Calibration
     # Fold batch norms into convolutions first: a quantised batch norm costs time and accuracy.
     quant_pre_process(str(onnx_path), str(folded), skip_symbolic_shape=True)
     input_name = onnx.load(folded).graph.input[0].name
-    logging.getLogger().setLevel(logging.ERROR)  # onnxruntime recommends quant_pre_process even after it
-    quantization.quantize_static(
-        str(folded),
-        str(path),
-        _CalibrationReader(input_name, _inputs(card, calibration.paths)),
-        quant_format=quantization.QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        calibrate_method=quantization.CalibrationMethod[METHODS[calibration.method]],
-    )
+    with _warnings_of_root_off():
+        quantization.quantize_static(
+            str(folded),
+            str(path),
+            _CalibrationReader(input_name, _inputs(card, calibration.paths)),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod[METHODS[calibration.method]],
+        )
     folded.unlink()
     return Program((path.name,), input_name, "logits")
+
+
+@contextmanager
+def _warnings_of_root_off() -> Iterator[None]:
+    """Silence the root logger: onnxruntime recommends `quant_pre_process` by it even after that was done."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 class _CalibrationReader:

@@ -214,7 +214,7 @@ LIST_FILES = [
     S("empty list", EVAL + " {m}/empty.txt", 3, ("got a list without images",)),
     # PaddlePaddle/PaddleClas#3117, #2068, #2692: `list index out of range` for a line without a label.
     S("lines without a label", EVAL + " {m}/no_label.txt", 3, ("no_label.txt:1: expected '<relative path> <label>'",)),
-    S("label 1262 of 3", EVAL + " {m}/huge_label.txt", 3, ("huge_label.txt:1: expected a label from 0 to 2, got 1262",)),
+    S("label 1262 of 3", EVAL + " {m}/huge_label.txt", 3, ("expected a label from 0 to 2, got 1262",)),
     S("folder in a list", EVAL + " {m}/folder_in_list.txt", 3, ("folder_in_list.txt:1",)),
     S("FIFO in a list", EVAL + " {m}/fifo_in_list.txt", 3, ("fifo_in_list.txt:1",)),
     S("check of a list with faults", "datasets.check {m}/cls3 --lists {m}/header.txt --num_workers 1", 3,
