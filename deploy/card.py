@@ -53,7 +53,7 @@ class Card:
     class_names: tuple[str, ...] | None  # None: the classes have no names
     programs: dict[str, Program] = dataclasses.field(default_factory=dict)
     files: dict[str, FileRecord] = dataclasses.field(default_factory=dict)
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    metrics: dict = dataclasses.field(default_factory=dict)  # of the checkpoint, for people
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     created: str = ""
     output: str = "logits"
