@@ -1,4 +1,4 @@
-"""A tiny exported model, its eager twin and a folder of photographs, made once for all tests of this room."""
+"""Fixtures of tests/deploy: a tiny model, its exported folders, and a folder of images."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ CLASS_NAMES = ("zero", "one, uno", "two: zwei", "三")
 
 
 class Source:
-    """All that export_folder asks for, of one small model."""
+    """A small model with the arguments of export_folder."""
 
     def __init__(self, seed: int = 0):
         paddle.seed(seed)
@@ -55,7 +55,7 @@ def source() -> Source:
 
 @pytest.fixture(scope="session")
 def exported(source, tmp_path_factory) -> Path:
-    """A folder with model.json and model.pdmodel. Tests that change it copy it first."""
+    """An exported folder with model.json and model.pdmodel. Tests that change it copy it first."""
     folder = tmp_path_factory.mktemp("exported")
     source.export(folder, ("paddle", "pdmodel"))
     return folder
@@ -63,7 +63,7 @@ def exported(source, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported_onnx(source, tmp_path_factory) -> Path:
-    """The same with model.onnx."""
+    """An exported folder with model.json, model.pdmodel and model.onnx."""
     for package in ("onnx", "paddle2onnx", "onnxruntime", "openvino"):
         pytest.importorskip(package)
     folder = tmp_path_factory.mktemp("exported_onnx")
@@ -72,9 +72,9 @@ def exported_onnx(source, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def photographs(source, tmp_path_factory) -> Path:
-    """Seven images of several types in nested folders, and a file that is none."""
-    folder = tmp_path_factory.mktemp("photographs")
+def image_folder(source, tmp_path_factory) -> Path:
+    """Seven images of several types in nested folders, and a file that is not an image."""
+    folder = tmp_path_factory.mktemp("images")
     (folder / "inner folder").mkdir()
     names = ("b.jpg", "a.JPEG", "inner folder/c.png", "inner folder/d.BMP", "e.webp", "f.tiff", "g.Jpg")
     for index, name in enumerate(names):

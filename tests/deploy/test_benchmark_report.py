@@ -1,4 +1,4 @@
-"""The benchmark report has AutoLog's sections in its order, right numbers, and never ends the process."""
+"""The benchmark report has the sections of AutoLog in their order and correct numbers."""
 
 import sys
 import types
@@ -55,8 +55,8 @@ def test_numbers(times):
     assert lines[-1] == " throughput(images/s): 67.5676"
 
 
-def test_a_stage_lasts_from_the_stamp_before_it(monkeypatch):
-    """What passes between two batches belongs to no stage."""
+def test_a_stage_lasts_since_the_stamp_before(monkeypatch):
+    """The time between two batches belongs to no stage."""
     clock = iter([100.0, 101.0, 103.0, 107.0, 200.0, 200.5, 200.75, 200.875])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     times = StageTimer()
@@ -68,7 +68,7 @@ def test_a_stage_lasts_from_the_stamp_before_it(monkeypatch):
     assert times.batches == [[1.0, 2.0, 4.0], [0.5, 0.25, 0.125]]
 
 
-def test_auto_log_reports_too_where_it_is_installed_and_does_not_end_the_process(times, monkeypatch, capsys):
+def test_auto_log_prints_too_if_installed_and_does_not_end_the_process(times, monkeypatch, capsys):
     class AutoLogger:
         def __init__(self, **arguments):
             self.arguments, self.times = arguments, StageTimer()

@@ -1,4 +1,4 @@
-"""The card: what is written is read back, and every fault names the file or field and what to do."""
+"""The card is read back as written; every error names the file or the field, and the next step."""
 
 import os
 import shutil
@@ -94,18 +94,18 @@ def test_a_card_that_was_changed_anywhere_is_refused(folder):
             read_card(folder)
 
 
-NO_CARDS = ("", "- a\n- b", "a: [", "\x00", "[" * 2_000, "a: 2026-13-41", "a: " + "9" * 5_000, "#" * (1 << 21))
+NOT_CARDS = ("", "- a\n- b", "a: [", "\x00", "[" * 2_000, "a: 2026-13-41", "a: " + "9" * 5_000, "#" * (1 << 21))
 
 
-@pytest.mark.parametrize("text", [*NO_CARDS, "format: &a [1]\nmodel: [*a, *a]"], ids=range(len(NO_CARDS) + 1))
-def test_what_is_no_card_is_refused(folder, text):
+@pytest.mark.parametrize("text", [*NOT_CARDS, "format: &a [1]\nmodel: [*a, *a]"], ids=range(len(NOT_CARDS) + 1))
+def test_a_file_that_is_not_a_card_is_refused(folder, text):
     (folder / "card.yaml").write_bytes(add_checksum_line(text.encode()))
     with pytest.raises(ExportedModelError, match=r"card.yaml: .*; export the model again"):
         read_card(folder)
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.pdmodel", "model.pdiparams"])
-def test_a_flipped_bit_anywhere_is_noticed(folder, name):
+def test_a_flipped_bit_in_a_file_is_detected(folder, name):
     path = folder / name
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
@@ -115,7 +115,7 @@ def test_a_flipped_bit_anywhere_is_noticed(folder, name):
     assert read_card(folder, verify=False).num_classes == 4
 
 
-def test_a_truncated_and_a_missing_file_are_noticed(folder):
+def test_a_truncated_and_a_missing_file_are_detected(folder):
     path = folder / "model.pdiparams"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ExportedModelError, match=r"model.pdiparams: \d+ bytes, card.yaml says \d+"):
@@ -139,7 +139,7 @@ def test_a_card_is_written_whole_or_not_at_all(folder, source, monkeypatch):
 
 
 def test_a_card_is_on_the_disk_before_it_replaces_the_older_one(folder, source, monkeypatch):
-    """Else a loss of power may leave an empty card: a rename can reach the disk before what the file holds."""
+    """Otherwise a power cut can leave an empty card: a rename can reach the disk before the content of the file."""
     events, fsync, replace = [], os.fsync, os.replace
 
     def noted_fsync(descriptor):
@@ -152,10 +152,10 @@ def test_a_card_is_on_the_disk_before_it_replaces_the_older_one(folder, source, 
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "replace", noted_replace)
-    found = write_card(folder, source.card).stat()
-    assert (found.st_ino, found.st_size) in events[: events.index("replaced")]
+    written = write_card(folder, source.card).stat()
+    assert (written.st_ino, written.st_size) in events[: events.index("replaced")]
 
 
-def test_names_and_classes_are_counted_when_a_card_is_made():
+def test_a_card_needs_one_name_per_class():
     with pytest.raises(ExportedModelError, match="2 names for num_classes 3"):
         Card("peleenet", "PeleeNet", 3, Preprocess(), ("a", "b"))

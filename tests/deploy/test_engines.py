@@ -37,9 +37,9 @@ def assert_agrees(predictor, source):
     np.testing.assert_allclose(logits, source.logits, rtol=0, atol=1e-5 * np.abs(source.logits).max())
 
 
-@pytest.mark.parametrize(("program", "switches"), PADDLE_RUNS)
-def test_paddle_inference_agrees_with_the_eager_model(exported, source, program, switches):
-    assert_agrees(open_predictor(exported / program, options=EngineOptions(num_threads=1, **switches)), source)
+@pytest.mark.parametrize(("program", "options"), PADDLE_RUNS)
+def test_paddle_inference_agrees_with_the_eager_model(exported, source, program, options):
+    assert_agrees(open_predictor(exported / program, options=EngineOptions(num_threads=1, **options)), source)
 
 
 @pytest.mark.deploy
@@ -51,20 +51,20 @@ def test_other_runtimes_agree_with_the_eager_model(exported_onnx, source, engine
     assert predictor.engine.description.endswith("1 thread")
     assert_agrees(predictor, source)
     assert_agrees(predictor.clone(), source)
-    answer = predictor.logits(predictor.preprocess(source.images[:1]))
-    kept = answer.copy()
+    logits = predictor.logits(predictor.preprocess(source.images[:1]))
+    copy = logits.copy()
     predictor.logits(predictor.preprocess(source.images[1:2]))
-    assert np.array_equal(answer, kept), "the next answer overwrote it"
+    assert np.array_equal(logits, copy), "the next logits overwrote the first"
 
 
-def engine(folder, program, **switches) -> PaddleEngine:
-    return create_engine("paddle", [folder / program, folder / "model.pdiparams"], EngineOptions(**switches))
+def paddle_engine(folder, program, **options) -> PaddleEngine:
+    return create_engine("paddle", [folder / program, folder / "model.pdiparams"], EngineOptions(**options))
 
 
 @pytest.mark.parametrize("program", ["model.json", "model.pdmodel"])
-def test_onednn_is_on_only_when_asked_for(exported, program):
-    assert not engine(exported, program).onednn_is_on
-    assert engine(exported, program, onednn=True).onednn_is_on
+def test_onednn_is_on_only_with_its_option(exported, program):
+    assert not paddle_engine(exported, program).onednn_is_on
+    assert paddle_engine(exported, program, onednn=True).onednn_is_on
 
 
 def test_openvino_in_paddle_leaves_no_files_behind(exported, tmp_path, monkeypatch):
@@ -74,25 +74,25 @@ def test_openvino_in_paddle_leaves_no_files_behind(exported, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_input_and_output_names_are_asked_of_the_program(exported):
-    assert engine(exported, "model.json").output_name == "fetch_name_0"
-    assert engine(exported, "model.pdmodel").output_name.endswith("tmp_1")
+def test_input_and_output_names_are_read_from_the_program(exported):
+    assert paddle_engine(exported, "model.json").output_name == "fetch_name_0"
+    assert paddle_engine(exported, "model.pdmodel").output_name.endswith("tmp_1")
 
 
-def test_a_clone_answers_alike(exported, source):
+def test_a_clone_gives_the_same_logits(exported, source):
     predictor = open_predictor(exported)
     assert_agrees(predictor.clone(), source)
 
 
-def test_without_a_gpu_the_cpu_is_used_and_named(exported):
+def test_without_a_gpu_the_description_names_the_cpu(exported):
     pytest.importorskip("paddle")
-    assert engine(exported, "model.json", use_gpu=True).description.startswith(
+    assert paddle_engine(exported, "model.json", use_gpu=True).description.startswith(
         "Paddle Inference of model.json on CPU (no GPU found)"
     )
 
 
 @pytest.mark.parametrize(
-    ("program", "switches", "error", "message"),
+    ("program", "options", "error", "message"),
     [
         ("model.json", {"tensorrt": True}, MissingDependencyError, "has no TensorRT"),
         ("model.json", {"openvino": True}, ExportedModelError, "only model.pdmodel"),
@@ -100,21 +100,21 @@ def test_without_a_gpu_the_cpu_is_used_and_named(exported):
         ("model.json", {"precision": "int8"}, EngineOptionError, "--engine onnxruntime"),
     ],
 )
-def test_what_a_cpu_cannot_do_is_refused(exported, program, switches, error, message):
+def test_options_that_a_cpu_does_not_have_are_refused(exported, program, options, error, message):
     with pytest.raises(error, match=message):
-        engine(exported, program, **switches)
+        paddle_engine(exported, program, **options)
 
 
 @pytest.mark.deploy
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("switches", [{"tensorrt": True}, {"onednn": True}, {"openvino": True}, {"precision": "fp16"}])
-def test_switches_of_paddle_are_refused_elsewhere(exported_onnx, name, switches):
+@pytest.mark.parametrize("options", [{"tensorrt": True}, {"onednn": True}, {"openvino": True}, {"precision": "fp16"}])
+def test_options_of_paddle_are_refused_by_other_engines(exported_onnx, name, options):
     with pytest.raises(EngineOptionError, match=f"--engine {name} has no --"):
-        create_engine(name, [exported_onnx / "model.onnx"], EngineOptions(**switches))
+        create_engine(name, [exported_onnx / "model.onnx"], EngineOptions(**options))
 
 
 @pytest.mark.deploy
-def test_openvino_cannot_leave_its_optimisation_out(exported_onnx):
+def test_openvino_refuses_to_run_without_optimisation(exported_onnx):
     with pytest.raises(EngineOptionError, match="openvino has no --ir_optim False"):
         create_engine("openvino", [exported_onnx / "model.onnx"], EngineOptions(ir_optim=False))
 
@@ -123,21 +123,21 @@ def test_a_damaged_program_without_a_card_is_an_error(exported, tmp_path):
     (tmp_path / "model.json").write_text((exported / "model.json").read_text()[:-100])
     (tmp_path / "model.pdiparams").write_bytes((exported / "model.pdiparams").read_bytes())
     with pytest.raises(ExportedModelError, match=r"model.json: Paddle Inference cannot load it"):
-        engine(tmp_path, "model.json")
+        paddle_engine(tmp_path, "model.json")
 
 
 @pytest.mark.parametrize("name", ["paddle", "onnxruntime"])
-def test_a_path_that_is_not_utf8_is_one_sentence(name):
+def test_a_path_that_is_not_utf8_is_a_clear_error(name):
     with pytest.raises(ExportedModelError, match=r"not UTF-8; .* rename the folder"):
         create_engine(name, [Path(os.fsdecode(b"/caf\xe9/model"))], EngineOptions())
 
 
-def test_auto_is_the_best_engine_that_is_installed_and_has_a_program(exported, exported_onnx, monkeypatch):
+def test_auto_chooses_the_fastest_installed_engine_that_has_a_program(exported, exported_onnx, monkeypatch):
     options = EngineOptions(use_gpu=True)
     assert choose_engine(exported_onnx, options) == ("onnxruntime", options)
-    assert choose_engine(exported, options)[0] == "openvino", "it reads model.pdmodel"
+    assert choose_engine(exported, options)[0] == "openvino", "OpenVINO reads model.pdmodel"
     assert choose_engine(exported, EngineOptions(ir_optim=False))[0] == "paddle", "OpenVINO always optimises"
-    assert choose_engine(exported_onnx / "model.json", options)[0] == "paddle", "that program was asked for"
+    assert choose_engine(exported_onnx / "model.json", options)[0] == "paddle", "only Paddle runs model.json"
     with pytest.raises(ExportedModelError, match=r"none.onnx: .*card.yaml does not list it, only paddle \(model"):
         choose_engine(exported_onnx / "none.onnx", options)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "paddle")
@@ -160,7 +160,7 @@ def test_auto_on_a_gpu_takes_only_engines_that_run_on_it(exported_onnx, monkeypa
     assert choose_engine(exported_onnx, EngineOptions())[0] == "onnxruntime"
 
 
-def test_the_table_and_the_flag_name_the_same_engines():
+def test_the_flag_and_the_table_name_the_same_engines():
     for name in ("auto", *ENGINES):
         assert parse(InferConfig, [f"--engine={name}"], prog="infer.py").engine.engine == name
     with pytest.raises(UsageError) as error:
@@ -168,7 +168,7 @@ def test_the_table_and_the_flag_name_the_same_engines():
     assert set(str(error.value).rpartition("known: ")[2].split(", ")) == {"auto", *ENGINES}
 
 
-def test_every_engine_says_what_it_runs_and_what_installs_it():
+def test_every_engine_declares_its_programs_and_requirements():
     for name, engine in ENGINES.items():
         assert engine.name == name and importlib.util.find_spec(engine.name)
         assert engine.programs and set(engine.all_programs()) <= set(WRITERS)
@@ -176,7 +176,7 @@ def test_every_engine_says_what_it_runs_and_what_installs_it():
 
 
 class ConstantEngine(Engine):
-    """What a new engine needs: a class, and a row in ENGINES."""
+    """The smallest class of an engine."""
 
     name = "numpy"
     programs = ("onnx",)
@@ -193,7 +193,7 @@ class ConstantEngine(Engine):
 
 def test_a_new_engine_is_a_class_and_a_row_of_the_table(exported_onnx, source, monkeypatch):
     monkeypatch.setitem(ENGINES, "numpy", ConstantEngine)
-    monkeypatch.setattr(predictor, "check_logits", lambda *arguments: None)  # its logits are not those of the export
+    monkeypatch.setattr(predictor, "check_logits", lambda *arguments: None)  # constants differ from the export
     opened = open_predictor(exported_onnx, engine="numpy")
     [prediction] = opened.predict(source.images[:1], ["a.jpg"], topk=2)
     assert prediction["class_ids"] == [0, 2]
@@ -215,13 +215,13 @@ def test_auto_needs_a_card(tmp_path):
         choose_engine(tmp_path / "model.onnx", EngineOptions())
 
 
-def test_int8_is_taken_only_when_asked_for_and_where_it_is(exported_onnx):
+def test_int8_needs_its_own_program(exported_onnx):
     with pytest.raises(ExportedModelError, match=r"runs onnx-int8, the folder holds .* --format onnx-int8"):
         open_predictor(exported_onnx, engine="onnxruntime", options=EngineOptions(precision="int8"))
 
 
 @pytest.mark.parametrize(("engine", "program"), [("onnxruntime", "model.json"), ("openvino", "model.json")])
-def test_a_program_that_the_engine_does_not_run(exported, engine, program):
+def test_a_program_of_another_engine_is_refused(exported, engine, program):
     with pytest.raises(ExportedModelError, match=rf"{program}: the {engine} engine runs onnx .*, not paddle"):
         open_predictor(exported / program, engine=engine)
 
@@ -232,7 +232,7 @@ def test_a_program_that_the_engine_does_not_run(exported, engine, program):
     ("inputs", "outputs", "message"),
     [("ab", "y", "2 inputs, a, b"), ("a", "yz", "2 outputs, y, z"), ("a", "y", "not one number for each class")],
 )
-def test_a_program_that_is_no_classifier(tmp_path, engine, inputs, outputs, message):
+def test_a_program_that_is_not_a_classifier_is_refused(tmp_path, engine, inputs, outputs, message):
     helper = pytest.importorskip("onnx").helper
     ports = {name: helper.make_tensor_value_info(name, 1, [1, 3, 224, 224]) for name in inputs + outputs}
     nodes = [helper.make_node("Add", [inputs[0], inputs[-1]], [name]) for name in outputs]
@@ -251,31 +251,31 @@ def test_openvino_runs_clones_side_by_side(exported_onnx):
 
 
 @pytest.mark.deploy
-def test_onnx_runtime_and_paddle_have_the_threads_that_were_asked_for(exported_onnx, monkeypatch):
-    """Those of one engine work on one operator, and operators run one after the other."""
+def test_onnx_runtime_and_paddle_get_the_number_of_threads(exported_onnx, monkeypatch):
+    """The threads of an engine compute one operator; operators run one after another."""
     one = create_engine("onnxruntime", [exported_onnx / "model.onnx"], EngineOptions(num_threads=3, num_clones=2))
     settings = one._session.get_session_options()
     assert (settings.intra_op_num_threads, settings.inter_op_num_threads) == (3, 1)
     configs, create = [], paddle.inference.create_predictor
     monkeypatch.setattr(paddle.inference, "create_predictor", lambda c: configs.append(c) or create(c))
-    engine(exported_onnx, "model.json", num_threads=3, num_clones=2)
+    paddle_engine(exported_onnx, "model.json", num_threads=3, num_clones=2)
     assert [config.cpu_math_library_num_threads() for config in configs] == [3]
 
 
 @pytest.mark.deploy
-def test_openvino_has_threads_for_every_clone(exported_onnx, monkeypatch):
-    """OpenVINO takes no more than the machine has, so the test reads what OpenVINO is asked for."""
-    core, asked = pytest.importorskip("openvino").Core, []
+def test_openvino_gets_threads_for_every_clone(exported_onnx, monkeypatch):
+    """OpenVINO limits the threads to those of the machine, so the test reads the arguments of compile_model."""
+    core, calls = pytest.importorskip("openvino").Core, []
     compile_model = core.compile_model
-    monkeypatch.setattr(core, "compile_model", lambda *a: asked.append(a[-1]) or compile_model(*a))
+    monkeypatch.setattr(core, "compile_model", lambda *a: calls.append(a[-1]) or compile_model(*a))
     for num_threads, num_clones in ((3, 1), (3, 2)):
         options = EngineOptions(num_threads=num_threads, num_clones=num_clones)
         create_engine("openvino", [exported_onnx / "model.onnx"], options)
-    assert [one["INFERENCE_NUM_THREADS"] for one in asked] == [3, 6]
-    assert [one["NUM_STREAMS"] for one in asked] == [1, 2]
+    assert [settings["INFERENCE_NUM_THREADS"] for settings in calls] == [3, 6]
+    assert [settings["NUM_STREAMS"] for settings in calls] == [1, 2]
 
 
-def test_a_program_for_one_image_at_a_time(source, tmp_path):
+def test_a_program_with_a_fixed_batch_size_of_1(source, tmp_path):
     source.export(tmp_path, ("paddle", "pdmodel", "pdmodel-b1"))
     assert (tmp_path / "model_b1.pdmodel").read_bytes() != (tmp_path / "model.pdmodel").read_bytes()
     for batch_size, program in ((1, "model_b1.pdmodel"), (2, "model.pdmodel")):
@@ -288,7 +288,7 @@ def test_a_program_for_one_image_at_a_time(source, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_auto_without_other_runtimes_takes_what_the_folder_has(source, tmp_path, monkeypatch, batch_size):
+def test_auto_without_other_runtimes_runs_a_program_of_the_folder(source, tmp_path, monkeypatch, batch_size):
     source.export(tmp_path, ("paddle", "pdmodel-b1"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "paddle")
     engine, options = choose_engine(tmp_path, EngineOptions(max_batch_size=batch_size, num_threads=1))

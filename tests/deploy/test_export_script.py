@@ -1,4 +1,4 @@
-"""export_model.py by its command line: what it writes, says and refuses."""
+"""export_model.py by its command line: files, messages and errors."""
 
 import os
 from functools import partial
@@ -54,7 +54,7 @@ def flags(checkpoint, folder, *more):
     ]
 
 
-def test_the_command_line_of_the_predecessor(checkpoint, tmp_path, capfd):
+def test_the_command_line_of_peleenet_paddle(checkpoint, tmp_path, capfd):
     export_model.main(flags(checkpoint, tmp_path / "out", "--train_interpolation=bicubic"))
     out, err = capfd.readouterr()
     assert out.splitlines()[-1] == f"Model is saved in {tmp_path / 'out'}."
@@ -102,17 +102,17 @@ def test_names_from_a_label_list(checkpoint, tmp_path):
             export_model.main(flags(checkpoint, tmp_path / "other", f"--label_list={labels}"))
 
 
-def test_given_photographs_are_compared_too(checkpoint, tmp_path, photographs, monkeypatch):
+def test_check_images_are_compared_too(checkpoint, tmp_path, image_folder, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "deploy.export.export_folder.check_parity", lambda path, images, logits, *, engine: seen.append(len(images))
     )
-    export_model.main(flags(checkpoint, tmp_path, "--format=paddle", f"--check_images={photographs}"))
+    export_model.main(flags(checkpoint, tmp_path, "--format=paddle", f"--check_images={image_folder}"))
     assert seen == [4 + 7]
 
 
 @pytest.mark.parametrize(("orientation", "size"), [("ignore", (60, 40)), ("apply", (40, 60))])
-def test_given_photographs_are_turned_as_the_card_says(checkpoint, tmp_path, monkeypatch, orientation, size):
+def test_check_images_are_rotated_as_the_card_says(checkpoint, tmp_path, monkeypatch, orientation, size):
     exif = Image.Exif()
     exif[274] = 6  # a quarter turn
     Image.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=exif)
@@ -127,7 +127,7 @@ def test_given_photographs_are_turned_as_the_card_says(checkpoint, tmp_path, mon
     assert read_card(tmp_path / "out").preprocess.exif_orientation == orientation
 
 
-def test_a_failing_gate_leaves_nothing(checkpoint, tmp_path, monkeypatch):
+def test_nothing_is_written_if_a_program_disagrees(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("deploy.export.parity.TOLERANCE", -1)
     with pytest.raises(ParityError, match=r"model.json disagrees"):
         export_model.main(flags(checkpoint, tmp_path / "out", "--format=paddle"))
@@ -177,8 +177,8 @@ def test_other_tools_find_labels_and_preprocessing_in_the_onnx_file(exported_onn
 
 
 @pytest.mark.deploy
-def test_a_program_that_ends_the_converter_is_an_error_and_not_the_end(tmp_path):
-    """As AlexNet below 224 pixels, whose pooling asks for more than the features have."""
+def test_a_crash_of_the_converter_is_an_error(tmp_path):
+    """As with AlexNet below 224 pixels, whose pooling has a larger output than its input."""
     pytest.importorskip("paddle2onnx")
     model = paddle.nn.Sequential(paddle.nn.AdaptiveAvgPool2D(6), paddle.nn.Flatten(), paddle.nn.Linear(108, 4))
     card = Card("tiny", "Sequential", 4, Preprocess(input_size=4), class_names=None)

@@ -1,4 +1,4 @@
-"""Programs of others: what a file holds is known before a runtime opens it, and what we never write is refused."""
+"""The operators of a program are checked before a runtime opens it; operators that we never write are refused."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ from models import create_model
 
 @pytest.fixture(scope="module")
 def written(exported_onnx, source, tmp_path_factory) -> list[Path]:
-    """What our exporter writes of PeleeNet and MobileNetV3; AlexNet's operators are among theirs."""
+    """Programs of PeleeNet and MobileNetV3 by our exporter; AlexNet has no other operators."""
     from deploy.export.onnx_export import write_onnx
     from deploy.export.quantize import Calibration, write_int8
 
@@ -31,14 +31,14 @@ def written(exported_onnx, source, tmp_path_factory) -> list[Path]:
     with DygraphOldIrGuard():
         write(folder / "old")
     write_onnx(folder / "model.json", folder / "model.onnx", source.card)
-    source.images[0].save(folder / "picture.png")
-    write_int8(folder / "model.onnx", folder / "int8.onnx", source.card, Calibration([str(folder / "picture.png")]))
+    source.images[0].save(folder / "image.png")
+    write_int8(folder / "model.onnx", folder / "int8.onnx", source.card, Calibration([str(folder / "image.png")]))
     return [path for place in (exported_onnx, folder) for path in place.rglob("*") if path.suffix in ALLOWLISTS]
 
 
 @pytest.mark.deploy
 @pytest.mark.parametrize("suffix", ALLOWLISTS)
-def test_the_known_names_are_those_that_are_written(written, suffix):
+def test_the_allowlists_hold_exactly_the_written_names(written, suffix):
     paths = [path for path in written if path.suffix == suffix and path.name != "check.json"]
     assert len(paths) >= 2
     assert set().union(*map(operator_allowlist.read_names, paths)) | {""} == ALLOWLISTS[suffix][1] | {""}
@@ -138,20 +138,20 @@ ENGINES = {"model.json": "paddle", "model.pdmodel": "paddle", "model.onnx": "onn
 
 @pytest.fixture
 def no_runtime(monkeypatch):
-    """A runtime that is given a file fails the test; some files end the process by a segmentation fault."""
+    """Fail the test if a runtime gets a file; some files end the process by a segmentation fault."""
     for runtime in ("paddle.inference.create_predictor", "onnxruntime.InferenceSession"):
         pytest.importorskip(runtime.partition(".")[0])
         monkeypatch.setattr(runtime, lambda *_, **__: pytest.fail("a runtime opened the program"))
 
 
 def true_checksums(folder: Path) -> None:
-    """What anybody can do who changes a file."""
+    """Write true checksums into the card, as anybody can who changes a file."""
     card = read_card(folder, verify=False)
     write_card(folder, Card(**{**vars(card), "files": {name: file_record(folder / name) for name in card.files}}))
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("content", "message"),
     [
         ("", "check.json: does not hold logits: JSONDecodeError"),
         ("[]", "check.json: does not hold logits: TypeError"),
@@ -160,9 +160,9 @@ def true_checksums(folder: Path) -> None:
         ('{"logits": [0, 0, 0, 0]}', "gives other logits for check.png than at the export"),
     ],
 )
-def test_a_kept_answer_that_is_none_is_refused(exported, tmp_path, answer, message):
+def test_a_damaged_self_check_is_refused(exported, tmp_path, content, message):
     folder = shutil.copytree(exported, tmp_path / "exported")
-    (folder / "check.json").write_text(answer)
+    (folder / "check.json").write_text(content)
     true_checksums(folder)
     with pytest.raises(ExportedModelError, match=message):
         open_predictor(folder)
@@ -174,7 +174,7 @@ def test_a_kept_answer_that_is_none_is_refused(exported, tmp_path, answer, messa
     [(name, plant, message) for name, cases in PLANTED.items() for plant, message in cases],
     ids=[f"{name}-{message}" for name, cases in PLANTED.items() for _, message in cases],
 )
-def test_what_is_never_written_is_refused_whatever_the_checksum_says(
+def test_names_that_are_never_written_are_refused_despite_true_checksums(
     exported_onnx, tmp_path, name, plant, message, no_runtime
 ):
     folder = shutil.copytree(exported_onnx, tmp_path / "exported")
@@ -186,8 +186,8 @@ def test_what_is_never_written_is_refused_whatever_the_checksum_says(
     assert error.value.exit_code == 4
 
 
-def test_an_operator_that_writes_a_file_runs_only_if_the_program_is_trusted(exported, tmp_path):
-    """The file appears when the program runs: the check is all that stands between."""
+def test_an_operator_that_writes_a_file_runs_only_if_trusted(exported, tmp_path):
+    """Running the program writes the file: only the check of the operators prevents it."""
     folder, victim = shutil.copytree(exported, tmp_path / "exported"), tmp_path / "victim"
 
     def plant(program):

@@ -1,4 +1,4 @@
-"""Workers keep the order, hold few batches at a time, and stop when one fails."""
+"""Workers keep the order, hold few batches, and stop when one fails."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from deploy.pipeline import predict_files, predict_files_timed, print_progress, 
 
 
 class FakePredictor:
-    """Logits that say which image it was; each clone notes its thread, so that sharing would be seen."""
+    """Logits that encode the red value of an image; a lock detects two threads in one predictor."""
 
     card = Card("fake", "Fake", 256, Preprocess(input_size=8), class_names=None)
     class_names = None
@@ -47,17 +47,17 @@ def paths(tmp_path_factory):
 
 @pytest.mark.parametrize("num_workers", [1, 2, 4])
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_every_image_is_answered_once_and_in_order(paths, num_workers, batch_size):
+def test_every_image_is_predicted_once_and_in_order(paths, num_workers, batch_size):
     predictor = FakePredictor()
     batches = list(predict_files(predictor, paths, batch_size=batch_size, num_workers=num_workers, topk=1))
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    records = [record for batch in batches for record in batch]
-    assert [record["file_name"] for record in records] == paths
-    assert [record["class_ids"] for record in records] == [[number] for number in range(41)]
+    predictions = [prediction for batch in batches for prediction in batch]
+    assert [prediction["file_name"] for prediction in predictions] == paths
+    assert [prediction["class_ids"] for prediction in predictions] == [[number] for number in range(41)]
     assert len(predictor.clones) == num_workers - 1
 
 
-def test_at_most_two_batches_a_worker_are_held(paths, monkeypatch):
+def test_at_most_two_batches_per_worker_are_pending(paths, monkeypatch):
     started = []
     predict_batch = pipeline.predict_batch
 
@@ -67,11 +67,11 @@ def test_at_most_two_batches_a_worker_are_held(paths, monkeypatch):
 
     monkeypatch.setattr(pipeline, "predict_batch", counted)
     for num_taken, _ in enumerate(predict_files(FakePredictor(), paths, num_workers=2), start=1):
-        time.sleep(0.005)  # a slow reader
+        time.sleep(0.005)  # a slow caller
         assert len(started) - num_taken <= 2 * 2
 
 
-def test_an_error_in_a_worker_reaches_the_caller_and_the_rest_is_not_run(paths, monkeypatch):
+def test_an_error_in_a_worker_is_raised_and_stops_the_others(paths, monkeypatch):
     calls = []
 
     def fail(predictor, batch, **arguments):
@@ -87,7 +87,7 @@ def test_an_error_in_a_worker_reaches_the_caller_and_the_rest_is_not_run(paths, 
 
 
 class FakeReport:
-    """Notes in which order the clock is started, the model is run and the report is printed."""
+    """Records the order of events: timer, model, report."""
 
     def __init__(self, events):
         self.timers, self.events = [self], events
@@ -105,7 +105,7 @@ class FakeReport:
         self.events.append("print")
 
 
-def test_the_benchmark_warms_up_before_the_clock_starts_and_times_every_batch(paths):
+def test_the_benchmark_warms_up_and_then_times_every_batch(paths):
     events = []
 
     class Predictor(FakePredictor):
@@ -113,27 +113,27 @@ def test_the_benchmark_warms_up_before_the_clock_starts_and_times_every_batch(pa
             events.append(arrays.shape)
             return super().logits(arrays)
 
-    records = [
-        record
+    predictions = [
+        prediction
         for batch in predict_files_timed(Predictor(), paths[:7], FakeReport(events), batch_size=3, topk=1)
-        for record in batch
+        for prediction in batch
     ]
-    assert [record["class_ids"] for record in records] == [[number] for number in range(7)]
+    assert [prediction["class_ids"] for prediction in predictions] == [[number] for number in range(7)]
     warm_up, timed = events[: events.index("start")], events[events.index("start") :]
     assert len(warm_up) >= 1 and set(warm_up) == {(3, 3, 8, 8)}, "as large as a timed batch"
     batches = [["start", "stamp", (size, 3, 8, 8), "stamp", "end"] for size in (3, 3, 1)]
     assert timed == [*batches[0], *batches[1], *batches[2], "print"]
 
 
-def test_threads_are_shared_out():
+def test_threads_are_divided_among_workers():
     options = EngineOptions(num_threads=4)
     assert share_threads("onnxruntime", options, 100) == (4, EngineOptions(num_threads=1, num_clones=4))
     assert share_threads("openvino", options, 2) == (2, EngineOptions(num_threads=2, num_clones=2))
     assert share_threads("onnxruntime", options, 0) == (1, EngineOptions(num_threads=4, num_clones=1))
-    assert share_threads("paddle", options, 100) == (2, options), "it holds the lock: the second one only decodes"
+    assert share_threads("paddle", options, 100) == (2, options), "Paddle holds the lock: one worker only decodes"
 
 
-def test_progress_is_told_on_stderr_and_passes_everything_on(monkeypatch, capsys):
+def test_progress_is_printed_on_stderr_and_batches_are_unchanged(monkeypatch, capsys):
     monkeypatch.setattr(pipeline, "SECONDS_BETWEEN_LINES", 0)
     assert list(print_progress(iter([[1, 2], [3]]), 3)) == [[1, 2], [3]]
     out, err = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Files of records: written as they come, read back equal, and readable after a kill."""
+"""Files of predictions are written batch by batch, read back equal, and readable after a kill."""
 
 import csv
 import errno
@@ -10,7 +10,7 @@ import pytest
 from common.errors import DiskError, PredictionsFileError
 from deploy.predictions import PredictionWriter, failed_prediction, read_predictions
 
-RECORDS = [
+PREDICTIONS = [
     {"class_ids": [2, 0], "scores": [0.75, 0.1], "file_name": "a b.jpg", "label_names": ['x, "y"', "三"]},
     failed_prediction("broken.jpg", "damaged: cut short"),
     {"class_ids": [], "scores": [], "file_name": "below threshold.jpg", "label_names": []},
@@ -23,21 +23,21 @@ SUFFIXES = [".json", ".jsonl", ".csv"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("records", [RECORDS, ODD_NAMES, []], ids=["some", "odd names", "none"])
-def test_round_trip(tmp_path, suffix, records):
+@pytest.mark.parametrize("predictions", [PREDICTIONS, ODD_NAMES, []], ids=["some", "odd names", "none"])
+def test_round_trip(tmp_path, suffix, predictions):
     path = tmp_path / "new folder" / f"out{suffix}"
     with PredictionWriter(path) as writer:
-        for record in records:
-            writer.write([record])
-    assert list(read_predictions(path)) == records
+        for prediction in predictions:
+            writer.write([prediction])
+    assert list(read_predictions(path)) == predictions
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_json_is_one_array_and_csv_a_row_a_class(tmp_path):
+def test_json_is_one_array_and_csv_has_one_row_per_class(tmp_path):
     for suffix in (".json", ".csv"):
         with PredictionWriter(tmp_path / f"out{suffix}") as writer:
-            writer.write(RECORDS)
-    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == RECORDS
+            writer.write(PREDICTIONS)
+    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == PREDICTIONS
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["file_name"], row["rank"], row["class_id"], row["label_name"]) for row in rows[:2]] == [
@@ -48,26 +48,26 @@ def test_json_is_one_array_and_csv_a_row_a_class(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_lines_can_be_read_while_the_run_goes_on_and_after_it_was_killed(tmp_path, suffix):
+def test_lines_can_be_read_during_a_run_and_after_it_was_killed(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
     with PredictionWriter(path) as writer:
-        writer.write(RECORDS[:2])
-        assert list(read_predictions(path)) == RECORDS[:2]
+        writer.write(PREDICTIONS[:2])
+        assert list(read_predictions(path)) == PREDICTIONS[:2]
     with path.open("a") as file:
         file.write('{"class_ids": [1, ' if suffix == ".jsonl" else "half a row,1,")
-    assert list(read_predictions(path)) == RECORDS[:2]
+    assert list(read_predictions(path)) == PREDICTIONS[:2]
 
 
-def test_an_image_whose_classes_were_not_all_written_is_not_answered(tmp_path):
+def test_an_image_with_missing_rows_is_left_out(tmp_path):
     path = tmp_path / "out.csv"
     with PredictionWriter(path) as writer:
-        writer.write([RECORDS[0], RECORDS[0] | {"file_name": "b.jpg"}])
+        writer.write([PREDICTIONS[0], PREDICTIONS[0] | {"file_name": "b.jpg"}])
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
-    assert list(read_predictions(path)) == RECORDS[:1]
+    assert list(read_predictions(path)) == PREDICTIONS[:1]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_disk_that_takes_no_more_is_told_and_keeps_what_was_there(tmp_path, monkeypatch, suffix):
+def test_a_full_disk_is_an_error_and_the_older_file_stays(tmp_path, monkeypatch, suffix):
     def full(*paths):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -75,7 +75,7 @@ def test_a_disk_that_takes_no_more_is_told_and_keeps_what_was_there(tmp_path, mo
     path.write_text("before")
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(DiskError, match=r"cannot write .*: No space left"), PredictionWriter(path) as writer:
-        writer.write(RECORDS)
+        writer.write(PREDICTIONS)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
     with pytest.raises(DiskError, match="cannot write"):
         PredictionWriter(path / f"below a file{suffix}")
@@ -83,23 +83,23 @@ def test_a_disk_that_takes_no_more_is_told_and_keeps_what_was_there(tmp_path, mo
 
 def test_json_appears_only_when_it_is_complete(tmp_path):
     with pytest.raises(KeyboardInterrupt), PredictionWriter(tmp_path / "out.json") as writer:
-        writer.write(RECORDS)
+        writer.write(PREDICTIONS)
         assert not (tmp_path / "out.json").exists()
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_records_of_an_earlier_run_are_kept_even_in_the_same_file(tmp_path, suffix):
+def test_predictions_of_an_earlier_run_are_kept_even_in_the_same_file(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
     with PredictionWriter(path) as writer:
-        writer.write(RECORDS[:1])
+        writer.write(PREDICTIONS[:1])
     with PredictionWriter(path, read_predictions(path)) as writer:
-        writer.write(RECORDS[1:])
-    assert list(read_predictions(path)) == RECORDS
+        writer.write(PREDICTIONS[1:])
+    assert list(read_predictions(path)) == PREDICTIONS
 
 
-NO_RECORDS = [
+NOT_PREDICTIONS = [
     ("a.txt", ""),
     ("a.jsonl", "{\n"),
     ("a.json", "["),
@@ -112,8 +112,8 @@ NO_RECORDS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "text"), NO_RECORDS, ids=range(len(NO_RECORDS)))
-def test_what_is_no_file_of_records_is_refused(tmp_path, name, text):
+@pytest.mark.parametrize(("name", "text"), NOT_PREDICTIONS, ids=range(len(NOT_PREDICTIONS)))
+def test_a_file_without_predictions_is_refused(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(PredictionsFileError, match=rf"{name}: "):
         list(read_predictions(tmp_path / name))
@@ -121,7 +121,7 @@ def test_what_is_no_file_of_records_is_refused(tmp_path, name, text):
         list(read_predictions(tmp_path / "missing.jsonl"))
 
 
-def test_an_unknown_suffix_is_refused_before_anything_runs(tmp_path):
+def test_an_unknown_extension_is_refused(tmp_path):
     with pytest.raises(
         PredictionsFileError, match=r"out.xml: predictions are written to .json, .jsonl, .csv files, not '.xml'"
     ):

@@ -36,23 +36,23 @@ RUNS = [
 def test_all_engines_agree_on_photographs(name, tmp_path):
     for package in ("onnx", "paddle2onnx", "onnxruntime", "openvino"):
         pytest.importorskip(package)
-    model = settled(name)
+    model = model_with_statistics(name)
     card = Card(name, type(model).__name__, 1000, Preprocess(), class_names=None)
     eager = Predictor(EagerEngine(model), card)
     images = [read_image(path) for path in find_images(PHOTOGRAPHS)]
     arrays = eager.preprocess(images)
     expected = np.concatenate([eager.logits(part) for part in np.split(arrays, 4)])
     export_folder(tmp_path, ("paddle", "pdmodel", "onnx"), card, program_writer(model, 224), images[:8], expected[:8])
-    for engine, program, switches in RUNS:
-        predictor = open_predictor(tmp_path / program, engine=engine, options=EngineOptions(num_threads=1, **switches))
+    for engine, program, options in RUNS:
+        predictor = open_predictor(tmp_path / program, engine=engine, options=EngineOptions(num_threads=1, **options))
         logits = np.concatenate([predictor.logits(part) for part in np.split(arrays, 4)])
         assert np.abs(softmax(logits) - softmax(expected)).max() <= 1e-5, predictor.engine.description
         best, expected_best = (np.argsort(-one, axis=1, kind="stable")[:, :5] for one in (logits, expected))
         assert np.array_equal(best, expected_best), predictor.engine.description
 
 
-def settled(name):
-    """Fresh weights with batch norms that have seen a batch, so that activations are of order one as after training."""
+def model_with_statistics(name):
+    """Create a model with random weights and batch norms of one batch: activations are of order 1 as after training."""
     paddle.seed(1)
     model = create_model(name)
     norms = [layer for layer in model.sublayers() if isinstance(layer, paddle.nn.BatchNorm2D)]

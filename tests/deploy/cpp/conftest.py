@@ -1,4 +1,4 @@
-"""The C++ program, built once, and a small folder and picture to run it on."""
+"""Fixtures of the C++ tests: the program, built once, and a small exported folder and image."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datasets.preprocess import Preprocess
-from tests.deploy.cpp.material import picture, write_folder
+from tests.deploy.cpp.inputs import make_image, write_folder
 
 ROOT = Path(__file__).parents[3]
 BUILD = ROOT / "build" / "cpp"
@@ -16,7 +16,7 @@ BUILD = ROOT / "build" / "cpp"
 
 @pytest.fixture(scope="session")
 def program() -> Path:
-    """The program, built if its sources have changed."""
+    """Build the program if its sources have changed."""
     for tool in ("cmake", "c++"):
         if not shutil.which(tool):
             pytest.skip(f"no {tool}; `make test-cpp` installs what the C++ program needs")
@@ -34,7 +34,7 @@ def program() -> Path:
 
 @pytest.fixture
 def infer(program):
-    """Runs the program with flags and returns what it did."""
+    """A function that runs the program with flags and returns the finished process."""
 
     def run(model, images, *flags) -> subprocess.CompletedProcess:
         command = [program, "--model_file", model, "--input_file", images, "--cpu_threads", "1", *flags]
@@ -49,7 +49,7 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def photo(tmp_path) -> Path:
-    path = tmp_path / "photo.png"
-    picture(40, 50).save(path)
+def image_file(tmp_path) -> Path:
+    path = tmp_path / "image.png"
+    make_image(40, 50).save(path)
     return path

@@ -1,4 +1,4 @@
-"""What the network is fed in C++ equals what Python feeds it, bit for bit."""
+"""The input of the network in C++ equals that in Python bit for bit."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ from datasets.preprocess import Preprocess
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
 from datasets.reading.pixels import image_to_input
-from tests.deploy.cpp.material import chunk, picture, png_header, write_folder
+from tests.deploy.cpp.inputs import chunk, make_image, png_header, write_folder
 
 pytestmark = pytest.mark.cpp
 
@@ -34,11 +34,11 @@ TALL = [(60, 400), (2, 900), (101, 203), (64, 129)]
 
 
 @pytest.fixture(scope="session")
-def pictures_of_many_sizes(tmp_path_factory) -> Path:
+def images_of_many_sizes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sizes")
-    is_pillow_13 = int(PIL.__version__.split(".")[0]) >= 13  # earlier ones resize tall pictures in another order
+    is_pillow_13 = int(PIL.__version__.split(".")[0]) >= 13  # earlier versions resize tall images in another order
     for width, height in SIZES + (TALL if is_pillow_13 else []):
-        picture(width, height).save(folder / f"{width}x{height}.png", compress_level=1)
+        make_image(width, height).save(folder / f"{width}x{height}.png", compress_level=1)
     return folder
 
 
@@ -49,13 +49,13 @@ FILTERS = ["bilinear", "bicubic", "nearest", "box", "hamming", "lanczos"]
     ("interpolation", "input_size", "resize_size"),
     [*((name, 32, None) for name in FILTERS), *((name, 65, 100) for name in FILTERS), ("bicubic", 224, None)],
 )
-def test_resized_pixels_equal_pillow(infer, tmp_path, pictures_of_many_sizes, interpolation, input_size, resize_size):
+def test_resized_pixels_equal_pillow(infer, tmp_path, images_of_many_sizes, interpolation, input_size, resize_size):
     preprocess = Preprocess(input_size=input_size, resize_size=resize_size, interpolation=interpolation)
-    assert_same_pixels(infer, tmp_path / "exported", preprocess, pictures_of_many_sizes)
+    assert_same_pixels(infer, tmp_path / "exported", preprocess, images_of_many_sizes)
 
 
 def png_bytes(bits: int, color: int, *, transparency: bool = False) -> bytes:
-    """A PNG of random samples in a form that Pillow does not write."""
+    """Make a PNG of random samples in a form that Pillow does not write."""
     width, height = 33, 17
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
     rng = np.random.default_rng([bits, color])
@@ -80,16 +80,16 @@ def test_decoded_pixels_equal_pillow(infer, tmp_path):
         (images / f"{bits}_{color}.png").write_bytes(png_bytes(bits, color))
         if color in (0, 2, 3):
             (images / f"{bits}_{color}_transparency.png").write_bytes(png_bytes(bits, color, transparency=True))
-    photo = picture(203, 151)
+    image_file = make_image(203, 151)
     for subsampling in ("4:4:4", "4:2:2", "4:2:0", "4:1:1"):
         for quality in (10, 75, 100):
-            photo.save(images / f"{subsampling} {quality}.jpg", subsampling=subsampling, quality=quality)
-    photo.save(images / "progressive.jpg", progressive=True)
-    photo.save(images / "restart.jpg", restart_marker_rows=1)
-    photo.save(images / "stored as RGB.jpg", keep_rgb=True)
-    photo.convert("L").save(images / "gray.jpg")
-    photo.convert("CMYK").save(images / "cmyk.jpg")
-    photo.save(images / "a PNG.jpg", format="PNG")
+            image_file.save(images / f"{subsampling} {quality}.jpg", subsampling=subsampling, quality=quality)
+    image_file.save(images / "progressive.jpg", progressive=True)
+    image_file.save(images / "restart.jpg", restart_marker_rows=1)
+    image_file.save(images / "stored as RGB.jpg", keep_rgb=True)
+    image_file.convert("L").save(images / "gray.jpg")
+    image_file.convert("CMYK").save(images / "cmyk.jpg")
+    image_file.save(images / "a PNG.jpg", format="PNG")
     (images / "garbage behind.jpg").write_bytes((images / "gray.jpg").read_bytes() + b"garbage")
     assert_same_pixels(infer, tmp_path / "exported", Preprocess(input_size=64), images)
 
@@ -98,17 +98,17 @@ def test_decoded_pixels_equal_pillow(infer, tmp_path):
 def test_orientation_is_that_of_the_card(infer, tmp_path, exif_orientation):
     images = tmp_path / "images"
     images.mkdir()
-    photo = picture(80, 60)
-    for value in range(10):  # 0 and 9 mean nothing
+    image_file = make_image(80, 60)
+    for value in range(10):  # 0 and 9 are not orientations
         exif = Image.Exif()
         exif[0x0112] = value
-        photo.save(images / f"{value}.jpg", exif=exif)
-        photo.save(images / f"{value}.png", exif=exif)
+        image_file.save(images / f"{value}.jpg", exif=exif)
+        image_file.save(images / f"{value}.png", exif=exif)
         long_and_big_endian = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\4\0\0\0\1" + struct.pack(">I", value) + b"\0\0\0\0"
-        photo.save(images / f"{value}_long.jpg", exif=b"Exif\0\0" + long_and_big_endian)
-        photo.save(images / f"{value}_xmp.jpg", xmp=f'<x tiff:Orientation="{value}"/>'.encode())
+        image_file.save(images / f"{value}_long.jpg", exif=b"Exif\0\0" + long_and_big_endian)
+        image_file.save(images / f"{value}_xmp.jpg", xmp=f'<x tiff:Orientation="{value}"/>'.encode())
         info = PngImagePlugin.PngInfo()
         info.add_itxt("XML:com.adobe.xmp", f"<tiff:Orientation>{value}</tiff:Orientation>")
-        photo.save(images / f"{value}_xmp.png", pnginfo=info)
+        image_file.save(images / f"{value}_xmp.png", pnginfo=info)
     preprocess = Preprocess(input_size=32, exif_orientation=exif_orientation)
     assert_same_pixels(infer, tmp_path / "exported", preprocess, images)

@@ -1,4 +1,4 @@
-"""Every fault of folder, flags and images ends in its exit code and a message that names it."""
+"""Every error of folder, flags and images gives its exit code and a message that names the place."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from datasets.preprocess import Preprocess
 from deploy.card import add_checksum_line, file_record
-from tests.deploy.cpp.material import chunk, edit, picture, png_header, write_folder
+from tests.deploy.cpp.inputs import chunk, edit, make_image, png_header, write_folder
 
 pytestmark = pytest.mark.cpp
 
@@ -28,7 +28,7 @@ FIELDS = ["format", "model", "architecture", "num_classes", "preprocess", "class
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_missing_field_is_named(infer, folder, photo, field):
+def test_a_missing_field_is_named(infer, folder, image_file, field):
     def remove(card):
         *place, name = field.replace("model.onnx", "model/onnx").split(".")
         for part in place:
@@ -36,7 +36,7 @@ def test_a_missing_field_is_named(infer, folder, photo, field):
         del card[name]
 
     edit(folder, remove)
-    assert f"card.yaml: field {field} is missing; export" in refusal(infer(folder, photo), 4)
+    assert f"card.yaml: field {field} is missing; export" in refusal(infer(folder, image_file), 4)
 
 
 WRONG_VALUES = [
@@ -75,9 +75,9 @@ WRONG_VALUES = [
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG_VALUES, ids=[message for _, message in WRONG_VALUES])
-def test_a_wrong_field_is_named(infer, folder, photo, change, message):
+def test_a_wrong_field_is_named(infer, folder, image_file, change, message):
     edit(folder, change)
-    assert message in refusal(infer(folder, photo), 4)
+    assert message in refusal(infer(folder, image_file), 4)
 
 
 def flip_a_byte(folder: Path) -> None:
@@ -92,7 +92,7 @@ def damage_with_a_true_checksum(folder: Path) -> None:
     edit(folder, lambda card: card["files"]["model.onnx"].update(bytes=record.bytes, sha256=record.sha256))
 
 
-def seal(folder: Path, text: bytes) -> None:
+def write_card_text(folder: Path, text: bytes) -> None:
     (folder / "card.yaml").write_bytes(add_checksum_line(text))
 
 
@@ -108,10 +108,10 @@ DAMAGE = [
     (damage_with_a_true_checksum, "model.onnx: OpenVINO cannot run it"),
     (lambda folder: (folder / "model.onnx").unlink(), "missing, but card.yaml lists it; copy the whole folder"),
     (lambda folder: (folder / "card.yaml").unlink(), "card.yaml: no such card"),
-    (lambda folder: seal(folder, b"- a\n- b"), "the card: expected `field: value` lines"),
-    (lambda folder: seal(folder, b"a: [b"), "card.yaml: cannot be read"),
-    (lambda folder: seal(folder, b"[" * 100_000), "card.yaml: cannot be read"),
-    (lambda folder: seal(folder, b"#" * (1 << 21)), "card.yaml: more than 2097152 bytes"),
+    (lambda folder: write_card_text(folder, b"- a\n- b"), "the card: expected `field: value` lines"),
+    (lambda folder: write_card_text(folder, b"a: [b"), "card.yaml: cannot be read"),
+    (lambda folder: write_card_text(folder, b"[" * 100_000), "card.yaml: cannot be read"),
+    (lambda folder: write_card_text(folder, b"#" * (1 << 21)), "card.yaml: more than 2097152 bytes"),
     (lambda folder: (folder / "card.yaml").write_text("format: 1"), "card.yaml: the last line, a checksum, is missing"),
     (lambda folder: change(folder, b"Means", b"Beans"), "card.yaml: damaged, or changed after the export"),
     (lambda folder: change(folder, b"above: ", b"above: 0"), "card.yaml: damaged, or changed after the export"),
@@ -120,34 +120,34 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGE, ids=[message for _, message in DAMAGE])
-def test_a_damaged_folder_is_refused(infer, folder, photo, damage, message):
+def test_a_damaged_folder_is_refused(infer, folder, image_file, damage, message):
     damage(folder)
-    assert message in refusal(infer(folder, photo), 4)
+    assert message in refusal(infer(folder, image_file), 4)
 
 
-def test_records_of_before_stay_if_the_folder_is_refused(infer, folder, photo, tmp_path):
-    records = tmp_path / "records.jsonl"
-    records.write_text("before")
+def test_an_older_file_of_predictions_stays_if_the_folder_is_refused(infer, folder, image_file, tmp_path):
+    predictions = tmp_path / "predictions.jsonl"
+    predictions.write_text("before")
     edit(folder, lambda card: card["programs"]["onnx"].update(input_name="x"))
-    refusal(infer(folder, photo, "--save_path", records), 4)
-    assert records.read_text() == "before"
+    refusal(infer(folder, image_file, "--save_path", predictions), 4)
+    assert predictions.read_text() == "before"
 
 
-def test_a_full_disk_is_told(infer, folder, photo):
-    run = infer(folder, photo, "--dump_input", "/dev/full")
+def test_a_full_disk_is_an_error(infer, folder, image_file):
+    run = infer(folder, image_file, "--dump_input", "/dev/full")
     assert run.returncode == 3 and "is the disk full?" in run.stderr
 
 
-def test_a_changed_constant_is_caught_by_the_picture_of_the_export(infer, exported_onnx, tmp_path, photo):
+def test_a_changed_constant_is_found_by_the_self_check(infer, exported_onnx, tmp_path, image_file):
     folder = shutil.copytree(exported_onnx, tmp_path / "copy")
     edit(folder, lambda card: card["preprocess"].update(mean=[0.485, 0.456, 0.411]))
-    assert "gives other logits for check.png than at the export" in refusal(infer(folder, photo), 4)
+    assert "gives other logits for check.png than at the export" in refusal(infer(folder, image_file), 4)
 
 
-def test_int8_is_the_other_program(infer, folder, photo):
+def test_int8_needs_its_own_program(infer, folder, image_file):
     edit(folder, lambda card: card["programs"].update({"onnx-int8": card["programs"].pop("onnx")}))
-    assert infer(folder, photo, "--precision", "int8").returncode == 0
-    message = refusal(infer(folder, photo), 4)
+    assert infer(folder, image_file, "--precision", "int8").returncode == 0
+    message = refusal(infer(folder, image_file), 4)
     assert "runs onnx, card.yaml lists onnx-int8 (model.onnx); export the model again" in message
 
 
@@ -158,15 +158,15 @@ USAGE = [
     (["--threshold", "nan"], "--threshold: expected a number from 0 to 1, got 'nan'"),
     (["--precision", "fp16"], "--precision: unknown value 'fp16'; known: fp32, int8"),
     (["--topk"], "--topk: expected a value after it"),
-    (["photo.jpg"], "unexpected 'photo.jpg'; put a flag before it"),
+    (["image_file.jpg"], "unexpected 'image_file.jpg'; put a flag before it"),
     (["--model_file="], "--model_file is missing; for example"),
     (["--save_path", "records.csv"], "--save_path records.csv: predictions are written to a .jsonl file"),
 ]
 
 
 @pytest.mark.parametrize(("flags", "message"), USAGE, ids=[message for _, message in USAGE])
-def test_wrong_usage_names_the_fix(infer, folder, photo, flags, message):
-    assert message in refusal(infer(folder, photo, *flags), 2)
+def test_wrong_usage_names_the_fix(infer, folder, image_file, flags, message):
+    assert message in refusal(infer(folder, image_file, *flags), 2)
 
 
 def test_help_names_every_flag(program):
@@ -174,12 +174,12 @@ def test_help_names_every_flag(program):
     assert set(re.findall(r"--\w+", run.stdout)) >= {"--model_file", "--input_file", "--topk", "--dump_input"}
 
 
-def test_a_bad_image_is_reported_and_the_others_are_answered(infer, folder, tmp_path):
+def test_a_bad_image_is_reported_and_the_others_are_predicted(infer, folder, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
-    photo = picture(60, 50)
-    photo.save(images / "a.jpg")
-    photo.save(images / "z.png")
+    image_file = make_image(60, 50)
+    image_file.save(images / "a.jpg")
+    image_file.save(images / "z.png")
     jpeg, png = (images / "a.jpg").read_bytes(), bytearray((images / "z.png").read_bytes())
     png[len(png) // 2] ^= 1
     bad = {
@@ -201,7 +201,7 @@ def test_a_bad_image_is_reported_and_the_others_are_answered(infer, folder, tmp_
     run = infer(folder, images, "--batch_size", "4")
     assert run.returncode == 3
     assert "error: 7 of 9 images could not be read; the others have predictions" in run.stderr
-    by_name = {Path(record["file_name"]).name: record for record in map(json.loads, run.stdout.splitlines())}
+    by_name = {Path(one["file_name"]).name: one for one in map(json.loads, run.stdout.splitlines())}
     assert list(by_name) == ["a.jpg", *bad, "z.png"]
     for name, (_, reason) in bad.items():
         assert list(by_name[name]) == ["class_ids", "scores", "file_name", "label_names", "error"]

@@ -1,4 +1,4 @@
-"""inference.yml and inference.json are what PaddleX reads: its words, our numbers, probabilities out."""
+"""inference.yml says to PaddleX what the card says, and inference.json gives probabilities."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_the_config_says_what_the_card_says(exported, source):
     assert labels == "0 zero\n1 one, uno\n2 two: zwei\n3 三\n"
 
 
-def test_its_program_gives_probabilities(source, tmp_path, monkeypatch):
+def test_the_program_gives_probabilities(source, tmp_path, monkeypatch):
     source.export(tmp_path, ("paddle", "paddlex"))
     assert (tmp_path / "inference.pdiparams").read_bytes() == (tmp_path / "model.pdiparams").read_bytes()
     engine = create_engine("paddle", [tmp_path / "inference.json", tmp_path / "inference.pdiparams"], EngineOptions())

@@ -1,4 +1,4 @@
-"""The gate: nothing reaches the folder unless every program says what the eager model says."""
+"""The parity gate: nothing is written unless every program agrees with the eager model."""
 
 import os
 import shutil
@@ -28,11 +28,11 @@ def folder(exported, tmp_path):
 def test_both_paddle_programs_share_one_file_of_weights(exported):
     card = read_card(exported)
     assert card.programs["paddle"].files[1] == card.programs["pdmodel"].files[1] == "model.pdiparams"
-    assert not list(exported.glob(".*")), "a temporary folder was left"
+    assert not list(exported.glob(".*")), "a temporary folder is left"
 
 
 @pytest.mark.parametrize("program", ["model.json", "model.pdmodel"])
-def test_the_difference_is_measured(exported, source, program):
+def test_the_difference_is_returned(exported, source, program):
     assert check_parity(exported / program, source.images, source.logits) <= 1e-5
 
 
@@ -44,7 +44,7 @@ def plant(folder, card, change):
 
 
 @pytest.mark.parametrize("change", PLANTED)
-def test_a_wrong_constant_in_the_card_is_caught_by_the_gate(tmp_path, source, monkeypatch, change):
+def test_a_wrong_constant_in_the_card_is_found_at_the_export(tmp_path, source, monkeypatch, change):
     monkeypatch.setattr(export_folder, "write_card", lambda folder, card: plant(folder, card, change))
     with pytest.raises(ParityError, match=r"model.json disagrees with the eager model.*Compare the preprocessing"):
         source.export(tmp_path)
@@ -52,22 +52,22 @@ def test_a_wrong_constant_in_the_card_is_caught_by_the_gate(tmp_path, source, mo
 
 
 @pytest.mark.parametrize("change", PLANTED)
-def test_a_constant_changed_after_the_export_is_caught_when_the_folder_is_loaded(folder, change):
+def test_a_constant_changed_after_the_export_is_found_when_the_folder_is_loaded(folder, change):
     plant(folder, read_card(folder), change)
     with pytest.raises(ExportedModelError, match=r"gives other logits for check.png than at the export"):
         open_predictor(folder)
 
 
 @pytest.mark.parametrize("format", ["paddle", "pdmodel"])
-def test_a_perturbed_program_is_removed_and_an_older_export_stays(folder, source, format):
+def test_a_wrong_program_is_removed_and_an_older_export_stays(folder, source, format):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def save_perturbed(place, **asked):
+    def save_perturbed(folder, **options):
         bias = source.model.classifier.bias
         kept = bias.numpy()
         bias.set_value(kept + np.array([0, 1e-3, 0, 0], np.float32))
         try:
-            source.save_program(place, **asked)
+            source.save_program(folder, **options)
         finally:
             bias.set_value(kept)
 
@@ -77,7 +77,7 @@ def test_a_perturbed_program_is_removed_and_an_older_export_stays(folder, source
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_program_that_a_full_disk_cut_short_is_not_called_damaged(tmp_path, source, monkeypatch):
+def test_a_program_truncated_by_a_full_disk_is_a_disk_error(tmp_path, source, monkeypatch):
     def cut_short(folder, **_):
         (folder / "model.json").write_text('{"base_code": "cut')
         (folder / "model.pdiparams").write_bytes(b"")
@@ -90,12 +90,12 @@ def test_a_program_that_a_full_disk_cut_short_is_not_called_damaged(tmp_path, so
     assert caught.value.exit_code == 74 and not list(tmp_path.iterdir())
 
 
-def test_rounding_of_huge_logits_is_no_disagreement_and_a_real_one_still_is(exported, source, monkeypatch):
-    """Logits of 5,000 are carried to 0.005, which moves a probability of one half by 1e-3."""
+def test_the_tolerance_grows_with_the_logits(exported, source, monkeypatch):
+    """float32 holds logits of 5,000 to 0.005, which changes a probability of 0.5 by 1e-3."""
     expected = np.array([[5000, 5000, 0, -5000]], np.float32)
     for shift, agrees in ((0.005, True), (0.1, False)):
-        answer = expected + np.array([shift, 0, 0, 0], np.float32)
-        monkeypatch.setattr(Predictor, "logits", lambda self, arrays, answer=answer: answer)
+        logits = expected + np.array([shift, 0, 0, 0], np.float32)
+        monkeypatch.setattr(Predictor, "logits", lambda self, batch, logits=logits: logits)
         if agrees:
             assert 1e-3 < check_parity(exported / "model.json", source.images[:1], expected) < 2e-3
         else:
@@ -112,13 +112,13 @@ def test_rounding_of_huge_logits_is_no_disagreement_and_a_real_one_still_is(expo
 )
 def test_logits_and_probabilities_are_each_held_to_the_tolerance(exported, source, monkeypatch, expected, shift):
     expected = np.array(expected, np.float32)
-    monkeypatch.setattr(Predictor, "logits", lambda self, arrays: expected + np.array(shift, np.float32))
+    monkeypatch.setattr(Predictor, "logits", lambda self, batch: expected + np.array(shift, np.float32))
     with pytest.raises(ParityError, match=r"model.json disagrees with the eager model"):
         check_parity(exported / "model.json", source.images[:1], expected)
 
 
-def test_an_export_that_is_interrupted_leaves_no_card_beside_exchanged_files(folder, source, monkeypatch):
-    """A card says which files belong together: the old one goes before the first exchange, the new one comes last."""
+def test_an_interrupted_export_leaves_no_card(folder, source, monkeypatch):
+    """A card says which files belong together: the old card is removed first, the new card is written last."""
     replace_file, exchanged = os.replace, []
 
     def interrupted_at_the_card(old, new):
@@ -132,19 +132,19 @@ def test_an_export_that_is_interrupted_leaves_no_card_beside_exchanged_files(fol
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr("os.replace", interrupted_at_the_card)
         source.export(folder, ("paddle",))
-    assert {"model.json", "model.pdiparams", "check.png"} <= set(exchanged), "the card came before them"
+    assert {"model.json", "model.pdiparams", "check.png"} <= set(exchanged), "the card was written before them"
     with pytest.raises(ExportedModelError, match=r"no card\.yaml in it"):
         open_predictor(folder)
 
 
-def test_programs_of_an_older_export_go(folder, source):
+def test_programs_of_an_older_export_are_removed(folder, source):
     (folder / "mine.txt").write_text("kept")
     card = source.export(folder, ("paddle",))
     assert "model.pdmodel" not in {path.name for path in folder.iterdir()}
     assert {path.name for path in folder.iterdir()} == {*card.files, "card.yaml", "mine.txt"}
 
 
-def test_nan_is_not_agreement(exported, source):
+def test_nan_disagrees(exported, source):
     with pytest.raises(ParityError):
         check_parity(exported / "model.json", source.images, np.full_like(source.logits, np.nan))
 
@@ -174,7 +174,7 @@ def test_a_card_of_another_model_is_refused(folder, change, message):
         open_predictor(folder)
 
 
-def test_the_pictures_of_the_gate_are_fixed_and_reach_every_step_of_preprocessing():
+def test_the_parity_images_are_fixed_and_changed_by_every_step_of_preprocessing():
     first, second = parity_images(), parity_images()
     assert [image.tobytes() for image in first] == [image.tobytes() for image in second]
     for changed in ({"resize_size": 34}, {"interpolation": "bilinear"}, {"mean": (0.4, 0.4, 0.4)}):
@@ -183,5 +183,5 @@ def test_the_pictures_of_the_gate_are_fixed_and_reach_every_step_of_preprocessin
             assert np.abs(image_to_input(image, normal) - image_to_input(image, other)).max() > 0.01
 
 
-def test_the_flag_names_the_formats_that_can_be_written():
+def test_the_flag_and_the_table_name_the_same_formats():
     assert set(EXPORT_FORMATS) == {*export_folder.WRITERS, "paddlex"}

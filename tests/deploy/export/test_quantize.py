@@ -1,4 +1,4 @@
-"""INT8: a smaller file that answers much alike, an honest report, and a gate."""
+"""INT8: a smaller file with nearly the same probabilities, a report, and the gate of accuracy."""
 
 import numpy as np
 import pytest
@@ -19,8 +19,8 @@ for package in ("onnx", "paddle2onnx", "onnxruntime"):
 
 
 @pytest.fixture(scope="module")
-def paths(photographs):
-    return find_images(photographs)
+def paths(image_folder):
+    return find_images(image_folder)
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +30,18 @@ def folder(source, paths, tmp_path_factory):
     return folder
 
 
-def test_a_quarter_of_the_size_and_nearly_the_same_answers(folder, source):
+def test_int8_is_smaller_and_gives_nearly_the_same_probabilities(folder, source):
     card = read_card(folder)
     assert list(card.programs) == ["onnx", "onnx-int8"]
     assert card.files["model_int8.onnx"].bytes < 0.5 * card.files["model.onnx"].bytes
     predictor = open_predictor(folder, engine="onnxruntime", options=EngineOptions(precision="int8"))
     probabilities = softmax(predictor.logits(predictor.preprocess(source.images)))
     difference = np.abs(probabilities - softmax(source.logits)).max()
-    assert 1e-7 < difference < 0.1, "int8 is neither fp32 in disguise nor far from it"
+    assert 1e-7 < difference < 0.1, "neither equal to fp32 nor far from it"
 
 
 def test_every_channel_of_a_convolution_has_its_own_scale(folder):
-    """One scale for all channels costs points of top-1 where a few channels are large."""
+    """One scale for all channels costs top-1 accuracy if a few channels are large."""
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(folder / "model_int8.onnx").graph
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -52,17 +52,17 @@ def test_every_channel_of_a_convolution_has_its_own_scale(folder):
         activation, (weight, scale, zero) = made_by[node.input[0]], made_by[node.input[1]].input
         assert made_by[node.input[1]].op_type == activation.op_type == "DequantizeLinear"
         assert arrays[weight].dtype == arrays[zero].dtype == np.int8 and not arrays[zero].any()
-        assert arrays[scale].shape == (len(arrays[weight]),), "a scale for each output channel"
+        assert arrays[scale].shape == (len(arrays[weight]),), "one scale per output channel"
         assert arrays[activation.input[1]].shape == () and arrays[activation.input[2]].dtype == np.uint8
 
 
-def test_auto_never_takes_int8_unasked(folder):
+def test_auto_does_not_choose_int8(folder):
     assert choose_engine(folder, EngineOptions())[0] == "onnxruntime"
     assert "model.onnx" in open_predictor(folder, engine="onnxruntime").engine.description
 
 
 @pytest.mark.parametrize("milliseconds", [(2.0, 1.0), (1.0, 3.0)])
-def test_the_report_says_plainly_whether_int8_is_faster(folder, paths, monkeypatch, milliseconds):
+def test_the_report_says_whether_int8_is_faster(folder, paths, monkeypatch, milliseconds):
     monkeypatch.setattr(quantize, "_median_ms", lambda *predictors: milliseconds)
     lines, metrics = quantize.compare_int8(folder, Calibration(paths), None)
     text = "\n".join(lines)
@@ -71,10 +71,10 @@ def test_the_report_says_plainly_whether_int8_is_faster(folder, paths, monkeypat
     assert metrics == {}
 
 
-def test_a_drop_beyond_what_is_allowed_is_refused(folder, paths, monkeypatch):
+def test_a_larger_drop_of_accuracy_than_allowed_is_refused(folder, paths, monkeypatch):
     labels = [0, 1, 2, 3, 0, 1, 2]
-    answers = iter([np.array(labels), np.array([0, 1, 2, 3, 0, 0, 0])] * 2)
-    monkeypatch.setattr(quantize, "_top1", lambda predictor, paths: next(answers))
+    labels_by_model = iter([np.array(labels), np.array([0, 1, 2, 3, 0, 0, 0])] * 2)
+    monkeypatch.setattr(quantize, "_top1", lambda predictor, paths: next(labels_by_model))
     lines, metrics = quantize.compare_int8(folder, Calibration(paths), Validation(paths, labels, max_drop=30))
     assert lines[-1] == "top-1 of 7 images: fp32 100.00 %, int8 71.43 %"
     assert metrics == {"fp32_top1_percent": 100.0, "int8_top1_percent": pytest.approx(71.43, abs=0.01)}

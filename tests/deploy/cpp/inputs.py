@@ -1,4 +1,4 @@
-"""What the tests of the C++ program are made of: a tiny exported folder, pictures, parts of PNG files."""
+"""Inputs of the C++ tests: a tiny exported folder, images, parts of PNG files."""
 
 import struct
 import zlib
@@ -14,7 +14,7 @@ from deploy.card import Card, Program, add_checksum_line, file_record, write_car
 
 
 def write_folder(folder: Path, preprocess: Preprocess, num_classes: int = 4) -> Path:
-    """An exported folder whose network is the mean of each channel times a matrix."""
+    """Write an exported folder whose network is the mean of each channel times a matrix."""
     onnx = pytest.importorskip("onnx")
     side = preprocess.input_size
     weights = np.random.default_rng(0).normal(0, 3, (3, num_classes)).astype(np.float32)
@@ -53,8 +53,8 @@ def edit(folder: Path, change) -> None:
     path.write_bytes(add_checksum_line(yaml.safe_dump(fields, allow_unicode=True).encode()))
 
 
-def picture(width: int, height: int) -> Image.Image:
-    """Coarse colours with noise, so that both smooth and sharp places are resampled."""
+def make_image(width: int, height: int) -> Image.Image:
+    """Make an image of coarse colours with noise, so that smooth and sharp parts are resampled."""
     rng = np.random.default_rng([width, height])
     coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize((width, height))
     noise = rng.integers(-40, 41, (height, width, 3))

@@ -1,4 +1,4 @@
-"""The records of the C++ program are those of Python: same classes, same scores, same order, same names."""
+"""The predictions of the C++ program are those of Python: same classes, scores, order and names."""
 
 import json
 import os
@@ -29,30 +29,29 @@ def predictions_of(run: subprocess.CompletedProcess) -> list[dict]:
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
-def assert_same_answers(infer, folder: Path, images, *flags) -> None:
+def assert_same_predictions(infer, folder: Path, images, *flags) -> None:
     predictor = open_predictor(folder, engine="onnxruntime", trust_program=True)
     paths = find_images(images)
     expected = [predictor.predict([read_image(path)], [path])[0] for path in paths]
     run = infer(folder, images, *flags)
     assert run.returncode == 0, run.stderr
-    answered = predictions_of(run)
-    assert len(answered) == len(paths)
-    for answer, wanted in zip(answered, expected, strict=True):
-        assert list(answer) == list(wanted)
-        assert answer["scores"] == pytest.approx(wanted["scores"], abs=1e-5)
+    for prediction, of_python in zip(predictions_of(run), expected, strict=True):
+        assert list(prediction) == list(of_python)
+        assert prediction["scores"] == pytest.approx(of_python["scores"], abs=1e-5)
         for name in ("file_name", "class_ids", "label_names"):
-            assert answer[name] == wanted[name]
+            assert prediction[name] == of_python[name]
 
 
 @pytest.fixture
-def jpegs_and_pngs(photographs, tmp_path) -> Path:
-    return shutil.copytree(photographs, tmp_path / "images", ignore=shutil.ignore_patterns("*.webp", "*.tiff", "*.BMP"))
+def jpegs_and_pngs(image_folder, tmp_path) -> Path:
+    ignore = shutil.ignore_patterns("*.webp", "*.tiff", "*.BMP")
+    return shutil.copytree(image_folder, tmp_path / "images", ignore=ignore)
 
 
 @pytest.mark.parametrize("batch_size", ["1", "3", "16"])
-def test_answers_equal_python(infer, exported_onnx, jpegs_and_pngs, batch_size):
-    assert_same_answers(infer, exported_onnx, jpegs_and_pngs, "--batch_size", batch_size)
-    assert_same_answers(infer, exported_onnx / "model.onnx", jpegs_and_pngs / "b.jpg", "-b", batch_size)
+def test_predictions_equal_python(infer, exported_onnx, jpegs_and_pngs, batch_size):
+    assert_same_predictions(infer, exported_onnx, jpegs_and_pngs, "--batch_size", batch_size)
+    assert_same_predictions(infer, exported_onnx / "model.onnx", jpegs_and_pngs / "b.jpg", "-b", batch_size)
 
 
 def slow(name: str):
@@ -61,7 +60,7 @@ def slow(name: str):
 
 @pytest.mark.skipif(not IMAGENET_LITE.exists(), reason="no real photographs beside the project")
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", slow("peleenet"), slow("alexnet")])
-def test_answers_equal_python_on_real_photographs(infer, tmp_path, name):
+def test_predictions_equal_python_on_real_photographs(infer, tmp_path, name):
     pytest.importorskip("paddle2onnx")
     import paddle
 
@@ -77,25 +76,25 @@ def test_answers_equal_python_on_real_photographs(infer, tmp_path, name):
         logits = model(paddle.to_tensor(np.stack([image_to_input(image, preprocess) for image in images]))).numpy()
     card = Card(name, type(model).__name__, num_classes=20, preprocess=preprocess, class_names=None)
     export_folder(tmp_path, ["onnx"], card, partial(export_program, model, 224), images, logits)
-    assert_same_answers(infer, tmp_path, IMAGENET_LITE, "--batch_size", "8")
+    assert_same_predictions(infer, tmp_path, IMAGENET_LITE, "--batch_size", "8")
 
 
-def test_file_names_come_back_as_they_are(infer, folder, photo, tmp_path):
+def test_file_names_are_printed_unchanged(infer, folder, image_file, tmp_path):
     images = tmp_path / "images"
     (images / "loop").mkdir(parents=True)
     (images / "loop" / "back").symlink_to(images)
     names = [b'quote " and \\.png', "照片.PNG".encode(), b"latin \xe9.png", b"tab\t.png", b"cut \xe2\x82.Png"]
     for name in names:
-        (images / os.fsdecode(name)).write_bytes(photo.read_bytes())
-    found = [os.fsencode(record["file_name"]) for record in predictions_of(infer(folder, images))]
-    assert found == sorted(os.fsencode(images) + b"/" + name for name in names)
+        (images / os.fsdecode(name)).write_bytes(image_file.read_bytes())
+    printed = [os.fsencode(prediction["file_name"]) for prediction in predictions_of(infer(folder, images))]
+    assert printed == sorted(os.fsencode(images) + b"/" + name for name in names)
 
 
-def test_the_same_files_as_python_are_found(infer, folder, photo, tmp_path):
+def test_the_same_files_as_python_are_found(infer, folder, image_file, tmp_path):
     images = tmp_path / "images"
     for name in ("a.jfif", "sub/b.PNG", "sub/.hidden.png", ".cache/c.png", "__MACOSX/d.png", "Thumbs.db", "notes.txt"):
         (images / name).parent.mkdir(parents=True, exist_ok=True)
-        (images / name).write_bytes(photo.read_bytes())
+        (images / name).write_bytes(image_file.read_bytes())
     (images / "sub" / "back").symlink_to(images)
     run = infer(folder, images)
     assert [prediction["file_name"] for prediction in predictions_of(run)] == find_images(images)
@@ -103,22 +102,22 @@ def test_the_same_files_as_python_are_found(infer, folder, photo, tmp_path):
     assert "warning: skipped 4 hidden and system files and folders" in run.stderr
 
 
-def test_topk_threshold_and_save_path(infer, folder, photo, tmp_path):
-    [every] = predictions_of(infer(folder, photo, "--topk", "9"))
+def test_topk_threshold_and_save_path(infer, folder, image_file, tmp_path):
+    [every] = predictions_of(infer(folder, image_file, "--topk", "9"))
     assert len(every["scores"]) == 4
     assert sum(every["scores"]) == pytest.approx(1, abs=1e-12)
-    [two] = predictions_of(infer(folder, photo, "--topk=2"))
+    [two] = predictions_of(infer(folder, image_file, "--topk=2"))
     assert two["class_ids"] == every["class_ids"][:2]
     assert two["label_names"] == [f"class {label}" for label in two["class_ids"]]
-    [likely] = predictions_of(infer(folder, photo, "--threshold", str(every["scores"][1])))
+    [likely] = predictions_of(infer(folder, image_file, "--threshold", str(every["scores"][1])))
     assert likely["scores"] == every["scores"][:2]
-    run = infer(folder, photo, "--save-path", tmp_path / "records.jsonl")
+    run = infer(folder, image_file, "--save-path", tmp_path / "predictions.jsonl")
     assert run.stdout == ""
-    assert json.loads((tmp_path / "records.jsonl").read_text(encoding="utf-8")) == every
+    assert json.loads((tmp_path / "predictions.jsonl").read_text(encoding="utf-8")) == every
 
 
-def test_a_batch_is_no_larger_than_there_are_images(infer, folder, photo):
-    assert len(predictions_of(infer(folder, photo, "--batch_size", "2000000000"))) == 1
+def test_the_batch_size_is_limited_by_the_number_of_images(infer, folder, image_file):
+    assert len(predictions_of(infer(folder, image_file, "--batch_size", "2000000000"))) == 1
 
 
 def test_benchmark_report(infer, folder, jpegs_and_pngs):
