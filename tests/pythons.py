@@ -113,8 +113,11 @@ def install(interpreter: Path, python: Path) -> str:
     checksum = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if mark.is_file() and mark.read_text() == checksum:
         return ""
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
-    for command in ([str(interpreter), "-m", "venv", "--clear", str(python.parent.parent)], pip):
+    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-compile"]
+    for command in (
+        [str(interpreter), "-m", "venv", "--clear", str(python.parent.parent)],
+        [*pip, "-r", str(requirements)],
+    ):
         if error := run(command):
             return f"cannot be set up: {error}"
     mark.write_text(checksum)
