@@ -2,7 +2,7 @@
 
 One frozen dataclass is one branch of a config, for the constructors that read it. A flag's name is that of its field
 (`batch_size` is `--batch_size`); a recipe uses the same names. Names and defaults are those of PeleeNet-paddle wherever
-it has the flag; docs/migration.md lists the few defaults that differ.
+it has the flag; the README lists the few defaults that differ.
 """
 
 import re

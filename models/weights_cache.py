@@ -7,11 +7,13 @@ import sys
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from common.download import Patience, TerminalProgress, download
 from common.errors import CheckpointError, DiskError, DownloadError, UsageError
 from common.files import BLOCK_BYTES, disk_errors, fsync_folder, write_atomically
+
+if TYPE_CHECKING:
+    from common.download import Patience
 
 try:
     import fcntl
@@ -56,7 +58,7 @@ class PublicFile(NamedTuple):
         return kind == "git" or (kind == "sha256" and len(digits) == SHA256_DIGITS)
 
 
-def fetch(file: PublicFile, weights_dir: str = "", *, patience: Patience | None = None) -> Path:
+def fetch(file: PublicFile, weights_dir: str = "", *, patience: "Patience | None" = None) -> Path:
     """Return the path of a checked copy of `file` on this machine; download it if there is none.
 
     A copy in the folder that the environment variable PELEENET_WEIGHTS_FOLDER names is used where it is. Else it is in
@@ -91,6 +93,8 @@ def fetch(file: PublicFile, weights_dir: str = "", *, patience: Patience | None 
         partial = folder / f"{file.name}.part"
         print(f"downloading {url} to {path}", file=sys.stderr, flush=True)
         try:
+            from common.download import TerminalProgress, download  # with http and ssl; --help does not wait for them
+
             with TerminalProgress(file.name) as progress:
                 download(url, partial, max_bytes=file.max_bytes, patience=patience, progress=progress)
         except DownloadError as error:
