@@ -8,7 +8,7 @@ import factory
 from common.cli import run
 from common.errors import CheckpointError, DataError, UsageError
 from configs.loader import parse
-from configs.schema import ExportConfig
+from configs.schema import DataConfig, ExportConfig
 from datasets.reading.image_folder import FolderScan, find_images, is_utf8
 
 METRICS = ("best_top1_percent", "best_top1_ema_percent", "epoch")  # of the checkpoint, kept in the card
@@ -137,7 +137,8 @@ def quantization_data(config: ExportConfig, trained: factory.TrainedModel):
     calibration = Calibration(paths[::step][: flags.num_calibration], flags.calibration_method)
     if not flags.data_path:
         return calibration, None
-    images, remarks = factory.open_val_images(flags, trained)
+    data = DataConfig(data_path=flags.data_path, cls_label_path_val=flags.cls_label_path_val)
+    images, remarks = factory.open_val_images(data, trained)
     for remark in remarks:
         print(f"warning: {remark}", file=sys.stderr)
     return calibration, Validation([images.path(i) for i in range(len(images))], images.labels, flags.max_drop)

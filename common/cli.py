@@ -29,6 +29,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
+        _run_finalizers()
         die_of_signal(signal.SIGINT)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _is_stdout_closed():
@@ -40,6 +41,12 @@ def run(main: Callable[[list[str]], int | None]) -> None:
             raise
         print(f"error: {message}", file=sys.stderr, flush=True)
         sys.exit(exit_code)
+
+
+def _run_finalizers() -> None:
+    """Let multiprocessing give back its semaphores, of which its tracker would print a warning."""
+    if util := sys.modules.get("multiprocessing.util"):
+        util._run_finalizers()
 
 
 def die_of_signal(number: signal.Signals) -> None:

@@ -48,7 +48,7 @@ def is_image(value, depth=3):
 def profile(frame, event, value):
     code = frame.f_code
     name = code.co_filename
-    if not name.startswith(ROOT):
+    if not name.startswith(ROOT) or name[len(ROOT):].startswith("."):  # .venv lies in the root
         if code.co_name == "clear_grad":
             state["is_on"] = False
             open(NOTES + ".end", "w").close()

@@ -134,7 +134,9 @@ def installed_clone(tmp_path_factory) -> Path:
 
 def dry_run(folder: Path, goal: str) -> list[str]:
     """The commands that `make` would run."""
-    done = subprocess.run(["make", "-n", goal], cwd=folder, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "-n", goal]  # not as a part of the `make test` that may run this
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "is up to date" not in done.stdout, f"make takes the folder {goal} for the goal {goal}"
     return [line for line in done.stdout.splitlines() if not line.startswith("make: Nothing to be done")]
