@@ -66,6 +66,11 @@ def _convert(program: Path, path: Path) -> None:
         raise MissingDependencyError(f"--format onnx: {reason}; pip install -r requirements-deploy.txt")
     if done.returncode < 0:
         reason = f"its process ended by {signal.Signals(-done.returncode).name}"
+        if done.returncode == -signal.SIGFPE:  # measured with 2.1.0: the pool's input is 1, 3 or 5 high, its output 6
+            reason += (
+                ", as it does for an adaptive pooling whose input is smaller than its output: AlexNet below 223 "
+                "pixels, which has an ONNX program for --input_size 224"
+            )
     raise ExportedModelError(f"paddle2onnx cannot convert this model: {reason}; leave onnx out of --format")
 
 

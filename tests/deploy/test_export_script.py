@@ -183,7 +183,9 @@ def test_a_crash_of_the_converter_is_an_error(tmp_path):
     model = paddle.nn.Sequential(paddle.nn.AdaptiveAvgPool2D(6), paddle.nn.Flatten(), paddle.nn.Linear(108, 4))
     card = Card("tiny", "Sequential", 4, Preprocess(input_size=4), class_names=None)
     export_model.program_writer(model, 4)(tmp_path)
-    with pytest.raises(ExportedModelError, match="paddle2onnx cannot convert this model: its process ended by SIGFPE"):
+    with pytest.raises(
+        ExportedModelError, match=r"paddle2onnx cannot convert this model: its process ended by SIGFPE, .*AlexNet"
+    ):
         write_onnx(tmp_path / "model.json", tmp_path / "model.onnx", card)
 
 
