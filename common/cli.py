@@ -66,9 +66,9 @@ def _is_stdout_closed() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` with the known word nearest to `word`, or an empty text if none is near."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`; did you mean X?` with the known word nearest to `word`, or an empty text if none has the ratio `cutoff`."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""
 
 

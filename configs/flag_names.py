@@ -24,8 +24,8 @@ NAMES_OF_OTHERS = {
     "model_ema": ("ema",),
     "use_amp": ("amp", "fp16"),
     "aa": ("auto_augment", "aug", "augment"),
-    "infer_imgs": ("source", "input", "images", "image_file", "infer_img", "img", "input_file"),
-    "input_file": ("source", "input", "images", "image_file", "infer_imgs", "img"),
+    "infer_imgs": ("source", "input", "images", "image_file", "infer_img", "img", "input_file", "data_path", "data"),
+    "input_file": ("source", "input", "images", "image_file", "infer_imgs", "img", "data_path", "data"),
     "label_list": ("class_map", "class_id_map_file", "label_file"),
     "config": ("o", "c", "cfg", "opts"),
     "device": ("gpu", "gpus", "use_gpu"),
@@ -44,4 +44,4 @@ def suggest_flag(word: str, known: Iterable[str]) -> str:
     for flag, others in NAMES_OF_OTHERS.items():
         if flag in known and name in others:
             return f"; did you mean --{flag}?"
-    return did_you_mean(word, [f"--{flag}" for flag in sorted(known)])
+    return did_you_mean(word, [f"--{flag}" for flag in sorted(known)], cutoff=0.75)

@@ -191,12 +191,12 @@ def compare_splits(train, val, num_classes: int) -> list[str]:
     Raises:
         DataError: a class has another label in the other split, or is missing there.
     """
-    largest, place = label_range(val)
-    if largest >= num_classes:
-        raise DataError(f"{place}: label {largest}, but the training has {num_classes} classes, 0 to {num_classes - 1}")
     if train.class_names is not None and val.class_names is not None:
         _check_same_folders(train, val)
         return []
+    largest, place = label_range(val)
+    if largest >= num_classes:
+        raise DataError(f"{place}: label {largest}, but the training has {num_classes} classes, 0 to {num_classes - 1}")
     if train.class_names is None and val.class_names is None:
         _check_labels(labels_by_folder(train), labels_by_folder(val), f"the list of {val.root}", "the training list")
         return []
@@ -274,20 +274,20 @@ def compare_with_weights(images, weights: Classes, source: object) -> list[str]:
     Raises:
         DataError: a class is missing, has another label or another name in the weights.
     """
+    names = weights.folders or weights.names
+    known = {name: label for label, name in enumerate(names or ())}
+    folders = tuple(images.class_names or ())
+    if folders and (weights.folders is not None or set(folders) & set(known)):
+        _check_folders_of_weights(folders, names, images.root, source)
+        return []
     largest, place = label_range(images)
     if largest >= weights.number:
         raise DataError(
             f"{place}: label {largest}, but {source} has {weights.number} outputs, 0 to {weights.number - 1}; "
             "these weights belong to other classes"
         )
-    names = weights.folders or weights.names
-    known = {name: label for label, name in enumerate(names or ())}
-    if images.class_names is None:
+    if not folders:
         _check_labels(known, labels_by_folder(images), f"the list of {images.root}", source)
-        return []
-    folders = tuple(images.class_names)
-    if weights.folders is not None or set(folders) & set(known):
-        _check_folders_of_weights(folders, names, images.root, source)
         return []
     if len(folders) != weights.number:
         raise DataError(

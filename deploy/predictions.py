@@ -56,7 +56,8 @@ def write_predictions(
                 writer.write(predictions)
             num_failures += print_predictions(predictions)
     if num_failures:
-        raise DataError(f"{num_failures} of {num_images} images could not be read; the others have predictions")
+        others = "; the others have predictions" if num_failures < num_images else ""
+        raise DataError(f"{num_failures} of {num_images} images could not be read{others}")
 
 
 class PredictionWriter:

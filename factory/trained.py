@@ -160,7 +160,7 @@ def classes_of_weights(info: dict, number: int, label_list: str = "") -> Classes
     if label_list:
         names = tuple(read_class_names(label_list, number))
         if folders:
-            compare_names(names, folders, label_list)
+            compare_names(names, folders, label_list, "the checkpoint")
         else:
             compare_names(names, kept or (), label_list, "the checkpoint")
         return Classes(number, names, folders, f"class names of {label_list}")
