@@ -4,21 +4,17 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import factory
-import models
 from common.cli import run as run_program
 from common.files import disk_errors
 from common.logs import set_up_logging
 from configs.loader import as_dict, given_flags, parse, resume_rules, write_config
 from configs.schema import TrainConfig
-from datasets.augment.mixup import create_mixup
-from datasets.augment.random_erasing import create_random_erasing
-from datasets.augment.transforms import build_train_transform
-from datasets.loading.sampler import EvalSampler, TrainSampler
-from datasets.preprocess import Preprocess
-from engine.output_dir import locked_output_dir, set_earlier_run_aside
-from engine.run_state import RunRecord
+
+if TYPE_CHECKING:
+    from datasets.preprocess import Preprocess
+    from engine.run_state import RunRecord
 
 ROOT = Path(__file__).parent
 logger = logging.getLogger("main")
@@ -26,6 +22,13 @@ logger = logging.getLogger("main")
 
 def main(argv: list[str]) -> None:
     config, given = parse(TrainConfig, argv, prog="main.py"), given_flags(TrainConfig, argv, prog="main.py")
+    import factory  # numpy and Pillow from here on: --help does not wait for them
+    from datasets.augment.mixup import create_mixup
+    from datasets.augment.transforms import build_train_transform
+    from datasets.preprocess import Preprocess
+    from engine.output_dir import locked_output_dir
+    from engine.run_state import RunRecord
+
     config, published = factory.with_public_weights(config, given)
     if factory.list_models_or_check(config.model, config.preprocess):
         return
@@ -45,14 +48,18 @@ def main(argv: list[str]) -> None:
         train(config, preprocess, data, transform, mixup, factory.choose_start(config), record)
 
 
-def train(config: TrainConfig, preprocess: Preprocess, data, transform, mixup, start, record: RunRecord) -> None:
+def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup, start, record: "RunRecord") -> None:
     """Train to the last epoch; from here on Paddle is needed."""
+    from datasets.augment.random_erasing import create_random_erasing
     from datasets.loading.loader import EvalLoader, TrainLoader
+    from datasets.loading.sampler import EvalSampler, TrainSampler
     from engine.amp import choose_precision
+    from engine.ema import create_ema
     from engine.evaluate import evaluate
     from engine.fit import fit
     from engine.losses import cross_entropy
     from engine.optim import create_optimizer
+    from engine.output_dir import clean_output_dir
     from engine.resume import start_from
     from engine.run import start_run
     from engine.saver import Saver
@@ -67,7 +74,7 @@ def train(config: TrainConfig, preprocess: Preprocess, data, transform, mixup, s
     logger.info(data.classes.source)
     for remark in data.remarks:
         logger.warning(remark)
-    clean_output_dir(run)
+    clean_output_dir(run.output_dir, run.ranks.rank)
 
     train_set, val_set = data.train_set, data.val_set
     optim, loader_config, seed = config.optim, config.loader, config.run.seed
@@ -85,7 +92,7 @@ def train(config: TrainConfig, preprocess: Preprocess, data, transform, mixup, s
     state = TrainState(
         model,
         create_optimizer(model, optim, lr),
-        ema=create_ema(config, model, train_loader.steps_per_epoch),
+        ema=create_ema(model, config.ema, num_steps=config.schedule.epochs * train_loader.steps_per_epoch),
         scaler=precision.scaler(),
         info=describe(config, preprocess, data, effective_batch),
     )
@@ -116,8 +123,10 @@ def train(config: TrainConfig, preprocess: Preprocess, data, transform, mixup, s
 
 def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
     """Evaluate the weights that --resume or --finetune names, and exit: as eval.py, whose flags this script has."""
+    import factory
     from engine.amp import choose_precision
     from engine.run import start_run
+    from engine.run_state import RunRecord
 
     set_up_logging(int(os.environ.get("PADDLE_TRAINER_ID", 0)))
     weights = factory.weights_to_evaluate(config)
@@ -155,17 +164,10 @@ def log_sizes(config: TrainConfig, effective_batch: int, lr: float, num_images: 
     logger.info(f"Number of training training per epoch = {steps_per_epoch}")
 
 
-def clean_output_dir(run) -> None:
-    """Remove what killed writers left in the output folder; rank 0 alone."""
-    from engine.checkpoint import remove_leftovers
-
-    if run.output_dir and run.ranks.rank == 0:
-        with disk_errors(f"into --output_dir {run.output_dir}"):
-            remove_leftovers(run.output_dir)
-
-
 def write_recipe(config: TrainConfig, run) -> None:
     """Move the files of an earlier run away, unless this run continues it, and write config.yaml; rank 0 alone."""
+    from engine.output_dir import set_earlier_run_aside
+
     folder = run.output_dir
     if folder is None or run.ranks.rank != 0:
         return
@@ -181,6 +183,7 @@ def create_seeded_model(config: TrainConfig):
     """The model with the initial weights that the seed gives, the same on all ranks."""
     import paddle
 
+    import models
     from engine.distributed import synchronize_batch_norm
     from models.complexity import count_parameters
 
@@ -190,14 +193,6 @@ def create_seeded_model(config: TrainConfig):
         model = synchronize_batch_norm(model)
     logger.info(f"number of params: {count_parameters(model) / 1e6} M")
     return model
-
-
-def create_ema(config: TrainConfig, model, steps_per_epoch: int):
-    from engine.ema import Ema
-
-    if not config.ema.model_ema:
-        return None
-    return Ema(model, config.ema.model_ema_decay, num_steps=config.schedule.epochs * steps_per_epoch)
 
 
 def with_wandb(config: TrainConfig, run):
@@ -210,7 +205,7 @@ def with_wandb(config: TrainConfig, run):
     return replace(run, epoch_log=EpochLog(run.output_dir, run.ranks.rank, [sender]))
 
 
-def describe(config: TrainConfig, preprocess: Preprocess, data, effective_batch: int) -> dict:
+def describe(config: TrainConfig, preprocess: "Preprocess", data, effective_batch: int) -> dict:
     """What a checkpoint keeps of its run; engine/resume_check.py compares it when the run is resumed."""
     from engine.resume_check import checksum_of_source
 

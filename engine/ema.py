@@ -8,6 +8,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from configs.schema import EmaConfig
+
 from .weights import set_tensors
 
 logger = logging.getLogger(__name__)
@@ -70,3 +72,8 @@ class Ema:
         finally:
             for name, tensor in self._model.items():
                 tensor.set_value(own[name])
+
+
+def create_ema(model: nn.Layer, config: EmaConfig, num_steps: int) -> Ema | None:
+    """Create the moving average for a training of `num_steps` steps; None without --model_ema."""
+    return Ema(model, config.model_ema_decay, num_steps=num_steps) if config.model_ema else None

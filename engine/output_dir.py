@@ -10,6 +10,8 @@ from pathlib import Path
 from common.errors import UsageError
 from common.files import disk_errors
 
+from .checkpoint import remove_leftovers
+
 LOCK = ".lock"
 RUN_FILES = ("checkpoint-*.pd", "log.txt", "config.yaml", "metrics.jsonl", "curves.png", "env.json", "split")
 
@@ -56,6 +58,17 @@ def _lock(file, folder: str | os.PathLike) -> None:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         file.flush()
+
+
+def clean_output_dir(folder: Path | None, rank: int = 0) -> None:
+    """Remove what killed writers left in the output folder; rank 0 alone.
+
+    Raises:
+        DiskError: a file cannot be removed.
+    """
+    if folder and rank == 0:
+        with disk_errors(f"into --output_dir {folder}"):
+            remove_leftovers(folder)
 
 
 def set_earlier_run_aside(folder: Path) -> Path | None:
