@@ -26,8 +26,8 @@ HEIC_HEAD = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic"
 NOT_READABLE = ("трава/cut.jpg", "石头/empty.png", "wood/IMG_0001.HEIC")
 
 
-def write_messy_folder(folder: Path, seed: int = 0) -> Path:
-    """Write about 325 pictures of five classes to `folder`, with the faults that such folders have.
+def write_messy_folder(folder: Path, seed: int = 0, share: float = 1.0) -> Path:
+    """Write about 325 pictures of five classes to `folder`, or a share of them, with the faults that such folders have.
 
     What is in it beside plain JPEGs: PNG with transparency, grey and CMYK pictures, GIF, WebP, upper-case extensions,
     pictures that are stored turned with an EXIF orientation, a picture of 5,000 pixels, names with spaces, quotes,
@@ -35,7 +35,7 @@ def write_messy_folder(folder: Path, seed: int = 0) -> Path:
     within a class and in two classes, a cut JPEG, an empty file, a HEIC file, text files, an empty folder.
     """
     for name, (surface, count) in CLASSES.items():
-        for i in range(count):
+        for i in range(max(10, round(count * share))):
             path = folder / name / f"{surface} {i:03d}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             _save(draw_texture(surface, [seed, i]), path, i)
