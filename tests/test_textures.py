@@ -25,7 +25,7 @@ def test_textures_are_written_by_class(tmp_path):
 
 
 def test_the_messy_folder_has_its_faults(tmp_path):
-    write_messy_folder(tmp_path, share=0.1)
+    write_messy_folder(tmp_path, share=0.2)
     assert all((tmp_path / name).is_file() for name in NOT_READABLE)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"трава", "石头", "__MACOSX", "new folder", "Thumbs.db"} <= names
