@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import math
 import os
+import sys
 from pathlib import Path
 
 import yaml
@@ -14,6 +15,7 @@ from common.files import write_atomically
 
 from .declare import default_text, flag_name, value_type
 from .flag_names import suggest_flag
+from .help_screen import help_screen
 from .schema import TrainConfig
 
 TRUE_WORDS = ("true", "t", "1")
@@ -24,7 +26,7 @@ Flags = dict[str, dataclasses.Field]  # by flag name
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
-        raise UsageError(f"{message}\n{self.prog} --help lists every flag")
+        raise UsageError(f"{message}\n{self.prog} --help_all lists every flag")
 
 
 def parse(config_class: type, argv: list[str], *, prog: str):
@@ -47,12 +49,14 @@ def given_flags(config_class: type, argv: list[str], *, prog: str) -> frozenset[
 def _read_values(config_class: type, argv: list[str], prog: str) -> dict:
     """The values of the given flags, by name."""
     flags = _flags_of(config_class)
-    arguments, unknown = _parser(config_class, prog).parse_known_args([_underscored(word) for word in argv])
+    parser = _parser(config_class, prog)
+    arguments, unknown = parser.parse_known_args([_underscored(word) for word in argv])
+    if arguments.help or arguments.help_all:
+        print(parser.format_help() if arguments.help_all else help_screen(config_class, prog), end="")
+        sys.exit(0)
     if unknown:
-        raise UsageError(f"{_unknown(unknown[0], flags)}\n{prog} --help lists every flag")
-    given = {
-        name: value for name, value in vars(arguments).items() if value is not argparse.SUPPRESS and name != "config"
-    }
+        raise UsageError(f"{_unknown(unknown[0], flags)}\n{prog} --help_all lists every flag")
+    given = {name: value for name, value in vars(arguments).items() if value is not argparse.SUPPRESS and name in flags}
     values = {name: _convert(flags[name], value, f"--{name}") for name, value in given.items()}
     if arguments.config:
         values = _read_recipe(arguments.config, flags) | values
@@ -103,7 +107,9 @@ def _flags_of(config_class: type) -> Flags:
 
 
 def _parser(config_class: type, prog: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog=prog, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser = _Parser(prog=prog, allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("-h", "--help", action="store_true", default=False, help="show the most used flags and exit")
+    parser.add_argument("--help_all", action="store_true", default=False, help="show all flags and exit")
     parser.add_argument("--config", default=None, metavar="RECIPE", help="YAML recipe; flags win over it")
     for branch in dataclasses.fields(config_class):
         group = parser.add_argument_group(branch.type.__doc__)

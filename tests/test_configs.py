@@ -213,7 +213,7 @@ def test_flags_win_over_the_recipe_which_wins_over_defaults(tmp_path):
 
 def test_help_tells_how_to_turn_off_what_a_recipe_turned_on(capsys):
     with pytest.raises(SystemExit):
-        parse(TrainConfig, ["--help"], prog="main.py")
+        parse(TrainConfig, ["--help_all"], prog="main.py")
     words = " ".join(capsys.readouterr().out.split())
     for _, field in flags(TrainConfig):
         assert (f"--no_{field.name} turns it off" in words) == (field.metadata["style"] == "pair")
