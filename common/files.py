@@ -1,8 +1,11 @@
 """Write files so that a reader never sees a part of one, and compute their checksums."""
 
 import functools
+import glob
 import hashlib
+import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,7 +13,14 @@ from typing import IO
 
 from .errors import DiskError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 BLOCK_BYTES = 2**20
+CHECKSUM_SUFFIX = ".sha256"  # of the file beside a list that says whether the list is whole
+MAX_CHECKSUM_BYTES = 2**14  # of that file: a checksum and a name
 
 
 @contextmanager
@@ -32,7 +42,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb", *, replace: bool = T
     path = Path(path)
     temporary = temporary_path(path)
     try:
-        with open(temporary, mode, **options) as file:
+        with _open_held(temporary, mode, options) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -58,6 +68,40 @@ def _random_part(pid: int) -> str:
     return os.urandom(4).hex()
 
 
+def _open_held(path: Path, mode: str, options: dict) -> IO:
+    """Open a file for writing and hold a lock on it, by which `remove_abandoned` knows that its writer is alive."""
+    while True:
+        file = open(path, mode, **options)  # noqa: SIM115 (the caller closes it)
+        if _lock(file) is False or os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # `remove_abandoned` came between the two calls
+
+
+def _lock(file: IO) -> bool | None:
+    """Lock a file for this process: True, or None where another process holds it, or False without such locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    except (OSError, AttributeError):  # a file system, or an operating system, without this lock
+        return False
+    return True
+
+
+def remove_abandoned(path: str | os.PathLike) -> list[Path]:
+    """Delete the temporary files that killed writers of `path` left, and return them.
+
+    A file whose writer lives, on this machine or on another one, stays, and so do all where the system has no locks.
+    """
+    path, removed = Path(path), []
+    for leftover in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
+        with suppress(OSError), open(leftover, "rb") as file:
+            if _lock(file):
+                leftover.unlink()
+                removed.append(leftover)
+    return removed
+
+
 def write_atomically(path: str | os.PathLike, data: bytes | str | Iterable[bytes]) -> None:
     """Write `data` (text is encoded as UTF-8) to `path`: whole or not at all, and flushed to the disk.
 
@@ -67,6 +111,60 @@ def write_atomically(path: str | os.PathLike, data: bytes | str | Iterable[bytes
     parts = [data.encode()] if isinstance(data, str) else [data] if isinstance(data, bytes) else data
     with atomic_write(path) as file:
         file.writelines(parts)
+
+
+def write_with_checksum(path: str | os.PathLike, data: bytes | str) -> None:
+    """Write `data` to `path`, and its SHA-256 to `path`.sha256 in the form of `sha256sum`, which can check it.
+
+    The checksum stands beside the file, because readers of other projects take every line of a list for an image. It
+    is removed first and written last: a process that is killed at any point leaves a whole file, with its own checksum
+    or with none. Temporary files of killed writers of `path` are removed.
+
+    Raises:
+        OSError: the file cannot be written; an older file of that name is untouched.
+    """
+    path, data = Path(path), data.encode() if isinstance(data, str) else data
+    beside = path.with_name(path.name + CHECKSUM_SUFFIX)
+    for name in (path, beside):
+        remove_abandoned(name)
+    with atomic_write(path) as file:
+        file.write(data)
+        file.flush()
+        beside.unlink(missing_ok=True)  # as late as possible: a full disk is known by now
+    is_plain = not {"\n", "\\"} & {*path.name}
+    name = path.name if is_plain else path.name.replace("\\", "\\\\").replace("\n", "\\n")
+    line = f"{'' if is_plain else chr(92)}{hashlib.sha256(data).hexdigest()}  {name}\n"
+    write_atomically(beside, os.fsencode(line))
+
+
+def checksum_beside(path: str | os.PathLike) -> str | None:
+    """The SHA-256 that `write_with_checksum` wrote beside `path`, as 64 hexadecimal digits; None if there is none.
+
+    Raises:
+        OSError: the file of the checksum cannot be read.
+        ValueError: it does not begin with a checksum.
+    """
+    beside = Path(f"{os.fspath(path)}{CHECKSUM_SUFFIX}")
+    if not beside.is_file():
+        return None
+    with open(beside, "rb") as file:
+        line = file.read(MAX_CHECKSUM_BYTES)
+    if not (match := re.match(rb"\\?([0-9a-f]{64})[ \n]", line)):
+        raise ValueError(f"{beside}: expected '<sha256>  <name>', got {line[:80]!r}")
+    return match[1].decode()
+
+
+def set_aside(path: str | os.PathLike) -> Path:
+    """Rename a damaged file to `<name>.damaged`, or `<name>.damaged-2` and so on, and return its new path.
+
+    Raises:
+        OSError: the file cannot be renamed.
+    """
+    path = Path(path)
+    names = (f"{path.name}.damaged" + (f"-{number}" if number > 1 else "") for number in itertools.count(1))
+    aside = next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
+    os.rename(path, aside)
+    return aside
 
 
 def fsync_folder(folder: str | os.PathLike) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from common.cli import home_path, run
 from common.cpus import usable_cpus
 from common.errors import DataError
-from common.files import disk_errors, write_atomically
+from common.files import disk_errors, write_with_checksum
 
 from ..reading.image_folder import FolderScan, join_classes, list_classes
 from ..reading.image_list import ImageList, JoinedPaths, split_line, write_image_list
@@ -147,7 +147,7 @@ def write_clean_lists(splits: Sequence[Split], findings: Sequence[Finding], root
     if names := splits[0].images.class_names:
         path = folder / "label_list.txt"
         with disk_errors(path):
-            write_atomically(path, "".join(f"{label} {name}\n" for label, name in enumerate(names)))
+            write_with_checksum(path, "".join(f"{label} {name}\n" for label, name in enumerate(names)))
         print(f"{path}: the names of the {len(names)} class folders; give it to main.py as --label_list")
 
 

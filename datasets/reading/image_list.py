@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from common.errors import DataError
-from common.files import disk_errors, write_atomically
+from common.files import disk_errors, write_with_checksum
 
 from .text_lines import MAX_FAULTS_SHOWN, is_comment, read_lines, refuse
 
@@ -146,7 +146,10 @@ def _fault(line: bytes, entry: tuple[bytes, int] | None, num_classes: int | None
 
 
 def write_image_list(path: str | os.PathLike, entries: Iterable[tuple[str, int]]) -> None:
-    """Write (relative path, label) pairs as a list file.
+    """Write (relative path, label) pairs as a list file, whole or not at all, and its checksum to `path`.sha256.
+
+    Every reader of this project compares the two: a list that was cut short later, by a full disk where it was copied
+    to, would be a shorter data set without an error. A list without a checksum beside it is accepted.
 
     Raises:
         DataError: a path that a line cannot hold.
@@ -159,7 +162,7 @@ def write_image_list(path: str | os.PathLike, entries: Iterable[tuple[str, int]]
             raise DataError(f"{path}: a line of a list cannot hold the path {name!r}; rename the file")
         lines.append(f"{name} {label}\n")
     with disk_errors(path):
-        write_atomically(path, "".join(lines))
+        write_with_checksum(path, "".join(lines))
 
 
 def check_files_exist(images: ImageList, limit: int = 10_000) -> None:

@@ -1,25 +1,24 @@
 """Lines of a text file that a person wrote: UTF-8 with or without BOM, any line ending, blank lines and comments."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
 
 from common.errors import DataError
+from common.files import CHECKSUM_SUFFIX, checksum_beside
 
 MAX_FAULTS_SHOWN = 3
+MAX_ATTEMPTS = 5  # to read a file and its checksum, while another process replaces both
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
     """Yield (number, content) of every line that is neither blank nor a comment; numbers start at 1.
 
     Raises:
-        DataError: the file cannot be read, or is not UTF-8.
+        DataError: the file cannot be read, is not UTF-8, or has another checksum than the file beside it says.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
+    data = _read_whole(path)
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -31,6 +30,26 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
         line = line.strip()
         if line and not is_comment(line):
             yield number, line
+
+
+def _read_whole(path: str | os.PathLike) -> bytes:
+    """Read a file, and compare it with the checksum beside it, if there is one."""
+    try:
+        for _ in range(MAX_ATTEMPTS):
+            expected = checksum_beside(path)
+            with open(path, "rb") as file:
+                data = file.read()
+            if expected in (None, hashlib.sha256(data).hexdigest()):
+                return data
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{error}; remove it if {path} is whole") from None
+    beside = f"{path}{CHECKSUM_SUFFIX}"
+    raise DataError(
+        f"{path}: {len(data)} bytes, which do not have the checksum in {beside}: cut short, damaged or edited; write "
+        f"the file again, or remove {beside} if it was edited on purpose"
+    )
 
 
 def _split(data: bytes) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from common.errors import DataError
+from datasets.reading import text_lines
 from datasets.reading.image_list import JoinedPaths, check_files_exist, read_image_list, write_image_list
 from tests.datasets.fake_images import write_fake_images
 
@@ -116,3 +117,48 @@ def test_check_files_spreads_its_limit_over_the_whole_list(tmp_path, missing):
     (tmp_path / f"{missing}.png").unlink()
     with pytest.raises(DataError, match=rf"l\.txt:{missing + 1}: no such file: .* \(1 of 3 checked files are missing"):
         check_files_exist(images, limit=3)
+
+
+def written_list(folder, num: int = 40):
+    path = folder / "train_list.txt"
+    write_image_list(path, [(f"class/{i:03}.jpg", i % 3) for i in range(num)])
+    return path
+
+
+@pytest.mark.parametrize("kept", [0, 16, 32, 20 * 16, 40 * 16 - 1])
+def test_a_list_that_was_cut_short_is_refused(tmp_path, kept):
+    path = written_list(tmp_path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match=r"train_list.txt: \d+ bytes, which do not have the checksum in .*.sha256"):
+        read_image_list(path, tmp_path)
+
+
+def test_a_list_with_a_flipped_bit_or_other_content_is_refused(tmp_path):
+    path = written_list(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b" 2\n", b" 1\n", 1))
+    with pytest.raises(DataError, match="damaged or edited"):
+        read_image_list(path, tmp_path)
+
+
+def test_a_list_without_a_checksum_beside_it_is_accepted_and_a_damaged_checksum_is_named(tmp_path):
+    path = written_list(tmp_path)
+    (tmp_path / "train_list.txt.sha256").write_bytes(b"")
+    with pytest.raises(DataError, match=r"train_list.txt.sha256: expected .*; remove it if"):
+        read_image_list(path, tmp_path)
+    (tmp_path / "train_list.txt.sha256").unlink()
+    assert len(read_image_list(path, tmp_path)) == 40
+
+
+def test_a_list_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    path, calls = written_list(tmp_path), []
+    before = text_lines.checksum_beside
+
+    def replaced_in_between(path):
+        checksum = before(path)
+        calls.append(checksum)
+        if len(calls) == 1:
+            written_list(tmp_path, num=50)
+        return checksum
+
+    monkeypatch.setattr(text_lines, "checksum_beside", replaced_in_between)
+    assert len(read_image_list(path, tmp_path)) == 50 and len(calls) == 2
