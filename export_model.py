@@ -7,6 +7,7 @@ from pathlib import Path
 import factory
 from common.cli import run
 from common.errors import CheckpointError, DataError, UsageError
+from common.printable import print_safely
 from configs.loader import parse
 from configs.schema import DataConfig, ExportConfig
 from datasets.reading.image_folder import FolderScan, find_images, is_utf8
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> None:
 
     trained = factory.read_trained(config.model, config.weights, config.preprocess, config.export.label_list)
     for note in trained.notes:
-        print(f"warning: {note}", file=sys.stderr)
+        print_safely(f"warning: {note}", sys.stderr)
     refuse_names_of_bytes(trained.classes.names or ())
     model, meta = trained.create_model(), trained.weights.meta
     metrics = {name: meta[name] for name in METRICS if meta.get(name) is not None}
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> None:
         eager.logits(eager.preprocess(images)),
         *quantization_data(config, trained),
     )
-    print(f"Model is saved in {config.export.output_dir}.")
+    print_safely(f"Model is saved in {config.export.output_dir}.")
 
 
 def refuse_folder_of_run(output_dir: str, argv: list[str]) -> None:
@@ -114,7 +115,7 @@ def find_pictures(folder: str) -> list[str]:
     scan = FolderScan()
     paths = find_images(folder, scan)
     for remark in scan.remarks:
-        print(f"warning: {remark}", file=sys.stderr)
+        print_safely(f"warning: {remark}", sys.stderr)
     return paths
 
 
@@ -140,7 +141,7 @@ def quantization_data(config: ExportConfig, trained: factory.TrainedModel):
     data = DataConfig(data_path=flags.data_path, cls_label_path_val=flags.cls_label_path_val)
     images, remarks = factory.open_val_images(data, trained)
     for remark in remarks:
-        print(f"warning: {remark}", file=sys.stderr)
+        print_safely(f"warning: {remark}", sys.stderr)
     return calibration, Validation([images.path(i) for i in range(len(images))], images.labels, flags.max_drop)
 
 

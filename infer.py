@@ -4,6 +4,7 @@ import sys
 
 from common.cli import run
 from common.errors import UsageError
+from common.printable import print_safely
 from configs.loader import parse
 from configs.schema import InferConfig, InferEngineConfig, InferImagesConfig
 
@@ -27,14 +28,15 @@ def main(argv):
     predictor = load_predictor(config, engine, options)
     if images.resume_from:
         check_same_classes(images.resume_from, predictor.class_names)
-    print(f"Inference model({predictor.card.architecture})...", flush=True)
+    print_safely(f"Inference model({predictor.card.architecture})...")
     settings = {"batch_size": images.batch_size, "topk": images.topk, "threshold": images.threshold}
     if images.enable_benchmark:
         report = create_report(config, predictor, options, len(paths))
         batches = predict_files_timed(predictor, paths, report, **settings)
     else:
         batches = predict_files(predictor, paths, **settings, num_workers=num_workers)
-    write_predictions(print_progress(batches, len(paths)), len(paths), images.save_path, kept)
+    batches = print_progress(batches, len(paths))
+    write_predictions(batches, len(paths), images.save_path, kept, csv_formulas=images.csv_formulas)
 
 
 def images_to_predict(images: InferImagesConfig):
@@ -45,11 +47,11 @@ def images_to_predict(images: InferImagesConfig):
     scan = FolderScan()
     paths = find_images(images.input_file, scan)
     for remark in scan.remarks:
-        print(f"warning: {remark}", file=sys.stderr)
+        print_safely(f"warning: {remark}", sys.stderr)
     if not images.resume_from:
         return (), paths
     done = {prediction["file_name"] for prediction in _successes(read_predictions(images.resume_from))}
-    print(f"{images.resume_from} has predictions of {len(done)} images", file=sys.stderr)
+    print_safely(f"{images.resume_from} has predictions of {len(done)} images", sys.stderr)
     return _successes(read_predictions(images.resume_from)), [path for path in paths if path not in done]
 
 
@@ -94,11 +96,11 @@ def load_predictor(config: InferConfig, engine: str, options):
         label_list=images.label_list,
         trust_program=flags.trust_program,
     )
-    print(f"engine: {predictor.engine.description}", file=sys.stderr)
+    print_safely(f"engine: {predictor.engine.description}", sys.stderr)
     if predictor.class_names is None:
-        print(f"{flags.model_file} has no class names: classes are called by their numbers", file=sys.stderr)
+        print_safely(f"{flags.model_file} has no class names: classes are called by their numbers", sys.stderr)
     if not has_card(flags.model_file):
-        print(f"{flags.model_file} has no card.yaml: images are fed as {predictor.card.preprocess}", file=sys.stderr)
+        print_safely(f"{flags.model_file} has no card.yaml: images are fed as {predictor.card.preprocess}", sys.stderr)
     return predictor
 
 

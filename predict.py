@@ -5,6 +5,7 @@ import sys
 import factory
 from common.cli import run
 from common.errors import UsageError
+from common.printable import print_safely
 from configs.loader import parse
 from configs.schema import PredictConfig
 from datasets.reading.image_folder import FolderScan, find_images
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> None:
     scan = FolderScan()
     paths = find_images(images.infer_imgs, scan)
     for remark in scan.remarks:
-        print(f"warning: {remark}", file=sys.stderr)
+        print_safely(f"warning: {remark}", sys.stderr)
 
     from deploy.engines import EagerEngine
     from deploy.pipeline import predict_files
@@ -32,12 +33,12 @@ def main(argv: list[str]) -> None:
     choose_device(config.device.device)
     trained = factory.read_trained(config.model, config.weights, config.preprocess, images.label_list)
     for note in trained.notes:
-        print(f"warning: {note}", file=sys.stderr)
+        print_safely(f"warning: {note}", sys.stderr)
     precision = choose_precision(images.use_amp)
     model = trained.create_model()
     predictor = Predictor(EagerEngine(model, precision.autocast), trained.card(model))
     batches = predict_files(predictor, paths, batch_size=images.batch_size, topk=images.topk)
-    write_predictions(batches, len(paths), images.save_path)
+    write_predictions(batches, len(paths), images.save_path, csv_formulas=images.csv_formulas)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from common.files import disk_errors
+from common.printable import print_safely
 from datasets.reading.image_folder import find_images
 
 from .case import list_cases, read_case
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
         weights = read_for_reference(options.weights, case)
     with Reference(options.python, options.recordings) as reference:
         verdict = run_stages(
-            case, stages, reference, weights=weights, image_folder=options.images, report_progress=print
+            case, stages, reference, weights=weights, image_folder=options.images, report_progress=print_safely
         )
         verdict.versions = _versions(reference)
     write_files(verdict, options)
@@ -93,4 +94,4 @@ def write_files(verdict: Verdict, options: argparse.Namespace) -> None:
         if path:
             with disk_errors(path):
                 write(verdict, path)
-            print(f"wrote {path}")
+            print_safely(f"wrote {path}")

@@ -12,6 +12,7 @@ import numpy as np
 from common.cli import run
 from common.errors import WeightsError
 from common.files import atomic_write, disk_errors
+from common.printable import print_safely
 
 from .case import Case, read_case
 from .reference import Reference
@@ -184,8 +185,10 @@ def main(argv: list[str]) -> int:
     to = options.to or _format_of(options.target)
     with Reference(options.python) as reference:
         done = convert(options.source, options.target, case, to, reference, options.layout)
-    print(f"case {case.name}: {done.num_read} entries read (layout {done.layout}), {len(done.arrays)} of the port, "
-          f"{done.num_read - len(done.arrays)} counters dropped; wrote {options.target} ({to})")  # fmt: skip
+    print_safely(
+        f"case {case.name}: {done.num_read} entries read (layout {done.layout}), {len(done.arrays)} of the port, "
+        f"{done.num_read - len(done.arrays)} counters dropped; wrote {options.target} ({to})"
+    )
     return 0
 
 

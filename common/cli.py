@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from .printable import print_safely
+
 # What Paddle 3.3.1 says at import, where it needs no compiler, and at every training forward of a batch norm.
 PADDLE_WARNINGS = ("No ccache found", "When training, we now always track global mean and variance")
 
@@ -39,7 +41,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
             exit_code, message = 74, f"{error.filename}: {error.strerror}"
         if exit_code is None:
             raise
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        print_safely(f"error: {message}", sys.stderr)
         sys.exit(exit_code)
 
 

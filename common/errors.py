@@ -1,5 +1,7 @@
 """Every exception of the project, each with the exit code that its program returns."""
 
+from .printable import printable
+
 
 class ProjectError(Exception):
     """Base of all errors below; the message names the value, the place and the next step.
@@ -58,7 +60,7 @@ class BadImage(DataError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{printable(self.path)}: {self.reason}"
 
 
 class LostWorker(DataError):

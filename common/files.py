@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import DiskError
+from .regular_files import open_regular
 
 try:
     import fcntl
@@ -95,7 +96,7 @@ def remove_abandoned(path: str | os.PathLike) -> list[Path]:
     """
     path, removed = Path(path), []
     for leftover in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
-        with suppress(OSError), open(leftover, "rb") as file:
+        with suppress(OSError), open_regular(leftover) as file:
             if _lock(file):
                 leftover.unlink()
                 removed.append(leftover)
@@ -147,7 +148,7 @@ def checksum_beside(path: str | os.PathLike) -> str | None:
     beside = Path(f"{os.fspath(path)}{CHECKSUM_SUFFIX}")
     if not beside.is_file():
         return None
-    with open(beside, "rb") as file:
+    with open_regular(beside) as file:
         line = file.read(MAX_CHECKSUM_BYTES)
     if not (match := re.match(rb"\\?([0-9a-f]{64})[ \n]", line)):
         raise ValueError(f"{beside}: expected '<sha256>  <name>', got {line[:80]!r}")
@@ -193,7 +194,7 @@ def disk_errors(what: str | os.PathLike) -> Iterator[None]:
 def sha256_of_file(path: str | os.PathLike) -> str:
     """SHA-256 of the content of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()  # hashlib.file_digest is missing in Python 3.10
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()

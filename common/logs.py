@@ -4,6 +4,8 @@ import logging
 import sys
 from datetime import datetime
 
+from .printable import printable_lines
+
 # Loggers are made by `logging.getLogger(__name__)`; lines below WARNING are shown for these packages and scripts only.
 PROJECT = {"main", "eval", "predict", "export_model", "infer", "engine", "datasets", "models", "deploy", "common"}
 
@@ -12,7 +14,7 @@ class LineFormatter(logging.Formatter):
     """Formats a record as `[12:34:56.789012] text`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"[{datetime.fromtimestamp(record.created):%H:%M:%S.%f}] {record.getMessage()}"
+        return f"[{datetime.fromtimestamp(record.created):%H:%M:%S.%f}] {printable_lines(record.getMessage())}"
 
 
 class StdoutHandler(logging.StreamHandler):

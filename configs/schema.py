@@ -471,6 +471,11 @@ class PredictImagesConfig:
     batch_size: int = flag(1, "images per batch", low=1)
     label_list: str = flag("", "file of class names; default: those of the checkpoint, or ImageNet's for 1000 classes")
     save_path: str = flag("", "also write the predictions to this .json, .jsonl or .csv file")
+    csv_formulas: bool = flag(
+        False,
+        "leave a .csv text as it is that a spreadsheet runs (= + - @); by default a ' is put before it",
+        style="flag",
+    )
     topk: int = flag(5, "number of classes reported per image", low=1)
     use_amp: bool = flag(False, "half precision on a GPU, as the predecessor always did", style="pair")
 
@@ -587,6 +592,11 @@ class InferImagesConfig:
     topk: int = flag(5, "number of classes reported per image", low=1)
     threshold: float = flag(0.0, "leave out classes with a lower probability", low=0, high=1)
     save_path: str = flag("", "also write the predictions to this .json, .jsonl or .csv file")
+    csv_formulas: bool = flag(
+        False,
+        "leave a .csv text as it is that a spreadsheet runs (= + - @); by default a ' is put before it",
+        style="flag",
+    )
     resume_from: str = flag(
         "", "file of an earlier --save_path: keep its records and predict the images that are missing in it"
     )

@@ -13,6 +13,7 @@ from PIL import Image
 from common.cli import home_path, run
 from common.errors import MissingDependencyError
 from common.files import disk_errors
+from common.printable import print_safely
 
 from .reading.image_list import write_image_list
 
@@ -68,7 +69,7 @@ def _to_image(scan: np.ndarray) -> Image.Image:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m datasets.digits", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=home_path, metavar="FOLDER", help="folder to write")
-    print(f"wrote {write_digits(parser.parse_args(argv).folder)}")
+    print_safely(f"wrote {write_digits(parser.parse_args(argv).folder)}")
     return 0
 
 

@@ -20,6 +20,7 @@ from common.cli import home_path, positive_int, run
 from common.cpus import usable_cpus
 from common.errors import BadImage, DataError
 from common.files import atomic_write, disk_errors, sha256_of_file, write_atomically
+from common.printable import print_safely
 
 from .parallel import parallel_map
 from .reading.dataset import open_dataset
@@ -199,7 +200,8 @@ def check_shards(folder: Path, num_workers: int) -> None:
     checksums = parallel_map(_checksum_or_error, list(files), num_workers=num_workers, title="checksums")
     bad = [path for path, checksum in zip(files, checksums, strict=True) if checksum != files[path]["sha256"]]
     if bad:
-        raise DataError(f"{len(bad)} files are damaged, the first {bad[0]}; remove them and pack again")
+        which = f"{len(bad)} files are damaged, the first {bad[0]}" if len(bad) > 1 else f"{bad[0]} is damaged"
+        raise DataError(f"{which}; remove {'them' if len(bad) > 1 else 'it'} and pack again")
 
 
 def _checksum_or_error(path: str) -> str:
@@ -246,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = flags.output_dir / flags.split
     if flags.check:
         check_shards(folder, flags.num_workers)
-        print(f"{folder}: all files have the checksums of the packing")
+        print_safely(f"{folder}: all files have the checksums of the packing")
         return 0
     if flags.store == "as_is" and (flags.short_side or flags.exif_orientation == "apply"):
         parser.error("--short_side and --exif_orientation apply need --store jpeg or raw")
@@ -261,11 +263,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         next_step = "python -m datasets.check writes lists without such images"
         raise BadImage(error.path, f"{error.reason}; {next_step}") from None
     for remark in images.remarks:
-        print(f"note: {remark}")
+        print_safely(f"note: {remark}")
     num_bytes = sum(shard["bytes"] for shard in about["shards"])
     earlier = f" ({num_kept} of an earlier run)" if num_kept else ""
     num_shards = len(about["shards"])
-    print(f"{folder}: {about['num_images']} images in {num_shards} shards{earlier}, {num_bytes / 2**20:.0f} MB")
+    print_safely(f"{folder}: {about['num_images']} images in {num_shards} shards{earlier}, {num_bytes / 2**20:.0f} MB")
     return 0
 
 

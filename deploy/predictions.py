@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 from common.errors import DataError, PredictionsFileError
 from common.files import atomic_write, disk_errors, temporary_path
+from common.printable import original_text, print_safely, spreadsheet_text
 
 SUFFIXES = (".json", ".jsonl", ".csv")
 KEYS = {"class_ids", "scores", "file_name", "label_names"}  # of every prediction; a failed one has "error" too
@@ -29,12 +30,17 @@ def print_predictions(predictions: list[dict]) -> int:
         print(successes, flush=True)
     failures = [prediction for prediction in predictions if "error" in prediction]
     for prediction in failures:
-        print(f"error: {prediction['file_name']}: {prediction['error']}", file=sys.stderr, flush=True)
+        print_safely(f"error: {prediction['file_name']}: {prediction['error']}", sys.stderr)
     return len(failures)
 
 
 def write_predictions(
-    batches: Iterable[list[dict]], num_images: int, save_path: str, kept: Iterable[dict] = ()
+    batches: Iterable[list[dict]],
+    num_images: int,
+    save_path: str,
+    kept: Iterable[dict] = (),
+    *,
+    csv_formulas: bool = False,
 ) -> None:
     """Print the predictions of each batch when it is ready, and write them to a file.
 
@@ -43,6 +49,7 @@ def write_predictions(
         num_images: number of images in all batches, for the error message.
         save_path: .json, .jsonl or .csv file; "" writes no file.
         kept: predictions of an earlier run, which the file gets first.
+        csv_formulas: leave texts as they are that a spreadsheet would run, as `PredictionWriter` does.
 
     Raises:
         DataError: some images could not be read; the others have predictions.
@@ -50,7 +57,7 @@ def write_predictions(
         PredictionsFileError: the extension of `save_path` names no format.
     """
     num_failures = 0
-    with PredictionWriter(save_path, kept) if save_path else nullcontext() as writer:
+    with PredictionWriter(save_path, kept, csv_formulas=csv_formulas) if save_path else nullcontext() as writer:
         for predictions in batches:
             if writer:
                 writer.write(predictions)
@@ -65,10 +72,11 @@ class PredictionWriter:
 
     A .jsonl or .csv file grows with every batch, so that the predictions of a killed run can be read. A .json file
     appears when it is complete. File names that are not UTF-8 are escaped in JSON, and kept byte for byte in a .csv.
+    A spreadsheet runs a cell of a .csv that begins with = + - or @, unless a ' makes it a text.
     """
 
-    def __init__(self, path: str | Path, kept: Iterable[dict] = ()):
-        """Create the file.
+    def __init__(self, path: str | Path, kept: Iterable[dict] = (), *, csv_formulas: bool = False):
+        """Create the file; `csv_formulas` leaves texts as they are that a spreadsheet would run.
 
         Raises:
             DiskError: the file cannot be written.
@@ -80,6 +88,7 @@ class PredictionWriter:
                 f"{path}: predictions are written to {', '.join(SUFFIXES)} files, not {self._path.suffix!r}"
             )
         self._is_json = self._path.suffix == ".json"
+        self._csv_formulas = csv_formulas
         self._num_written = 0
         options = {"encoding": "utf-8", "newline": ""}
         options["errors"] = "surrogateescape" if self._path.suffix == ".csv" else "backslashreplace"  # JSON reads these
@@ -106,9 +115,14 @@ class PredictionWriter:
         """
         with disk_errors(self._path):
             for prediction in predictions:
-                self._file.write(_ENCODERS[self._path.suffix](prediction, self._num_written))
+                self._file.write(self._encoded(prediction))
                 self._num_written += 1
             self._file.flush()
+
+    def _encoded(self, prediction: dict) -> str:
+        if self._path.suffix == ".csv":
+            return _csv_text(prediction, csv_formulas=self._csv_formulas)
+        return _json_text(prediction, self._num_written) if self._is_json else _jsonl_text(prediction)
 
     def __enter__(self) -> "PredictionWriter":
         return self
@@ -126,21 +140,19 @@ def _json_text(prediction: dict, index: int) -> str:
     return ("[\n" if index == 0 else ",\n") + json.dumps(prediction, ensure_ascii=False)
 
 
-def _jsonl_text(prediction: dict, index: int) -> str:
+def _jsonl_text(prediction: dict) -> str:
     return json.dumps(prediction, ensure_ascii=False) + "\n"
 
 
-def _csv_text(prediction: dict, index: int) -> str:
+def _csv_text(prediction: dict, *, csv_formulas: bool) -> str:
     classes = zip(prediction["class_ids"], prediction["scores"], prediction["label_names"], strict=True)
     rows = [(prediction["file_name"], rank, *one, "") for rank, one in enumerate(classes, start=1)]
     rows = rows or [(prediction["file_name"], "", "", "", "", prediction.get("error", ""))]
     lines = []
     # The line ends of csv.writer are \r\n, so csv.writer quotes a file name that holds one of these characters.
-    csv.writer(SimpleNamespace(write=lines.append)).writerows(rows)
+    writer = csv.writer(SimpleNamespace(write=lines.append))
+    writer.writerows([spreadsheet_text(cell, allow_formulas=csv_formulas) for cell in row] for row in rows)
     return "".join(line[:-2] + "\n" for line in lines)
-
-
-_ENCODERS = {".json": _json_text, ".jsonl": _jsonl_text, ".csv": _csv_text}
 
 
 def read_predictions(path: str | Path) -> Iterator[dict]:
@@ -181,17 +193,18 @@ def _read_jsonl(file) -> Iterator[dict]:
 def _read_csv(file) -> Iterator[dict]:
     prediction, most_classes = None, 0
     for row in csv.DictReader(line for line in file if line.endswith("\n")):
-        if prediction is None or row["file_name"] != prediction["file_name"]:
+        file_name = original_text(row["file_name"])
+        if prediction is None or file_name != prediction["file_name"]:
             if prediction is not None:
                 most_classes = max(most_classes, len(prediction["class_ids"]))
                 yield prediction
-            prediction = {"class_ids": [], "scores": [], "file_name": row["file_name"], "label_names": []}
+            prediction = {"class_ids": [], "scores": [], "file_name": file_name, "label_names": []}
         if row["error"]:
-            prediction["error"] = row["error"]
+            prediction["error"] = original_text(row["error"])
         elif row["rank"]:
             prediction["class_ids"].append(int(row["class_id"]))
             prediction["scores"].append(float(row["score"]))
-            prediction["label_names"].append(row["label_name"])
+            prediction["label_names"].append(original_text(row["label_name"]))
     if prediction is not None and (len(prediction["class_ids"]) >= most_classes or not prediction["class_ids"]):
         yield prediction
 

@@ -27,6 +27,7 @@ from common.errors import (
     Preempted,
     UsageError,
 )
+from common.printable import print_safely
 from common.processes import (
     STOP_SIGNALS,
     adopt_orphans,
@@ -215,7 +216,7 @@ class Supervisor:
             time.sleep(0.05)
 
     def _print(self, text: str) -> None:
-        print(f"supervisor: {text}", file=sys.stderr, flush=True)
+        print_safely(f"supervisor: {text}", sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from common.printable import print_safely
+
 from .preemption import Preemption
 from .run_state import RunRecord
 
@@ -82,7 +84,7 @@ class Watchdog:
 
     def _end(self, message: str) -> None:
         self._record.failed(STALLED, message)
-        print(f"error: {message}; the stack of each thread:", file=sys.stderr, flush=True)
+        print_safely(f"error: {message}; the stack of each thread:", sys.stderr)
         faulthandler.dump_traceback(all_threads=True)
         os._exit(STALLED)
 

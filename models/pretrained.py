@@ -5,6 +5,7 @@ from pathlib import Path
 
 from common.cli import did_you_mean, run
 from common.errors import UsageError
+from common.printable import print_safely
 
 from . import MODELS
 from .weights_cache import fetch
@@ -264,7 +265,7 @@ def main(argv: list[str]) -> None:
     elif not arguments.names:
         print(as_text(WEIGHTS, DEFAULTS))
     for name in [find_weights(name)[0] for name in arguments.names]:
-        print(download_weights(name, arguments.weights_dir))
+        print_safely(download_weights(name, arguments.weights_dir))
 
 
 if __name__ == "__main__":

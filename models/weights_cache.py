@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from common.errors import CheckpointError, DiskError, DownloadError, UsageError
 from common.files import BLOCK_BYTES, disk_errors, fsync_folder, write_atomically
+from common.printable import print_safely
 
 if TYPE_CHECKING:
     from common.download import Patience
@@ -91,7 +92,7 @@ def fetch(file: PublicFile, weights_dir: str = "", *, patience: "Patience | None
             _check_or_move_aside(path, file)
             return path
         partial = folder / f"{file.name}.part"
-        print(f"downloading {url} to {path}", file=sys.stderr, flush=True)
+        print_safely(f"downloading {url} to {path}", sys.stderr)
         try:
             from common.download import TerminalProgress, download  # with http and ssl; --help does not wait for them
 
@@ -185,10 +186,10 @@ def _locked(path: Path, message: str) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(message, file=sys.stderr, flush=True)
+                print_safely(message, sys.stderr)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             except OSError as error:  # a network file system without locks
-                print(f"{path} cannot be locked: {error.strerror}", file=sys.stderr, flush=True)
+                print_safely(f"{path} cannot be locked: {error.strerror}", sys.stderr)
         yield
 
 
@@ -216,7 +217,7 @@ def _check_or_move_aside(path: Path, file: PublicFile) -> None:
         try:
             write_atomically(note, f"{sha256}  {file.name}\n")
         except OSError as error:
-            print(f"the checksum of {path} cannot be noted: {error.strerror}", file=sys.stderr)
+            print_safely(f"the checksum of {path} cannot be noted: {error.strerror}", sys.stderr)
 
 
 def _check(path: Path, file: PublicFile) -> None:

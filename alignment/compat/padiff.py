@@ -7,6 +7,7 @@ import numpy as np
 from paddle import nn
 
 from common.errors import CaseError
+from common.printable import print_safely
 
 from ..case import Case, Tolerances, Training
 from ..paddle_side.port import Port, state_arrays
@@ -92,7 +93,7 @@ def auto_diff(
         results = [_alone(result) for result in results]
     if print_report:
         for line in [line for result in results for line in stage_lines(result)]:
-            print(line)
+            print_safely(line)
     return all(result.status == PASS for result in results)
 
 

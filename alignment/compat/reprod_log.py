@@ -9,6 +9,7 @@ from tokenize import TokenError
 import numpy as np
 
 from common.errors import CheckpointError, WeightsError
+from common.printable import print_safely
 
 from ..compare import compare
 from ..rules import Arrays
@@ -95,5 +96,5 @@ def main(argv: list[str]) -> int:
     checks = compare_dictionaries(actual, expected, options.tolerance)
     for check in checks:
         number = "" if check.value is None else f"{check.value:.2e}"
-        print(f"{check.status:<12} {check.name:<30} {number:<10} {check.detail}")
+        print_safely(f"{check.status:<12} {check.name:<30} {number:<10} {check.detail}")
     return 0 if checks and all(check.status == PASS for check in checks) else 6

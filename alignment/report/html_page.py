@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from common.files import write_atomically
+from common.printable import printable
 
 from ..verdict import FAIL, PASS, Verdict
 
@@ -71,7 +72,7 @@ def _first_problem(verdict: Verdict) -> str:
 def _stages(verdict: Verdict) -> str:
     rows = []
     for stage in verdict.stages:
-        rows.append(f'<tr><td><b>{stage.name}</b></td><td class="word {stage.status}">{stage.status}</td>'
+        rows.append(f'<tr><td><b>{_text(stage.name)}</b></td><td class="word {stage.status}">{stage.status}</td>'
                     f'<td></td><td></td><td></td><td class="soft">{stage.seconds:.1f} s</td></tr>')  # fmt: skip
         for check in stage.checks:
             hints = "".join(f"<br><i>{_text(hint)}</i>" for hint in check.hints)
@@ -91,15 +92,16 @@ def _layer_table(stage: str, layers: list[dict], verdict: Verdict) -> str:
         numbers = "".join(f'<td class="n">{_number(row[key])}</td>' for key in (
             "output_error", "alone_error", "gradient_error", "float32_error"))  # fmt: skip
         notes = "; ".join([row["note"], *row["hints"]]).strip("; ")
-        rows.append(f'<tr{mark}><td class="{row["status"]}">{row["status"]}</td><td><code>{_text(row["path"])}</code> '
+        status = _text(row["status"])
+        rows.append(f'<tr{mark}><td class="{status}">{status}</td><td><code>{_text(row["path"])}</code> '
                     f'{_text(row["kind"])}<br><span class="soft">{_text(row["place"])}</span></td><td>'
                     f'<code>{_text(row["match"])}</code><br><span class="soft">{_text(row["match_place"])} '
-                    f'(by {row["paired_by"]})</span></td>{numbers}<td>{_text(notes)}</td></tr>')  # fmt: skip
+                    f'(by {_text(row["paired_by"])})</span></td>{numbers}<td>{_text(notes)}</td></tr>')  # fmt: skip
     columns = "".join(f'<th class="n">{name}</th>' for name in ("in the chain", "alone", "alone, backward", "float32"))
     head = f"<tr><th></th><th>layer of the port</th><th>layer of the reference</th>{columns}<th></th></tr>"
     link = ' <a href="#first">to the first difference</a>' if first else ""
     table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
-    return f'<h2>Layers, {stage}: {len(layers)} pairs{link}</h2><div class="scroll">{table}</div>'
+    return f'<h2>Layers, {_text(stage)}: {len(layers)} pairs{link}</h2><div class="scroll">{table}</div>'
 
 
 def _depth_plot(stage: str, layers: list[dict]) -> str:
@@ -107,7 +109,7 @@ def _depth_plot(stage: str, layers: list[dict]) -> str:
              "float32_error": "float32, in the chain"}  # fmt: skip
     lines = {label: [row[key] for row in layers] for key, label in names.items()}
     lines = {label: values for label, values in lines.items() if any(value is not None for value in values)}
-    return f"<h2>Error by depth, {stage}</h2>{_plot(lines, 'layer', is_log=True)}"
+    return f"<h2>Error by depth, {_text(stage)}</h2>{_plot(lines, 'layer', is_log=True)}"
 
 
 def _curves(curves: dict[str, list[float]]) -> str:
@@ -166,4 +168,4 @@ def _number(value: float | None) -> str:
 
 
 def _text(value: object) -> str:
-    return html.escape(str(value))
+    return html.escape(printable(value))

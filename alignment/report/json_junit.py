@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from common.files import write_atomically
+from common.printable import printable
 
 from ..verdict import FAIL, PASS, Check, Verdict
 
@@ -48,7 +49,7 @@ def write_json(verdict: Verdict, path: Path) -> None:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(as_json(verdict), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(path, json.dumps(as_json(verdict), indent=1) + "\n")
 
 
 def write_junit(verdict: Verdict, path: Path) -> None:
@@ -57,13 +58,15 @@ def write_junit(verdict: Verdict, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    root = ElementTree.Element("testsuites", name=f"alignment {verdict.case}")
+    root = ElementTree.Element("testsuites", name=printable(f"alignment {verdict.case}"))
     for stage in verdict.stages:
-        suite = ElementTree.SubElement(root, "testsuite", name=stage.name, tests=str(len(stage.checks)))
+        suite = ElementTree.SubElement(root, "testsuite", name=printable(stage.name), tests=str(len(stage.checks)))
         for check in stage.checks:
-            test = ElementTree.SubElement(suite, "testcase", name=check.name, classname=f"{verdict.case}.{stage.name}")
+            test = ElementTree.SubElement(
+                suite, "testcase", name=printable(check.name), classname=printable(f"{verdict.case}.{stage.name}")
+            )
             if check.status != PASS:
                 tag = "failure" if check.status == FAIL else "error"
-                ElementTree.SubElement(test, tag, message="; ".join([check.detail, *check.hints]))
+                ElementTree.SubElement(test, tag, message=printable("; ".join([check.detail, *check.hints])))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))

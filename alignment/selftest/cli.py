@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.errors import CaseError
 from common.files import disk_errors, write_atomically
+from common.printable import print_safely
 
 from ..reference import Reference
 from ..verdict import PASS
@@ -44,12 +45,12 @@ def main(argv: list[str]) -> int:
         verdicts = [run_right_port(number, reference) for number in range(options.clean)]
     peers = {} if options.no_peers else run_peers([mutation.name for mutation in mutations], options.clean)
     for line in table(outcomes, peers, mutations):
-        print(line)
+        print_safely(line)
     num_alarms = sum(verdict.status != PASS for verdict in verdicts)
     scores = summary(outcomes, num_alarms, options.clean, peers)
     for tool, score in scores.items():
-        print(f"{tool:<12} {score}")
-    print(f"{time.perf_counter() - start:.0f} s")
+        print_safely(f"{tool:<12} {score}")
+    print_safely(f"{time.perf_counter() - start:.0f} s")
     if options.json:
         with disk_errors(options.json):
             options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from common.cli import home_path, run
 from common.cpus import usable_cpus
 from common.errors import DataError
 from common.files import disk_errors, write_with_checksum
+from common.printable import print_safely
 
 from ..reading.image_folder import FolderScan, join_classes, list_classes
 from ..reading.image_list import ImageList, JoinedPaths, split_line, write_image_list
@@ -143,12 +144,12 @@ def write_clean_lists(splits: Sequence[Split], findings: Sequence[Finding], root
         entries = ((os.path.relpath(split.images.path(i), root), split.images.label(i)) for i in kept)
         path = folder / f"{split.name}_list.txt"
         write_image_list(path, entries)
-        print(f"{path}: {len(kept)} of {len(split.images)} images")
+        print_safely(f"{path}: {len(kept)} of {len(split.images)} images")
     if names := splits[0].images.class_names:
         path = folder / "label_list.txt"
         with disk_errors(path):
             write_with_checksum(path, "".join(f"{label} {name}\n" for label, name in enumerate(names)))
-        print(f"{path}: the names of the {len(names)} class folders; give it to main.py as --label_list")
+        print_safely(f"{path}: the names of the {len(names)} class folders; give it to main.py as --label_list")
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -201,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_report(splits, findings)
     for split in splits:
         for remark in split.images.remarks:
-            print(f"note: {remark}")
+            print_safely(f"note: {remark}")
     if flags.output_dir:
         with disk_errors(flags.output_dir):
             flags.output_dir.mkdir(parents=True, exist_ok=True)
@@ -209,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             draw_report(splits, flags.output_dir / "check.png")
     if flags.write_manifest:
         rows = [(split.images, split.facts) for split in splits]
-        print(f"{flags.write_manifest}: {write_manifest(flags.write_manifest, flags.data_path, rows)} checksums")
+        print_safely(f"{flags.write_manifest}: {write_manifest(flags.write_manifest, flags.data_path, rows)} checksums")
     if clean:
         write_clean_lists(splits, findings, flags.data_path, clean)
     return 3 if any(finding.severity == "error" for finding in findings) else 0

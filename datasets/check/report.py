@@ -8,6 +8,7 @@ import numpy as np
 
 from common.errors import MissingDependencyError
 from common.files import write_atomically
+from common.printable import printable
 
 from .findings import KINDS, Finding, Split
 
@@ -94,12 +95,13 @@ def print_report(splits: Sequence[Split], findings: Sequence[Finding]) -> None:
         kind, colour = KINDS[finding.kind], {"error": "red", "warning": "yellow"}[finding.severity]
         console.print(f"[bold {colour}]{finding.severity}[/] {finding.split}: {finding.count:,} {kind.what}")
         for example in finding.examples:
-            console.print(f"    {escape(example)}")
+            console.print(f"    {escape(printable(example))}")
         if finding.count > len(finding.examples):
             console.print(f"    and {finding.count - len(finding.examples):,} more")
         console.print(f"  fix: {kind.fix}")
     errors = sum(finding.severity == "error" for finding in findings)
-    console.print(f"{errors} kinds of errors, {len(findings) - errors} kinds of warnings")
+    warnings = len(findings) - errors
+    console.print(f"{errors} kind{'s' * (errors != 1)} of errors, {warnings} kind{'s' * (warnings != 1)} of warnings")
 
 
 def _span(percentiles: dict[str, float]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from common.errors import BadImage, DataError
+from common.printable import print_safely
 
 from ..reading.image_list import ImageList
 from .sample import Failure, Task
@@ -15,7 +16,7 @@ NEXT_STEP = "python -m datasets.check names them all"
 
 def print_to_stderr(message: str) -> None:
     """Print a message of any rank at once."""
-    print(message, file=sys.stderr, flush=True)
+    print_safely(message, sys.stderr)
 
 
 class BadImages:

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from common.errors import LostWorker, MissingDependencyError
+from common.printable import print_safely
 from common.processes import STOP_SIGNALS, exit_with_parent, signals_blocked
 
 from .sample import Failure, SampleMaker, Task, fill_batch
@@ -100,7 +101,7 @@ def shared_memory_shortage(samples: SampleMaker, batch_size: int, num_workers: i
 @cache
 def _warn(message: str) -> None:
     """Print a warning once, though the loaders of training and evaluation meet the same obstacle."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print_safely(f"warning: {message}", sys.stderr)
 
 
 def _batches_in_order(

@@ -16,6 +16,7 @@ from alignment.report.text import conclusion, stage_lines
 from alignment.runner import STAGES
 from alignment.verdict import Check, StageResult, Verdict
 from common.errors import DiskError
+from common.printable import printable
 
 VERDICTS = sorted(Path(alignment.__file__).parent.glob("verdicts/*.json"))
 
@@ -56,6 +57,27 @@ def test_the_report_is_one_file_and_escapes_texts():
     assert "http" not in page and "src=" not in page
     diverged = StageResult("train", [Check("losses", "fail")], curves={"loss of the port": [float("nan")] * 3})
     assert "Loss, 3 steps" in as_html(Verdict("net", [diverged]))
+
+
+HOSTILE = "<script>&\"'\x1b[31m\u202e\udcff\x00</script>"
+ROW = {"path": HOSTILE, "kind": HOSTILE, "place": HOSTILE, "match": HOSTILE, "match_place": HOSTILE, "status": HOSTILE,
+       "paired_by": HOSTILE, "note": HOSTILE, "hints": [HOSTILE], "output_error": 1.0, "alone_error": None,
+       "gradient_error": None, "float32_error": None}  # fmt: skip
+
+
+def test_hostile_names_stay_texts_in_every_report(tmp_path):
+    checks = [Check(HOSTILE, status, 1.0, 0.0, HOSTILE, HOSTILE, [HOSTILE]) for status in ("fail", "inconclusive")]
+    stage = StageResult(HOSTILE, checks, layers=[ROW], curves={HOSTILE: [1.0]})
+    hostile = Verdict(HOSTILE, [stage], {HOSTILE: HOSTILE})
+    page = as_html(hostile)
+    assert "<script" not in page and "&lt;script&gt;&amp;&quot;&#x27;" in page
+    options = Namespace(json=tmp_path / "v.json", junit=tmp_path / "v.xml", report=tmp_path / "v.html")
+    write_files(hostile, options)
+    tests = ElementTree.parse(options.junit).findall(".//testcase")
+    assert [test.get("name") for test in tests] == [printable(HOSTILE)] * 2
+    assert json.loads(options.json.read_text())["case"] == HOSTILE
+    for path in vars(options).values():
+        assert not set("\x1b\u202e\x00") & set(path.read_text(encoding="utf-8"))
 
 
 def test_a_report_that_cannot_be_written_is_named(tmp_path):

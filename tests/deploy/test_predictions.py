@@ -47,6 +47,25 @@ def test_json_is_one_array_and_csv_has_one_row_per_class(tmp_path):
     assert rows[2]["error"] == "damaged: cut short"
 
 
+FORMULAS = [
+    {"class_ids": [0], "scores": [1.0], "file_name": "-1+1.jpg", "label_names": ["=HYPERLINK(1)"]},
+    {"class_ids": [0], "scores": [0.5], "file_name": "'=x.jpg", "label_names": ["'plain"]},
+    failed_prediction("@eaDir.jpg", "+damaged"),
+]
+
+
+@pytest.mark.parametrize("csv_formulas", [False, True])
+def test_a_spreadsheet_gets_texts_and_numbers_and_no_formulas(tmp_path, csv_formulas):
+    path = tmp_path / "out.csv"
+    with PredictionWriter(path, csv_formulas=csv_formulas) as writer:
+        writer.write(FORMULAS)
+    with path.open(encoding="utf-8", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert any(cell[:1] in tuple("=+-@") and cell for cell in cells) == csv_formulas
+    assert "1.0" in cells and "0.5" in cells and "'plain" in cells
+    assert list(read_predictions(path)) == FORMULAS
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 def test_lines_can_be_read_during_a_run_and_after_it_was_killed(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"

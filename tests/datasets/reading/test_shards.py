@@ -48,7 +48,7 @@ def test_damage_is_named(root, tmp_path):
     with shard.open("r+b") as file:
         file.seek(2000)
         file.write(b"\xff")
-    with pytest.raises(DataError, match="1 files are damaged, the first"):
+    with pytest.raises(DataError, match="tar is damaged; remove it"):
         main(check)
     with (tmp_path / "train" / "index.npy").open("r+b") as file:  # in a label
         file.seek(-8, os.SEEK_END)
