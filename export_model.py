@@ -11,6 +11,7 @@ from common.printable import print_safely
 from configs.loader import parse
 from configs.schema import DataConfig, ExportConfig
 from datasets.reading.image_folder import FolderScan, find_images, is_utf8
+from deploy.temperature import read_temperature
 
 METRICS = ("best_top1_percent", "best_top1_ema_percent", "epoch")  # of the checkpoint, kept in the card
 
@@ -27,6 +28,8 @@ def main(argv: list[str]) -> None:
             "--resume is missing: random weights are not exported; name a checkpoint, or --pretrained"
         )
 
+    temperature = read_temperature(config.export.temperature)
+
     from deploy.engines import EagerEngine
     from deploy.export.export_folder import export_folder
     from deploy.predictor import Predictor
@@ -41,13 +44,13 @@ def main(argv: list[str]) -> None:
         metrics["overrides"] = {
             flag: {"checkpoint": then, "exported": now} for flag, (then, now) in trained.overrides.items()
         }
-    card = trained.card(model, metrics)
+    card = trained.card(model, metrics, temperature)
     images, eager = gate_images(config, trained.preprocess), Predictor(EagerEngine(model), card)
     export_folder(
         config.export.output_dir,
         config.export.format.split(","),
         card,
-        program_writer(model, trained.preprocess.input_size),
+        program_writer(model, trained.preprocess.input_size, temperature),
         images,
         eager.logits(eager.preprocess(images)),
         *quantization_data(config, trained),
@@ -85,15 +88,16 @@ def refuse_names_of_bytes(names) -> None:
         )
 
 
-def program_writer(model, input_size: int):
-    """A function that writes the program of `model` into a folder: model.*, or with a softmax inference.*."""
-    from paddle import nn
+def program_writer(model, input_size: int, temperature: float = 1.0):
+    """A function that writes the program of `model` into a folder: model.*, or with a softmax inference.*.
 
-    from engine.export import export_program
+    Only the program with a softmax divides the logits by the temperature: whoever runs it has no other place for that.
+    """
+    from engine.export import append_softmax, export_program
 
     def save_program(folder, *, with_softmax: bool = False, batch_size: int | None = None):
         if with_softmax:
-            return export_program(nn.Sequential(model, nn.Softmax(axis=-1)), input_size, folder, name="inference")
+            return export_program(append_softmax(model, temperature), input_size, folder, name="inference")
         return export_program(model, input_size, folder, batch_size=batch_size)
 
     return save_program

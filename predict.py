@@ -9,6 +9,7 @@ from common.printable import print_safely
 from configs.loader import parse
 from configs.schema import PredictConfig
 from datasets.reading.image_folder import FolderScan, find_images
+from deploy.temperature import read_temperature
 
 
 def main(argv: list[str]) -> None:
@@ -18,6 +19,7 @@ def main(argv: list[str]) -> None:
     images = config.images
     if not images.infer_imgs:
         raise UsageError("--infer_imgs is missing; for example: --infer_imgs photos")
+    temperature = read_temperature(images.temperature)
     scan = FolderScan()
     paths = find_images(images.infer_imgs, scan)
     for remark in scan.remarks:
@@ -36,7 +38,7 @@ def main(argv: list[str]) -> None:
         print_safely(f"warning: {note}", sys.stderr)
     precision = choose_precision(images.use_amp)
     model = trained.create_model()
-    predictor = Predictor(EagerEngine(model, precision.autocast), trained.card(model))
+    predictor = Predictor(EagerEngine(model, precision.autocast), trained.card(model, temperature=temperature))
     batches = predict_files(predictor, paths, batch_size=images.batch_size, topk=images.topk)
     write_predictions(batches, len(paths), images.save_path, csv_formulas=images.csv_formulas)
 

@@ -477,6 +477,11 @@ class PredictImagesConfig:
         style="flag",
     )
     topk: int = flag(5, "number of classes reported per image", low=1)
+    temperature: str = flag(
+        "",
+        "divide the logits by this number before the softmax, for calibrated probabilities: a number above 0, or the "
+        "metrics.json that eval.py --temperature fit writes; default: 1",
+    )
     use_amp: bool = flag(False, "half precision on a GPU, as the predecessor always did", style="pair")
 
 
@@ -512,6 +517,11 @@ class ExportOutputConfig:
     )
     check_images: str = flag(
         "", "image or folder on which the programs are compared with the eager model, after four fixed pictures"
+    )
+    temperature: str = flag(
+        "",
+        "number of the card by which every runtime divides the logits before the softmax, for calibrated "
+        "probabilities: a number above 0, or the metrics.json that eval.py --temperature fit writes; default: 1",
     )
 
     def __post_init__(self):

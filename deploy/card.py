@@ -12,6 +12,8 @@ from common.errors import DataError, ExportedModelError
 from common.files import sha256_of_file, write_atomically
 from datasets.preprocess import Preprocess
 
+from .temperature import NO_TEMPERATURE, is_temperature
+
 CARD_NAME = "card.yaml"
 CARD_FORMAT = 1
 EXPORT_AGAIN = "export the model again with export_model.py"
@@ -43,7 +45,8 @@ class Card:
     """What a runtime must know about an exported folder.
 
     Raises:
-        ExportedModelError: the number of class names is not `num_classes`, or the input is too large.
+        ExportedModelError: the number of class names is not `num_classes`, the input is too large, or the temperature
+            is no finite number above 0.
     """
 
     model: str
@@ -57,6 +60,7 @@ class Card:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     created: str = ""
     output: str = "logits"
+    temperature: float = NO_TEMPERATURE  # the logits are divided by it before the softmax; the programs do not do that
 
     def __post_init__(self):
         if self.class_names is not None and len(self.class_names) != self.num_classes:
@@ -66,6 +70,8 @@ class Card:
             )
         if self.preprocess.input_size > MAX_INPUT_SIZE:
             raise ExportedModelError(f"input_size: expected at most {MAX_INPUT_SIZE}, got {self.preprocess.input_size}")
+        if not is_temperature(self.temperature):
+            raise ExportedModelError(f"temperature: expected a finite number above 0, got {self.temperature!r:.80}")
 
 
 def exported_folder(model_path: str | Path) -> Path:
@@ -178,7 +184,8 @@ def _to_dict(card: Card) -> dict:
     return {"format": CARD_FORMAT, **fields}
 
 
-# Type of every field. All are required, so that a lost line is an error.
+# Type of every field. All are required, so that a lost line is an error. Only older cards lack those of _LATER_FIELDS,
+# whose values say what was always done.
 _TYPES = {
     "format": int,
     "model": str,
@@ -192,12 +199,16 @@ _TYPES = {
     "versions": dict,
     "created": str,
     "output": str,
+    "temperature": (float, int),
 }
+_LATER_FIELDS = {"temperature": NO_TEMPERATURE}
 _PROGRAM_TYPES = {"files": list, "input_name": str, "output_name": str}
 _FILE_TYPES = {"bytes": int, "sha256": str}
 
 
 def _from_dict(fields, path: Path) -> Card:
+    if isinstance(fields, dict):
+        fields = _LATER_FIELDS | fields
     _check(fields, _TYPES, path, "")
     if fields["format"] != CARD_FORMAT:
         raise ExportedModelError(f"{path}: format {fields['format']}, this version reads {CARD_FORMAT}; {EXPORT_AGAIN}")
@@ -228,6 +239,7 @@ def _from_dict(fields, path: Path) -> Card:
             metrics=fields["metrics"],
             versions=fields["versions"],
             created=fields["created"],
+            temperature=float(fields["temperature"]),
         )
     except (DataError, ExportedModelError) as error:
         raise ExportedModelError(f"{path}: {error}; {EXPORT_AGAIN}") from None

@@ -157,8 +157,8 @@ def predict_batch(
     logits = predictor.logits(batch) if images else None
     for timer in timers:
         timer.stamp()
-    names = predictor.class_names
-    predictions = topk_predictions(logits, list(images), names, topk=topk, threshold=threshold) if images else []
+    settings = {"topk": topk, "threshold": threshold, "temperature": predictor.card.temperature}
+    predictions = topk_predictions(logits, list(images), predictor.class_names, **settings) if images else []
     by_path = dict(zip(images, predictions, strict=True))
     predictions = [by_path.get(path) or failed_prediction(path, reasons[path]) for path in paths]
     for timer in timers:

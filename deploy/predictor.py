@@ -92,14 +92,19 @@ class Predictor:
             threshold: leave out classes with a lower probability.
 
         Returns:
-            The predictions of `topk_predictions`.
+            The predictions of `topk_predictions`, with the temperature of the card.
 
         Raises:
             BadImage: an image cannot be read.
             ExportedModelError: a logit is nan or inf.
         """
         return topk_predictions(
-            self.logits(self.preprocess(images)), file_names, self.class_names, topk=topk, threshold=threshold
+            self.logits(self.preprocess(images)),
+            file_names,
+            self.class_names,
+            topk=topk,
+            threshold=threshold,
+            temperature=self.card.temperature,
         )
 
 

@@ -49,6 +49,23 @@ def export_program(
     return [file for file in files if file.exists()]
 
 
+def append_softmax(model: nn.Layer, temperature: float = 1.0) -> nn.Layer:
+    """The model followed by a division by `temperature`, if that is not 1, and a softmax over its logits [B, C]."""
+    division = [] if temperature == 1 else [_Division(temperature)]
+    return nn.Sequential(model, *division, nn.Softmax(axis=-1))
+
+
+class _Division(nn.Layer):
+    """Divides by a constant."""
+
+    def __init__(self, divisor: float):
+        super().__init__()
+        self._divisor = divisor
+
+    def forward(self, values: paddle.Tensor) -> paddle.Tensor:
+        return values / self._divisor
+
+
 @contextmanager
 def _temporary_home() -> Iterator[None]:
     """Set HOME to a temporary folder: Paddle 3.3.1 writes what it traces to ~/.cache, which may not be writable."""

@@ -67,8 +67,8 @@ class TrainedModel:
         self.weights.load_into(model)
         return model
 
-    def card(self, model: "nn.Layer", metrics: dict | None = None):
-        """The card of the model: how images are fed and what the outputs mean."""
+    def card(self, model: "nn.Layer", metrics: dict | None = None, temperature: float = 1.0):
+        """The card of the model: how images are fed and what the outputs mean; `temperature` of the probabilities."""
         from deploy.card import Card
 
         return Card(
@@ -78,6 +78,7 @@ class TrainedModel:
             preprocess=self.preprocess,
             class_names=self.classes.names,
             metrics=metrics or {},
+            temperature=temperature,
         )
 
 

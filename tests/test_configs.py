@@ -88,14 +88,14 @@ OUR_DEFAULTS = {
     "predict": {
         "list_models": False, "exif_orientation": None, "eval_image_backend": None, "device": "auto",
         "use_ema": False, "batch_size": 1, "label_list": "", "save_path": "", "topk": 5, "use_amp": False,
-        "csv_formulas": False,
+        "csv_formulas": False, "temperature": "",
         "pretrained": "", "weights_dir": "",
     },
     "export_model": {
         "list_models": False, "train_interpolation": None, "exif_orientation": None,
         "eval_image_backend": None, "use_ema": False, "format": "paddle,pdmodel", "label_list": "", "check_images": "",
         "calibration_images": "", "calibration_method": "minmax", "num_calibration": 128, "data_path": "",
-        "cls_label_path_val": None, "max_drop": 1.0, "pretrained": "", "weights_dir": "",
+        "cls_label_path_val": None, "max_drop": 1.0, "pretrained": "", "weights_dir": "", "temperature": "",
     },
     "infer": {
         "engine": "paddle", "trust_program": False, "gpu_id": 0, "enable_openvino": False, "topk": 5, "threshold": 0.0,

@@ -61,7 +61,8 @@ Preprocess read_preprocess(const YamlFields& fields) {
 Card read_fields(const YAML::Node& node, const std::string& path) {
     const YamlFields fields(node, path, "",
                             {"format", "model", "architecture", "num_classes", "preprocess", "class_names", "programs",
-                             "files", "metrics", "versions", "created", "output"});
+                             "files", "metrics", "versions", "created", "output"},
+                            {"temperature"});
     if (fields.whole_number("format") != kCardFormat) {
         fields.refuse("format", std::to_string(kCardFormat));
     }
@@ -74,6 +75,10 @@ Card read_fields(const YAML::Node& node, const std::string& path) {
     card.model = fields.text("model");
     card.architecture = fields.text("architecture");
     card.num_classes = count(fields, "num_classes", 1);
+    card.temperature = fields.has("temperature") ? fields.number("temperature") : 1.0;
+    if (card.temperature <= 0) {
+        fields.refuse("temperature", "a finite number above 0");
+    }
     card.preprocess = read_preprocess(
         YamlFields(fields.mapping("preprocess"), path, "preprocess.",
                    {"input_size", "resize_size", "interpolation", "mean", "std", "exif_orientation", "image_backend"}));

@@ -29,6 +29,7 @@ struct Card {
     std::optional<std::vector<std::string>> class_names;
     std::map<std::string, Program> programs;
     std::map<std::string, FileRecord> files;
+    double temperature;  // the logits are divided by it before the softmax
 };
 
 // Reads `folder`/card.yaml. Throws ExportedModelError: the card is missing or was changed; a field is missing, unknown

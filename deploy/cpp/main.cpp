@@ -23,12 +23,12 @@ namespace {
 // Writes the predictions of `batch` to `output` and its failures to stderr; returns the number of failures.
 std::size_t write_predictions(const Batch& batch, const std::vector<float>& logits, const Card& card,
                               const Options& options, std::ostream& output) {
+    const Selection selection = {std::size_t(options.topk), options.threshold, card.temperature};
     const float* next = logits.data();
     std::size_t num_failures = 0;
     for (const File& file : batch.files) {
         if (file.error.empty()) {
-            const auto classes =
-                most_probable(next, std::size_t(card.num_classes), std::size_t(options.topk), options.threshold);
+            const auto classes = most_probable(next, std::size_t(card.num_classes), selection);
             output << prediction_line(file.path, classes, card.class_names) << '\n';
             next += card.num_classes;
         } else {

@@ -23,6 +23,10 @@ bool is_text(const YAML::Node& node) {
                                                     YAML::convert<bool>::decode(node, boolean)));
 }
 
+bool is_finite_number(const YAML::Node& node, double& number) {
+    return !is_quoted(node) && YAML::convert<double>::decode(node, number) && std::isfinite(number);
+}
+
 std::string shown(const YAML::Node& node) {
     YAML::Emitter emitter;
     if (is_quoted(node)) {
@@ -36,7 +40,7 @@ std::string shown(const YAML::Node& node) {
 }  // namespace
 
 YamlFields::YamlFields(const YAML::Node& node, std::string path, std::string prefix,
-                       std::initializer_list<const char*> names)
+                       std::initializer_list<const char*> names, std::initializer_list<const char*> later)
     : node_(node), path_(std::move(path)), prefix_(std::move(prefix)) {
     if (!node_.IsMap()) {
         throw ExportedModelError(path_ + ": " + (prefix_.empty() ? "the card" : prefix_) +
@@ -49,10 +53,15 @@ YamlFields::YamlFields(const YAML::Node& node, std::string path, std::string pre
     }
     for (const auto& entry : node_) {
         const std::string name = entry.first.Scalar();
-        if (std::find(names.begin(), names.end(), name) == names.end()) {
+        if (std::find(names.begin(), names.end(), name) == names.end() &&
+            std::find(later.begin(), later.end(), name) == later.end()) {
             throw ExportedModelError(path_ + ": unknown field " + prefix_ + name + kExportAgain);
         }
     }
+}
+
+bool YamlFields::has(const std::string& name) const {
+    return bool(node_[name]);
 }
 
 std::string YamlFields::text(const std::string& name) const {
@@ -71,11 +80,19 @@ std::uint64_t YamlFields::whole_number(const std::string& name) const {
     return number;
 }
 
+double YamlFields::number(const std::string& name) const {
+    double number = 0;
+    if (!is_finite_number(node_[name], number)) {
+        refuse(name, "a finite number");
+    }
+    return number;
+}
+
 std::vector<double> YamlFields::three_numbers(const std::string& name) const {
     std::vector<double> numbers;
     for (const YAML::Node& item : node_[name]) {
         double number = 0;
-        if (!is_quoted(item) && YAML::convert<double>::decode(item, number) && std::isfinite(number)) {
+        if (is_finite_number(item, number)) {
             numbers.push_back(number);
         }
     }

@@ -1,4 +1,4 @@
-// A YAML mapping in which every field is required and has a type; errors name the field.
+// A YAML mapping in which every field has a type; errors name the field.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -13,12 +13,18 @@ namespace classify {
 class YamlFields {
  public:
     // Reads the mapping `node` of the file `path`. `prefix` is its name in messages: "programs.onnx.", or "" for the
-    // whole file. `names` are all its fields. Throws ExportedModelError for a field that is missing or unknown.
-    YamlFields(const YAML::Node& node, std::string path, std::string prefix, std::initializer_list<const char*> names);
+    // whole file. `names` are its fields, and `later` those that older files lack. Throws ExportedModelError for a field
+    // that is missing or unknown.
+    YamlFields(const YAML::Node& node, std::string path, std::string prefix, std::initializer_list<const char*> names,
+               std::initializer_list<const char*> later = {});
+
+    // Whether a field of `later` is there.
+    bool has(const std::string& name) const;
 
     // The value of field `name` as the type of the function name. Throw ExportedModelError for another type.
     std::string text(const std::string& name) const;
     std::uint64_t whole_number(const std::string& name) const;
+    double number(const std::string& name) const;
     std::vector<double> three_numbers(const std::string& name) const;
     std::vector<std::string> texts(const std::string& name) const;
     bool is_null(const std::string& name) const;

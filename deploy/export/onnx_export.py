@@ -45,6 +45,7 @@ def write_onnx(paddle_program: Path, path: Path, card: Card) -> Program:
         "model": card.model,
         "preprocess": json.dumps(card.preprocess.to_dict()),
         "class_names": json.dumps(card.class_names, ensure_ascii=False),
+        "temperature": json.dumps(card.temperature),
     }
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)

@@ -73,11 +73,11 @@ def write_paddlex_config(folder: Path, card: Card) -> None:
 
 
 def check_paddlex_program(folder: Path, card: Card, images: Sequence[Image.Image], expected_logits: np.ndarray) -> None:
-    """Compare inference.json, whose output are probabilities, with the eager model.
+    """Compare inference.json, whose output are probabilities by the temperature of the card, with the eager model.
 
     Args:
         folder: holds inference.json and inference.pdiparams.
-        card: preprocessing of the images.
+        card: preprocessing of the images, and temperature.
         images: RGB images.
         expected_logits: [B, C], of `images` by the eager model.
 
@@ -86,8 +86,8 @@ def check_paddlex_program(folder: Path, card: Card, images: Sequence[Image.Image
     """
     engine = create_engine("paddle", [folder / "inference.json", folder / "inference.pdiparams"], EngineOptions())
     probabilities = engine.run(np.stack([image_to_input(image, card.preprocess) for image in images]))
-    difference = np.abs(probabilities - softmax(expected_logits)).max()
-    if not difference <= allowed_difference(expected_logits):
+    difference = np.abs(probabilities - softmax(expected_logits, card.temperature)).max()
+    if not difference <= allowed_difference(expected_logits / card.temperature):
         raise ParityError(
             f"inference.json disagrees with the eager model: probabilities differ by {difference:.1e}; nothing was "
             "written"

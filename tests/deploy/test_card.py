@@ -1,5 +1,6 @@
 """The card is read back as written; every error names the file or the field, and the next step."""
 
+import dataclasses
 import os
 import shutil
 
@@ -68,6 +69,13 @@ def test_a_missing_field_is_named(folder, field):
             "programs.1: expected a name and a list",
         ),
         (lambda f: f["preprocess"].update(input_size=5000, resize_size=5000), "input_size: expected at most 4096"),
+        (lambda f: f.update(temperature=0), "temperature: expected a finite number above 0, got 0"),
+        (lambda f: f.update(temperature=-1.5), "temperature: expected a finite number above 0, got -1.5"),
+        (lambda f: f.update(temperature=float("nan")), "temperature: expected a finite number above 0, got nan"),
+        (lambda f: f.update(temperature=float("inf")), "temperature: expected a finite number above 0, got inf"),
+        (lambda f: f.update(temperature="1.5"), "field temperature: expected float, got '1.5'"),
+        (lambda f: f.update(temperature=True), "field temperature: expected float, got True"),
+        (lambda f: f.update(temperature=None), "field temperature: expected float, got None"),
         (
             lambda f: f["files"].update({"../a": f["files"].pop("model.json")}),
             "files.../a: expected the name of a file in",
@@ -80,6 +88,17 @@ def test_a_wrong_field_is_named(folder, change, message):
         read_card(folder)
     assert message in str(error.value)
     assert error.value.exit_code == 4
+
+
+@pytest.mark.parametrize(("written", "read"), [(2, 2.0), (0.75, 0.75), (1e-7, 1e-7), (3e20, 3e20)])
+def test_the_temperature_is_read_as_written(folder, written, read):
+    write_card(folder, dataclasses.replace(read_card(folder), temperature=written))
+    assert read_card(folder).temperature == read
+
+
+def test_a_card_of_before_the_temperature_has_none(folder):
+    edit(folder, lambda fields: fields.pop("temperature"))
+    assert read_card(folder).temperature == 1
 
 
 def test_a_card_that_was_changed_anywhere_is_refused(folder):

@@ -10,11 +10,15 @@ import yaml
 from PIL import Image
 
 import export_model
+import infer
 from common.errors import CheckpointError, DataError, DiskError, ExportedModelError, ModelError, ParityError, UsageError
 from datasets.preprocess import Preprocess
 from deploy.card import Card, read_card
+from deploy.engines import EngineOptions, create_engine
 from deploy.export.onnx_export import write_onnx
+from deploy.export.parity import parity_images
 from deploy.predictor import open_predictor
+from deploy.topk import softmax
 from engine.checkpoint import write_checkpoint
 from models import create_model
 
@@ -102,6 +106,24 @@ def test_names_from_a_label_list(checkpoint, tmp_path):
             export_model.main(flags(checkpoint, tmp_path / "other", f"--label_list={labels}"))
 
 
+def test_every_program_of_a_calibrated_export_gives_calibrated_scores(checkpoint, tmp_path, image_folder, capfd):
+    """model.json gives the logits of the model, inference.json the probabilities, infer.py the scores."""
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text('{"top1_percent": 50.0, "temperature": 0.25}')
+    export_model.main(flags(checkpoint, tmp_path / "out", "--format=paddle,paddlex", f"--temperature={metrics}"))
+    assert read_card(tmp_path / "out").temperature == 0.25
+    images, out = parity_images(), open_predictor(tmp_path / "out")
+    logits = out.logits(out.preprocess(images))
+    files = [tmp_path / "out" / name for name in ("inference.json", "inference.pdiparams")]
+    probabilities = create_engine("paddle", files, EngineOptions()).run(out.preprocess(images))
+    np.testing.assert_allclose(probabilities, softmax(logits / 0.25), atol=1e-5)
+    predictions = out.predict(images, list("abcd"), topk=1)
+    assert [one["scores"][0] for one in predictions] == pytest.approx(probabilities.max(axis=1), abs=1e-5)
+    capfd.readouterr()
+    infer.main([f"--model_file={tmp_path / 'out'}", f"--input_file={image_folder / 'b.jpg'}"])
+    assert "scores are calibrated by the temperature of the card, 0.25" in capfd.readouterr().err
+
+
 def test_check_images_are_compared_too(checkpoint, tmp_path, image_folder, monkeypatch):
     seen = []
     monkeypatch.setattr(
@@ -174,6 +196,7 @@ def test_other_tools_find_labels_and_preprocessing_in_the_onnx_file(exported_onn
     card = yaml.safe_load((exported_onnx / "card.yaml").read_text(encoding="utf-8"))
     assert json.loads(metadata["preprocess"]) == card["preprocess"]
     assert json.loads(metadata["class_names"]) == card["class_names"]
+    assert json.loads(metadata["temperature"]) == card["temperature"] == 1
 
 
 @pytest.mark.deploy

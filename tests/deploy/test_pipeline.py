@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,14 @@ def test_every_image_is_predicted_once_and_in_order(paths, num_workers, batch_si
     assert [prediction["file_name"] for prediction in predictions] == paths
     assert [prediction["class_ids"] for prediction in predictions] == [[number] for number in range(41)]
     assert len(predictor.clones) == num_workers - 1
+
+
+def test_the_temperature_of_the_card_makes_the_scores(paths, monkeypatch):
+    [[plain]] = predict_files(FakePredictor(), paths[:1], topk=1)
+    monkeypatch.setattr(FakePredictor, "card", replace(FakePredictor.card, temperature=0.25))
+    [[prediction]] = predict_files(FakePredictor(), paths[:1], topk=1)
+    scores = [np.exp(1 / temperature) / (255 + np.exp(1 / temperature)) for temperature in (1, 0.25)]
+    np.testing.assert_allclose([*plain["scores"], *prediction["scores"]], scores, rtol=1e-12)
 
 
 def test_at_most_two_batches_per_worker_are_pending(paths, monkeypatch):

@@ -33,6 +33,25 @@ def test_softmax_of_large_logits_is_accurate():
     np.testing.assert_allclose(probabilities[0, :2], [0.7310586, 0.2689414], rtol=1e-6)
 
 
+def test_the_temperature_divides_the_logits():
+    probabilities = softmax(LOGITS, 2.5)
+    np.testing.assert_allclose(probabilities, softmax(LOGITS.astype(np.float64) / 2.5), rtol=1e-12)
+    assert (softmax(LOGITS, 1.0) == softmax(LOGITS)).all()
+    [cold, warm] = (topk_predictions(LOGITS[:1], ["a"], None, temperature=one)[0] for one in (0.5, 2.5))
+    assert cold["class_ids"] == warm["class_ids"] == [1, 2, 0]
+    np.testing.assert_allclose(warm["scores"], np.sort(probabilities[0])[::-1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-30, 1e30, 1.7e308])
+def test_an_extreme_temperature_gives_probabilities(temperature):
+    np.testing.assert_allclose(softmax(LOGITS, temperature).sum(axis=1), 1, rtol=1e-12)
+
+
+def test_the_temperature_comes_before_the_threshold():
+    [prediction, _] = topk_predictions(LOGITS, ["a", "b"], None, threshold=0.2, temperature=100.0)
+    assert prediction["class_ids"] == [1, 2, 0]
+
+
 def test_topk_is_limited_by_the_number_of_classes():
     assert [len(prediction["class_ids"]) for prediction in topk_predictions(LOGITS, ["a", "b"], None, topk=5)] == [3, 3]
 

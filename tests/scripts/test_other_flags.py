@@ -17,7 +17,7 @@ import eval as evaluation
 import export_model
 import infer
 import predict
-from common.errors import DataError
+from common.errors import DataError, UsageError
 from deploy.card import read_card
 from engine.checkpoint import write_checkpoint
 from tests.scripts.conftest import write_split
@@ -123,6 +123,18 @@ def test_predict(root, models, tmp_path, more, weight):
     assert records[0]["scores"][0] == pytest.approx(expected, rel=1e-5)
 
 
+def test_predict_with_a_temperature(root, models, tmp_path):
+    metrics, saved = tmp_path / "metrics.json", tmp_path / "answers.json"
+    metrics.write_text('{"temperature": 2.5}')
+    common = [*MODEL, f"--resume={root / 'c.pd'}", f"--infer_imgs={root / 'val'}", f"--save_path={saved}"]
+    for value in ("2.5", metrics):
+        predict.main([*common, f"--temperature={value}"])
+        expected = np.exp(2 / 2.5) / np.exp(np.array([2, 1, 0, 0]) / 2.5).sum()
+        assert json.loads(saved.read_text())[0]["scores"][0] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(UsageError, match="--temperature: expected a finite number above 0"):
+        predict.main([*common, "--temperature=0"])
+
+
 # ---------------------------------------------------------------------------------------------------- export_model.py
 
 
@@ -154,6 +166,14 @@ def test_export(root, export, tmp_path, more, weight):
     assert (preprocess.input_size, preprocess.interpolation, preprocess.exif_orientation) == (40, "bilinear", "apply")
     assert len(called.images) == 4 + 6 and called.expected_logits[9].tolist() == [weight, 2 * weight, 0, 0]
     assert (called.calibration, called.validation) == (None, None)
+
+
+@pytest.mark.parametrize(("more", "temperature"), [([], 1), (["--temperature=1.75"], 1.75)])
+def test_export_with_a_temperature(export, tmp_path, more, temperature):
+    """The logits, by which programs are compared, are those of the model at any temperature."""
+    called = export(f"--output_dir={tmp_path}", *more)
+    assert called.card.temperature == temperature
+    assert called.expected_logits[0].tolist() == [1, 2, 0, 0]
 
 
 def test_export_of_int8(root, export, tmp_path):

@@ -19,6 +19,7 @@ from deploy.card import Card
 from deploy.export.export_folder import export_folder
 from deploy.export.parity import parity_images
 from deploy.predictor import open_predictor
+from tests.deploy.cpp.inputs import edit
 
 pytestmark = pytest.mark.cpp
 
@@ -52,6 +53,18 @@ def jpegs_and_pngs(image_folder, tmp_path) -> Path:
 def test_predictions_equal_python(infer, exported_onnx, jpegs_and_pngs, batch_size):
     assert_same_predictions(infer, exported_onnx, jpegs_and_pngs, "--batch_size", batch_size)
     assert_same_predictions(infer, exported_onnx / "model.onnx", jpegs_and_pngs / "b.jpg", "-b", batch_size)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1, 2.75])
+def test_scores_equal_python_at_any_temperature(infer, exported_onnx, jpegs_and_pngs, tmp_path, temperature):
+    folder = shutil.copytree(exported_onnx, tmp_path / "exported")
+    edit(folder, lambda card: card.update(temperature=temperature))
+    assert_same_predictions(infer, folder, jpegs_and_pngs)
+    [plain] = predictions_of(infer(exported_onnx, jpegs_and_pngs / "b.jpg"))
+    [prediction] = predictions_of(infer(folder, jpegs_and_pngs / "b.jpg"))
+    assert (prediction["scores"] == plain["scores"]) == (temperature == 1)
+    edit(folder, lambda card: card.pop("temperature"))
+    assert predictions_of(infer(folder, jpegs_and_pngs / "b.jpg")) == [plain]
 
 
 def slow(name: str):

@@ -65,6 +65,11 @@ WRONG_VALUES = [
     (lambda card: card.update(num_classes=5), "gives [1,4], card.yaml says 5 classes"),
     (lambda card: card["programs"]["onnx"].update(input_name="x"), "OpenVINO cannot run it"),
     (lambda card: card["preprocess"].update(input_size=5000), "input_size: expected a whole number from 1 to 4096"),
+    (lambda card: card.update(temperature=0), "field temperature: expected a finite number above 0, got 0"),
+    (lambda card: card.update(temperature=-1.5), "field temperature: expected a finite number above 0, got -1.5"),
+    (lambda card: card.update(temperature=float("inf")), "field temperature: expected a finite number, got .inf"),
+    (lambda card: card.update(temperature="2"), 'field temperature: expected a finite number, got "2"'),
+    (lambda card: card.update(temperature=None), "field temperature: expected a finite number, got"),
     (lambda card: card["files"].update({"../a": card["files"].pop("model.onnx")}), "files.../a: expected the name of"),
     (
         lambda card: card["programs"]["onnx"].update(files=["../exported/model.onnx"]),
