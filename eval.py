@@ -5,7 +5,7 @@ import logging
 import factory
 from common.cli import run as run_program
 from common.logs import set_up_logging
-from configs.loader import as_dict, parse
+from configs.loader import changed, parse
 from configs.schema import EvalConfig
 
 logger = logging.getLogger("eval")
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
     choose_device(config.device.device)
     run = Run(ranks=init_ranks())
     set_up_logging(run.ranks.rank)
-    for name, value in as_dict(config).items():
+    for name, value in changed(config).items():
         logger.info(f"{name}={value!r}")
     logger.info(f"Resume checkpoint {trained.weights.path}")
     for remark in remarks:

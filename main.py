@@ -50,6 +50,7 @@ def main(argv: list[str]) -> None:
 
 def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup, start, record: "RunRecord") -> None:
     """Train to the last epoch; from here on Paddle is needed."""
+    import factory
     from datasets.augment.random_erasing import create_random_erasing
     from datasets.loading.loader import EvalLoader, TrainLoader
     from datasets.loading.sampler import EvalSampler, TrainSampler
@@ -70,7 +71,7 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
 
     run = start_run(config, record)
     set_up_logging(run.ranks.rank)
-    log_config(config, mixup)
+    factory.log_config(config, mixup)
     logger.info(data.classes.source)
     for remark in data.remarks:
         logger.warning(remark)
@@ -86,7 +87,7 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
 
     effective_batch = loader_config.batch_size * optim.accum_iter * run.ranks.world
     lr = peak_lr(config.schedule, effective_batch)
-    log_sizes(config, effective_batch, lr, len(train_set), train_loader.steps_per_epoch)
+    factory.log_sizes(config, effective_batch, lr, len(train_set), train_loader.steps_per_epoch)
     model = create_seeded_model(config)
     precision = choose_precision(optim.use_amp, optim.amp_dtype)
     state = TrainState(
@@ -117,7 +118,8 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
     )
     saver = Saver(state, config.output, rank=run.ranks.rank, on_saved=record.saved) if run.output_dir else None
     constants = {"n_parameters": count_parameters(model)}
-    fit(state, recipe, train_loader, val_loader, with_wandb(config, run), saver, constants)
+    fit(state, recipe, train_loader, val_loader, with_trackers(config, run), saver, constants)
+    factory.log_end(config, run, state.best_top1_percent)
     run.watchdog.stop()
 
 
@@ -135,7 +137,7 @@ def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
     images, remarks = factory.open_val_images(config.data, trained)
     run = start_run(config, RunRecord())
     set_up_logging(run.ranks.rank)
-    log_config(config)
+    factory.log_config(config)
     for remark in remarks:
         logger.warning(remark)
     precision = choose_precision(config.optim.use_amp, config.optim.amp_dtype)
@@ -143,30 +145,10 @@ def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
     run.watchdog.stop()
 
 
-def log_config(config: TrainConfig, mixup=None) -> None:
-    logger.info(f"job dir: {ROOT}")
-    for name, value in as_dict(config).items():
-        logger.info(f"{name}={value!r}")
-    if mixup:
-        logger.info("Mixup is activated!")
-
-
-def log_sizes(config: TrainConfig, effective_batch: int, lr: float, num_images: int, steps_per_epoch: int) -> None:
-    schedule = config.schedule
-    if schedule.lr is None:
-        logger.info(f"base lr: {schedule.blr:.2e}")
-    logger.info(f"actual lr: {lr:.2e}")
-    if schedule.warmup_epochs >= schedule.epochs:
-        logger.info(f"it is never reached: the warm-up takes {schedule.warmup_epochs} of {schedule.epochs} epochs")
-    logger.info(f"accumulate grad iterations: {config.optim.accum_iter}")
-    logger.info(f"effective batch size: {effective_batch}")
-    logger.info(f"Number of training examples = {num_images}")
-    logger.info(f"Number of training training per epoch = {steps_per_epoch}")
-
-
 def write_recipe(config: TrainConfig, run) -> None:
     """Move the files of an earlier run away, unless this run continues it, and write config.yaml; rank 0 alone."""
     from engine.output_dir import set_earlier_run_aside
+    from engine.progress.environment import write_environment
 
     folder = run.output_dir
     if folder is None or run.ranks.rank != 0:
@@ -177,6 +159,7 @@ def write_recipe(config: TrainConfig, run) -> None:
         logger.warning(f"{folder} held an earlier run, moved to {aside}; to continue such a run, add --resume auto")
     with disk_errors(f"into --output_dir {folder}"):
         write_config(config, folder / "config.yaml")
+    write_environment(folder)
 
 
 def create_seeded_model(config: TrainConfig):
@@ -195,14 +178,13 @@ def create_seeded_model(config: TrainConfig):
     return model
 
 
-def with_wandb(config: TrainConfig, run):
-    """The run, whose epochs are also sent to Weights & Biases if --log_wandb asks for it."""
-    from engine.epoch_log import EpochLog, wandb_sender
+def with_trackers(config: TrainConfig, run):
+    """The run, whose numbers are also sent to the programs of --log_to."""
+    from engine.progress.step_log import StepLog
+    from engine.progress.trackers import create_trackers
 
-    if not config.output.log_wandb or run.ranks.rank != 0:
-        return run
-    sender = wandb_sender(config.output, as_dict(config))
-    return replace(run, epoch_log=EpochLog(run.output_dir, run.ranks.rank, [sender]))
+    trackers = create_trackers(config.output, as_dict(config)) if run.ranks.rank == 0 else []
+    return replace(run, step_log=StepLog(run.output_dir, run.ranks.rank, trackers))
 
 
 def describe(config: TrainConfig, preprocess: "Preprocess", data, effective_batch: int) -> dict:

@@ -81,6 +81,13 @@ def as_dict(config) -> dict:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
+def changed(config) -> dict:
+    """The values of a config that differ from their defaults, by flag name."""
+    defaults = {name: field.default for name, field in _flags_of(type(config)).items()}
+    defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    return {name: value for name, value in as_dict(config).items() if value != defaults[name]}
+
+
 def resume_rules(config_class: type) -> dict[str, str]:
     """What a resumed run does when a flag changed, by flag name: a value of `declare.ON_RESUME`."""
     return {name: field.metadata["on_resume"] for name, field in _flags_of(config_class).items()}

@@ -8,6 +8,7 @@ it has the flag; the README lists the few defaults that differ.
 import re
 from dataclasses import dataclass
 
+from common.cli import did_you_mean
 from common.errors import UsageError
 
 from .declare import check_range, check_two, flag
@@ -380,6 +381,9 @@ class ResumeConfig:
             raise UsageError("--finetune and --pretrained both name weights to start from; leave one of them out")
 
 
+TRACKERS = ("visualdl", "tensorboard", "wandb")
+
+
 @dataclass(frozen=True)
 class OutputConfig:
     """Output: checkpoints and logs"""
@@ -396,9 +400,27 @@ class OutputConfig:
     save_attempts: int = flag(
         3, "number of failed saves in a row, for example on a full disk, that ends the run", low=1, on_resume="ignore"
     )
-    log_wandb: bool = flag(False, "also log to Weights & Biases", style="flag", on_resume="ignore")
+    log_to: str = flag(
+        "",
+        "programs that also get the numbers of the run, separated by commas: visualdl, tensorboard, wandb",
+        on_resume="ignore",
+    )
+    log_wandb: bool = flag(False, "also log to Weights & Biases; as --log_to wandb", style="flag", on_resume="ignore")
     wandb_entity: str | None = flag(None, "entity of --log_wandb", on_resume="ignore")
     wandb_project: str | None = flag(None, "project of --log_wandb", on_resume="ignore")
+
+    def __post_init__(self):
+        for name in self.trackers:
+            if name not in TRACKERS:
+                raise UsageError(
+                    f"--log_to: unknown program {name!r}{did_you_mean(name, TRACKERS)}; known: {', '.join(TRACKERS)}"
+                )
+
+    @property
+    def trackers(self) -> list[str]:
+        """Names of the programs that get the numbers of the run, each once."""
+        names = [name for name in self.log_to.split(",") if name] + ["wandb"] * self.log_wandb
+        return list(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def compare() -> dict:
 def plot_results() -> None:
     """Plot the curves of the training, and every 12th test image with the prediction of the exported model."""
     from datasets.reading.decode import read_image
-    from engine.plots import plot_curves, plot_predictions
+    from engine.progress.plots import plot_curves, plot_predictions
 
     plot_curves(FOLDER / "train" / "log.txt", FOLDER / "curves.png")
     labels, records = read_labels(), list(read_records("infer.jsonl").values())[::12]

@@ -11,8 +11,8 @@ from common.errors import NonFiniteLossError
 
 from .amp import FLOAT32, Precision
 from .distributed import broadcast_model, gather_rows, world_size
-from .meters import Meter, ProgressLog
 from .metrics import UNREADABLE, SampleScores, Scores, per_sample, score
+from .progress.meters import Meter, ProgressLog
 from .run import EVAL_LOG_EVERY, Run
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def evaluate_samples(model: nn.Layer, loader, run: Run = ALONE, precision: Preci
     was_training = model.training
     model.eval()
     num_batches = math.ceil(loader.num_samples / world_size() / loader.batch_size)
-    progress = ProgressLog("Test:", num_batches, log_every=EVAL_LOG_EVERY)
+    progress = ProgressLog("Test:", num_batches, log_every=EVAL_LOG_EVERY, live=run.live)
     meters = {"loss": Meter(), "acc1": Meter(), "acc5": Meter()}
     results, on_device = [], []  # float64 [3, B] each; and results that are not fetched yet
     batches = run.watch(loader.batches(), "evaluation images", lambda: loader.waiting_for())

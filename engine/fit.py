@@ -44,19 +44,22 @@ def fit(
         DiskError: a checkpoint could not be written too often in a row, or log.txt cannot be written.
     """
     run.epoch_log.forget_from(state.next_epoch)
+    run.step_log.forget_from(*state.place)
     logger.info(f"Start training for {recipe.epochs} epochs")
     if state.next_epoch >= recipe.epochs:
         last = f"--epochs {recipe.epochs}"
         logger.info(f"nothing is left to train: epoch {state.next_epoch} comes after the last, {last}")
     started, start = perf_counter(), state.place
     network = wrap_model(state.model, run.ranks)
-    with explain_lost_ranks(run.members):
+    with run.live, explain_lost_ranks(run.members):
         try:
             for epoch in range(state.next_epoch, recipe.epochs):
                 train_epoch(state, network, train_loader, recipe, run, saver)
                 scores, ema_scores = _evaluate(state, val_loader, recipe, run, saver)
                 best_names = _update_best(state, scores, ema_scores)
-                run.epoch_log.record({**_numbers(state, scores, ema_scores), "epoch": epoch, **(constants or {})})
+                numbers = _numbers(state, scores, ema_scores)
+                run.epoch_log.record({**numbers, "epoch": epoch, **(constants or {})})
+                run.step_log.record_epoch(epoch, numbers)
                 state.begin_epoch(epoch + 1)
                 if saver:
                     # LATEST is written last: when a run resumes from it, all other files of the epoch are on the disk.

@@ -13,7 +13,17 @@ from common.files import disk_errors
 from .checkpoint import remove_leftovers
 
 LOCK = ".lock"
-RUN_FILES = ("checkpoint-*.pd", "log.txt", "config.yaml", "metrics.jsonl", "curves.png", "env.json", "split")
+RUN_FILES = (
+    "checkpoint-*.pd",
+    "log.txt",
+    "config.yaml",
+    "metrics.jsonl",
+    "curves.png",
+    "env.json",
+    "split",
+    "visualdl",
+    "tensorboard",
+)
 
 
 @contextmanager

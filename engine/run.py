@@ -10,8 +10,11 @@ import paddle
 from configs.schema import TrainConfig
 
 from .distributed import Ranks, any_rank, choose_device, gather_members, init_ranks
-from .epoch_log import EpochLog
 from .preemption import Preemption
+from .progress.epoch_log import EpochLog
+from .progress.live_line import NOT_SHOWN, LiveLine, is_terminal
+from .progress.plots import CurvesPlot
+from .progress.step_log import StepLog
 from .run_state import RunRecord
 from .watchdog import Watchdog
 
@@ -35,6 +38,8 @@ class Run:
         watchdog: ends a process in which nothing moves; None waits without end.
         record: writes run_state.json.
         epoch_log: writes log.txt.
+        step_log: writes metrics.jsonl, and sends its lines to the trackers of --log_to.
+        live: the line of a terminal.
     """
 
     ranks: Ranks = field(default_factory=Ranks)
@@ -46,6 +51,8 @@ class Run:
     watchdog: Watchdog | None = None
     record: RunRecord = field(default_factory=RunRecord)
     epoch_log: EpochLog = field(default_factory=EpochLog)
+    step_log: StepLog = field(default_factory=StepLog)
+    live: LiveLine = NOT_SHOWN
 
     @property
     def steps_per_sync(self) -> int:
@@ -96,5 +103,8 @@ def start_run(config: TrainConfig, record: RunRecord) -> Run:
         preemption=preemption,
         watchdog=watchdog,
         record=record,
-        epoch_log=EpochLog(output_dir, ranks.rank),
+        epoch_log=EpochLog(
+            output_dir, ranks.rank, [CurvesPlot(output_dir, config.schedule.epochs)] if output_dir else []
+        ),
+        live=LiveLine(ranks.rank == 0 and is_terminal(), config.schedule.epochs),
     )

@@ -15,8 +15,8 @@ from common.errors import CheckpointError
 from .checkpoint import Checkpoint
 from .distributed import world_size
 from .ema import Ema
-from .meters import Meter
 from .optim import optimizer_arrays, set_optimizer_arrays
+from .progress.meters import Meter
 from .weights import set_weights
 
 logger = logging.getLogger(__name__)

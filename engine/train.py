@@ -15,8 +15,8 @@ from common.errors import NonFiniteLossError, Preempted
 from .amp import FLOAT32, Precision
 from .distributed import gather_rows, no_sync
 from .losses import Loss
-from .meters import ProgressLog
 from .nonfinite import NonFiniteGuard, Step, describe_nonfinite
+from .progress.meters import ProgressLog
 from .run import Run
 from .saver import LATEST, Saver
 from .schedule import LearningRate
@@ -68,7 +68,9 @@ def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, ru
         DiskError: the checkpoint could not be written too often in a row.
     """
     epoch, first_step, num_steps = state.next_epoch, state.next_step, loader.steps_per_epoch
-    progress = ProgressLog(f"Epoch: [{epoch}]", num_steps, log_every=run.log_every, first_step=first_step)
+    header = f"Epoch: [{epoch}]"
+    progress = ProgressLog(header, num_steps, log_every=run.log_every, first_step=first_step, live=run.live)
+    run.live.begin_epoch(epoch)
     guard = NonFiniteGuard(state, recipe.skip_nonfinite, path_of=loader.path)
     batches = run.watch(loader.batches(epoch, first_step), "training images", lambda: loader.waiting_for())
     unsynced: list[Step] = []
@@ -103,10 +105,24 @@ def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, ru
                 saver.save(LATEST)
             if is_stopped:
                 raise Preempted(_stopped_message(epoch, state.next_step, is_saved=saver is not None))
-        progress.step_done(f"lr: {lr:.6f}  loss: {state.loss_meter}")
+        is_logged = progress.is_due
+        num_images = sum(len(indices) for indices in done.indices) * run.ranks.world
+        progress.step_done(f"lr: {lr:.6f}  loss: {state.loss_meter}", num_images)
+        if is_logged:
+            run.step_log.record_step(epoch, step, num_steps, _numbers(lr, state, progress))
     assert state.next_step == num_steps, f"{state.next_step} steps in an epoch of {num_steps}"
     progress.finish()
     logger.info(f"Averaged stats: lr: {state.lr_meter.mean:.6f}  loss: {state.loss_meter}")
+
+
+def _numbers(lr: float, state: TrainState, progress: ProgressLog) -> dict[str, float]:
+    """The numbers of one line of metrics.jsonl; the loss is the mean over the last steps."""
+    return {
+        "lr": lr,
+        "loss": state.loss_meter.recent_mean,
+        "images_per_second": round(progress.images_per_second, 2),
+        "waiting_share": round(progress.waiting_share, 4),
+    }
 
 
 def step_seed(seed: int, epoch: int, iteration: int, rank: int) -> int:

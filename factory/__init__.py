@@ -3,6 +3,7 @@
 from .data import TrainingData, open_datasets, open_val_images, with_classes
 from .evaluation import evaluate_trained, trained_configs, weights_to_evaluate
 from .public_weights import choose_start, fetch_public, with_public_weights
+from .run_log import log_config, log_end, log_sizes
 from .trained import TrainedModel, list_models_or_check, read_trained
 
 __all__ = [
@@ -12,6 +13,9 @@ __all__ = [
     "evaluate_trained",
     "fetch_public",
     "list_models_or_check",
+    "log_config",
+    "log_end",
+    "log_sizes",
     "open_datasets",
     "open_val_images",
     "read_trained",

@@ -15,7 +15,7 @@ from common.cli import die_of_signal, run
 from common.errors import UsageError
 from configs import flags_page
 from configs.declare import ON_RESUME, flag_name
-from configs.loader import as_dict, parse, resume_rules, write_config
+from configs.loader import as_dict, changed, parse, resume_rules, write_config
 from configs.schema import EvalConfig, ExportConfig, InferConfig, PredictConfig, TrainConfig
 from tests.config_readers import readers
 
@@ -41,7 +41,7 @@ REFERENCE_DEFAULTS = {
         "remove_head_from_pretained": False, "data_path": "/datasets/imagenet/", "nb_classes": 1000,
         "cls_label_path_train": None, "cls_label_path_val": None, "output_dir": "", "seed": 0, "resume": "",
         "resume_ema": "", "start_epoch": 0, "eval": False, "dist_eval": False, "num_workers": (10, None),
-        "log_wandb": False, "wandb_entity": None, "wandb_project": None, "debug": False,
+        "log_to": "", "log_wandb": False, "wandb_entity": None, "wandb_project": None, "debug": False,
     },
     "eval": {
         "batch_size": 64, "model": "peleenet", "input_size": 224, "data_path": "/datasets/imagenet/",
@@ -124,7 +124,7 @@ RULES = {
     "refuse_inside_epoch": "seed",
     "ignore": "list_models device data_path cls_label_path_train label_list resplit num_workers worker_type "
     "dist_eval resume resume_ema finetune pretrained weights_dir remove_head_from_pretained start_epoch "
-    "output_dir log_every save_freq save_steps keep_last save_attempts log_wandb wandb_entity "
+    "output_dir log_every save_freq save_steps keep_last save_attempts log_to log_wandb wandb_entity "
     "wandb_project eval debug skip_nonfinite stall_seconds",
 }
 
@@ -436,3 +436,8 @@ def test_a_home_folder_that_no_shell_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     config = parse(SCRIPTS["main"], ["--data_path=~/images", "--label_list", "a~/b"], prog="main.py")
     assert (config.data.data_path, config.data.label_list) == ("/home/someone/images", "a~/b")
+
+
+def test_changed_has_what_differs_from_the_defaults():
+    config = parse(TrainConfig, ["--lr", "0.18", "--scale", "0.08", "1.0", "--seed", "0"], prog="main.py")
+    assert changed(config) == {"lr": 0.18}

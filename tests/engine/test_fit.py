@@ -7,9 +7,9 @@ import pytest
 from common.errors import Preempted
 from configs.schema import OutputConfig
 from engine.checkpoint import read_checkpoint
-from engine.epoch_log import EpochLog
 from engine.fit import fit
 from engine.metrics import Scores
+from engine.progress.epoch_log import EpochLog
 from engine.run import Run
 from engine.saver import BEST, BEST_EMA, LATEST, Saver
 from tests.engine.test_train import LOADER, RECIPE, new_state

@@ -15,7 +15,7 @@ from PIL import Image
 from common.errors import MissingDependencyError, ProjectError
 from engine.distributed import choose_device, ranks_on_this_machine, synchronize_batch_norm
 from engine.export import export_program
-from engine.plots import plot_curves, plot_predictions
+from engine.progress.plots import plot_curves, plot_predictions
 from tests.engine.tiny import images_and_labels, tiny_net
 
 ROOT = Path(__file__).parents[2]

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
+from .live_line import NOT_SHOWN, LiveLine
+
 logger = logging.getLogger(__name__)
 
 
@@ -62,7 +64,7 @@ class Meter:
 
 
 class ProgressLog:
-    """Measures a pass over batches and logs one line every `log_every` steps.
+    """Measures a pass over batches and logs one line every `log_every` steps; on a terminal the live line shows them.
 
     On a GPU the host does not wait for the device between two lines: the time of a single step says little there, the
     mean over many steps is right.
@@ -72,12 +74,22 @@ class ProgressLog:
         num_steps: number of steps of the whole pass.
         log_every: steps between two lines.
         first_step: number of the step with which a resumed pass begins.
+        live: the line of a terminal; one that is not shown changes nothing.
     """
 
-    def __init__(self, header: str, num_steps: int, *, log_every: int, first_step: int = 0):
+    def __init__(
+        self,
+        header: str,
+        num_steps: int,
+        *,
+        log_every: int,
+        first_step: int = 0,
+        live: LiveLine = NOT_SHOWN,
+    ):
         self._header, self._num_steps, self._log_every = header, num_steps, log_every
         self._step, self._first_step = first_step, first_step
-        self._seconds, self._waiting = Meter(), Meter()
+        self._live = live
+        self._seconds, self._waiting, self._images = Meter(), Meter(), Meter()
         self._started = self._last = time.perf_counter()
 
     def timed(self, batches: Iterable) -> Iterator:
@@ -97,20 +109,41 @@ class ProgressLog:
         """Whether the current step ends with a line: every `log_every` steps, and the last step."""
         return self._step % self._log_every == 0 or self._step == self._num_steps - 1
 
-    def step_done(self, numbers: str) -> None:
-        """Count one step, and log a line with `numbers` if one is due."""
+    @property
+    def images_per_second(self) -> float:
+        """Images of all ranks per second over the last steps; 0 where the images are not counted."""
+        return self._images.recent_mean / self._seconds.recent_mean if self._seconds.recent_mean else 0.0
+
+    @property
+    def waiting_share(self) -> float:
+        """Share of the time of the last steps in which this process waited for a batch, 0 to 1."""
+        return min(1.0, self._waiting.recent_mean / self._seconds.recent_mean) if self._seconds.recent_mean else 0.0
+
+    def step_done(self, numbers: str, num_images: int = 0) -> None:
+        """Count one step of `num_images` on all ranks, and log a line with `numbers` if one is due."""
         now = time.perf_counter()
         self._seconds.add(now - self._last)
         self._last = now
-        if self.is_due:
+        self._images.add(num_images)
+        if self._live.is_shown:
+            self._live.show(self._header, (self._step, self._num_steps), numbers, self)
+        elif self.is_due:
             eta = timedelta(seconds=int(self._seconds.mean * (self._num_steps - self._step)))
             place = f"[{self._step:{len(str(self._num_steps))}}/{self._num_steps}]"
             times = f"time: {self._seconds.recent_mean:.4f}  data: {self._waiting.recent_mean:.4f}"
-            logger.info(f"{self._header}  {place}  eta: {eta}  {numbers}  {times}")
+            rate = f"  images/s: {self.images_per_second:.1f}" if num_images else ""
+            logger.info(f"{self._header}  {place}  eta: {eta}  {numbers}  {times}{rate}")
         self._step += 1
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Mean over the steps of this pass."""
+        return self._seconds.mean
 
     def finish(self) -> None:
         """Log the total time."""
         seconds = time.perf_counter() - self._started
         each = seconds / max(1, self._step - self._first_step)
-        logger.info(f"{self._header} Total time: {timedelta(seconds=int(seconds))} ({each:.4f} s / it)")
+        self._live.pass_done(self._header, seconds)
+        if not self._live.is_shown:
+            logger.info(f"{self._header} Total time: {timedelta(seconds=int(seconds))} ({each:.4f} s / it)")

@@ -1,17 +1,21 @@
 """Plots of a run: curves of log.txt, and a grid of images with the predictions of the model."""
 
+import logging
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from time import perf_counter
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from common.errors import MissingDependencyError, ProjectError
 
-from .epoch_log import read_records
+from .epoch_log import FILE, read_records
 
 if TYPE_CHECKING:
     from PIL import Image
+
+logger = logging.getLogger(__name__)
 
 # key in log.txt -> (panel, name in the legend)
 CURVES = {
@@ -22,6 +26,38 @@ CURVES = {
     "test_acc5": ("accuracy (%)", "top 5"),
     "test_acc1_ema": ("accuracy (%)", "top 1, averaged weights"),
 }
+NOTE = (
+    "The training loss can lie above the validation loss: it is measured on augmented, mixed and smoothed images, with "
+    "dropout, and as a mean over the epoch, while the weights still improve."
+)
+
+
+class CurvesPlot:
+    """Draws curves.png from log.txt after an epoch; an epoch that is shorter than ten drawings is left to a later one.
+
+    Args:
+        folder: where log.txt is and curves.png is written.
+        epochs: number of epochs of the whole training, whose last is always drawn.
+    """
+
+    def __init__(self, folder: Path, epochs: int):
+        self._folder, self._epochs = folder, epochs
+        self._is_possible = True
+        self._seconds, self._drawn = 0.0, float("-inf")  # of the last drawing: how long it took, and when it ended
+
+    def __call__(self, numbers: dict) -> None:
+        """Draw the epochs so far; `numbers` are those of the last. A file that cannot be drawn does not end the run."""
+        start = perf_counter()
+        is_last = numbers["epoch"] + 1 >= self._epochs
+        if not self._is_possible or (start - self._drawn < 10 * self._seconds and not is_last):
+            return
+        try:
+            plot_curves(self._folder / FILE, self._folder / "curves.png")
+        except (ProjectError, OSError, ValueError, RuntimeError) as error:
+            self._is_possible = not isinstance(error, MissingDependencyError)
+            logger.warning(f"curves.png is not drawn: {error}")
+        self._drawn = perf_counter()
+        self._seconds = self._drawn - start
 
 
 def plot_curves(log_file: str | Path, plot_file: str | Path) -> Path:
@@ -35,21 +71,25 @@ def plot_curves(log_file: str | Path, plot_file: str | Path) -> Path:
     records = read_records(log_file)
     if not records:
         raise ProjectError(f"{log_file} holds no epoch to plot; a line is written at the end of each epoch")
-    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axes, panel in zip(panels, ("loss", "accuracy (%)"), strict=True):
+    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    for axes, (title, panel) in zip(panels, {"Loss": "loss", "Accuracy": "accuracy (%)"}.items(), strict=True):
         for key, (key_panel, name) in CURVES.items():
             points = [(record["epoch"], record[key]) for record in records if key in record]
             if key_panel == panel and points:
-                axes.plot(
-                    *zip(*points, strict=True), marker="o" if len(points) < 30 else None, markersize=3, label=name
-                )
+                marker = "o" if len(points) < 30 else None
+                axes.plot(*zip(*points, strict=True), marker=marker, markersize=3, label=name)
         if panel == "loss":
             axes.set_yscale("log")  # the loss of the first epoch is often a hundred times that of the last
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(panel)
+        axes.set(title=title, xlabel="epoch", ylabel=panel)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend()
+    if best := max((record for record in records if "test_acc1" in record), key=lambda r: r["test_acc1"], default=None):
+        for axes in panels:
+            axes.axvline(best["epoch"], color="grey", linestyle=":", label=f"best epoch: {best['epoch']}")
+        panels[1].set_title(f"Accuracy: at best {best['test_acc1']:.1f} % in epoch {best['epoch']}")
+    for axes in panels:
+        axes.legend(fontsize=8)
+    figure.supxlabel(textwrap.fill(NOTE, 130), fontsize=8, color="dimgrey")
     return _save(figure, plot_file)
 
 

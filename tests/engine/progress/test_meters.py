@@ -8,8 +8,8 @@ import pytest
 
 from common.errors import DiskError
 from common.logs import set_up_logging
-from engine.epoch_log import EpochLog, read_records
-from engine.meters import Meter, ProgressLog
+from engine.progress.epoch_log import EpochLog, read_records
+from engine.progress.meters import Meter, ProgressLog
 
 TIME = r"^\[\d\d:\d\d:\d\d\.\d{6}\] "
 TIMES = r"  time: \d\.\d{4}  data: \d\.\d{4}$"

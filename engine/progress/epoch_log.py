@@ -1,4 +1,4 @@
-"""log.txt: one JSON object per epoch, and the same numbers for Weights & Biases."""
+"""log.txt: one JSON object per epoch."""
 
 import errno
 import json
@@ -7,9 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.errors import MissingDependencyError
 from common.files import disk_errors, write_atomically
-from configs.schema import OutputConfig
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +61,15 @@ class EpochLog:
                 write_atomically(self._file, "".join(json.dumps(line) + "\n" for line in kept))
 
 
+def best_epoch(folder: Path) -> str:
+    """` in epoch N` of the highest accuracy in log.txt, for a message; "" if log.txt does not tell."""
+    try:
+        records = [record for record in read_records(folder / FILE) if "test_acc1" in record]
+    except OSError:
+        records = []
+    return f" in epoch {max(records, key=lambda record: record['test_acc1'])['epoch']}" if records else ""
+
+
 def read_records(path: str | Path) -> list[dict]:
     """Read the epochs of a log.txt; a line that is cut short because the run was killed is ignored."""
     records = []
@@ -72,17 +79,3 @@ def read_records(path: str | Path) -> list[dict]:
         except ValueError:
             continue
     return records
-
-
-def wandb_sender(config: OutputConfig, settings: dict) -> Callable[[dict], None]:
-    """Start a run at Weights & Biases, and create a function that sends the numbers of one epoch to that run.
-
-    Raises:
-        MissingDependencyError: wandb is not installed.
-    """
-    try:
-        import wandb
-    except ImportError:
-        raise MissingDependencyError("--log_wandb needs the package wandb: python -m pip install wandb") from None
-    run = wandb.init(entity=config.wandb_entity, project=config.wandb_project, config=settings)
-    return lambda numbers: run.log(numbers, step=numbers["epoch"])

@@ -1,0 +1,90 @@
+"""metrics.jsonl: one JSON object per log line of the training and per epoch."""
+
+import errno
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.files import write_atomically
+
+from .trackers import Tracker
+
+logger = logging.getLogger(__name__)
+
+FILE = "metrics.jsonl"
+
+
+class StepLog:
+    """Appends to metrics.jsonl, and sends the same numbers to the trackers of --log_to; only rank 0 does.
+
+    A line that cannot be written is lost with one warning: log.txt and the checkpoints hold what the training needs.
+
+    Args:
+        folder: where metrics.jsonl is; None writes none.
+        rank: number of this process.
+        trackers: services and programs that show curves.
+    """
+
+    def __init__(self, folder: Path | None = None, rank: int = 0, trackers: Sequence[Tracker] = ()):
+        self._file = folder / FILE if folder and rank == 0 else None
+        self._trackers = trackers if rank == 0 else ()
+        self._is_warned = False
+
+    def record_step(self, epoch: int, step: int, num_steps: int, numbers: dict[str, float]) -> None:
+        """Record loss, learning rate and speed of a step.
+
+        Args:
+            epoch: number of the epoch.
+            step: number of the step in the epoch.
+            num_steps: steps per epoch.
+            numbers: values by name.
+        """
+        self._append({"epoch": epoch, "step": step, **numbers})
+        for tracker in self._trackers:
+            tracker.step(numbers, epoch * num_steps + step)
+
+    def record_epoch(self, epoch: int, numbers: dict[str, float]) -> None:
+        """Record the numbers of an epoch, those of log.txt."""
+        self._append({"epoch": epoch, **numbers})
+        for tracker in self._trackers:
+            tracker.epoch({"epoch": epoch, **numbers}, epoch)
+
+    def forget_from(self, epoch: int, step: int) -> None:
+        """Remove the lines of `step` in `epoch` and of all that follow, which a resumed run writes again."""
+        if not self._file or not self._file.exists():
+            return
+        lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if _is_before(line, epoch, step)]
+        try:
+            write_atomically(self._file, "".join(line + "\n" for line in kept))
+        except OSError as error:
+            self._warn(error)
+
+    def _append(self, numbers: dict) -> None:
+        if not self._file:
+            return
+        data = (json.dumps(numbers) + "\n").encode()
+        try:
+            with open(self._file, "ab", buffering=0) as file:
+                size = file.tell()
+                if file.write(data) < len(data):
+                    file.truncate(size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._is_warned:
+            logger.warning(f"cannot write {self._file}: {error.strerror}; the training continues without these lines")
+        self._is_warned = True
+
+
+def _is_before(line: str, epoch: int, step: int) -> bool:
+    """Whether a line is of an earlier place; a line that is no JSON object of this file, as a cut one, is left out."""
+    try:
+        place = json.loads(line)
+        return (place["epoch"], place.get("step", float("inf"))) < (epoch, step)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
