@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     folder = config.output.output_dir or None
     with locked_output_dir(folder, rank), RunRecord(folder, rank) as record:
         # What can be wrong with flags and data shows before Paddle is imported.
-        data = factory.open_datasets(config, check_files=rank == 0)
+        data = factory.open_datasets(config, rank)
         config = factory.with_classes(config, data.classes)
         preprocess = Preprocess.from_config(config.preprocess, trained=published)
         transform = build_train_transform(config.augment, config.preprocess)
@@ -105,7 +105,7 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
         scores = evaluate(state.model, val_loader, run, precision)
         logger.info(f"Accuracy of the network on the {len(val_set)} test images: {scores.top1_percent:.1f}%")
         state.best_top1_percent = scores.top1_percent
-    write_recipe(config, run)  # only now: refused settings must not replace good ones
+    write_recipe(config, run, data.split_source)  # only now: refused settings must not replace good ones
     recipe = Recipe(
         loss_fn=cross_entropy(config.mix.smoothing),
         learning_rate=create_schedule(config.schedule, lr),
@@ -134,7 +134,7 @@ def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
     weights = factory.weights_to_evaluate(config)
     model, preprocess = factory.trained_configs(config, given)
     trained = factory.read_trained(model, weights, preprocess, config.data.label_list)
-    images, remarks = factory.open_val_images(config.data, trained)
+    images, remarks = factory.open_val_images(factory.data_to_evaluate(config, given), trained)
     run = start_run(config, RunRecord())
     set_up_logging(run.ranks.rank)
     factory.log_config(config)
@@ -145,8 +145,9 @@ def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
     run.watchdog.stop()
 
 
-def write_recipe(config: TrainConfig, run) -> None:
+def write_recipe(config: TrainConfig, run, split_source: Path | None) -> None:
     """Move the files of an earlier run away, unless this run continues it, and write config.yaml; rank 0 alone."""
+    import factory
     from engine.output_dir import set_earlier_run_aside
     from engine.progress.environment import write_environment
 
@@ -157,6 +158,7 @@ def write_recipe(config: TrainConfig, run) -> None:
     continues = resume == "auto" or (resume and Path(resume).resolve().parent == folder.resolve())
     if not continues and (aside := set_earlier_run_aside(folder)):
         logger.warning(f"{folder} held an earlier run, moved to {aside}; to continue such a run, add --resume auto")
+    factory.keep_split(split_source, folder)
     with disk_errors(f"into --output_dir {folder}"):
         write_config(config, folder / "config.yaml")
     write_environment(folder)
@@ -197,6 +199,7 @@ def describe(config: TrainConfig, preprocess: "Preprocess", data, effective_batc
         "class_folders": data.classes.folders,
         "preprocess": preprocess.to_dict(),
         "effective_batch": effective_batch,
+        "data": data.describe(config.data),
         "images": data.train_set.fingerprint()[:16],
         "code": checksum_of_source(ROOT / package for package in ("models", "datasets", "engine")),
     }

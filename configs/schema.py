@@ -68,11 +68,20 @@ class DataConfig:
 
     data_path: str = flag(
         "/datasets/imagenet/",
-        "root of the data; without list files its train/ and val/ hold one folder per class",
+        "root of the data: without list files it holds one folder per class, or train/ and val/ with one each",
         on_resume="ignore",
     )
     cls_label_path_val: str | None = flag(
         None, "list file of the validation images, one `<relative path> <label>` per line", on_resume="warn"
+    )
+
+
+@dataclass(frozen=True)
+class EvalDataConfig(DataConfig):
+    """Data: by default what the checkpoint says"""
+
+    data_path: str | None = flag(
+        None, "root of the data; default: that of the checkpoint with its validation images, else /datasets/imagenet/"
     )
 
 
@@ -480,7 +489,7 @@ class EvalConfig:
     model: TrainedModelConfig
     preprocess: TrainedPreprocessConfig
     device: DeviceConfig
-    data: DataConfig
+    data: EvalDataConfig
     loader: LoaderConfig
     weights: WeightsConfig
 

@@ -83,6 +83,7 @@ ENTRIES = {
 INFO_ENTRIES = {
     "args": _table_of_plain_values,
     "preprocess": _table_of_plain_values,
+    "data": _table_of_plain_values,
     "class_names": _list_of_names,
     "effective_batch": _count,
 }

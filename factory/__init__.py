@@ -1,7 +1,8 @@
 """Where the packages meet for the scripts: data sets of a training, trained models, public weights, evaluation."""
 
 from .data import TrainingData, open_datasets, open_val_images, with_classes
-from .evaluation import evaluate_trained, trained_configs, weights_to_evaluate
+from .evaluation import data_to_evaluate, evaluate_trained, trained_configs, weights_to_evaluate
+from .plain_folder import keep_split
 from .public_weights import choose_start, fetch_public, with_public_weights
 from .run_log import log_config, log_end, log_sizes
 from .trained import TrainedModel, list_models_or_check, read_trained
@@ -10,8 +11,10 @@ __all__ = [
     "TrainedModel",
     "TrainingData",
     "choose_start",
+    "data_to_evaluate",
     "evaluate_trained",
     "fetch_public",
+    "keep_split",
     "list_models_or_check",
     "log_config",
     "log_end",

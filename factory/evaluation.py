@@ -2,7 +2,14 @@
 
 import logging
 
-from configs.schema import LoaderConfig, TrainConfig, TrainedModelConfig, TrainedPreprocessConfig, WeightsConfig
+from configs.schema import (
+    EvalDataConfig,
+    LoaderConfig,
+    TrainConfig,
+    TrainedModelConfig,
+    TrainedPreprocessConfig,
+    WeightsConfig,
+)
 
 from .trained import TrainedModel
 
@@ -20,6 +27,12 @@ def trained_configs(config: TrainConfig, given: frozenset[str]) -> tuple[Trained
         ),
         TrainedPreprocessConfig(**{name: getattr(flags, name) for name in names if name in given}),
     )
+
+
+def data_to_evaluate(config: TrainConfig, given: frozenset[str]) -> EvalDataConfig:
+    """For main.py --eval: the images that were named; without --data_path those of the checkpoint, as in eval.py."""
+    flags = config.data
+    return EvalDataConfig(flags.data_path if "data_path" in given else None, flags.cls_label_path_val)
 
 
 def weights_to_evaluate(config: TrainConfig) -> WeightsConfig:

@@ -65,7 +65,7 @@ REFERENCE_DEFAULTS = {
 FROM_CHECKPOINT = {"model", "nb_classes", "input_size", "train_interpolation"}
 FROM_DATA = {
     "main": {"nb_classes"},
-    "eval": FROM_CHECKPOINT,
+    "eval": FROM_CHECKPOINT | {"data_path"},
     "predict": FROM_CHECKPOINT,
     "export_model": FROM_CHECKPOINT,
     "infer": set(),

@@ -17,13 +17,13 @@ from common.errors import DataError
 from common.files import disk_errors, write_with_checksum
 from common.printable import print_safely
 
+from ..manifest import changed_files, read_manifest, write_manifest
 from ..reading.image_folder import FolderScan, join_classes, list_classes
 from ..reading.image_list import ImageList, JoinedPaths, split_line, write_image_list
 from ..reading.shards import ShardedImages, is_member, is_sharded
 from ..reading.text_lines import read_lines
 from .examine import examine_all
 from .findings import MAX_EXAMPLES, Finding, Split, find_all
-from .manifest import changed_files, read_manifest, write_manifest
 from .report import draw_report, print_report, write_json
 
 SPLITS = ("train", "val")

@@ -48,7 +48,7 @@ class FolderScan:
                 continue
             visited.add(identity)
             for entry in self.entries(current):
-                if _is_folder(entry):
+                if is_folder(entry):
                     waiting.append(entry.path)
                 elif entry.name.lower().endswith(IMAGE_EXTENSIONS):
                     yield entry.path
@@ -132,7 +132,7 @@ def list_classes(root: str | os.PathLike, scan: FolderScan | None = None) -> dic
     """The sorted classes below `root`, and the sorted paths of the images of each, relative to `root`."""
     root, scan = os.fspath(root), scan or FolderScan()
     classes = {}
-    for name in sorted(entry.name for entry in scan.entries(root) if _is_folder(entry)):
+    for name in sorted(entry.name for entry in scan.entries(root) if is_folder(entry)):
         paths = sorted(scan.images_below(os.path.join(root, name), except_folder=root))
         classes[name] = [os.fsencode(os.path.relpath(path, root)) for path in paths]
     scan.not_utf8 += [name for name in classes if not is_utf8(name)]
@@ -175,7 +175,7 @@ def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike], scan: Fo
     return images
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def is_folder(entry: os.DirEntry) -> bool:
     """As `entry.is_dir()`, which raises for a link to itself."""
     return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 

@@ -157,12 +157,19 @@ def write_image_list(path: str | os.PathLike, entries: Iterable[tuple[str, int]]
     """
     lines = []
     for name, label in entries:
-        is_text = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)  # UTF-8 can hold it
-        if not is_text or name != name.strip() or {"\n", "\r"} & {*name} or is_comment(name.encode()) or not name:
+        if not can_stand_in_list(name):
             raise DataError(f"{path}: a line of a list cannot hold the path {name!r}; rename the file")
         lines.append(f"{name} {label}\n")
     with disk_errors(path):
         write_with_checksum(path, "".join(lines))
+
+
+def can_stand_in_list(name: str) -> bool:
+    """Whether a line of a list can hold a path: text in UTF-8 without line breaks and blanks at its ends."""
+    is_text = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+    if not is_text or not name or name != name.strip() or {"\n", "\r"} & {*name}:
+        return False
+    return not is_comment(name.encode())
 
 
 def check_files_exist(images: ImageList, limit: int = 10_000) -> None:

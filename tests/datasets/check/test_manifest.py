@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import DataError
 from datasets.check.__main__ import main
-from datasets.check.manifest import read_manifest
+from datasets.manifest import read_manifest
 from tests.datasets.corpus import CORPUS
 from tests.datasets.fake_images import encode_image, fake_image
 

@@ -9,7 +9,7 @@ import numpy as np
 from common.errors import DataError
 from common.files import atomic_write, disk_errors
 
-from ..reading.image_list import ImageList
+from .reading.image_list import ImageList
 
 ESCAPES = {"n": "\n", "r": "\r"}  # any other escaped letter stands for itself
 
@@ -30,14 +30,18 @@ def write_manifest(
     Raises:
         DiskError: the manifest cannot be written.
     """
-    checksums = (row for images, facts in rows for row in _checksums(root, images, facts))
-    lines = [_line(name, checksum) for name, checksum in checksums if checksum]
+    lines = manifest_lines(row for images, facts in rows for row in _checksums(root, images, facts))
     with (
         disk_errors(path),
         atomic_write(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
     ):
         file.writelines(lines)
     return len(lines)
+
+
+def manifest_lines(rows: Iterable[tuple[str, str]]) -> list[str]:
+    """One line for each (path, checksum); a file without a checksum has none."""
+    return [_line(name, checksum) for name, checksum in rows if checksum]
 
 
 def _line(name: str, checksum: str) -> str:

@@ -1,0 +1,1 @@
+"""`python -m datasets.split`: divide a plain folder of classes into training and validation images."""
