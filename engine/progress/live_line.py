@@ -85,7 +85,7 @@ NOT_SHOWN = LiveLine(False)
 def line_text(
     header: str, epoch: tuple[int, int], place: tuple[int, int], numbers: str, pace: Pace, evaluation_seconds: float
 ) -> str:
-    """The text of the line: place, numbers, images per second, share of waiting, time left of the whole training.
+    """The text of the line: place, time left of the whole training, images per second, share of waiting, numbers.
 
     Args:
         header: see `LiveLine.show`.
@@ -103,8 +103,8 @@ def line_text(
     steps_left = num_steps - step - 1 + epochs_after * num_steps
     left = timedelta(seconds=round(steps_left * pace.seconds_per_step + (epochs_after + 1) * evaluation_seconds))
     rate = f"{pace.images_per_second:.0f} images/s  " if pace.images_per_second else ""
-    speed = f"{rate}{pace.waiting_share:.0%} waiting for data"
-    return f"{where}  step {step + 1}/{num_steps}  {numbers}  {speed}  left {left}"
+    loss_first = "  ".join(reversed(numbers.split("  ")))  # a narrow terminal shows the start of the line
+    return f"{where} step {step + 1}/{num_steps}  left {left}  {rate}data {pace.waiting_share:.0%}  {loss_first}"
 
 
 def is_terminal() -> bool:
