@@ -78,7 +78,8 @@ def plot_curves(log_file: str | Path, plot_file: str | Path) -> Path:
             if key_panel == panel and points:
                 marker = "o" if len(points) < 30 else None
                 axes.plot(*zip(*points, strict=True), marker=marker, markersize=3, label=name)
-        if panel == "loss":
+        low, high = axes.get_ylim()
+        if panel == "loss" and high > 10 * low > 0:
             axes.set_yscale("log")  # the loss of the first epoch is often a hundred times that of the last
         axes.set(title=title, xlabel="epoch", ylabel=panel)
         axes.xaxis.get_major_locator().set_params(integer=True)
