@@ -48,7 +48,7 @@ def test_the_layout_names_every_folder_and_nothing_else():
     folders, named, package = set(), set(), ""
     for path in files("*"):
         parts = Path(path).parts[:-1]
-        if len(parts) == 1 or (len(parts) == 2 and parts[0] in ("datasets", "deploy", "alignment")):
+        if len(parts) == 1 or (len(parts) == 2 and parts[0] in ("datasets", "engine", "deploy", "alignment")):
             folders.add("/".join(parts))
     for indent, name in re.findall(r"^( *)([a-z_]+)/ ", section("Layout"), re.MULTILINE):
         package = package if indent else name
