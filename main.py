@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     with locked_output_dir(folder, rank), RunRecord(folder, rank) as record:
         # What can be wrong with flags and data shows before Paddle is imported.
         data = factory.open_datasets(config, rank)
-        config = factory.with_classes(config, data.classes)
+        config, data = factory.with_run_length(factory.with_classes(config, data.classes), data)
         preprocess = Preprocess.from_config(config.preprocess, trained=published)
         transform = build_train_transform(config.augment, config.preprocess)
         mixup = create_mixup(config.mix, data.classes.number)
@@ -53,7 +53,7 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
     import factory
     from datasets.augment.random_erasing import create_random_erasing
     from datasets.loading.loader import EvalLoader, TrainLoader
-    from datasets.loading.sampler import EvalSampler, TrainSampler
+    from datasets.loading.sampler import EvalSampler, create_train_sampler
     from engine.amp import choose_precision
     from engine.ema import create_ema
     from engine.evaluate import evaluate
@@ -72,14 +72,14 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
     run = start_run(config, record)
     set_up_logging(run.ranks.rank)
     factory.log_config(config, mixup)
-    logger.info(data.classes.source)
+    logger.info("\n".join(data.notes))
     for remark in data.remarks:
         logger.warning(remark)
     clean_output_dir(run.output_dir, run.ranks.rank)
 
     train_set, val_set = data.train_set, data.val_set
     optim, loader_config, seed = config.optim, config.loader, config.run.seed
-    sampler = TrainSampler(len(train_set), loader_config.batch_size, optim.accum_iter, *run.ranks, seed=seed)
+    sampler = create_train_sampler(train_set.labels, loader_config, optim.accum_iter, run.ranks, seed)
     erasing = create_random_erasing(config.augment)
     train_loader = TrainLoader(train_set, transform, preprocess, sampler, loader_config, erasing=erasing, mixup=mixup)
     val_sampler = EvalSampler(len(val_set), loader_config.batch_size, *run.ranks)
@@ -107,7 +107,9 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
         state.best_top1_percent = scores.top1_percent
     write_recipe(config, run, data.split_source)  # only now: refused settings must not replace good ones
     recipe = Recipe(
-        loss_fn=cross_entropy(config.mix.smoothing),
+        loss_fn=cross_entropy(
+            config.mix.smoothing, class_weights=data.class_weights, focal_gamma=config.loss.focal_gamma
+        ),
         learning_rate=create_schedule(config.schedule, lr),
         epochs=config.schedule.epochs,
         accum_iter=optim.accum_iter,
@@ -115,6 +117,7 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
         seed=seed,
         skip_nonfinite=config.run.skip_nonfinite,
         eval_ema=config.ema.model_ema_eval,
+        patience=config.schedule.patience,
     )
     saver = Saver(state, config.output, rank=run.ranks.rank, on_saved=record.saved) if run.output_dir else None
     constants = {"n_parameters": count_parameters(model)}
@@ -170,12 +173,14 @@ def create_seeded_model(config: TrainConfig):
 
     import models
     from engine.distributed import synchronize_batch_norm
+    from engine.layer_groups import freeze_layers
     from models.complexity import count_parameters
 
     paddle.seed(config.run.seed)
     model = models.create_model(config.model.name, num_classes=config.model.nb_classes)
     if config.optim.sync_bn:
         model = synchronize_batch_norm(model)
+    freeze_layers(model, config.optim)
     logger.info(f"number of params: {count_parameters(model) / 1e6} M")
     return model
 

@@ -208,6 +208,13 @@ class TrainLoaderConfig(LoaderConfig):
         choices=("pil", "cv2", "turbo", "auto"),
         on_resume="warn",
     )
+    balanced_sampling: bool = flag(
+        False,
+        "draw every class equally often: images of rare classes several times in an epoch, each time with other "
+        "random changes",
+        style="pair",
+        on_resume="refuse_inside_epoch",
+    )
 
 
 @dataclass(frozen=True)
@@ -273,6 +280,24 @@ class MixConfig:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """Loss: classes that count more, images that count more"""
+
+    class_weights: str = flag(
+        "",
+        "weights of the classes in the loss: balanced (the rarer a class, the larger), or a file of "
+        "`<class> <weight>` lines",
+        on_resume="warn",
+    )
+    focal_gamma: float = flag(
+        0.0,
+        "gamma of the focal loss: images that are classified well count less; 0 turns it off",
+        low=0,
+        on_resume="warn",
+    )
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """Optimizer"""
 
@@ -306,6 +331,27 @@ class OptimConfig:
     use_amp: bool = flag(False, "mixed precision on a GPU", style="pair", on_resume="warn")
     amp_dtype: str = flag("float16", "type of mixed precision", choices=("float16", "bfloat16"), on_resume="warn")
     sync_bn: bool = flag(False, "batch norm statistics over the batches of all GPUs", style="pair", on_resume="warn")
+    backbone_lr_mult: float = flag(
+        1.0,
+        "learning rate of all layers but the classifier, as a share of --lr; 1 where a run starts without weights",
+        low=0,
+        high=1,
+        on_resume="warn",
+    )
+    layer_decay: float | None = flag(
+        None,
+        "each layer learns at this share of the rate of the layer after it; default: all at --lr; off where a run "
+        "starts without weights",
+        low=0,
+        high=1,
+        on_resume="warn",
+    )
+    freeze: str = flag(
+        "",
+        "layers that keep the weights they start with: backbone (all but the classifier), or the number of layers "
+        "from the input",
+        on_resume="refuse",
+    )
 
     @property
     def betas(self) -> tuple[float, ...]:
@@ -318,6 +364,22 @@ class OptimConfig:
             raise UsageError(f"--opt_betas {self.betas[0]} {self.betas[1]}: expected numbers below 1")
         if self.clip_grad == 0:
             raise UsageError("--clip_grad 0 would make every gradient 0; leave it out to clip nothing")
+        if self.backbone_lr_mult == 0 or self.layer_decay == 0:
+            name = "layer_decay" if self.layer_decay == 0 else "backbone_lr_mult"
+            raise UsageError(f"--{name} 0 would train the classifier alone; that is --freeze backbone")
+        if not re.fullmatch(r"|backbone|[1-9]\d{0,5}", self.freeze, re.ASCII):
+            raise UsageError(f"--freeze: expected backbone or a number of layers, at least 1, got {self.freeze!r}")
+        has_rates = self.backbone_lr_mult != 1 or self.layer_decay is not None
+        if self.backbone_lr_mult != 1 and self.layer_decay is not None:
+            raise UsageError(
+                "--backbone_lr_mult and --layer_decay both set the learning rates of layers; leave one out"
+            )
+        if self.freeze == "backbone" and has_rates:
+            raise UsageError(
+                "--freeze backbone leaves no layer for --backbone_lr_mult or --layer_decay; leave them out"
+            )
+        if self.freeze and self.sync_bn:
+            raise UsageError("--freeze and --sync_bn cannot be combined: a frozen batch norm computes no statistics")
 
 
 @dataclass(frozen=True)
@@ -356,6 +418,15 @@ class ScheduleConfig:
     t_in_epochs: bool = flag(False, "change the learning rate between epochs only", style="pair", on_resume="warn")
     decay_epochs: int = flag(30, "epochs between two drops of --sched step", low=1, on_resume="warn")
     decay_rate: float = flag(0.1, "factor of one drop of --sched step", low=0, high=1, on_resume="warn")
+    min_steps: int = flag(
+        0,
+        "smallest number of steps (updates of the weights) of the whole run: with few images --epochs is raised to it",
+        low=0,
+        on_resume="ignore",
+    )
+    patience: int | None = flag(
+        None, "end the run after this number of epochs without a better top-1; default: never", low=1, on_resume="warn"
+    )
 
 
 @dataclass(frozen=True)
@@ -461,6 +532,7 @@ class TrainConfig:
     loader: TrainLoaderConfig
     augment: AugmentConfig
     mix: MixConfig
+    loss: LossConfig
     optim: OptimConfig
     ema: EmaConfig
     schedule: ScheduleConfig
@@ -477,6 +549,20 @@ class TrainConfig:
             )
         if self.resume.resume_ema and not self.ema.model_ema:
             raise UsageError("--resume_ema needs --model_ema")
+        if self.optim.freeze and not (self.resume.resume or self.has_weights_to_start):
+            raise UsageError(
+                "--freeze needs weights to start from, frozen random ones would never learn; give --pretrained or "
+                "--finetune"
+            )
+        if self.loss.class_weights == "balanced" and self.loader.balanced_sampling:
+            raise UsageError(
+                "--class_weights balanced and --balanced_sampling would correct the rare classes twice; leave one out"
+            )
+
+    @property
+    def has_weights_to_start(self) -> bool:
+        """Whether the run begins with trained weights, which --pretrained or --finetune names."""
+        return bool(self.resume.pretrained or self.resume.finetune)
 
 
 # ---------------------------------------------------------------------------------------------------- the other scripts

@@ -54,6 +54,12 @@ def fit(
     with run.live, explain_lost_ranks(run.members):
         try:
             for epoch in range(state.next_epoch, recipe.epochs):
+                if _is_out_of_patience(state, recipe):  # also where a run resumes that had stopped here
+                    logger.info(
+                        f"the training ends before epoch {epoch}: no better top-1 since epoch {state.best_epoch} "
+                        f"(--patience {recipe.patience})"
+                    )
+                    break
                 train_epoch(state, network, train_loader, recipe, run, saver)
                 scores, ema_scores = _evaluate(state, val_loader, recipe, run, saver)
                 best_names = _update_best(state, scores, ema_scores)
@@ -63,7 +69,8 @@ def fit(
                 state.begin_epoch(epoch + 1)
                 if saver:
                     # LATEST is written last: when a run resumes from it, all other files of the epoch are on the disk.
-                    saver.save(*best_names, *saver.numbered_names(epoch, recipe.epochs), LATEST)
+                    last = epoch + 1 if _is_out_of_patience(state, recipe) else recipe.epochs
+                    saver.save(*best_names, *saver.numbered_names(epoch, last), LATEST)
             if saver:
                 saver.finish()
         except (Preempted, NonFiniteLossError):  # raised by all ranks together
@@ -77,6 +84,10 @@ def fit(
                 _save_after_error(state, saver)
             raise
     logger.info(f"Training time {timedelta(seconds=int(perf_counter() - started))}")
+
+
+def _is_out_of_patience(state: TrainState, recipe: Recipe) -> bool:
+    return recipe.patience is not None and state.next_epoch - 1 - state.best_epoch >= recipe.patience
 
 
 def _evaluate(
@@ -129,6 +140,8 @@ def _update_best(state: TrainState, scores: Scores, ema_scores: Scores | None) -
         num = ema_scores.num_samples
         logger.info(f"Accuracy of the model EMA on {num} test images: {ema_scores.top1_percent:.1f}%")
         logger.info(f"Max accuracy of the model EMA: {state.best_top1_ema_percent:.2f}%")
+    if names:
+        state.best_epoch = state.next_epoch
     return names
 
 

@@ -12,6 +12,8 @@ from paddle.regularizer import L2Decay
 from common.errors import CheckpointError
 from configs.schema import OptimConfig
 
+from .layer_groups import lr_multipliers, set_lr_multipliers
+
 
 class RMSProp(Optimizer):
     """RMSProp of torch: epsilon is added after the square root, not inside it as in paddle.optimizer.RMSProp.
@@ -45,7 +47,7 @@ class RMSProp(Optimizer):
         buffer = self._get_accumulator("momentum_buffer", parameter)
         square.scale_(self._alpha).add_(gradient * gradient * (1 - self._alpha))
         buffer.scale_(self._momentum).add_(gradient / (square.sqrt() + self._eps))
-        parameter.subtract_(buffer * self.get_lr())
+        parameter.subtract_(buffer * (self.get_lr() * parameter.optimize_attr["learning_rate"]))
 
 
 class Builder(NamedTuple):
@@ -93,10 +95,12 @@ def create_optimizer(model: nn.Layer, config: OptimConfig, lr: float) -> Optimiz
     """Create the optimizer that `config.opt` names, for the trainable parameters of the model.
 
     Weight decay is decoupled in adamw and added to the gradient (L2) in the other optimizers. `clip_grad` clips the
-    norm of the whole gradient. `lr` is used until `set_lr` sets that of a step.
+    norm of the whole gradient. `lr` is used until `set_lr` sets that of a step; a layer may learn at a share of it, see
+    `lr_multipliers`, and the decoupled decay has the same share.
     """
     is_decoupled = config.opt in DECOUPLED
     trainable = _trainable(model)
+    set_lr_multipliers(list(trainable.values()), lr_multipliers(model, config))
     exempt = names_without_weight_decay(trainable, config)
     for parameter in trainable.values():
         # The regularizer of a parameter replaces that of the optimizer. (Parameter groups would be clipped one by one.)

@@ -38,6 +38,7 @@ class Recipe:
         seed: seed of dropout and of everything else that is random in the forward pass.
         skip_nonfinite: number of steps of the run that may be skipped because loss or gradient is not finite.
         eval_ema: evaluate the moving average of the weights too, after every epoch.
+        patience: number of epochs without a better top-1 that ends the training; None never ends it early.
     """
 
     loss_fn: Loss
@@ -48,6 +49,7 @@ class Recipe:
     seed: int = 0
     skip_nonfinite: int = 0
     eval_ema: bool = False
+    patience: int | None = None
 
 
 def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, run: Run, saver: Saver | None) -> None:

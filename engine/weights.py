@@ -193,10 +193,15 @@ def drop_head(arrays: Arrays, model: "nn.Layer", *, remove: bool = False) -> tup
     Returns:
         The weights for `set_weights`, and the names that were replaced.
     """
-    from paddle import nn
-
     state = model.state_dict()
-    head = [name for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)][-1]
+    head = find_head(model)
     names = [name for name in (f"{head}.weight", f"{head}.bias") if name in state]
     dropped = [n for n in names if remove or n not in arrays or list(arrays[n].shape) != list(state[n].shape)]
     return {**arrays, **{name: state[name].numpy() for name in dropped}}, dropped
+
+
+def find_head(model: "nn.Layer") -> str:
+    """Find the name of the classifier: the last Linear."""
+    from paddle import nn
+
+    return [name for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)][-1]

@@ -4,6 +4,7 @@ from .data import TrainingData, open_datasets, open_val_images, with_classes
 from .evaluation import data_to_evaluate, evaluate_trained, trained_configs, weights_to_evaluate
 from .plain_folder import keep_split
 from .public_weights import choose_start, fetch_public, with_public_weights
+from .run_length import with_run_length
 from .run_log import log_config, log_end, log_sizes
 from .trained import TrainedModel, list_models_or_check, read_trained
 
@@ -26,4 +27,5 @@ __all__ = [
     "weights_to_evaluate",
     "with_classes",
     "with_public_weights",
+    "with_run_length",
 ]

@@ -4,8 +4,11 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from common.errors import DataError
 from configs.schema import DataConfig, EvalDataConfig, TrainConfig, TrainDataConfig
+from datasets.class_weights import choose_class_weights, describe_class_weights
 from datasets.classes import Classes, choose_classes, compare_splits, compare_with_weights, describe_order
 from datasets.reading.dataset import open_dataset
 from datasets.reading.image_list import check_files_exist
@@ -18,11 +21,22 @@ from .trained import TrainedModel
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The images of a training, their classes, and what is to be said of them."""
+    """The images of a training, their classes, and what is to be said of them.
+
+    Attributes:
+        train_set: the training images.
+        val_set: the validation images.
+        classes: number and names of the classes.
+        class_weights: weight of each class in the loss, [C] float32; None weighs all images equally.
+        notes: sentences for the log.
+        remarks: warnings.
+    """
 
     train_set: object
     val_set: object
     classes: Classes
+    class_weights: np.ndarray | None
+    notes: tuple[str, ...]
     remarks: tuple[str, ...]
     split_source: Path | None = None  # where the split of a plain folder lies
 
@@ -40,7 +54,7 @@ def open_datasets(config: TrainConfig, rank: int = 0) -> TrainingData:
     """Open the training and the validation images, derive the classes and compare them by name.
 
     Args:
-        config: which folders and lists, --nb_classes and --label_list.
+        config: which folders and lists, --nb_classes, --label_list and --class_weights.
         rank: number of this process; rank 0 alone splits a plain folder, and checks that the files of a list exist.
 
     Raises:
@@ -61,7 +75,11 @@ def open_datasets(config: TrainConfig, rank: int = 0) -> TrainingData:
         counts = f"{len(train_set):,} training and {len(val_set):,} validation images"
         classes = replace(classes, source=f"{classes.source}; {counts}, {split.where}")
         remarks += split.remarks
-    return TrainingData(train_set, val_set, classes, tuple(remarks), split.source if split else None)
+    weights = choose_class_weights(config.loss, classes, train_set.labels, is_balanced=config.loader.balanced_sampling)
+    notes = [classes.source, *([] if weights is None else [describe_class_weights(weights, classes)])]
+    return TrainingData(
+        train_set, val_set, classes, weights, tuple(notes), tuple(remarks), split.source if split else None
+    )
 
 
 def with_classes(config: TrainConfig, classes: Classes) -> TrainConfig:

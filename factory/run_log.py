@@ -32,12 +32,9 @@ def log_sizes(config: TrainConfig, effective_batch: int, lr: float, num_images: 
         num_images: number of training images.
         steps_per_epoch: updates per epoch.
     """
-    schedule = config.schedule
-    if schedule.lr is None:
-        logger.info(f"base lr: {schedule.blr:.2e}")
+    if config.schedule.lr is None:
+        logger.info(f"base lr: {config.schedule.blr:.2e}")
     logger.info(f"actual lr: {lr:.2e}")
-    if schedule.warmup_epochs >= schedule.epochs:
-        logger.info(f"it is never reached: the warm-up takes {schedule.warmup_epochs} of {schedule.epochs} epochs")
     logger.info(f"accumulate grad iterations: {config.optim.accum_iter}")
     logger.info(f"effective batch size: {effective_batch}")
     logger.info(f"Number of training examples = {num_images}")

@@ -79,6 +79,8 @@ OUR_DEFAULTS = {
         "amp_dtype": "float16", "sync_bn": False, "sched": "cosine", "decay_epochs": 30, "decay_rate": 0.1,
         "log_every": 20, "save_freq": 20, "save_steps": None, "keep_last": None, "save_attempts": 3,
         "skip_nonfinite": 0, "stall_seconds": 900.0, "label_list": "", "pretrained": "", "weights_dir": "",
+        "balanced_sampling": False, "class_weights": "", "focal_gamma": 0.0, "backbone_lr_mult": 1.0,
+        "layer_decay": None, "freeze": "", "min_steps": 0, "patience": None,
     },
     "eval": {
         "list_models": False, "exif_orientation": None, "eval_image_backend": None, "device": "auto",
@@ -109,23 +111,26 @@ BOUNDS = {
         0,
         None,
     ): "num_workers max_bad_images color_jitter mixup cutmix weight_decay opt_eps clip_grad lr blr warmup_epochs "
-    "warmup_lr min_lr start_epoch skip_nonfinite stall_seconds max_drop gpu_id",
+    "warmup_lr min_lr min_steps focal_gamma start_epoch skip_nonfinite stall_seconds max_drop gpu_id",
     (0, 1): "scale hflip reprob smoothing cutmix_minmax mixup_prob mixup_switch_prob momentum opt_betas opt_alpha "
-    "model_ema_decay decay_rate threshold",
-    (1, None): "nb_classes input_size batch_size recount accum_iter epochs decay_epochs log_every save_freq save_steps "
-    "keep_last save_attempts topk num_calibration gpu_mem cpu_threads",
+    "model_ema_decay decay_rate threshold backbone_lr_mult layer_decay",
+    (
+        1,
+        None,
+    ): "nb_classes input_size batch_size recount accum_iter epochs decay_epochs log_every save_freq save_steps "
+    "patience keep_last save_attempts topk num_calibration gpu_mem cpu_threads",
     (0.01, None): "ratio",
     (0, 2**64 - 1): "seed",
 }
 
 # What a resumed run does where a flag of the training changed; the others warn that the numbers will be others.
 RULES = {
-    "refuse": "model nb_classes opt",
-    "refuse_inside_epoch": "seed",
+    "refuse": "model nb_classes opt freeze",
+    "refuse_inside_epoch": "seed balanced_sampling",
     "ignore": "list_models device data_path cls_label_path_train label_list resplit num_workers worker_type "
     "dist_eval resume resume_ema finetune pretrained weights_dir remove_head_from_pretained start_epoch "
     "output_dir log_every save_freq save_steps keep_last save_attempts log_to log_wandb wandb_entity "
-    "wandb_project eval debug skip_nonfinite stall_seconds",
+    "wandb_project eval debug min_steps skip_nonfinite stall_seconds",
 }
 
 
@@ -314,6 +319,18 @@ def test_output_is_output_dir():
         (["--resume_ema", "c.pd"], "--resume_ema needs --model_ema"),
         (["--eval"], "--eval needs weights, random ones are never evaluated; give them with --resume"),
         (["--pretrained", "--finetune", "a"], "--finetune and --pretrained both name weights to start from"),
+        (
+            ["--backbone_lr_mult", "0"],
+            "--backbone_lr_mult 0 would train the classifier alone; that is --freeze backbone",
+        ),
+        (["--layer_decay", "0"], "--layer_decay 0 would train the classifier alone"),
+        (["--layer_decay", "0.8", "--backbone_lr_mult", "0.1"], "both set the learning rates of layers; leave one out"),
+        (["--freeze", "head"], "--freeze: expected backbone or a number of layers, at least 1, got 'head'"),
+        (["--freeze", "0", "--pretrained"], "--freeze: expected backbone or a number of layers, at least 1, got '0'"),
+        (["--freeze", "3"], "--freeze needs weights to start from, frozen random ones would never learn"),
+        (["--freeze", "backbone", "--layer_decay", "0.5", "--pretrained"], "--freeze backbone leaves no layer for"),
+        (["--freeze", "2", "--sync_bn", "--pretrained"], "--freeze and --sync_bn cannot be combined"),
+        (["--class_weights", "balanced", "--balanced_sampling"], "would correct the rare classes twice; leave one out"),
         (["--device", "tpu"], "--device: unknown device 'tpu'; known: auto, cpu, gpu, gpu:N"),
         (["--device", "cpu:1"], "unknown device"),
         (["--device", "gpu:x"], "unknown device"),

@@ -80,7 +80,7 @@ class BadImages:
             error = self._with_place(failure, task)
             if self._policy == "error" or not isinstance(error, BadImage):
                 raise error
-            self._skip(int(task.indices[failure.row]), error)
+            self._skip(self._image_of(failure, task), error)
 
     def _skip(self, index: int, error: BadImage) -> None:
         if index in self._skipped:
@@ -90,9 +90,12 @@ class BadImages:
             raise DataError(f"more than --max_bad_images {self._limit} could not be read, now {error}; {NEXT_STEP}")
         self._report(f"{self._consequence}: image {self.num_skipped} of at most {self._limit}: {error}")
 
+    def _image_of(self, failure: Failure, task: Task) -> int:
+        return int(task.indices[failure.row]) % len(self._images)  # a sample may be a later use, see `balanced_order`
+
     def _with_place(self, failure: Failure, task: Task) -> DataError:
         if not isinstance(failure.error, BadImage):
             return failure.error
-        place = self._images.place(task.indices[failure.row])
+        place = self._images.place(self._image_of(failure, task))
         advice = f"; --on_bad_image skip continues without it, {NEXT_STEP}" if self._policy == "error" else ""
         return BadImage(task.paths[failure.row], f"{failure.error.reason} (named by {place}){advice}")

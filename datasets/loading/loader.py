@@ -79,14 +79,15 @@ class _Loader:
         return self._on_cpu(host_batches) if is_on_cpu() else self._on_device(host_batches)
 
     def _read(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[HostBatch]:
-        tasks = (Task(epoch, indices, [self._images.path(index) for index in indices]) for indices in batches)
+        # A sample beyond the length of the data set is the second or a later use of an image in the epoch.
+        tasks = (Task(epoch, samples, [self._images.path(i) for i in self._images_of(samples)]) for samples in batches)
         pool = self._idle_pools.pop() if self._idle_pools else self._open_pool()
         self.waiting_for = pool.current_image
         try:
             for task, rows, failures in pool.batches(tasks):
                 good, is_bad = self._select_rows(task, rows, failures)
-                indices = task.indices[good]
-                erased = self._draw_erasing(epoch, indices)
+                erased = self._draw_erasing(epoch, task.indices[good])
+                indices = self._images_of(task.indices[good])
                 numbers = np.arange(len(rows))[good]
                 yield HostBatch(rows[good], self._images.labels[indices], erased, indices, numbers, is_bad)
         except BaseException:  # also GeneratorExit, when the caller leaves early
@@ -95,6 +96,10 @@ class _Loader:
         finally:
             self.waiting_for = str
         self._idle_pools.append(pool)
+
+    def _images_of(self, samples: np.ndarray) -> np.ndarray:
+        """Indices of the images of samples, see `balanced_order`."""
+        return samples % len(self._images)
 
     def _select_rows(self, task: Task, rows: np.ndarray, failures: Sequence[Failure]) -> tuple:
         """The rows of a batch that are used, and which of those are bad (None: none)."""

@@ -18,7 +18,7 @@ class Task(NamedTuple):
     """One batch to fill: its images by index and path, and the epoch."""
 
     epoch: int
-    indices: np.ndarray  # [B] int64
+    indices: np.ndarray  # [B] int64; the second use of an image in an epoch has another, see `balanced_order`
     paths: Sequence[str]
 
 

@@ -18,12 +18,12 @@ from tests.engine.test_train import LOADER, RECIPE, new_state
 TOP1 = [(40.0, 30.0), (40.0, 30.0), (50.0, 30.0), (45.0, 60.0), (55.0, 65.0)]
 
 
-def run_fit(state, folder, monkeypatch, evaluate, *, on_saved=lambda epoch, step: None) -> list[dict]:
+def run_fit(state, folder, monkeypatch, evaluate, *, on_saved=lambda epoch, step: None, **recipe) -> list[dict]:
     """Run the epochs without training; returns the numbers that were recorded."""
     records = []
     monkeypatch.setattr("engine.fit.train_epoch", lambda *arguments: None)
     monkeypatch.setattr("engine.fit.evaluate", lambda *arguments: evaluate())
-    recipe = replace(RECIPE, epochs=len(TOP1), eval_ema=True)
+    recipe = replace(RECIPE, **({"epochs": len(TOP1), "eval_ema": True} | recipe))
     saver = Saver(state, OutputConfig(output_dir=str(folder), save_freq=2), on_saved=on_saved)
     run = Run(epoch_log=EpochLog(None, 0, [records.append]))
     fit(state, recipe, LOADER, None, run, saver, {"n_parameters": 7})
@@ -74,3 +74,44 @@ def test_a_signal_during_either_evaluation_saves_the_state_after_the_last_step(t
         assert [path.name for path in folder.iterdir()] == [LATEST]
         meta = read_checkpoint(folder / LATEST).meta
         assert (meta["next_epoch"], meta["best_top1_percent"], meta["best_top1_ema_percent"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("patience", "num_epochs"), [(1, 2), (2, 5), (None, 5)])
+def test_patience_ends_the_training(tmp_path, monkeypatch, caplog, patience, num_epochs):
+    """Epoch 1 is the only one in which neither the model nor its average is better than before."""
+    caplog.set_level("INFO")
+    state = new_state()
+    records = run_fit(state, tmp_path, monkeypatch, scores_of(TOP1), patience=patience)
+    assert len(records) == num_epochs
+    assert (tmp_path / f"checkpoint-{num_epochs - 1}.pd").exists(), "the last epoch has a numbered checkpoint"
+    assert ("the training ends before epoch 2: no better top-1 since epoch 0 (--patience 1)" in caplog.text) == (
+        patience == 1
+    )
+
+
+def test_a_resumed_run_remembers_its_patience(tmp_path, monkeypatch):
+    """Stopped after one epoch without a better top-1, of two allowed, or after the last: nothing is trained again."""
+    top1 = [(40.0, 0.0)] * 5
+    whole, part, resumed, finished = (new_state() for _ in range(4))
+    expected = run_fit(whole, tmp_path, monkeypatch, scores_of(top1), patience=2)
+    assert len(expected) == 3
+
+    (tmp_path / "part").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.saver.Saver.numbered_names", lambda *_: [])
+        first = run_fit(part, tmp_path / "part", patch, scores_of(top1), patience=2, epochs=2)
+    resumed.restore(read_checkpoint(tmp_path / "part" / LATEST))
+    rest = run_fit(resumed, tmp_path / "part", monkeypatch, scores_of(top1), patience=2)
+    assert first + rest == expected and resumed.best_epoch == whole.best_epoch == 0
+
+    finished.restore(read_checkpoint(tmp_path / LATEST))
+    assert run_fit(finished, tmp_path, monkeypatch, scores_of(top1), patience=2) == []
+
+
+def test_a_checkpoint_of_before_patience_begins_to_count(tmp_path, monkeypatch):
+    state = new_state()
+    run_fit(state, tmp_path, monkeypatch, scores_of([(40.0, 0.0)] * 5), epochs=3)
+    checkpoint = read_checkpoint(tmp_path / LATEST)
+    del checkpoint.meta["best_epoch"]
+    state.restore(checkpoint)
+    assert state.best_epoch == 2

@@ -380,3 +380,43 @@ def test_cross_entropy_by_its_formula(smoothing):
     soft = np.eye(7)[labels] * 0.7 + 0.3 * np.eye(7)[labels[::-1]]
     soft_loss = loss(paddle.to_tensor(logits, "float32"), paddle.to_tensor(soft, "float32"))
     assert soft_loss.item() == pytest.approx(-(soft * log_p).sum(1).mean(), rel=1e-5)
+
+
+def test_weights_and_focal_loss_by_their_formula():
+    logits, labels = 2 * np.random.default_rng(0).standard_normal((6, 7)), images_and_labels(6)[1]
+    weights, smoothing, gamma = np.linspace(0.2, 3, 7), 0.2, 1.5
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    own = np.eye(7)[labels]
+    mixed = own * 0.7 + 0.3 * own[::-1]
+    for label, given in ((own, paddle.to_tensor(labels)), (mixed, None)):
+        smooth = label * (1 - smoothing) + smoothing / 7
+        given = paddle.to_tensor(smooth, "float32") if given is None else given
+        for used, focus in ((weights, gamma), (np.ones(7), gamma), (weights, 0.0)):
+            expected = -((label @ used) * (smooth * (1 - np.exp(log_p)) ** focus * log_p).sum(1)).mean()
+            loss = cross_entropy(smoothing, class_weights=used if used is weights else None, focal_gamma=focus)
+            assert loss(paddle.to_tensor(logits, "float32"), given).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_equal_weights_change_nothing():
+    logits, labels = paddle.randn([6, 7]), paddle.to_tensor(images_and_labels(6)[1])
+    equal = cross_entropy(0.1, class_weights=np.ones(7, np.float32))(logits, labels)
+    assert equal.item() == pytest.approx(cross_entropy(0.1)(logits, labels).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_the_focal_loss_of_a_certain_image_has_a_finite_gradient(gamma):
+    logits = paddle.to_tensor([[200.0, -200.0], [-200.0, 200.0]], stop_gradient=False)
+    loss = cross_entropy(focal_gamma=gamma)(logits, paddle.to_tensor([0, 0]))
+    loss.backward()
+    assert np.isfinite(loss.item()) and np.isfinite(logits.grad.numpy()).all()
+
+
+def test_weighted_steps_do_not_depend_on_the_micro_batches():
+    """The mean is over images, not over weights: two micro-batches of a step give the gradient of the whole batch."""
+    logits, labels = np.random.default_rng(0).standard_normal((6, 7)), images_and_labels(6)[1]
+    loss = cross_entropy(0.1, class_weights=np.linspace(0.2, 3, 7), focal_gamma=2)
+    whole, *parts = (
+        loss(paddle.to_tensor(logits[rows], "float32"), paddle.to_tensor(labels[rows])).item()
+        for rows in (slice(None), slice(0, 3), slice(3, 6))
+    )
+    assert sum(parts) / 2 == pytest.approx(whole, rel=1e-6)

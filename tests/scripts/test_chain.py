@@ -29,8 +29,9 @@ def test_training_leaves_the_predecessors_files_and_lines(trained):
     stdout = (trained / "stdout.txt").read_text()
     assert STEP_LINE.search(stdout), stdout
     order = [
-        "job dir: ", "model='mobilenet_v3_small_x0_35'", "actual lr: 5.00e-02",
-        "it is never reached: the warm-up takes 5 of 2 epochs", "accumulate grad iterations: 1",
+        "job dir: ", "model='mobilenet_v3_small_x0_35'",
+        "the warm-up of the learning rate takes 5 of 2 epochs, more than a third, and its peak is never reached",
+        "the whole run has 12 steps", "actual lr: 5.00e-02", "accumulate grad iterations: 1",
         "effective batch size: 8", "Number of training examples = 48", "Number of training training per epoch = 6",
         "number of params: ", "Start training for 2 epochs", "Averaged stats: lr: ", "* Acc@1 ",
         "Accuracy of the network on the 33 test images: ", "Max accuracy: ", "Training time ",

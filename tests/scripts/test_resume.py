@@ -15,10 +15,12 @@ import pytest
 from engine.checkpoint import read_checkpoint
 from tests.scripts.conftest import ENVIRONMENT, MODEL, ROOT, run_script
 
-# Everything that could remember: dropout (in the model), averages, mixing, accumulation, momentum, random erasing.
+# Everything that could remember: dropout (in the model), averages, mixing, accumulation, momentum, random erasing; and
+# what fine-tuning adds: frozen layers, rates of layers, balanced classes, weights of classes, focal loss, patience.
 FLAGS = (
     "--epochs 2 --opt momentum --lr 0.05 --warmup_epochs 1 --accum_iter 2 --batch_size {batch} --model_ema "
-    "--model_ema_decay 0.9 --model_ema_eval --mixup 0.8 --cutmix 1.0 --reprob 0.5 --log_every 1 --save_steps 2"
+    "--model_ema_decay 0.9 --model_ema_eval --mixup 0.8 --cutmix 1.0 --reprob 0.5 --log_every 1 --save_steps 2 "
+    "--freeze 3 --layer_decay 0.9 --balanced_sampling --focal_gamma 1 --patience 9"
 )
 
 
@@ -60,8 +62,10 @@ def end_of(folder):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_killed_and_resumed_equals_uninterrupted(processes, data, tmp_path):
-    flags = [*MODEL, *data.train_flags, *FLAGS.format(batch=4 // processes).split(), "--output_dir"]
+def test_killed_and_resumed_equals_uninterrupted(processes, data, trained, tmp_path):
+    (tmp_path / "weights.txt").write_text("0 1\n1 2\n2 3\n3 4\n")
+    start = ["--finetune", trained / "checkpoint-best.pd", "--class_weights", tmp_path / "weights.txt"]
+    flags = [*MODEL, *data.train_flags, *FLAGS.format(batch=4 // processes).split(), *start, "--output_dir"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     with ThreadPoolExecutor(1) as beside:
         uninterrupted = beside.submit(run_script, "main", *flags, whole, processes=processes, log_dir=tmp_path / "log0")

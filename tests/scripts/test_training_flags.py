@@ -374,6 +374,82 @@ def test_every_forward_pass_is_computed_in_the_precision_of_the_flags(run, tmp_p
     assert flags == [(True, "bfloat16")] * 2
 
 
+# ---------------------------------------------------------------------------------------------------- fine-tuning
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file of weights of the tiny network."""
+    paddle.seed(3)
+    path = tmp_path / "weights.pdparams"
+    paddle.save(tiny_network(NUM_CLASSES).state_dict(), str(path))
+    return f"--finetune={path}"
+
+
+def test_every_class_is_drawn_equally_often(run, monkeypatch):
+    orders = []
+    original = importlib.import_module("datasets.loading.sampler").balanced_order
+
+    def balanced_order(*arguments):
+        orders.append((arguments, original(*arguments)))
+        return orders[-1][1]
+
+    monkeypatch.setattr("datasets.loading.sampler.balanced_order", balanced_order)
+    run("--seed=7", "--epochs=2")
+    assert orders == []
+    run("--seed=7", "--epochs=2", "--balanced_sampling")
+    assert [(labels.tolist(), *place) for (labels, *place), _ in orders] == [
+        ([0, 1, 2, 3] * 6, NUM_TRAIN, 7, epoch) for epoch in range(2)
+    ]
+
+
+def test_the_loss_has_the_weights_of_the_classes_and_the_focus(run, root, tmp_path):
+    """Classes 0 to 3 with 6 images each: weights 1, 2, 3, 4 of a file, divided by their mean."""
+    (tmp_path / "weights.txt").write_text("".join(f"{label} {label + 1}\n" for label in range(4)))
+    flags = [f"--class_weights={tmp_path / 'weights.txt'}", "--focal_gamma=1.5", "--smoothing=0.25"]
+    seen = run(*SAME_PICTURES, "--seed=7", "--batch_size=24", *flags)
+    labels = epoch_order(NUM_TRAIN, 7, 0) % NUM_CLASSES
+    [logits] = seen.logits
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    soft = 0.75 * np.eye(NUM_CLASSES)[labels] + 0.25 / NUM_CLASSES
+    losses = -(soft * (1 - np.exp(log_p)) ** 1.5 * log_p).sum(1)
+    assert seen.log[0]["train_loss"] == pytest.approx((losses * (labels + 1) / 2.5).mean(), rel=1e-5)
+    assert "class weights (mean over the images 1): class 3 1.6, class 2 1.2, class 1 0.8, class 0 0.4" in seen.out
+
+
+@pytest.mark.parametrize(
+    ("flag", "shares"),
+    [
+        ("--backbone_lr_mult=0.25", [0.25, 0.25, 0.25, 0.25, 1, 1]),
+        ("--layer_decay=0.5", [0.25, 0.25, 0.5, 0.5, 1, 1]),
+        ("--freeze=1", [1, 1, 1, 1]),
+        ("--freeze=backbone", [1, 1]),
+    ],
+)
+def test_the_rates_of_the_layers(run, weights, flag, shares):
+    """Convolution, batch norm and classifier, two parameters each; a frozen layer gets no update at all."""
+    words = "--opt sgd --lr 0.5 --weight_decay 0 --warmup_epochs 0".split()
+    seen = run(*SAME_PICTURES, *words, weights, flag)
+    for lr, before, after in seen.updates:
+        assert len(before) == len(shares)
+        for (old, gradient), new, share in zip(before, after, shares, strict=True):
+            np.testing.assert_allclose(new, old - lr * share * gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_without_weights_all_layers_learn_equally(run):
+    seen = run(*SAME_PICTURES, *"--opt sgd --lr 0.5 --weight_decay 0 --warmup_epochs 0 --layer_decay 0.5".split())
+    for lr, before, after in seen.updates:
+        for (old, gradient), new in zip(before, after, strict=True):
+            np.testing.assert_allclose(new, old - lr * gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_how_long_a_run_is(run):
+    assert len(run("--min_steps=7").log) == 3, "three steps an epoch"
+    assert len(run("--epochs=9", "--lr=0", "--warmup_epochs=0", "--min_lr=0", "--patience=2", *SAME_PICTURES).log) <= 5
+    seen = run("--batch_size=64")
+    assert seen.trained[-1][0] == NUM_TRAIN and "--batch_size is lowered from 64 to 24" in seen.out
+
+
 # ---------------------------------------------------------------------------------------------------- the run
 
 

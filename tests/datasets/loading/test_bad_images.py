@@ -81,6 +81,17 @@ def test_good_samples_keep_their_mixing(images, mode):
         np.testing.assert_array_equal(kept.lam, full.lam[~np.isin(order, BAD)])
 
 
+def test_a_bad_image_that_is_drawn_again_counts_once(images, capfd):
+    sampler = TrainSampler(
+        32, 8, 1, 0, 1, seed=5, order=lambda num, seed, epoch: np.arange(num) % 4 + num * np.arange(num)
+    )
+    damage(images)
+    loader = open_train_loader(images, sampler, AUGMENT, on_bad_image="skip", max_bad_images=1)
+    assert sum(len(batch.indices) for batch in loader.batches(0)) == 24
+    [message] = capfd.readouterr().err.splitlines()
+    assert "/3.png" in message and "(named by l.txt:4)" in message
+
+
 def test_too_many(images):
     damage(images)
     with pytest.raises(DataError, match=r"more than --max_bad_images 2 could not be read, now .*datasets.check names"):

@@ -63,6 +63,20 @@ def test_same_bytes_with_any_number_of_workers_and_from_any_step(images, augment
     assert as_bytes(here.batches(4)) != expected
 
 
+def test_an_image_that_is_drawn_again_in_an_epoch_draws_other_changes(images, place):
+    """Samples 2, 2 + 33 and 2 + 66 are uses of image 2; its first use is as without them."""
+    labels = images.labels[2]
+    for augment in (ERASE_NOTHING, AugmentConfig(aa="", hflip=0.0, scale=(1.0, 1.0), ratio=(1.0, 1.0), reprob=1.0)):
+        sampler = TrainSampler(33, 3, 1, 0, 1, seed=5, order=lambda *_: np.array([2, 35, 68] * 11))
+        [batch, *_] = open_train_loader(images, sampler, augment).batches(0)
+        assert batch.indices.tolist() == [2, 2, 2] and batch.labels.tolist() == [labels] * 3
+        first, second, third = batch.images.numpy()
+        assert not (np.array_equal(first, second) or np.array_equal(first, third) or np.array_equal(second, third))
+        usual = TrainSampler(33, 3, 1, 0, 1, seed=5, order=lambda *_: np.arange(33))
+        [batch, *_] = open_train_loader(images, usual, augment).batches(0)
+        np.testing.assert_array_equal(batch.images.numpy()[2], first)
+
+
 def test_same_images_on_one_and_two_ranks(images):
     alone = list(open_train_loader(images, sampler_of(images, batch_size=8), ERASE).batches(0))
     ranks = [

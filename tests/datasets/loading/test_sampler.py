@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import DataError
-from datasets.loading.sampler import EvalSampler, TrainSampler, epoch_order
+from configs.schema import TrainLoaderConfig
+from datasets.loading.sampler import EvalSampler, TrainSampler, balanced_order, create_train_sampler, epoch_order
 
 seeds = st.integers(0, 2**63)
 small = st.integers(1, 5)
@@ -92,3 +93,53 @@ def test_evaluation_sees_every_sample_once(num_samples, batch_size, world):
 def test_evaluation_of_33_on_2_ranks():
     lengths = [[len(batch) for batch in EvalSampler(33, 8, rank, 2).batches()] for rank in (0, 1)]
     assert lengths == [[8, 8, 1], [8, 8]]
+
+
+# ---------------------------------------------------------------------------------------------------- balanced classes
+
+LABELS = np.array([0] * 40 + [1] * 7 + [3] * 2 + [4] * 1)  # no image of class 2
+NUM = len(LABELS)
+
+
+def test_the_balanced_order_is_frozen():
+    """These numbers must never change: a resumed run would mix two orders."""
+    assert balanced_order(np.array([0, 0, 0, 0, 1, 1]), 6, 0, 0).tolist() == [2, 4, 5, 10, 0, 1]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), seeds, st.integers(0, 1000))
+def test_classes_are_equally_often_in_an_epoch(labels, seed, epoch):
+    labels = np.array(labels)
+    order = balanced_order(labels, len(labels), seed, epoch)
+    assert len(order) == len(set(order.tolist())) == len(labels), "every use of an image is another sample"
+    counts = np.bincount(labels[order % len(labels)], minlength=5)[np.unique(labels)]
+    assert counts.max() - counts.min() <= 1
+    np.testing.assert_array_equal(order, balanced_order(labels, len(labels), seed, epoch))
+
+
+def test_the_images_of_a_class_are_used_equally_often_over_the_epochs():
+    for num_epochs in (1, 3, 10):
+        images = np.concatenate([balanced_order(LABELS, NUM, 5, epoch) % NUM for epoch in range(num_epochs)])
+        counts = np.bincount(images, minlength=NUM)
+        for label in (0, 1, 3):
+            assert np.ptp(counts[label == LABELS]) <= 1
+        totals = np.bincount(LABELS[images])[[0, 1, 3, 4]]
+        assert np.ptp(totals) <= 1, "the rest of the division goes round"
+
+
+def test_later_uses_of_an_image_are_numbered():
+    order = balanced_order(LABELS, NUM, 5, 0)
+    uses = np.sort(order[order % NUM == NUM - 1] // NUM)
+    assert uses.tolist() == list(range(len(uses))) and len(uses) in (12, 13)
+
+
+def test_balanced_epochs_differ_and_ranks_share_them():
+    orders = {tuple(balanced_order(LABELS, NUM, seed, epoch)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+    config = TrainLoaderConfig(batch_size=6, balanced_sampling=True)
+    alone = create_train_sampler(LABELS, TrainLoaderConfig(batch_size=12, balanced_sampling=True), 1, (0, 1), 5)
+    first, second = (create_train_sampler(LABELS, config, 1, (rank, 2), 5) for rank in range(2))
+    for whole, *parts in zip(alone.batches(2), first.batches(2), second.batches(2), strict=True):
+        np.testing.assert_array_equal(np.stack(parts, axis=1).ravel(), whole)
+    np.testing.assert_array_equal(np.concatenate(list(alone.batches(2))), balanced_order(LABELS, NUM, 5, 2)[:48])
+    [plain] = create_train_sampler(LABELS, TrainLoaderConfig(batch_size=NUM), 1, (0, 1), 5).batches(2)
+    np.testing.assert_array_equal(plain, epoch_order(NUM, 5, 2))

@@ -1,0 +1,79 @@
+"""Flags that the number of images decides, and the warnings about runs that are too short."""
+
+import numpy as np
+import pytest
+
+from configs.loader import parse
+from configs.schema import TrainConfig
+from datasets.classes import Classes
+from factory.data import TrainingData
+from factory.run_length import with_run_length
+
+
+def with_images(num_images: int, *flags: str):
+    """The config and what is said of it, for a number of training images."""
+    config = parse(TrainConfig, ["--epochs=40", "--warmup_epochs=1", *flags], prog="main.py")
+    data = TrainingData(np.zeros(num_images), None, Classes(2), None, ("a",), ("b",))
+    config, data = with_run_length(config, data)
+    assert data.notes[0] == "a" and data.remarks[0] == "b"
+    return config, [*data.notes[1:], *data.remarks[1:]]
+
+
+def test_nothing_changes_where_the_flags_fit():
+    config, said = with_images(640, "--backbone_lr_mult=0.1", "--finetune=w.pd", "--min_steps=400")
+    assert said == [] and config.schedule.epochs == 40 and config.loader.batch_size == 64
+    assert config.optim.backbone_lr_mult == 0.1
+
+
+@pytest.mark.parametrize(("num_images", "accum", "world", "expected"), [(40, 1, 1, 40), (40, 2, 1, 20), (41, 1, 2, 20)])
+def test_a_step_is_never_larger_than_the_set(num_images, accum, world, expected, monkeypatch):
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", str(world))
+    config, [said] = with_images(num_images, f"--accum_iter={accum}")
+    assert config.loader.batch_size == expected
+    assert f"a step of {64 * accum * world} images holds more than the {num_images} training images" in said
+    assert f"--batch_size is lowered from 64 to {expected}" in said
+
+
+def test_a_set_without_one_image_for_each_part_is_left_to_the_sampler():
+    config, _ = with_images(3, "--accum_iter=4")
+    assert config.loader.batch_size == 64
+
+
+@pytest.mark.parametrize(("num_images", "epochs"), [(320, 40), (64, 200), (100, 200), (129, 100)])
+def test_epochs_by_the_number_of_images(num_images, epochs):
+    config, said = with_images(num_images, "--min_steps=200")
+    assert config.schedule.epochs == epochs
+    steps = num_images // 64
+    assert said == ([f"--min_steps 200: {epochs} epochs of {steps} steps, not 40"] if epochs > 40 else [])
+
+
+@pytest.mark.parametrize(("warmup", "is_long"), [(13, False), (14, True)])
+def test_a_long_warm_up(warmup, is_long):
+    _, said = with_images(640, f"--warmup_epochs={warmup}")
+    assert (said != []) == is_long
+    if is_long:
+        assert "takes 14 of 40 epochs, more than a third; lower --warmup_epochs to 4" in said[0]
+
+
+def test_a_warm_up_without_end():
+    _, [said] = with_images(640, "--warmup_epochs=40")
+    assert "more than a third, and its peak is never reached; lower" in said
+
+
+def test_too_few_steps():
+    _, [said] = with_images(64, "--epochs=19")
+    assert "the whole run has 19 steps (updates of the weights): too few to learn from; raise --epochs to 200" in said
+    assert with_images(64, "--epochs=20")[1] == []
+    assert "raise --epochs to 100 or more" in with_images(128, "--epochs=9")[1][0]
+
+
+@pytest.mark.parametrize("flag", ["--backbone_lr_mult=0.1", "--layer_decay=0.5"])
+def test_layers_of_a_new_network_learn_at_one_rate(flag):
+    config, [said] = with_images(640, flag)
+    assert (config.optim.backbone_lr_mult, config.optim.layer_decay) == (1, None)
+    assert f"no weights to start from: {flag.replace('=', ' ')} is left out" in said
+    assert "640 images are few for a network that knows nothing, --pretrained needs far fewer" in said
+    for start in ("--finetune=w.pd", "--pretrained", "--resume=c.pd"):
+        config, said = with_images(640, flag, start)
+        assert said == [] and config.optim.backbone_lr_mult * (config.optim.layer_decay or 1) < 1
+    assert "few" not in with_images(20_000, flag)[1][0]
