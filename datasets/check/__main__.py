@@ -1,5 +1,6 @@
 """Check a data set: what is wrong with its images, labels and classes, how severe that is, and what to do about it.
 
+python -m datasets.check "My Pictures"
 python -m datasets.check ILSVRC2012 --lists ILSVRC2012/train_list.txt ILSVRC2012/val_list.txt
 """
 
@@ -22,11 +23,13 @@ from ..reading.image_folder import FolderScan, join_classes, list_classes
 from ..reading.image_list import ImageList, JoinedPaths, split_line, write_image_list
 from ..reading.shards import ShardedImages, is_member, is_sharded
 from ..reading.text_lines import read_lines
+from ..split.plain_folder import find_plain_folder, is_plain_folder
 from .examine import examine_all
 from .findings import MAX_EXAMPLES, Finding, Split, find_all
 from .report import draw_report, print_report, write_json
 
 SPLITS = ("train", "val")
+ALL = "all"  # name of the one split of a plain folder
 
 
 def open_leniently(root: str, name: str, list_file: str | None, num_classes: int) -> tuple[ImageList, list[Finding]]:
@@ -46,6 +49,8 @@ def open_leniently(root: str, name: str, list_file: str | None, num_classes: int
     """
     if list_file:
         return _read_list(root, name, list_file, num_classes)
+    if name == ALL:
+        return _open_plain_folder(root)
     folder = os.path.join(root, name)
     scan = FolderScan()
     classes = {} if is_sharded(folder) else list_classes(folder, scan)
@@ -58,6 +63,15 @@ def open_leniently(root: str, name: str, list_file: str | None, num_classes: int
         Finding("empty_class", len(empty), empty[:MAX_EXAMPLES], name),
         Finding("label_range", len(out_of_range), examples, name, dropped=out_of_range),
     ]
+
+
+def _open_plain_folder(root: str) -> tuple[ImageList, list[Finding]]:
+    folder = find_plain_folder(root)
+    images = ImageList(root, map(os.fsencode, folder.paths), folder.labels, class_names=folder.names)
+    images.remarks = folder.remarks
+    indices = [index for index, path in enumerate(folder.paths) if path in set(folder.unlistable)]
+    examples = [images.path(index) for index in indices[:MAX_EXAMPLES]]
+    return images, [Finding("unlistable", len(indices), examples, ALL, dropped=indices)]
 
 
 def _read_list(root: str, name: str, list_file: str, num_classes: int) -> tuple[ImageList, list[Finding]]:
@@ -87,7 +101,8 @@ def examine_splits(root: str, lists: Sequence[str], num_classes: int, num_worker
 
     Args:
         root: root of the data.
-        lists: list files of train and val, or of train alone; without any, the folders that exist.
+        lists: list files of train and val, or of train alone; without any, the folders that exist, or else the class
+            folders of `root` itself.
         num_classes: labels from this number on are out of range.
         num_workers: number of processes that decode.
 
@@ -98,8 +113,10 @@ def examine_splits(root: str, lists: Sequence[str], num_classes: int, num_worker
         sources = list(zip(SPLITS, lists, strict=False))
     else:
         sources = [(name, None) for name in SPLITS if os.path.isdir(os.path.join(root, name))]
+    if not sources and is_plain_folder(root):
+        sources = [(ALL, None)]
     if not sources:
-        raise DataError(f"{root}: expected a folder train or val, got neither; or name --lists")
+        raise DataError(f"{root}: no such folder; name one with a folder per class, or with train/ and val/")
     splits = []
     for name, list_file in sources:
         images, early = open_leniently(root, name, list_file, num_classes)
@@ -156,10 +173,12 @@ def create_parser() -> argparse.ArgumentParser:
     """The flags of the program."""
     parser = argparse.ArgumentParser(prog="python -m datasets.check", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "data_path",
+        "folder",
+        nargs="?",
         type=os.path.expanduser,
-        help="root of the data, with folders train and val unless --lists are given",
+        help="root of the data: one folder per class, or train and val with one each, or any with --lists",
     )
+    parser.add_argument("--data_path", type=os.path.expanduser, metavar="FOLDER", help="the same, as of main.py")
     parser.add_argument(
         "--lists",
         nargs="+",
@@ -191,13 +210,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     if len(flags.lists) > len(SPLITS):
         parser.error("--lists takes a training and a validation list")
+    if bool(flags.folder) == bool(flags.data_path):
+        parser.error("name one folder, for example: python -m datasets.check 'My Pictures'")
+    root = flags.folder or flags.data_path
     clean = flags.write_clean_lists
     if clean and clean.resolve() in [Path(one).resolve().parent for one in flags.lists]:
         parser.error("--write_clean_lists could replace --lists; name another folder")
     manifest = read_manifest(flags.manifest) if flags.manifest else None  # before an hour of decoding
-    splits = examine_splits(flags.data_path, flags.lists, flags.nb_classes, flags.num_workers)
+    splits = examine_splits(root, flags.lists, flags.nb_classes, flags.num_workers)
     if manifest is not None:
-        compare_with_manifest(splits, flags.data_path, manifest)
+        compare_with_manifest(splits, root, manifest)
     findings = find_all(splits)
     print_report(splits, findings)
     for split in splits:
@@ -210,9 +232,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             draw_report(splits, flags.output_dir / "check.png")
     if flags.write_manifest:
         rows = [(split.images, split.facts) for split in splits]
-        print_safely(f"{flags.write_manifest}: {write_manifest(flags.write_manifest, flags.data_path, rows)} checksums")
+        print_safely(f"{flags.write_manifest}: {write_manifest(flags.write_manifest, root, rows)} checksums")
     if clean:
-        write_clean_lists(splits, findings, flags.data_path, clean)
+        write_clean_lists(splits, findings, root, clean)
     return 3 if any(finding.severity == "error" for finding in findings) else 0
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from common.errors import BadImage
 
+from ..near_copies import THUMBNAIL_BYTES, thumbnail_of
 from ..parallel import parallel_map
 from ..reading.decode import FORMATS, decode, orientation_of, read_bytes
 from ..reading.image_list import ImageList
@@ -30,6 +31,7 @@ FACTS = np.dtype(
         ("is_suspect", "?"),  # libjpeg-turbo, if installed, reports a fault in the data
         ("extension", "S8"),
         ("sha256", "S32"),  # of the file
+        ("thumbnail", "u1", (THUMBNAIL_BYTES,)),  # near-copies have nearly the same
         ("pixels", "S16"),  # checksum of the decoded pixels: the same for copies with another name or other EXIF
     ]
 )
@@ -77,6 +79,7 @@ def examine(path: str, facts: np.void) -> None:
     image = decode(data, path)
     pixels = np.asarray(image)
     facts["width"], facts["height"] = image.size
+    facts["thumbnail"] = thumbnail_of(image)
     facts["is_blank"] = bool((pixels == pixels[0, 0]).all())
     facts["pixels"] = hashlib.blake2b(pixels, digest_size=16, key=b"%dx%d" % image.size).digest()
     header = Image.open(io.BytesIO(data), formats=FORMATS)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..near_copies import find_near_copies
 from ..reading.image_list import ImageList
 from ..reading.shards import is_member
 
@@ -49,9 +50,15 @@ KINDS = {
     "train_in_val": Kind(
         "error", "validation images that are also trained on", f"{CLEAN} of train; scores on these images are too good"
     ),
+    "near_in_val": Kind(
+        "warning", "validation images with a near-copy in train", "view them; scores on these images are too good"
+    ),
+    "near_two_labels": Kind("warning", "near-copies with different labels", "view them; find the right label"),
+    "near_copies": Kind("warning", "near-copies: other size or compression", "keep one of each"),
     "untrained_class": Kind("error", "classes of val without an image in train", "add images, or drop them from val"),
     "unscored_class": Kind("warning", "classes of train without an image in val", "move some images to val"),
     "empty_class": Kind("error", "class folders without an image", "remove the folders, or add images"),
+    "unlistable": Kind("warning", "files whose names no line of a list can hold", f"rename them; {CLEAN}"),
     "no_image": Kind("error", "splits without an image", "docs/data.md says how train and val may be laid out"),
     "suspect": Kind("warning", "JPEGs that a decoder reports as faulty", "view them; download them again"),
     "listed_twice": Kind("warning", "lines that name a file a second time", f"remove them; {CLEAN}"),
@@ -115,6 +122,7 @@ def find_all(splits: list[Split]) -> list[Finding]:
     """All findings of the splits, alone and compared with each other; errors come first."""
     findings = [finding for split in splits for finding in (*split.early, *_of_files(split), *_of_classes(split))]
     findings += _of_copies(splits)
+    findings += _of_near_copies(splits)
     if len(splits) == 2:
         findings += _between(*splits)
     order = list(KINDS)
@@ -180,7 +188,10 @@ def _of_copies(splits: list[Split]) -> Iterator[Finding]:
     members = members[np.lexsort((members, group[members]))]
     groups = np.split(members, np.flatnonzero(np.diff(group[members])) + 1) if len(members) else []
     two_labels, leaks, copies, twice = ([[] for _ in splits] for _ in range(4))
+    others = [{} for _ in splits]  # by index, where another copy is
     for one in groups:
+        for i, other in zip(one, np.roll(one, 1), strict=True):
+            others[owner[i]][int(row[i])] = f"as {splits[owner[other]].images.path(int(row[other]))}"
         if len(np.unique(labels[one])) > 1:
             for i in one:
                 two_labels[owner[i]].append(row[i])
@@ -198,10 +209,32 @@ def _of_copies(splits: list[Split]) -> Iterator[Finding]:
                     copies[at].append(i)
                 seen.add(path)
     for at, split in enumerate(splits):
-        yield split.finding("two_labels", sorted(two_labels[at]), drop=True)
-        yield split.finding("train_in_val", sorted(leaks[at]), drop=True)
+        yield split.finding("two_labels", sorted(two_labels[at]), drop=True, because=others[at])
+        yield split.finding("train_in_val", sorted(leaks[at]), drop=True, because=others[at])
         yield split.finding("listed_twice", sorted(twice[at]), drop=True)
-        yield split.finding("copies", sorted(copies[at]))
+        yield split.finding("copies", sorted(copies[at]), because=others[at])
+
+
+def _of_near_copies(splits: list[Split]) -> Iterator[Finding]:
+    """Images that differ by size, compression or a little light; exact copies have findings of their own."""
+    facts = np.concatenate([split.facts for split in splits])
+    labels = np.concatenate([split.images.labels for split in splits])
+    owner = np.repeat(np.arange(len(splits)), [len(split.facts) for split in splits])
+    row = np.concatenate([np.arange(len(split.facts)) for split in splits])
+    is_usable = (facts["width"] > 0) & ~facts["is_blank"]
+    is_first = np.zeros(len(facts), bool)
+    is_first[np.unique(facts["pixels"], return_index=True)[1]] = True
+    aspects = np.where(is_usable & is_first, facts["width"] / np.maximum(facts["height"], 1), 0)
+    found = {kind: [{} for _ in splits] for kind in ("near_two_labels", "near_in_val", "near_copies")}
+    for first, second in find_near_copies(facts["thumbnail"], aspects).tolist():
+        if labels[first] != labels[second]:
+            kind = "near_two_labels"
+        else:
+            kind = "near_in_val" if owner[first] != owner[second] else "near_copies"
+        found[kind][owner[second]][int(row[second])] = f"like {splits[owner[first]].images.path(int(row[first]))}"
+    for kind, by_split in found.items():
+        for split, because in zip(splits, by_split, strict=True):
+            yield split.finding(kind, np.array(sorted(because), np.int64), because=because)
 
 
 def _between(train: Split, val: Split) -> Iterator[Finding]:

@@ -111,20 +111,19 @@ def find_plain_folder(root: str | os.PathLike) -> PlainFolder:
 
 
 def _too_few_classes(root: str, classes: Sequence[str], empty: Sequence[str], beside: Sequence[str]) -> str:
-    if not classes:
-        found = f", got folders without pictures: {shorten(empty)}" if empty else ", got none"
-        if beside:
-            found += f" and {len(beside)} files: {shorten(beside)}"
+    pictures = [name for name in beside if name.lower().endswith(IMAGE_EXTENSIONS)]
+    if pictures:
+        other = f"; beside them is the folder {classes[0]}" if classes else ""
         return (
-            f"{root}: expected one folder of pictures per class{found}; put the pictures of each class into a folder "
-            "with its name, or name list files. If it is itself the folder of one class, "
-            f"did you mean {_parent(root)}?"
+            f"{root}: expected one folder of pictures per class, got {len(pictures)} pictures that lie in it directly: "
+            f"{shorten(pictures)}{other}. Is it one class, and did you mean {_parent(root)}? Otherwise put the "
+            "pictures of each class into a folder with its name, or name list files"
         )
-    direct = [name for name in beside if name.lower().endswith(IMAGE_EXTENSIONS)]
-    if direct:
+    if not classes:
+        found = f"folders without pictures, {shorten(empty)}" if empty else "none"
         return (
-            f"{root}: {len(direct)} pictures lie in it beside the folder {classes[0]}: {shorten(direct)}; is it one "
-            f"class, and did you mean {_parent(root)}? Otherwise put the pictures of each class into a folder"
+            f"{root}: expected one folder of pictures per class, or train/ and val/ with one each, got {found}; put "
+            "the pictures of each class into a folder with its name, or name list files"
         )
     inner = os.path.join(root, classes[0])
     if len(_folders(inner)) >= 2:

@@ -273,7 +273,9 @@ def test_shards(folder, check):
 
 
 def test_neither_folder_nor_list(tmp_path):
-    with pytest.raises(DataError, match="expected a folder train or val, got neither; or name --lists"):
+    with pytest.raises(
+        DataError, match="expected one folder of pictures per class, or train/ and val/ with one each, got none"
+    ):
         main([str(tmp_path)])
     with pytest.raises(DataError, match=r"no\.txt: No such file"):
         main([str(tmp_path), "--lists", str(tmp_path / "no.txt")])
@@ -285,3 +287,53 @@ def test_a_file_that_cannot_be_written_is_an_error_of_the_disk(folder, flag):
     target = folder / "file" / "manifest.txt" if flag == "--write_manifest" else folder / "file"
     with pytest.raises(DiskError, match=r"cannot write .*file"):
         main([str(folder), "--num_workers=0", flag, str(target)])
+
+
+# --- a plain folder -------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_folder_is_checked_as_one_split_with_all_its_faults(tmp_path, check, monkeypatch):
+    monkeypatch.setattr("datasets.check.__main__.draw_report", lambda *arguments: None)
+    files = {f"{name}/{i}.png": png(64, 48, seed + i) for seed, name in ((0, "трава"), (10, "石头")) for i in range(3)}
+    files |= {"трава/cut.png": png(64, 48, 20)[:900], "石头/empty.jpg": b"", "石头/line\nbreak.png": png(64, 48, 21)}
+    files |= {"трава/copy.png": files["трава/0.png"], "石头/DSC_1.PNG": files["трава/1.png"], ".git/1.png": b"0"}
+    files |= {"石头/small.jpg": encode_image(fake_image(64, 48, 10).resize((32, 24)), "JPEG")}
+    for name, content in files.items():
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "own" / name).write_bytes(content)
+    (tmp_path / "own/new folder").mkdir()
+    code, report = check(tmp_path / "own", "--write_clean_lists", tmp_path / "clean")
+    assert code == 3 and list(report["splits"]) == ["all"]
+    found = {finding["kind"]: finding["count"] for finding in report["findings"]}
+    wanted = {"empty": 1, "unreadable": 1, "unlistable": 1, "two_labels": 2, "copies": 1, "near_copies": 1}
+    assert {kind: found.get(kind) for kind in wanted} == wanted
+    examples = {finding["kind"]: " ".join(finding["examples"]) for finding in report["findings"]}
+    assert "石头/DSC_1.PNG" in examples["two_labels"] and "трава/1.png" in examples["two_labels"]
+    assert "石头/0.png" in examples["near_copies"] and "石头/small.jpg" in examples["near_copies"]
+    assert len(read_image_list(tmp_path / "clean/all_list.txt", tmp_path / "own")) == 7
+
+
+def test_the_folder_is_named_by_position_or_by_data_path(tmp_path, check, capsys):
+    for i, name in enumerate(("a/1.png", "a/2.png", "b/1.png", "b/2.png")):
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        fake_image(64, 48, i).save(tmp_path / "own" / name)
+    assert main([str(tmp_path / "own"), "--num_workers=0"]) == 0
+    first = capsys.readouterr().out
+    assert main([f"--data_path={tmp_path / 'own'}", "--num_workers=0"]) == 0
+    assert capsys.readouterr().out == first
+    for flags in ([], [str(tmp_path), f"--data_path={tmp_path}"]):
+        with pytest.raises(SystemExit):
+            main(flags)
+        assert "name one folder, for example" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"did you mean .*/own, which holds a, b"):
+        main([str(tmp_path)])
+
+
+@pytest.mark.parametrize(("split", "label", "kind"), [("val", "a", "near_in_val"), ("train", "b", "near_two_labels")])
+def test_near_copies_between_splits_and_classes_are_warnings(folder, check, split, label, kind):
+    with Image.open(folder / "train/a/0.png") as image:
+        image.save(folder / split / label / "again.jpg", quality=60)
+    code, report = check(folder)
+    assert code == 0
+    [finding] = [finding for finding in report["findings"] if finding["kind"].startswith("near")]
+    assert (finding["kind"], finding["count"], finding["split"]) == (kind, 1, split)

@@ -64,11 +64,11 @@ def test_one_file_of_every_kind(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "expected one folder of pictures per class, got none"),
-        (["1.png", "2.png"], r"got none and 2 files: 1.png, 2.png; .* did you mean .*\?"),
+        ([], "expected one folder of pictures per class, or train/ and val/ with one each, got none"),
+        (["1.png", "2.png"], r"got 2 pictures that lie in it directly: 1.png, 2.png. .*did you mean .*\?"),
         (["cats/1.png"], "one class only, cats, and a classifier needs two"),
-        (["photos/cats/1.png", "photos/dogs/1.png"], "did you mean .*/photos, which holds cats, dogs"),
-        (["1.png", "old/1.png"], "1 pictures lie in it beside the folder old: 1.png; .* did you mean"),
+        (["photos/cats/1.png", "photos/dogs/1.png"], r"did you mean .*/photos, which holds cats, dogs"),
+        (["1.png", "old/1.png"], r"got 1 pictures .* beside them is the folder old. .* did you mean"),
         (["# a/1.png", "b/1.png"], "no line of a list can hold the names of class '# a'; rename the folder"),
         ([" a/1.png", "b/1.png"], "no line of a list can hold the names of class ' a'; rename the folder"),
     ],
