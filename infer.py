@@ -17,15 +17,20 @@ def main(argv):
         if not value:
             raise UsageError(f"{flag} is missing; for example: infer.py --model_file exported --input_file photos")
 
+    from deploy.exchange import read_whole
     from deploy.pipeline import predict_files, predict_files_timed, print_progress, share_threads
     from deploy.predictions import check_same_classes, write_predictions
 
     images = config.images
     kept, paths = images_to_predict(images)
     num_batches = -(-len(paths) // images.batch_size)
-    engine, options = choose_engine_and_options(config.engine, images.batch_size)
-    num_workers, options = share_threads(engine, options, 1 if images.enable_benchmark else num_batches)
-    predictor = load_predictor(config, engine, options)
+
+    def open_export():
+        engine, options = choose_engine_and_options(config.engine, images.batch_size)
+        num_workers, options = share_threads(engine, options, 1 if images.enable_benchmark else num_batches)
+        return load_predictor(config, engine, options), num_workers, options
+
+    predictor, num_workers, options = read_whole(config.engine.model_file, open_export)
     if images.resume_from:
         check_same_classes(images.resume_from, predictor.class_names)
     print_safely(f"Inference model({predictor.card.architecture})...")

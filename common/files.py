@@ -73,20 +73,30 @@ def _open_held(path: Path, mode: str, options: dict) -> IO:
     """Open a file for writing and hold a lock on it, by which `remove_abandoned` knows that its writer is alive."""
     while True:
         file = open(path, mode, **options)  # noqa: SIM115 (the caller closes it)
-        if _lock(file) is False or os.fstat(file.fileno()).st_nlink:
+        if try_lock(file) is False or os.fstat(file.fileno()).st_nlink:
             return file
         file.close()  # `remove_abandoned` came between the two calls
 
 
-def _lock(file: IO) -> bool | None:
-    """Lock a file for this process: True, or None where another process holds it, or False without such locks."""
+def try_lock(file: IO | int) -> bool | None:
+    """Lock an open file or folder for this process, until it is closed.
+
+    Returns:
+        True; None where another process holds the lock; False where the file system or the operating system has none.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
-    except (OSError, AttributeError):  # a file system, or an operating system, without this lock
+    except (OSError, AttributeError):
         return False
     return True
+
+
+def wait_for_lock(file: IO | int) -> None:
+    """Lock an open file or folder for this process, after another one if need be; without locks, do nothing."""
+    with suppress(OSError, AttributeError):
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def remove_abandoned(path: str | os.PathLike) -> list[Path]:
@@ -97,7 +107,7 @@ def remove_abandoned(path: str | os.PathLike) -> list[Path]:
     path, removed = Path(path), []
     for leftover in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
         with suppress(OSError), open_regular(leftover) as file:
-            if _lock(file):
+            if try_lock(file):
                 leftover.unlink()
                 removed.append(leftover)
     return removed
@@ -166,6 +176,12 @@ def set_aside(path: str | os.PathLike) -> Path:
     aside = next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
     os.rename(path, aside)
     return aside
+
+
+def fsync_file(path: str | os.PathLike) -> None:
+    """Flush the content of a file that another library has written."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
 
 
 def fsync_folder(folder: str | os.PathLike) -> None:

@@ -15,6 +15,7 @@ from datasets.preprocess import Preprocess
 from .temperature import NO_TEMPERATURE, is_temperature
 
 CARD_NAME = "card.yaml"
+EXPORT_PREFIX = ".export-"  # of the folders inside an exported folder in which a new export is made
 CARD_FORMAT = 1
 EXPORT_AGAIN = "export the model again with export_model.py"
 CHECKSUM_LINE = "# sha256 of the lines above: "  # start of the last line of a card
@@ -85,6 +86,30 @@ def has_card(model_path: str | Path) -> bool:
     return (exported_folder(model_path) / CARD_NAME).exists()
 
 
+def folder_of_files(folder: str | Path) -> Path:
+    """Return the folder that holds all files of `folder`/card.yaml.
+
+    That is `folder`, except between the two halves of an exchange of exports, or after it was killed there: then it is
+    the folder inside `folder` in which the export was made, which has the same card (see `deploy.exchange`).
+    """
+    folder = Path(folder)
+    if made_in := sorted(folder.glob(f"{EXPORT_PREFIX}*/{CARD_NAME}")):
+        card = card_bytes(folder)
+        for path in made_in:
+            if card is not None and card_bytes(path.parent) == card:
+                return path.parent
+    return folder
+
+
+def card_bytes(folder: Path, name: str = CARD_NAME) -> bytes | None:
+    """The bytes of a card, at most one more than a card may have; None without such a file."""
+    try:
+        with open(folder / name, "rb") as file:
+            return file.read(MAX_CARD_BYTES + 1)
+    except OSError:
+        return None
+
+
 def write_card(folder: str | Path, card: Card) -> Path:
     """Write `card` to `folder`/card.yaml: whole or not at all.
 
@@ -102,13 +127,18 @@ def add_checksum_line(text: bytes) -> bytes:
     return text + f"{CHECKSUM_LINE}{hashlib.sha256(text).hexdigest()}\n".encode()
 
 
-def read_card(folder: str | Path, *, verify: bool = True) -> Card:
+def read_card(folder: str | Path, *, verify: bool = True, name: str = CARD_NAME) -> Card:
     """Read `folder`/card.yaml and, with `verify`, compare every file that the card lists with its checksum.
+
+    Args:
+        folder: the folder of the card.
+        verify: compare the files in `folder_of_files(folder)` with the card.
+        name: name of the card's file.
 
     Raises:
         ExportedModelError: the card or a file is missing or was changed; a field is missing or has a wrong type.
     """
-    path = Path(folder) / CARD_NAME
+    path = Path(folder) / name
     try:
         with path.open("rb") as file:
             content = file.read(MAX_CARD_BYTES + 1)
@@ -127,7 +157,7 @@ def read_card(folder: str | Path, *, verify: bool = True) -> Card:
         raise ExportedModelError(f"{path}: cannot be read: {' '.join(str(error).split())}; {EXPORT_AGAIN}") from None
     card = _from_dict(fields, path)
     if verify:
-        verify_files(folder, card, card.files)
+        verify_files(folder_of_files(folder), card, card.files)
     return card
 
 

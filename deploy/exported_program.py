@@ -7,7 +7,17 @@ from typing import NamedTuple
 from common.errors import EngineOptionError, ExportedModelError
 from datasets.preprocess import Preprocess
 
-from .card import CARD_NAME, EXPORT_AGAIN, Card, Program, exported_folder, has_card, read_card, verify_files
+from .card import (
+    CARD_NAME,
+    EXPORT_AGAIN,
+    Card,
+    Program,
+    exported_folder,
+    folder_of_files,
+    has_card,
+    read_card,
+    verify_files,
+)
 from .engine_base import Engine, EngineOptions
 from .engines import ENGINES, check_options
 from .operator_allowlist import check_operators
@@ -113,7 +123,8 @@ def _find_with_card(
     model_path: Path, params_path: str | Path | None, engine: type[Engine], options: EngineOptions
 ) -> ExportedProgram:
     folder = exported_folder(model_path)
-    card = read_card(folder, verify=False)
+    source = folder_of_files(folder)
+    card = read_card(source, verify=False)
     if model_path.is_dir():
         runnable = engine.programs_for(options)
         name = next((name for name in runnable if name in card.programs), None)
@@ -135,8 +146,8 @@ def _find_with_card(
             f"{', '.join(files[1:]) or 'the program itself'}; leave --params_file out"
         )
     self_check = [name for name in (SELF_CHECK_IMAGE, SELF_CHECK_LOGITS) if name in card.files]
-    verify_files(folder, card, [*files, *self_check])
-    return ExportedProgram(card, name, tuple(folder / file for file in files))
+    verify_files(source, card, [*files, *self_check])
+    return ExportedProgram(card, name, tuple(source / file for file in files))
 
 
 def _find_without_card(model_path: Path, params_path: str | Path | None, default_card: Card) -> ExportedProgram:

@@ -17,6 +17,7 @@ from datasets.reading.pixels import image_to_input
 from .card import CARD_NAME, EXPORT_AGAIN, Card
 from .engine_base import BATCH_1_PROGRAM, last_line
 from .engines import Engine, EngineOptions, create_engine
+from .exchange import read_whole
 from .exported_program import ExportedProgram, choose_engine, find_program, predecessor_card
 from .self_check import SELF_CHECK_LOGITS, check_logits, read_self_check
 from .topk import topk_predictions
@@ -120,6 +121,8 @@ def open_predictor(
 ) -> Predictor:
     """Find, verify and load a program, and compare its logits of the self-check image with those of the export.
 
+    An export that another one replaces meanwhile is read again, so that all files are of one of the two.
+
     Args:
         model_path: an exported folder, or the file of a program.
         params_path: the file of the weights; None where the card names it, or the program holds the weights.
@@ -132,16 +135,24 @@ def open_predictor(
     Raises:
         DataError: `label_list` cannot be read, does not name every class, or names them in another order than the card.
         EngineOptionError: the engine does not have one of the `options`.
-        ExportedModelError: the program is damaged, does not fit its card, or gives other logits than at its export.
+        ExportedModelError: the program is damaged, does not fit its card, or gives other logits than at its export; or
+            the export was replaced again and again.
         MissingDependencyError: the runtime, the image backend of the card, or a device that `options` ask for, is
             missing.
     """
-    options = options or EngineOptions()
-    if engine == "auto":
-        engine, options = choose_engine(model_path, options)
-    program = find_program(
-        model_path, params_path, engine, options, default_card or predecessor_card([]), trust_program=trust_program
-    )
+
+    def find(engine: str, options: EngineOptions) -> Predictor:
+        if engine == "auto":
+            engine, options = choose_engine(model_path, options)
+        default = default_card or predecessor_card([])
+        program = find_program(model_path, params_path, engine, options, default, trust_program=trust_program)
+        return _load(program, engine, options, label_list)
+
+    return read_whole(model_path, lambda: find(engine, options or EngineOptions()))
+
+
+def _load(program: ExportedProgram, engine: str, options: EngineOptions, label_list: str | Path | None) -> Predictor:
+    """Load a program whose files are verified, and run its self-check."""
     one_by_one = program.name == BATCH_1_PROGRAM
     predictor = Predictor(create_engine(engine, program.files, options), program.card, one_by_one=one_by_one)
     # a GPU may multiply in TF32, which has three digits

@@ -42,7 +42,7 @@ def export_program(
     was_training = model.training
     model.eval()
     images = InputSpec([batch_size, 3, input_size, input_size], "float32", "x")
-    with _ctrl_c_deferred(), _temporary_home():
+    with _ctrl_c_deferred(), _temporary_home(folder):
         paddle.jit.save(model, str(folder / name), input_spec=[images])
     if was_training:
         model.train()
@@ -67,11 +67,14 @@ class _Division(nn.Layer):
 
 
 @contextmanager
-def _temporary_home() -> Iterator[None]:
-    """Set HOME to a temporary folder: Paddle 3.3.1 writes what it traces to ~/.cache, which may not be writable."""
+def _temporary_home(parent: Path) -> Iterator[None]:
+    """Set HOME to a folder in `parent`: Paddle 3.3.1 writes what it traces to ~/.cache, which may not be writable.
+
+    The folder goes with `parent` if the export is killed.
+    """
     names = ("HOME", "USERPROFILE")  # of POSIX, of Windows
     before = {name: os.environ[name] for name in names if name in os.environ}
-    with tempfile.TemporaryDirectory(prefix="paddle-export-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".home-", dir=parent) as folder:
         os.environ.update(dict.fromkeys(names, folder))
         try:
             yield

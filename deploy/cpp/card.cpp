@@ -15,6 +15,7 @@ namespace fs = std::filesystem;
 constexpr const char* kCardName = "card.yaml";
 constexpr std::uint64_t kCardFormat = 1;
 constexpr const char* kExportAgain = "export the model again with export_model.py";
+constexpr const char* kExportPrefix = ".export-";  // of the folders in which a new export is made
 constexpr const char* kChecksumLine = "# sha256 of the lines above: ";
 constexpr std::size_t kMaxBytes = 1 << 21;  // of a card
 constexpr int kMaxInputSize = 4096;
@@ -106,12 +107,18 @@ Card read_fields(const YAML::Node& node, const std::string& path) {
     return card;
 }
 
-// Reads the card and compares its text with the checksum in its last line. Throws ExportedModelError.
-std::string read_verified_text(const fs::path& path) {
-    std::ifstream file(path, std::ios::binary);
+// The first kMaxBytes + 1 bytes of the card in `folder`; empty without a card.
+std::string card_text(const fs::path& folder) {
+    std::ifstream file(folder / kCardName, std::ios::binary);
     std::string text(kMaxBytes + 1, '\0');
     file.read(text.data(), std::streamsize(text.size()));
     text.resize(std::size_t(file.gcount()));
+    return text;
+}
+
+// Reads the card and compares its text with the checksum in its last line. Throws ExportedModelError.
+std::string read_verified_text(const fs::path& path) {
+    const std::string text = card_text(path.parent_path());
     if (text.size() > kMaxBytes) {
         throw ExportedModelError(path.string() + ": more than " + std::to_string(kMaxBytes) +
                                  " bytes, so not a card; " + kExportAgain);
@@ -157,6 +164,24 @@ bool is_onnx(const std::string& file) {
 
 }  // namespace
 
+fs::path folder_of_files(const fs::path& folder) {
+    std::error_code error;  // of a folder that is removed meanwhile
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+        const std::string name = entry.path().filename().string();
+        if (name.rfind(kExportPrefix, 0) == 0 && fs::exists(entry.path() / kCardName, error)) {
+            const std::string card = card_text(folder);
+            if (!card.empty() && card_text(entry.path()) == card) {
+                return entry.path();
+            }
+        }
+    }
+    return folder;
+}
+
+std::string export_identity(const fs::path& folder) {
+    return card_text(folder) + folder_of_files(folder).string();
+}
+
 Card read_card(const fs::path& folder) {
     const fs::path path = folder / kCardName;
     if (!fs::exists(path)) {
@@ -191,10 +216,12 @@ void verify_files(const Card& card, const fs::path& folder, const std::vector<st
 }
 
 fs::path exported_folder(const fs::path& model_path) {
-    if (!fs::exists(model_path)) {
+    const fs::path folder = model_path.parent_path();
+    const bool is_exchanged = folder_of_files(folder) != folder;  // then a new program may still lie where it was made
+    if (!fs::exists(model_path) && !is_exchanged) {
         throw ExportedModelError(model_path.string() + ": no such file or folder; export_model.py writes it");
     }
-    return fs::is_directory(model_path) ? model_path : model_path.parent_path();
+    return fs::is_directory(model_path) ? model_path : folder;
 }
 
 }  // namespace classify

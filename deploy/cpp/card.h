@@ -32,6 +32,13 @@ struct Card {
     double temperature;  // the logits are divided by it before the softmax
 };
 
+// Returns the folder that holds all files of `folder`/card.yaml: `folder`, or while an export replaces another one the
+// folder inside it in which the new export was made, which has the same card (see deploy/exchange.py).
+std::filesystem::path folder_of_files(const std::filesystem::path& folder);
+
+// What tells the export in `folder` from another one that replaces it: the text of its card and the folder of its files.
+std::string export_identity(const std::filesystem::path& folder);
+
 // Reads `folder`/card.yaml. Throws ExportedModelError: the card is missing or was changed; a field is missing, unknown
 // or wrong.
 Card read_card(const std::filesystem::path& folder);

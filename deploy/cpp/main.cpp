@@ -20,6 +20,8 @@
 namespace classify {
 namespace {
 
+constexpr int kMaxAttempts = 5;  // to read an export while another one replaces it
+
 // Writes the predictions of `batch` to `output` and its failures to stderr; returns the number of failures.
 std::size_t write_predictions(const Batch& batch, const std::vector<float>& logits, const Card& card,
                               const Options& options, std::ostream& output) {
@@ -52,11 +54,46 @@ std::ofstream open_output(const std::string& path) {
     return file;
 }
 
-void predict(const Options& options) {
-    const std::filesystem::path folder = exported_folder(options.model_file);
-    const Card card = read_card(folder);
+// A card and an engine that runs a program of the same export.
+struct Model {
+    Card card;
+    std::unique_ptr<Engine> engine;
+};
+
+Model load_verified(const Options& options, const std::filesystem::path& folder, std::size_t batch_size) {
+    const std::filesystem::path source = folder_of_files(folder);
+    const Card card = read_card(source);
     const Program program = find_program(card, options.model_file, options.precision == "int8" ? "onnx-int8" : "onnx");
-    verify_files(card, folder, program.files);
+    verify_files(card, source, program.files);
+    auto engine =
+        std::make_unique<Engine>(source, program, card, EngineOptions{int(batch_size), options.cpu_threads});
+    if (program.name != "onnx-int8") {  // the logits of INT8 differ between processors
+        self_check(*engine, source, card);
+    }
+    return {card, std::move(engine)};
+}
+
+// Loads a program, again if another export replaces this one meanwhile, so that all files are of one of the two.
+Model load(const Options& options, std::size_t batch_size) {
+    const std::filesystem::path folder = exported_folder(options.model_file);
+    for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
+        const std::string before = export_identity(folder);
+        try {
+            Model model = load_verified(options, folder, batch_size);
+            if (export_identity(folder) == before) {
+                return model;
+            }
+        } catch (const Error&) {
+            if (export_identity(folder) == before) {
+                throw;
+            }
+        }
+    }
+    throw ExportedModelError(folder.string() + ": was replaced by another export during each of " +
+                             std::to_string(kMaxAttempts) + " attempts to read it; try again");
+}
+
+void predict(const Options& options) {
     const ImageList images = find_images(options.input_file);
     const std::vector<std::string>& paths = images.paths;
     if (images.num_skipped > 0) {
@@ -64,10 +101,9 @@ void predict(const Options& options) {
     }
     // The program has a fixed batch size, so a batch size above the number of images would only cost time.
     const std::size_t batch_size = std::min(std::size_t(options.batch_size), paths.size());
-    Engine engine(folder, program, card, {int(batch_size), options.cpu_threads});
-    if (program.name != "onnx-int8") {  // the logits of INT8 differ between processors
-        self_check(engine, folder, card);
-    }
+    const Model model = load(options, batch_size);
+    const Card& card = model.card;
+    Engine& engine = *model.engine;
     std::cerr << "engine: " << engine.description() << '\n';
     std::ofstream file = options.save_path.empty() ? std::ofstream() : open_output(options.save_path);
     std::ostream& output = options.save_path.empty() ? std::cout : file;

@@ -1,4 +1,4 @@
-"""Write an exported folder: write every program to a temporary folder, compare each with the eager model, move all."""
+"""Write an exported folder: write every program to a folder inside it, compare each with the eager model, exchange."""
 
 import importlib.metadata
 import os
@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from common.errors import DiskError, ParityError, ProjectError
-from common.files import disk_errors
+from common.errors import DiskError, ParityError
 
-from ..card import CARD_NAME, Card, FileRecord, Program, file_record, read_card, write_card
+from ..card import CARD_NAME, Card, FileRecord, Program, file_record, write_card
 from ..engine_base import BATCH_1_PROGRAM, require_utf8
 from ..engines import EngineOptions, create_engine
+from ..exchange import exchange, new_export
 from ..operator_allowlist import check_exported_operators
 from ..self_check import write_self_check
 from .onnx_export import write_onnx
@@ -55,6 +55,8 @@ def export_folder(
 ) -> Card:
     """Write the programs of a network and their card, or nothing if a program disagrees with the eager model.
 
+    The new export replaces an older one in one step, see `deploy.exchange`.
+
     Args:
         folder: made if it does not exist. Files of an older export that are not written again are removed.
         formats: names in `WRITERS`, and "paddlex". "onnx-int8" also writes "onnx".
@@ -77,11 +79,7 @@ def export_folder(
     folder = Path(folder)
     require_utf8(folder)
     formats = {*formats, "onnx"} if "onnx-int8" in formats else set(formats)
-    with disk_errors(f"into {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix=".export-", dir=folder)
-    with temporary, _full_disk_errors(folder):
-        work = Path(temporary.name)
+    with new_export(folder) as work, _full_disk_errors(folder):
         source = Source(save_program, card, calibration)
         programs = {name: write(work, source) for name, write in WRITERS.items() if name in formats}
         card = replace(card, programs=programs, files=_file_records(work), versions=_versions(), created=_now())
@@ -100,7 +98,7 @@ def export_folder(
         write_self_check(work, images[0], expected_logits[0])
         card = replace(card, files=_file_records(work))
         write_card(work, card)
-        _move_files(work, folder, card)
+        exchange(work, folder)
     return card
 
 
@@ -183,7 +181,7 @@ def _file_records(work: Path) -> dict[str, FileRecord]:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")  # tells two exports apart
 
 
 def _versions() -> dict[str, str]:
@@ -193,17 +191,3 @@ def _versions() -> dict[str, str]:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return versions
-
-
-def _move_files(work: Path, folder: Path, card: Card) -> None:
-    """Move the new files into `folder`, the card last; remove the files that only the older card lists."""
-    stale = set()
-    if (folder / CARD_NAME).exists():
-        with suppress(ProjectError):  # a damaged card: its list of files cannot be trusted
-            stale = set(read_card(folder, verify=False).files) - set(card.files)
-        (folder / CARD_NAME).unlink()
-    for name in card.files:
-        os.replace(work / name, folder / name)
-    for name in stale:
-        (folder / Path(name).name).unlink(missing_ok=True)
-    os.replace(work / CARD_NAME, folder / CARD_NAME)

@@ -141,3 +141,20 @@ def test_benchmark_report(infer, folder, jpegs_and_pngs):
     assert f"image_num: {len(predictions_of(run))}" in run.stderr
     for stage in ("preprocess_time", "inference_time", "postprocess_time", "batch_time"):
         assert re.search(rf" {stage}\(ms\) p50: [\d.]+, p90: [\d.]+, p99: [\d.]+, per image: [\d.]+", run.stderr)
+
+
+@pytest.mark.parametrize("is_gone", [False, True], ids=["an old program in its place", "no program in its place"])
+def test_an_exchange_of_exports_that_was_killed_is_read_where_the_new_export_was_made(
+    infer, folder, image_file, is_gone
+):
+    expected = predictions_of(infer(folder, image_file))
+    shutil.copytree(folder, folder / ".export-0abc")
+    shutil.copytree(folder, folder / ".export-1abc")
+    (folder / ".export-0abc" / "card.yaml").write_text("of an export that was killed before the exchange")
+    (folder / "model.onnx").write_bytes(b"of the old export")
+    if is_gone:
+        (folder / "model.onnx").unlink()
+    for model in (folder, folder / "model.onnx"):
+        run = infer(model, image_file)
+        assert run.returncode == 0, run.stderr
+        assert predictions_of(run) == expected

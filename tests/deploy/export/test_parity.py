@@ -18,6 +18,7 @@ from deploy.card import add_checksum_line, read_card, write_card
 from deploy.export import export_folder
 from deploy.export.parity import check_parity, parity_images
 from deploy.predictor import Predictor, open_predictor
+from tests.deploy.conftest import Source
 
 
 @pytest.fixture
@@ -117,24 +118,24 @@ def test_logits_and_probabilities_are_each_held_to_the_tolerance(exported, sourc
         check_parity(exported / "model.json", source.images[:1], expected)
 
 
-def test_an_interrupted_export_leaves_no_card(folder, source, monkeypatch):
-    """A card says which files belong together: the old card is removed first, the new card is written last."""
-    replace_file, exchanged = os.replace, []
+def test_an_export_that_is_interrupted_among_its_files_answers(folder, source, monkeypatch):
+    """The card is exchanged first; until all files are in their places, they are read where they were made."""
+    replace_file, exchanged, other = os.replace, [], Source(seed=1)
 
-    def interrupted_at_the_card(old, new):
+    def interrupted_at_the_third(old, new):
         if Path(new).parent == folder:
-            assert not (folder / "card.yaml").exists(), f"beside {exchanged}"
-            if Path(new).name == "card.yaml":
-                raise InterruptedError
+            if len(exchanged) == 2:
+                raise InterruptedError("interrupted")
             exchanged.append(Path(new).name)
         replace_file(old, new)
 
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr("os.replace", interrupted_at_the_card)
-        source.export(folder, ("paddle",))
-    assert {"model.json", "model.pdiparams", "check.png"} <= set(exchanged), "the card was written before them"
-    with pytest.raises(ExportedModelError, match=r"no card\.yaml in it"):
-        open_predictor(folder)
+    with monkeypatch.context() as patch, pytest.raises(DiskError, match="interrupted"):
+        patch.setattr("os.replace", interrupted_at_the_third)
+        other.export(folder, ("paddle", "pdmodel"))
+    assert exchanged[0] == "card.yaml"
+    for program in (folder, folder / "model.json", folder / "model.pdmodel"):
+        predictor = open_predictor(program)
+        np.testing.assert_allclose(predictor.logits(predictor.preprocess(source.images)), other.logits, atol=1e-4)
 
 
 def test_programs_of_an_older_export_are_removed(folder, source):
