@@ -10,6 +10,7 @@ import yaml
 
 from common.errors import DataError, ExportedModelError
 from common.files import sha256_of_file, write_atomically
+from common.regular_files import open_regular
 from datasets.preprocess import Preprocess
 
 from .temperature import NO_TEMPERATURE, is_temperature
@@ -104,7 +105,7 @@ def folder_of_files(folder: str | Path) -> Path:
 def card_bytes(folder: Path, name: str = CARD_NAME) -> bytes | None:
     """The bytes of a card, at most one more than a card may have; None without such a file."""
     try:
-        with open(folder / name, "rb") as file:
+        with open_regular(folder / name) as file:
             return file.read(MAX_CARD_BYTES + 1)
     except OSError:
         return None
