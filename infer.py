@@ -19,10 +19,14 @@ def main(argv):
 
     from deploy.exchange import read_whole
     from deploy.pipeline import predict_files, predict_files_timed, print_progress, share_threads
-    from deploy.predictions import check_same_classes, write_predictions
+    from deploy.predictions import check_same_classes
+    from deploy.results.outputs import Images, check_output, write_predictions
 
     images = config.images
     kept, paths = images_to_predict(images)
+    check_output(config.output, [images.input_file])
+    if images.enable_benchmark and config.output.print == "jsonl":
+        raise UsageError("--print jsonl: stdout holds JSON only, and --enable_benchmark prints a report; leave one out")
     num_batches = -(-len(paths) // images.batch_size)
 
     def open_export():
@@ -33,7 +37,8 @@ def main(argv):
     predictor, num_workers, options = read_whole(config.engine.model_file, open_export)
     if images.resume_from:
         check_same_classes(images.resume_from, predictor.class_names)
-    print_safely(f"Inference model({predictor.card.architecture})...")
+    opening = f"Inference model({predictor.card.architecture})..."
+    print_safely(opening, sys.stderr if config.output.print == "jsonl" else sys.stdout)
     settings = {"batch_size": images.batch_size, "topk": images.topk, "threshold": images.threshold}
     if images.enable_benchmark:
         report = create_report(config, predictor, options, len(paths))
@@ -41,7 +46,7 @@ def main(argv):
     else:
         batches = predict_files(predictor, paths, **settings, num_workers=num_workers)
     batches = print_progress(batches, len(paths))
-    write_predictions(batches, len(paths), images.save_path, kept, csv_formulas=images.csv_formulas)
+    write_predictions(batches, Images([images.input_file], paths, kept), config.output, predictor, images.topk)
 
 
 def images_to_predict(images: InferImagesConfig):

@@ -27,11 +27,12 @@ def main(argv: list[str]) -> None:
 
     from deploy.engines import EagerEngine
     from deploy.pipeline import predict_files
-    from deploy.predictions import write_predictions
     from deploy.predictor import Predictor
+    from deploy.results.outputs import Images, check_output, write_predictions
     from engine.amp import choose_precision
     from engine.distributed import choose_device
 
+    check_output(config.output, images.infer_imgs, images.explain)
     choose_device(config.device.device)
     trained = factory.read_trained(config.model, config.weights, config.preprocess, images.label_list)
     for note in trained.notes:
@@ -40,7 +41,18 @@ def main(argv: list[str]) -> None:
     model = trained.create_model()
     predictor = Predictor(EagerEngine(model, precision.autocast), trained.card(model, temperature=temperature))
     batches = predict_files(predictor, paths, batch_size=images.batch_size, topk=images.topk)
-    write_predictions(batches, len(paths), images.save_path, csv_formulas=images.csv_formulas)
+    found = Images(images.infer_imgs, paths)
+    more = [open_explained(images.explain, found, model, predictor)] if images.explain else []
+    write_predictions(batches, found, config.output, predictor, images.topk, more)
+
+
+def open_explained(folder: str, images, model, predictor):
+    """Open the output of --explain."""
+    from deploy.results.heat_maps import ExplainedImages
+    from engine.layer_cam import LayerCam
+
+    preprocess = predictor.card.preprocess
+    return ExplainedImages(folder, images.inputs, LayerCam(model, preprocess.input_size), preprocess)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ SCREENS = {
         {
             "Weights": ("resume", "pretrained", "use_ema"),
             "Pictures": ("infer_imgs", "batch_size", "device"),
-            "Predictions": ("topk", "save_path"),
+            "Predictions": ("topk", "print", "save_path", "save_images", "sort_into", "explain"),
         },
     ),
     ExportConfig: Screen(
@@ -75,7 +75,7 @@ SCREENS = {
         {
             "Model": ("model_file", "engine", "cpu_threads", "use_gpu"),
             "Pictures": ("input_file", "batch_size"),
-            "Predictions": ("topk", "threshold", "save_path"),
+            "Predictions": ("topk", "threshold", "print", "save_path", "save_images", "sort_into"),
         },
     ),
 }

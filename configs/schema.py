@@ -581,24 +581,44 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class PredictionOutputConfig:
+    """Output of predictions"""
+
+    print: str = flag(
+        "auto",
+        "form of the printed predictions; auto: a table on a terminal, nothing but a summary there with --save_path, "
+        "and elsewhere records, the lists of the predecessor; jsonl: one JSON object per image",
+        choices=("auto", "records", "jsonl", "table", "none"),
+    )
+    save_path: str = flag("", "also write the predictions to this .json, .jsonl or .csv file")
+    csv_rows: str = flag(
+        "images",
+        "rows of a .csv; images: one per image, with all its classes; classes: one per class",
+        choices=("images", "classes"),
+    )
+    csv_formulas: bool = flag(
+        False,
+        "leave a .csv text as it is that a spreadsheet runs (= + - @); by default a ' is put before it",
+        style="flag",
+    )
+    save_images: str = flag("", "also write each image with names and scores drawn below it into this folder")
+    sort_into: str = flag("", "also copy each image into a folder per predicted class, below this folder")
+
+
+@dataclass(frozen=True)
 class PredictImagesConfig:
     """Images and predictions"""
 
     infer_imgs: tuple[str, ...] = flag((), "images or folders of images (searched recursively)")
     batch_size: int = flag(1, "images per batch", low=1)
     label_list: str = flag("", "file of class names; default: those of the checkpoint, or ImageNet's for 1000 classes")
-    save_path: str = flag("", "also write the predictions to this .json, .jsonl or .csv file")
-    csv_formulas: bool = flag(
-        False,
-        "leave a .csv text as it is that a spreadsheet runs (= + - @); by default a ' is put before it",
-        style="flag",
-    )
     topk: int = flag(5, "number of classes reported per image", low=1)
     temperature: str = flag(
         "",
         "divide the logits by this number before the softmax, for calibrated probabilities: a number above 0, or the "
         "metrics.json that eval.py --temperature fit writes; default: 1",
     )
+    explain: str = flag("", "also write each image beside a map of the places that made its class, into this folder")
     use_amp: bool = flag(False, "half precision on a GPU, as the predecessor always did", style="pair")
 
 
@@ -611,6 +631,7 @@ class PredictConfig:
     device: DeviceConfig
     weights: WeightsConfig
     images: PredictImagesConfig
+    output: PredictionOutputConfig
 
 
 EXPORT_FORMATS = ("paddle", "pdmodel", "pdmodel-b1", "onnx", "onnx-int8", "paddlex")
@@ -718,12 +739,6 @@ class InferImagesConfig:
     batch_size: int = flag(1, "images per batch", low=1, aliases=("b",))
     topk: int = flag(5, "number of classes reported per image", low=1)
     threshold: float = flag(0.0, "leave out classes with a lower probability", low=0, high=1)
-    save_path: str = flag("", "also write the predictions to this .json, .jsonl or .csv file")
-    csv_formulas: bool = flag(
-        False,
-        "leave a .csv text as it is that a spreadsheet runs (= + - @); by default a ' is put before it",
-        style="flag",
-    )
     resume_from: str = flag(
         "", "file of an earlier --save_path: keep its records and predict the images that are missing in it"
     )
@@ -740,3 +755,4 @@ class InferConfig:
 
     engine: InferEngineConfig
     images: InferImagesConfig
+    output: PredictionOutputConfig

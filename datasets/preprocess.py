@@ -35,6 +35,11 @@ class CenterCrop(NamedTuple):
         """First row of the square in the resized image."""
         return round((self.height - self.side) / 2)
 
+    def box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The square in pixels of the image before resizing, which has `size`: left, top, right, bottom."""
+        across, down = size[0] / self.width, size[1] / self.height
+        return self.left * across, self.top * down, (self.left + self.side) * across, (self.top + self.side) * down
+
 
 @dataclass(frozen=True)
 class Preprocess:

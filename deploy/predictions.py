@@ -1,70 +1,26 @@
-"""Files of predictions: .json (one array), .jsonl (one line per image) or .csv (one row per class)."""
+"""Files of predictions: .json (one array), .jsonl (one line per image) or .csv (one row per image, or per class)."""
 
 import csv
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
-from common.errors import DataError, PredictionsFileError
+from common.errors import PredictionsFileError
 from common.files import atomic_write, disk_errors, temporary_path
-from common.printable import original_text, print_safely, spreadsheet_text
+from common.printable import original_text, spreadsheet_text
 
 SUFFIXES = (".json", ".jsonl", ".csv")
 KEYS = {"class_ids", "scores", "file_name", "label_names"}  # of every prediction; a failed one has "error" too
-CSV_COLUMNS = ("file_name", "rank", "class_id", "score", "label_name", "error")
+CSV_COLUMNS = ("file_name", "rank", "class_id", "score", "label_name", "error")  # of one row per class
+CSV_CLASS = ("label_name", "score", "class_id")  # columns of a class where there is one row per image
 
 
 def failed_prediction(file_name: str, reason: str) -> dict:
     """Make the prediction of an image that could not be read: no classes, and the reason."""
     return {"class_ids": [], "scores": [], "file_name": file_name, "label_names": [], "error": reason}
-
-
-def print_predictions(predictions: list[dict]) -> int:
-    """Print the predictions of a batch as one list on stdout, and each failure on stderr; return the failures."""
-    successes = [prediction for prediction in predictions if "error" not in prediction]
-    if successes:
-        print(successes, flush=True)
-    failures = [prediction for prediction in predictions if "error" in prediction]
-    for prediction in failures:
-        print_safely(f"error: {prediction['file_name']}: {prediction['error']}", sys.stderr)
-    return len(failures)
-
-
-def write_predictions(
-    batches: Iterable[list[dict]],
-    num_images: int,
-    save_path: str,
-    kept: Iterable[dict] = (),
-    *,
-    csv_formulas: bool = False,
-) -> None:
-    """Print the predictions of each batch when it is ready, and write them to a file.
-
-    Args:
-        batches: predictions, one list per batch.
-        num_images: number of images in all batches, for the error message.
-        save_path: .json, .jsonl or .csv file; "" writes no file.
-        kept: predictions of an earlier run, which the file gets first.
-        csv_formulas: leave texts as they are that a spreadsheet would run, as `PredictionWriter` does.
-
-    Raises:
-        DataError: some images could not be read; the others have predictions.
-        DiskError: the file cannot be written.
-        PredictionsFileError: the extension of `save_path` names no format.
-    """
-    num_failures = 0
-    with PredictionWriter(save_path, kept, csv_formulas=csv_formulas) if save_path else nullcontext() as writer:
-        for predictions in batches:
-            if writer:
-                writer.write(predictions)
-            num_failures += print_predictions(predictions)
-    if num_failures:
-        others = "; the others have predictions" if num_failures < num_images else ""
-        raise DataError(f"{num_failures} of {num_images} images could not be read{others}")
 
 
 class PredictionWriter:
@@ -75,12 +31,21 @@ class PredictionWriter:
     A spreadsheet runs a cell of a .csv that begins with = + - or @, unless a ' makes it a text.
     """
 
-    def __init__(self, path: str | Path, kept: Iterable[dict] = (), *, csv_formulas: bool = False):
-        """Create the file; `csv_formulas` leaves texts as they are that a spreadsheet would run.
+    def __init__(
+        self, path: str | Path, kept: Iterable[dict] = (), *, csv_formulas: bool = False, csv_classes: int | None = None
+    ):
+        """Create the file.
+
+        Args:
+            path: .json, .jsonl or .csv file.
+            kept: predictions of an earlier run, which the file gets first.
+            csv_formulas: leave texts as they are that a spreadsheet would run.
+            csv_classes: number of classes in the one row per image of a .csv; None: one row per class.
 
         Raises:
             DiskError: the file cannot be written.
-            PredictionsFileError: the extension of `path` names no format.
+            PredictionsFileError: the extension of `path` names no format, or a prediction of `kept` has more classes
+                than a row.
         """
         self._path = Path(path)
         if self._path.suffix not in SUFFIXES:
@@ -88,7 +53,7 @@ class PredictionWriter:
                 f"{path}: predictions are written to {', '.join(SUFFIXES)} files, not {self._path.suffix!r}"
             )
         self._is_json = self._path.suffix == ".json"
-        self._csv_formulas = csv_formulas
+        self._csv_formulas, self._csv_classes = csv_formulas, csv_classes
         self._num_written = 0
         options = {"encoding": "utf-8", "newline": ""}
         options["errors"] = "surrogateescape" if self._path.suffix == ".csv" else "backslashreplace"  # JSON reads these
@@ -100,7 +65,7 @@ class PredictionWriter:
 
     def _begin(self, kept: Iterable[dict]) -> None:
         if self._path.suffix == ".csv":
-            self._file.write(",".join(CSV_COLUMNS) + "\n")
+            self._file.write(",".join(CSV_COLUMNS if self._csv_classes is None else _columns(self._csv_classes)) + "\n")
         for prediction in kept:
             self.write([prediction])
         if not self._is_json:
@@ -112,6 +77,7 @@ class PredictionWriter:
 
         Raises:
             DiskError: the file cannot be written.
+            PredictionsFileError: a prediction has more classes than a row of the .csv.
         """
         with disk_errors(self._path):
             for prediction in predictions:
@@ -121,7 +87,11 @@ class PredictionWriter:
 
     def _encoded(self, prediction: dict) -> str:
         if self._path.suffix == ".csv":
-            return _csv_text(prediction, csv_formulas=self._csv_formulas)
+            if self._csv_classes is None:
+                rows = _rows_of_classes(prediction)
+            else:
+                rows = [_row_of_image(prediction, self._csv_classes, self._path)]
+            return _csv_text(rows, csv_formulas=self._csv_formulas)
         return _json_text(prediction, self._num_written) if self._is_json else _jsonl_text(prediction)
 
     def __enter__(self) -> "PredictionWriter":
@@ -144,10 +114,31 @@ def _jsonl_text(prediction: dict) -> str:
     return json.dumps(prediction, ensure_ascii=False) + "\n"
 
 
-def _csv_text(prediction: dict, *, csv_formulas: bool) -> str:
+def _columns(num_classes: int) -> list[str]:
+    """`file_name,label_name,score,class_id,error,label_name_2,score_2,class_id_2,...`"""
+    later = [f"{column}_{rank}" for rank in range(2, num_classes + 1) for column in CSV_CLASS]
+    return ["file_name", *CSV_CLASS, "error", *later]
+
+
+def _row_of_image(prediction: dict, num_classes: int, path: Path) -> list:
+    if (needed := len(prediction["class_ids"])) > num_classes:
+        raise PredictionsFileError(
+            f"{path}: the earlier prediction of {prediction['file_name']} has {needed} classes, a row has room for "
+            f"{num_classes}; take --topk {needed} again, or --csv_rows classes"
+        )
+    classes = zip(prediction["label_names"], prediction["scores"], prediction["class_ids"], strict=True)
+    cells = [cell for one in classes for cell in one]
+    cells += [""] * (len(CSV_CLASS) * max(num_classes, 1) - len(cells))
+    return [prediction["file_name"], *cells[:3], prediction.get("error", ""), *cells[3:]]
+
+
+def _rows_of_classes(prediction: dict) -> list[tuple]:
     classes = zip(prediction["class_ids"], prediction["scores"], prediction["label_names"], strict=True)
     rows = [(prediction["file_name"], rank, *one, "") for rank, one in enumerate(classes, start=1)]
-    rows = rows or [(prediction["file_name"], "", "", "", "", prediction.get("error", ""))]
+    return rows or [(prediction["file_name"], "", "", "", "", prediction.get("error", ""))]
+
+
+def _csv_text(rows: Iterable[Sequence], *, csv_formulas: bool) -> str:
     lines = []
     # The line ends of csv.writer are \r\n, so csv.writer quotes a file name that holds one of these characters.
     writer = csv.writer(SimpleNamespace(write=lines.append))
@@ -158,7 +149,7 @@ def _csv_text(prediction: dict, *, csv_formulas: bool) -> str:
 def read_predictions(path: str | Path) -> Iterator[dict]:
     """Read the predictions of a file that PredictionWriter wrote; of a killed run, all but an unfinished one.
 
-    The last image of a .csv is left out if it has fewer classes than another image: its rows may be incomplete.
+    The last image of a .csv with rows of classes is left out if it has fewer than another image: it may be incomplete.
 
     Raises:
         PredictionsFileError: the file is missing, or is not a file of predictions.
@@ -191,8 +182,24 @@ def _read_jsonl(file) -> Iterator[dict]:
 
 
 def _read_csv(file) -> Iterator[dict]:
+    rows = csv.DictReader(line for line in file if line.endswith("\n"))
+    yield from _of_rows_of_classes(rows) if "rank" in (rows.fieldnames or ()) else map(_of_row_of_image, rows)
+
+
+def _of_row_of_image(row: dict) -> dict:
+    prediction = {"class_ids": [], "scores": [], "file_name": original_text(row["file_name"]), "label_names": []}
+    for suffix in ("", *(f"_{rank}" for rank in range(2, len(row)))):
+        if not row["class_id"] or not row.get(f"class_id{suffix}"):
+            break
+        prediction["class_ids"].append(int(row[f"class_id{suffix}"]))
+        prediction["scores"].append(float(row[f"score{suffix}"]))
+        prediction["label_names"].append(original_text(row[f"label_name{suffix}"]))
+    return prediction | ({"error": original_text(row["error"])} if row["error"] else {})
+
+
+def _of_rows_of_classes(rows: Iterable[dict]) -> Iterator[dict]:
     prediction, most_classes = None, 0
-    for row in csv.DictReader(line for line in file if line.endswith("\n")):
+    for row in rows:
         file_name = original_text(row["file_name"])
         if prediction is None or file_name != prediction["file_name"]:
             if prediction is not None:

@@ -90,7 +90,8 @@ OUR_DEFAULTS = {
     "predict": {
         "list_models": False, "exif_orientation": None, "eval_image_backend": None, "device": "auto",
         "use_ema": False, "batch_size": 1, "label_list": "", "save_path": "", "topk": 5, "use_amp": False,
-        "csv_formulas": False, "temperature": "",
+        "csv_formulas": False, "temperature": "", "print": "auto", "csv_rows": "images", "save_images": "",
+        "sort_into": "", "explain": "",
         "pretrained": "", "weights_dir": "",
     },
     "export_model": {
@@ -102,6 +103,7 @@ OUR_DEFAULTS = {
     "infer": {
         "engine": "paddle", "trust_program": False, "gpu_id": 0, "enable_openvino": False, "topk": 5, "threshold": 0.0,
         "save_path": "", "resume_from": "", "label_list": "", "csv_formulas": False,
+        "print": "auto", "csv_rows": "images", "save_images": "", "sort_into": "",
     },
 }  # fmt: skip
 

@@ -94,7 +94,7 @@ def test_the_commands_run_in_their_order(sandbox):
         rest = beside.submit(run_in_order, sandbox, [line for line in lines if line not in first])
         run_in_order(sandbox, first)
     rest.result()
-    assert (sandbox / "output" / "answers.csv").read_text().startswith("file_name,rank,class_id,score,label_name")
+    assert (sandbox / "output" / "answers.csv").read_text().startswith("file_name,label_name,score,class_id,error")
 
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -195,10 +195,10 @@ def test_wrong_inputs(exported, image_folder, tmp_path, flags, error, message):
     ("name", "flag"),
     [
         ("main", "--epochs"),
-        ("eval", "--dist_eval"),
+        ("eval", "--on_bad_image"),
         ("predict", "--infer_imgs"),
         ("export_model", "--format"),
-        ("infer", "--enable_benchmark"),
+        ("infer", "--sort_into"),
     ],
 )
 def test_help_does_not_import_paddle(name, flag):

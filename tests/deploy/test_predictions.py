@@ -22,18 +22,19 @@ ODD_NAMES = [
 SUFFIXES = [".json", ".jsonl", ".csv"]
 
 
+@pytest.mark.parametrize("csv_classes", [None, 2, 9])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("predictions", [PREDICTIONS, ODD_NAMES, []], ids=["some", "odd names", "none"])
-def test_round_trip(tmp_path, suffix, predictions):
+def test_round_trip(tmp_path, suffix, predictions, csv_classes):
     path = tmp_path / "new folder" / f"out{suffix}"
-    with PredictionWriter(path) as writer:
+    with PredictionWriter(path, csv_classes=csv_classes) as writer:
         for prediction in predictions:
             writer.write([prediction])
     assert list(read_predictions(path)) == predictions
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_json_is_one_array_and_csv_has_one_row_per_class(tmp_path):
+def test_json_is_one_array_and_csv_may_have_one_row_per_class(tmp_path):
     for suffix in (".json", ".csv"):
         with PredictionWriter(tmp_path / f"out{suffix}") as writer:
             writer.write(PREDICTIONS)
@@ -47,6 +48,32 @@ def test_json_is_one_array_and_csv_has_one_row_per_class(tmp_path):
     assert rows[2]["error"] == "damaged: cut short"
 
 
+def test_csv_has_one_row_per_image(tmp_path):
+    with PredictionWriter(tmp_path / "out.csv", csv_classes=2) as writer:
+        writer.write(PREDICTIONS)
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines() == [
+        "file_name,label_name,score,class_id,error,label_name_2,score_2,class_id_2",
+        'a b.jpg,"x, ""y""",0.75,2,,三,0.1,0',
+        "broken.jpg,,,,damaged: cut short,,,",
+        "below threshold.jpg,,,,,,,",
+    ]
+
+
+def test_more_classes_than_a_row_has_room_for_are_refused(tmp_path):
+    with pytest.raises(PredictionsFileError, match=r"a b.jpg has 2 classes, a row has room for 1; take --topk 2 again"):
+        PredictionWriter(tmp_path / "out.csv", PREDICTIONS[:1], csv_classes=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_either_form_of_a_csv_is_continued_in_the_other(tmp_path):
+    for classes, others in ((None, 2), (2, None)):
+        with PredictionWriter(tmp_path / "a.csv", csv_classes=classes) as writer:
+            writer.write(PREDICTIONS)
+        with PredictionWriter(tmp_path / "b.csv", read_predictions(tmp_path / "a.csv"), csv_classes=others):
+            pass
+        assert list(read_predictions(tmp_path / "b.csv")) == PREDICTIONS
+
+
 FORMULAS = [
     {"class_ids": [0], "scores": [1.0], "file_name": "-1+1.jpg", "label_names": ["=HYPERLINK(1)"]},
     {"class_ids": [0], "scores": [0.5], "file_name": "'=x.jpg", "label_names": ["'plain"]},
@@ -54,10 +81,11 @@ FORMULAS = [
 ]
 
 
+@pytest.mark.parametrize("csv_classes", [None, 1])
 @pytest.mark.parametrize("csv_formulas", [False, True])
-def test_a_spreadsheet_gets_texts_and_numbers_and_no_formulas(tmp_path, csv_formulas):
+def test_a_spreadsheet_gets_texts_and_numbers_and_no_formulas(tmp_path, csv_formulas, csv_classes):
     path = tmp_path / "out.csv"
-    with PredictionWriter(path, csv_formulas=csv_formulas) as writer:
+    with PredictionWriter(path, csv_formulas=csv_formulas, csv_classes=csv_classes) as writer:
         writer.write(FORMULAS)
     with path.open(encoding="utf-8", newline="") as file:
         cells = [cell for row in csv.reader(file) for cell in row]
@@ -66,10 +94,10 @@ def test_a_spreadsheet_gets_texts_and_numbers_and_no_formulas(tmp_path, csv_form
     assert list(read_predictions(path)) == FORMULAS
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_lines_can_be_read_during_a_run_and_after_it_was_killed(tmp_path, suffix):
+@pytest.mark.parametrize(("suffix", "csv_classes"), [(".jsonl", None), (".csv", None), (".csv", 2)])
+def test_lines_can_be_read_during_a_run_and_after_it_was_killed(tmp_path, suffix, csv_classes):
     path = tmp_path / f"out{suffix}"
-    with PredictionWriter(path) as writer:
+    with PredictionWriter(path, csv_classes=csv_classes) as writer:
         writer.write(PREDICTIONS[:2])
         assert list(read_predictions(path)) == PREDICTIONS[:2]
     with path.open("a") as file:

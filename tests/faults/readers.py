@@ -332,7 +332,7 @@ def _predictions_of(engine, card) -> ReadFunction:
         records, paths = list(chain(*predict_files(predictor, find_images(source.infer_path), batch_size=1))), []
         for suffix in (".json", ".jsonl", ".csv"):
             file = source.root / f"records{suffix}"
-            with PredictionWriter(file) as writer:
+            with PredictionWriter(file, csv_classes=card.num_classes) as writer:
                 writer.write(records)
             paths.append([record["file_name"] for record in read_predictions(file)])
         assert paths[0] == paths[1] == paths[2], "the formats of the predictions differ"

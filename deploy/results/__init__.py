@@ -1,0 +1,1 @@
+"""What is made of predictions beside their file: lines on a terminal, annotated pictures, sorted folders, heat maps."""
