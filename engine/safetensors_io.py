@@ -100,7 +100,9 @@ def json_of_limited_size(text: bytes | str) -> object:
         raise ValueError("it is nested too deeply") from None
 
 
-def _check_json_size(text: bytes | str) -> None:
+def _check_json_size(text: object) -> None:
+    if not isinstance(text, bytes | str):
+        raise ValueError(f"its settings are a {type(text).__name__}, not a text")
     signs = (b"[", b"{", b",", b":") if isinstance(text, bytes) else ("[", "{", ",", ":")
     num_items = sum(map(text.count, signs))
     if len(text) > MAX_HEADER_BYTES or num_items > MAX_JSON_ITEMS:
