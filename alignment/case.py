@@ -6,14 +6,21 @@ from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 
-import yaml
-
 from common.cli import did_you_mean
 from common.errors import CaseError
+from common.regular_files import read_regular
+from common.yaml_text import parse_yaml
 
 from .rules import BATCH_NORM, COUNTERS, Rules
 
+MAX_CASE_BYTES = 1 << 20
 CASES = Path(__file__).parent / "cases"
+PROJECT = Path(__file__).parents[1]
+# A constructor runs with the rights of the user and with arguments of the case. So a case takes it from files beside
+# it, from files of this project, or from these packages, which build models; any other only with --trust_case.
+PACKAGES = ("torchvision", "timm", "paddle.vision", "transformers", "models", "alignment.torch_side")
+TRUST_CASE = "let the case name any file and any package: it runs what it names, with your rights"
+RUNS_CODE = "trust_remote_code"  # an argument of transformers, which then downloads code and runs it
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,8 @@ class Layout:
 class Case:
     """A pair of models and how they are compared; the defaults are for an ImageNet classifier.
 
-    The keys of the YAML file are the attributes without `name` and `folder`; docs/alignment.md has a table of them.
+    The keys of the YAML file are the attributes without `name`, `folder` and `is_trusted`; docs/alignment.md has a
+    table of them.
 
     Attributes:
         name: of the case.
@@ -111,6 +119,7 @@ class Case:
         layers: {path of a layer in the reference: path in the port}, with `*`.
         train: settings of the stages backward and train.
         tolerances: largest errors that pass.
+        is_trusted: `port` and `reference` may name any file and any package.
     """
 
     name: str
@@ -129,6 +138,7 @@ class Case:
     layers: dict[str, str] = field(default_factory=dict)
     train: Training = field(default_factory=Training)
     tolerances: Tolerances = field(default_factory=Tolerances)
+    is_trusted: bool = False
 
     def rules(self, layout: str = "torch") -> Rules:
         """Rules for the weights of the reference ("torch"), of the port ("paddle"), or of a publisher in `layouts`.
@@ -149,7 +159,34 @@ class Case:
     @property
     def reference_spec(self) -> dict:
         """What the other process needs to build the reference."""
-        return {"callable": absolute_spec(self.reference, self.folder), "arguments": self.reference_arguments}
+        spec = {"callable": absolute_spec(self.reference, self.folder), "arguments": self.reference_arguments}
+        package = package_of(self.reference)
+        return spec if self.is_trusted or not package else spec | {"package": package}
+
+    def check_constructors(self) -> None:
+        """Check that a case that is not trusted takes both models from places that it may name.
+
+        Raises:
+            CaseError: `port` or `reference` names another file or package, or an argument asks for code to be run.
+        """
+        for key, spec, arguments in (
+            ("port", self.port, self.port_arguments),
+            ("reference", self.reference, self.reference_arguments),
+        ):
+            place, separator, _ = spec.rpartition(":")
+            if not separator:
+                continue  # a name of models/
+            if place.endswith(".py"):
+                path = (self.folder / place).resolve()
+                is_known = path.is_relative_to(self.folder) or path.is_relative_to(PROJECT)
+            else:
+                is_known = bool(package_of(spec))
+            if not is_known or RUNS_CODE in arguments:
+                raise CaseError(
+                    f"the case {self.name}: {key}: {spec[:200]}{f' with {RUNS_CODE}' * (RUNS_CODE in arguments)} could "
+                    "run any code. A model is taken from a file in the folder of the case or below it, or from "
+                    f"{', '.join(PACKAGES)}; add --trust_case if you have read the case"
+                )
 
 
 def list_cases() -> list[str]:
@@ -157,23 +194,36 @@ def list_cases() -> list[str]:
     return sorted(path.stem for path in CASES.glob("*.yaml"))
 
 
-def read_case(name_or_path: str) -> Case:
+def package_of(spec: str) -> str | None:
+    """The package in PACKAGES that `package.module:name` is in; None for a file, and for another package."""
+    module = spec.rpartition(":")[0]
+    return next((package for package in PACKAGES if f"{module}.".startswith(f"{package}.")), None)
+
+
+def read_case(name_or_path: str, *, is_trusted: bool = False) -> Case:
     """Read a case of alignment/cases/ by its name, or a YAML file by its path.
 
+    A case is a program: its models are built by the functions that it names. `is_trusted` lets it name any.
+
     Raises:
-        CaseError: there is no such case, or the file is not YAML or has a key that is unknown, missing or of a wrong
-            type.
+        CaseError: there is no such case, or the file is not YAML, has a key that is unknown, missing or of a wrong
+            type, or takes a model from a place that only a trusted case may name.
     """
     path = Path(name_or_path) if name_or_path.endswith((".yaml", ".yml")) else CASES / f"{name_or_path}.yaml"
-    if not path.is_file() and path.parent != CASES:
-        raise CaseError(f"{path}: no such file")
-    if not path.is_file():
+    if not path.exists() and path.parent == CASES:
         raise CaseError(_unknown("case", name_or_path, list_cases()) + "; or give the path of a YAML file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        content = parse_yaml(read_regular(path, MAX_CASE_BYTES).decode("utf-8"))
+    except FileNotFoundError:
+        raise CaseError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CaseError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
         raise CaseError(f"{path} is not YAML: {error}") from None
-    return _filled(Case, content, str(path), name=path.stem, folder=path.parent.resolve())
+    case = _filled(Case, content, str(path), name=path.stem, folder=path.parent.resolve(), is_trusted=is_trusted)
+    if not is_trusted:
+        case.check_constructors()
+    return case
 
 
 def absolute_spec(spec: str, folder: Path) -> str:

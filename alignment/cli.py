@@ -8,7 +8,7 @@ from common.files import disk_errors
 from common.printable import print_safely
 from datasets.reading.image_folder import find_images
 
-from .case import list_cases, read_case
+from .case import TRUST_CASE, list_cases, read_case
 from .reference import Reference
 from .report.json_junit import write_json, write_junit
 from .runner import STAGES, run_stages
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
 
         return compare_files(argv[1:])
     options = _parse(argv)
-    case = read_case(options.case)
+    case = read_case(options.case, is_trusted=options.trust_case)
     if options.images:
         find_images(options.images)  # a wrong folder is an error of every stage, though only `data` reads images
     stages = STAGES if options.stage == "all" else (options.stage,)
@@ -62,6 +62,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("stage", choices=("all", *STAGES))
     parser.add_argument("case", help="name of a shipped case, or path of a YAML file")
+    parser.add_argument("--trust_case", action="store_true", help=TRUST_CASE)
     parser.add_argument("--weights", type=Path, help="file of weights for both models; by default random weights")
     parser.add_argument("--images", type=Path, help="folder of images for the stage data, which takes 64 of them")
     parser.add_argument("--python", default=sys.executable, help="Python interpreter that has PyTorch")

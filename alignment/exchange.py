@@ -1,6 +1,6 @@
 """What the two processes share: array files, settings of a run, sketches of big arrays, dropout masks. numpy alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,20 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def constructor(module: object, name: str, package: str | None = None) -> Callable:
+    """The callable `name` of a module; with `package` it must be defined there, and not only be imported there.
+
+    Raises:
+        AttributeError: the module has no such name.
+        ImportError: it is of another package, `subprocess.run` for example.
+    """
+    found = getattr(module, name)
+    home = str(getattr(found, "__module__", None) or type(found).__module__)
+    if package and not f"{home}.".startswith(f"{package}."):
+        raise ImportError(f"{name} is of {home}, not of {package}; add --trust_case if you have read the case")
+    return found
 
 
 def sketch(array: np.ndarray, width: int = SKETCH_WIDTH) -> np.ndarray:

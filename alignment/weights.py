@@ -14,7 +14,7 @@ from common.errors import WeightsError
 from common.files import atomic_write, disk_errors
 from common.printable import print_safely
 
-from .case import Case, read_case
+from .case import TRUST_CASE, Case, read_case
 from .reference import Reference
 from .rules import Arrays, unaccounted
 
@@ -175,13 +175,14 @@ def main(argv: list[str]) -> int:
     command.add_argument("source", type=Path, help="file of torch, Paddle, safetensors, or a checkpoint of main.py")
     command.add_argument("target", type=Path, help="file to write")
     command.add_argument("--case", required=True, help="name of a shipped case, or path of a YAML file")
+    command.add_argument("--trust_case", action="store_true", help=TRUST_CASE)
     command.add_argument("--to", choices=FORMATS, help="format of the target; by default that of its extension")
     command.add_argument("--layout", help="layout of the source, where names and shapes fit more than one")
     command.add_argument(
         "--python", default=sys.executable, help="Python interpreter that has PyTorch, to write torch files"
     )
     options = parser.parse_args(argv)
-    case = read_case(options.case)
+    case = read_case(options.case, is_trusted=options.trust_case)
     to = options.to or _format_of(options.target)
     with Reference(options.python) as reference:
         done = convert(options.source, options.target, case, to, reference, options.layout)

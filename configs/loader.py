@@ -12,6 +12,8 @@ import yaml
 from common.cli import did_you_mean
 from common.errors import UsageError
 from common.files import write_atomically
+from common.regular_files import read_regular
+from common.yaml_text import parse_yaml
 
 from .declare import default_text, flag_name, value_type
 from .flag_names import suggest_flag
@@ -19,6 +21,7 @@ from .help_screen import help_screen
 from .schema import TrainConfig
 
 TRUE_WORDS = ("true", "t", "1")
+MAX_RECIPE_BYTES = 1 << 20  # config.yaml of a run has 6 kB
 AUTO = "auto"  # a flag of the style "optional" without a value
 
 Flags = dict[str, dataclasses.Field]  # by flag name
@@ -197,18 +200,13 @@ def _scalar(field: dataclasses.Field, kind: type, value, place: str):
 
 def _read_recipe(path: str, flags: Flags) -> dict:
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise ValueError("aliases, *name, of which a few are more values than fit into memory, are not read")
-        recipe = yaml.safe_load(text)
-        keys = [key.value for key, _ in yaml.compose(text, yaml.SafeLoader).value] if isinstance(recipe, dict) else []
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        recipe = parse_yaml(read_regular(path, MAX_RECIPE_BYTES).decode("utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: cannot be read as a YAML recipe: {error.strerror or error}") from None
+    except ValueError as error:
         raise UsageError(f"--config {path}: cannot be read as a YAML recipe: {error}") from None
     if not isinstance(recipe, dict):
         raise UsageError(f"--config {path}: expected `flag: value` lines, got {type(recipe).__name__}")
-    for key in recipe:
-        if keys.count(key) > 1:  # YAML would take the last
-            raise UsageError(f"--config {path}: {key} stands there {keys.count(key)} times")
     of_training = _flags_of(TrainConfig)  # whose config.yaml the other scripts take too, as far as they know its keys
     for key in recipe:
         if key not in flags and key not in of_training:

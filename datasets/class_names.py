@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from common.errors import DataError
 from .reading.text_lines import read_lines, refuse
 
 IMAGENET_LABEL_LIST = Path(__file__).parent / "imagenet1k_label_list.txt"
+MAX_CLASSES, MAX_BYTES = 200_000, 16 << 20
 ENTRY = re.compile(r"(\d{1,9})\s+(\S.*)", re.ASCII)  # a line `<id> <name>`
 
 
@@ -26,12 +28,16 @@ def read_class_names(path: str | os.PathLike, num_classes: int | None = None) ->
     Raises:
         DataError: names the line that is wrong, the id that is missing, or the count that is not `num_classes`.
     """
-    lines = [(number, line.decode("utf-8")) for number, line in read_lines(path)]
+    lines = []
+    for number, line in read_lines(path, MAX_BYTES):
+        lines.append((number, line.decode("utf-8")))
+        if len(lines) > MAX_CLASSES:
+            raise DataError(f"{path}: more than {MAX_CLASSES:,} lines, so not a list of class names")
     names = _names_by_id(path, lines) if any(ENTRY.match(line) for _, line in lines) else [line for _, line in lines]
     if not names:
         raise DataError(f"{path}: class 0 has no name")
     if len(set(names)) < len(names) and not any(ENTRY.match(line) for _, line in lines):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise DataError(f"{path}: two lines name the class {twice!r}; write each class once, or `<id> <name>` lines")
     if num_classes is not None and len(names) != num_classes:
         raise DataError(f"{path}: expected the names of {num_classes} classes, got {len(names)}")

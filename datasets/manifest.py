@@ -8,6 +8,7 @@ import numpy as np
 
 from common.errors import DataError
 from common.files import atomic_write, disk_errors
+from common.regular_files import open_regular
 
 from .reading.image_list import ImageList
 
@@ -60,7 +61,7 @@ def read_manifest(path: str | os.PathLike) -> dict[str, str]:
     """
     checksums = {}
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        with open_regular(path, "r", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 checksum, separator, name = line.rstrip("\n").partition("  ")
                 if checksum.startswith("\\"):

@@ -10,7 +10,8 @@ import yaml
 
 from common.errors import DataError, ExportedModelError
 from common.files import sha256_of_file, write_atomically
-from common.regular_files import open_regular
+from common.regular_files import open_regular, read_regular
+from common.yaml_text import parse_yaml
 from datasets.preprocess import Preprocess
 
 from .temperature import NO_TEMPERATURE, is_temperature
@@ -20,7 +21,7 @@ EXPORT_PREFIX = ".export-"  # of the folders inside an exported folder in which 
 CARD_FORMAT = 1
 EXPORT_AGAIN = "export the model again with export_model.py"
 CHECKSUM_LINE = "# sha256 of the lines above: "  # start of the last line of a card
-# The card of a model with ImageNet-21k's class names has 0.8 MB; the worst YAML of this size takes 0.7 GB to read.
+# The card of a model with ImageNet-21k's class names has 0.8 MB.
 MAX_CARD_BYTES = 1 << 21
 MAX_INPUT_SIZE = 4096  # an image of this side is 200 MB of float32
 
@@ -70,8 +71,9 @@ class Card:
                 f"class_names: {len(self.class_names)} names for num_classes {self.num_classes}; "
                 "give the label list that the model was trained with"
             )
-        if self.preprocess.input_size > MAX_INPUT_SIZE:
-            raise ExportedModelError(f"input_size: expected at most {MAX_INPUT_SIZE}, got {self.preprocess.input_size}")
+        for name, largest in (("input_size", MAX_INPUT_SIZE), ("resize_size", 2 * MAX_INPUT_SIZE)):
+            if (side := getattr(self.preprocess, name)) > largest:
+                raise ExportedModelError(f"{name}: expected at most {largest}, got {side}")
         if not is_temperature(self.temperature):
             raise ExportedModelError(f"temperature: expected a finite number above 0, got {self.temperature!r:.80}")
 
@@ -141,34 +143,24 @@ def read_card(folder: str | Path, *, verify: bool = True, name: str = CARD_NAME)
     """
     path = Path(folder) / name
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_CARD_BYTES + 1)
-        if len(content) > MAX_CARD_BYTES:
-            raise ExportedModelError(f"{path}: more than {MAX_CARD_BYTES} bytes, so not a card; {EXPORT_AGAIN}")
+        content = read_regular(path, MAX_CARD_BYTES)
         if CHECKSUM_LINE.encode() not in content:
             raise ExportedModelError(f"{path}: the last line, a checksum, is missing; {EXPORT_AGAIN}")
         if add_checksum_line(content.rpartition(CHECKSUM_LINE.encode())[0]) != content:
             raise ExportedModelError(
                 f"{path}: damaged, or changed after the export; copy the whole folder again or {EXPORT_AGAIN}"
             )
-        fields = _CardLoader(content).get_single_data()
+        fields = parse_yaml(content)
     except FileNotFoundError:
         raise ExportedModelError(f"{path}: no such card; {EXPORT_AGAIN}") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ExportedModelError(f"{path}: cannot be read: {error.strerror or error}; {EXPORT_AGAIN}") from None
+    except ValueError as error:
         raise ExportedModelError(f"{path}: cannot be read: {' '.join(str(error).split())}; {EXPORT_AGAIN}") from None
     card = _from_dict(fields, path)
     if verify:
         verify_files(folder_of_files(folder), card, card.files)
     return card
-
-
-class _CardLoader(yaml.SafeLoader):
-    """A YAML loader without aliases: a few lines of aliases can stand for more values than fit into memory."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"it holds an alias, *{self.peek_event().anchor}, which our exporter never writes")
-        return super().compose_node(parent, index)
 
 
 def verify_files(folder: str | Path, card: Card, names: Iterable[str]) -> None:

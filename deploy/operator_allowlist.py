@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from common.errors import ExportedModelError
+from common.regular_files import open_regular
 
 from .card import EXPORT_AGAIN
 
@@ -117,7 +118,7 @@ def read_names(path: Path) -> Iterator[str]:
     """Read the names of operators, attributes, types and domains out of a program, without the library of its form."""
     if path.suffix == ".json":
         return _json_names(path)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return _protobuf_names(content, PDMODEL if path.suffix == ".pdmodel" else ONNX)
 

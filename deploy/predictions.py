@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from common.errors import PredictionsFileError
 from common.files import atomic_write, disk_errors, temporary_path
 from common.printable import original_text, spreadsheet_text
+from common.regular_files import open_regular
 
 SUFFIXES = (".json", ".jsonl", ".csv")
 KEYS = {"class_ids", "scores", "file_name", "label_names"}  # of every prediction; a failed one has "error" too
@@ -162,7 +163,7 @@ def read_predictions(path: str | Path) -> Iterator[dict]:
         )
     try:
         errors = "surrogateescape" if path.suffix == ".csv" else "strict"
-        with path.open(encoding="utf-8", errors=errors, newline="\n") as file:
+        with open_regular(path, "r", encoding="utf-8", errors=errors, newline="\n") as file:
             for prediction in reader(file):
                 if not (isinstance(prediction, dict) and prediction.keys() >= KEYS):
                     raise ValueError(f"{prediction!r:.80} is not a prediction")

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image
 
 from common.errors import BadImage, ExportedModelError
+from common.json_text import MAX_BYTES, parse_json
+from common.regular_files import read_regular
 from datasets.reading.decode import read_image
 
 from .card import EXPORT_AGAIN
@@ -30,8 +32,10 @@ def read_self_check(folder: Path) -> tuple[Image.Image, np.ndarray]:
     """
     path = folder / SELF_CHECK_LOGITS
     try:
-        logits = np.array(json.loads(path.read_text(encoding="utf-8"))["logits"], np.float32)
+        logits = np.array(parse_json(read_regular(path, MAX_BYTES))["logits"], np.float32)
         return read_image(folder / SELF_CHECK_IMAGE), logits
+    except OSError as error:
+        raise ExportedModelError(f"{path}: cannot be read: {error.strerror or error}; {EXPORT_AGAIN}") from None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ExportedModelError(f"{path}: does not hold logits: {error!r}; {EXPORT_AGAIN}") from None
     except BadImage as error:

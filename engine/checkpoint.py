@@ -14,9 +14,11 @@ import numpy as np
 
 from common.errors import CheckpointError, DiskError
 from common.files import atomic_write, fsync_folder, temporary_path
+from common.json_text import parse_json
+from common.regular_files import open_regular
 
 from .checkpoint_meta import check_meta
-from .safetensors_io import decode, decode_header, encode, json_of_limited_size
+from .safetensors_io import decode, decode_header, encode
 from .weights_format import BEFORE_CHECKSUM, FORMATS, read_bytes, recognise_format
 
 CHECKSUM = slice(8 + len(BEFORE_CHECKSUM), 8 + len(BEFORE_CHECKSUM) + 64)  # place of the checksum in the file
@@ -139,7 +141,7 @@ def verify_checkpoint(path: Path, data: bytes) -> Checkpoint:
         )
     try:
         tensors, texts = decode(data)
-        return Checkpoint(path, tensors, check_meta(json_of_limited_size(texts["meta"])))
+        return Checkpoint(path, tensors, check_meta(parse_json(texts["meta"])))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} was not written by this project: {error}") from error
 
@@ -184,11 +186,11 @@ def _time_and_place(path: Path) -> tuple[int, int, int]:
     The time is in the file, because the files of a copied folder have the time of copying.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(8)
             header = decode_header(start + file.read(min(int.from_bytes(start, "little"), path.stat().st_size)))
         texts = header["__metadata__"]
-        meta = json_of_limited_size(texts["meta"])
+        meta = parse_json(texts["meta"])
         written = int(texts.get("written", 0))  # files from before 2026-11-21 lack the time
         return written, int(meta["next_epoch"]), int(meta["next_step"])
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError):

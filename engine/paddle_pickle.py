@@ -14,6 +14,7 @@ from common.errors import CheckpointError
 from .restricted_pickle import Function, PickleMachine, key_of, shown
 
 DTYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"}
+OBJECTS = "O8"
 NUMPY_CORES = ("numpy.core", "numpy._core")
 MAX_DIMENSIONS = 8
 
@@ -42,6 +43,21 @@ def read_pickle(data: bytes, path: Path) -> tuple[dict[str, dict[str, np.ndarray
     return {name: _arrays(content[name], path) for name in ("model", "model_ema") if content.get(name)}, meta
 
 
+def read_pickled_dictionary(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    """Read the pickle of a numpy array that holds one Python object, a dictionary of arrays; reprod_log writes it.
+
+    Raises:
+        CheckpointError: the pickle is damaged, crafted, or holds anything else.
+    """
+    try:
+        content = _Reader(data).load()
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if not isinstance(content, _Array) or not isinstance(content.only_item, dict):
+        raise CheckpointError(f"{path} holds no dictionary of arrays")
+    return _arrays(content.only_item, path)
+
+
 def _arrays(table: object, path: Path) -> dict[str, np.ndarray]:
     """Unwrap a state dict: values are arrays, or (automatic name, array) for a tensor inside a table."""
     arrays = {}
@@ -57,14 +73,14 @@ def _arrays(table: object, path: Path) -> dict[str, np.ndarray]:
 
 
 class _Dtype:
-    """Stands for a numpy.dtype of plain numbers in little-endian order."""
+    """Stands for a numpy.dtype of plain numbers in little-endian order, or with None for that of Python objects."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, code: object, *_: object):
-        if not isinstance(code, str) or code not in DTYPES:
+        if not isinstance(code, str) or code not in DTYPES | {OBJECTS}:
             raise CheckpointError(f"arrays of dtype {shown(code)} are not weights; known: {', '.join(sorted(DTYPES))}")
-        self.dtype = np.dtype(code)
+        self.dtype = None if code == OBJECTS else np.dtype(code)
 
     def set_state(self, state: object) -> None:
         if not (isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", "|")):
@@ -72,18 +88,24 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for a numpy.ndarray, and holds one after a consistent state was set."""
+    """Stands for a numpy.ndarray, and holds one after a consistent state was set, or the item of an object array."""
 
-    __slots__ = ("array",)
+    __slots__ = ("array", "only_item")
 
     def __init__(self, *_: object):
-        self.array = None
+        self.array = self.only_item = None
 
     def set_state(self, state: object) -> None:
         match state:
-            case (int(), tuple() as shape, _Dtype(dtype=dtype), bool() | int() as fortran, bytes() as raw) if len(
-                shape
-            ) <= MAX_DIMENSIONS and all(type(side) is int and 0 <= side < 1 << 48 for side in shape):
+            case (int(), (), _Dtype(dtype=None), bool() | int(), [item]):
+                self.only_item = item
+            case (
+                int(),
+                tuple() as shape,
+                _Dtype(dtype=np.dtype() as dtype),
+                bool() | int() as fortran,
+                bytes() as raw,
+            ) if len(shape) <= MAX_DIMENSIONS and all(type(side) is int and 0 <= side < 1 << 48 for side in shape):
                 if math.prod(shape) * dtype.itemsize != len(raw):
                     raise CheckpointError(f"refused: an array of shape {shape} and {dtype} with {len(raw)} bytes")
                 self.array = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
@@ -171,7 +193,12 @@ class _Reader:
         return names["data"]
 
     def _scalar(self, dtype: object, raw: object) -> int | float | bool:
-        if not (isinstance(dtype, _Dtype) and isinstance(raw, bytes) and len(raw) == dtype.dtype.itemsize):
+        if not (
+            isinstance(dtype, _Dtype)
+            and dtype.dtype is not None
+            and isinstance(raw, bytes)
+            and len(raw) == dtype.dtype.itemsize
+        ):
             raise CheckpointError("refused: a number with an inconsistent state")
         return np.frombuffer(raw, dtype.dtype)[0].item()
 

@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from common.json_text import check_json_size, parse_json
+
 DTYPES = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -21,10 +23,6 @@ DTYPES = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-# A header of 120,000 tensors, or the names of 200,000 classes in the settings of a checkpoint, stay below both. JSON is
-# counted before it is parsed: an item of two letters becomes an object of 70 bytes.
-MAX_HEADER_BYTES = 16 << 20
-MAX_JSON_ITEMS = 1_000_000
 MAX_DIMENSIONS = 32
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -43,7 +41,7 @@ def encode(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[byte
         parts.append(array.reshape(-1).view(np.uint8).data)
         offset = end
     header = json.dumps(entries, separators=(",", ":")).encode()
-    _check_json_size(header)
+    check_json_size(header)
     header += b" " * (-len(header) % 8)
     return [len(header).to_bytes(8, "little") + header, *parts]
 
@@ -81,32 +79,10 @@ def decode_header(data: bytes) -> dict:
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError(f"the header should have {length:,} bytes, the file has {len(data):,}")
-    entries = json_of_limited_size(data[8 : 8 + length])
+    entries = parse_json(data[8 : 8 + length])
     if not isinstance(entries, dict):
         raise ValueError("the header is not a table")
     return entries
-
-
-def json_of_limited_size(text: bytes | str) -> object:
-    """Parse JSON of limited size and depth.
-
-    Raises:
-        ValueError: the text is no JSON, or larger than any header or settings of weights.
-    """
-    _check_json_size(text)
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _check_json_size(text: object) -> None:
-    if not isinstance(text, bytes | str):
-        raise ValueError(f"its settings are a {type(text).__name__}, not a text")
-    signs = (b"[", b"{", b",", b":") if isinstance(text, bytes) else ("[", "{", ",", ":")
-    num_items = sum(map(text.count, signs))
-    if len(text) > MAX_HEADER_BYTES or num_items > MAX_JSON_ITEMS:
-        raise ValueError(f"its header or settings of {len(text):,} bytes and {num_items:,} items are too large")
 
 
 def _offsets(name: str, entry: object) -> tuple[int, int]:

@@ -1,13 +1,16 @@
 """Recognition of the format of a file of weights by its content, since names and extensions are often wrong."""
 
+import os
 from pathlib import Path
 
 from common.errors import CheckpointError
+from common.regular_files import open_regular
 
 # The checksum is the first text in a checkpoint, so that its place is known. It covers every other byte of the file.
 BEFORE_CHECKSUM = b'{"__metadata__":{"sha256":"'
 TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # a pickled number, with which torch.save began before version 1.6
 
+START_BYTES = 64  # of a file, from which its format is known
 FORMATS = {
     "checkpoint": "is a checkpoint of this project",
     "safetensors": "is a plain safetensors file: weights, but not a state of training",
@@ -43,16 +46,32 @@ def read_bytes(path: Path, size: int = -1) -> bytes:
     """Read the first `size` bytes of a file, or with -1 the whole file.
 
     Raises:
-        CheckpointError: the file cannot be read; for a folder the message names the checkpoints in it.
+        CheckpointError: the file cannot be read or has no known format; for a folder the message names the checkpoints
+            in it.
     """
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # opening a FIFO would wait for ever
-            raise CheckpointError(f"cannot read {path}: it is not a regular file")
-        with open(path, "rb") as file:
-            return file.read(size)
+        with open_regular(path) as file:
+            data = file.read(size if size >= 0 else START_BYTES)
+            if size >= 0 or len(data) < START_BYTES:
+                return data
+            _check_size(path, data, os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            return file.read()
     except IsADirectoryError:
         names = sorted(file.name for file in path.glob("checkpoint-*.pd"))
         inside = f"; name a file in it: {', '.join(names)}" if names else " without checkpoints"
         raise CheckpointError(f"cannot read {path}: it is a folder{inside}") from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except MemoryError:
+        raise CheckpointError(f"cannot read {path}: the memory does not suffice for its bytes") from None
+
+
+def _check_size(path: Path, start: bytes, size: int) -> None:
+    """Refuse a file by its first bytes and its size, before all of it is read: a file with holes can have any size."""
+    file_format = recognise_format(start)
+    if file_format not in ("checkpoint", "safetensors", "pickle", "pytorch"):
+        raise CheckpointError(f"{path} {FORMATS[file_format]}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else size
+    if size > memory:
+        raise CheckpointError(f"cannot read {path}: it has {size >> 20:,} MB, more than the memory of this machine")

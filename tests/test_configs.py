@@ -360,7 +360,7 @@ def test_wrong_flags_are_errors_that_name_the_fix(argv, message):
         ("a: [", "cannot be read as a YAML recipe"),
         ("[" * 500, "cannot be read as a YAML recipe"),
         ("lr: 2026-13-41", "cannot be read as a YAML recipe"),
-        ("betas: &a [0.9]\nopt: [*a, *a]", "aliases, *name, of which"),
+        ("betas: &a [0.9]\nopt: [*a, *a]", "it holds an alias, *a"),
         ("opt: !!python/object/apply:os.system [true]", "cannot be read as a YAML recipe"),
     ],
 )

@@ -1,22 +1,23 @@
 """Read, write and compare the `.npy` dictionaries of reprod_log, without running code from them."""
 
 import argparse
-import io
-import pickletools
+import re
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 
 from common.errors import CheckpointError, WeightsError
 from common.printable import print_safely
+from common.regular_files import read_regular
 
 from ..compare import compare
 from ..rules import Arrays
 from ..verdict import FAIL, PASS, Check, within
 
-# Last operations of the pickle of a 0-d object array by numpy 1 and 2: they put the dictionary into the array.
-ENDINGS = (["APPEND", "TUPLE", "MEMOIZE", "BUILD", "STOP"], ["APPEND", "TUPLE", "BINPUT", "BUILD", "STOP"])
+MAX_BYTES = 1 << 32
+# The header that numpy writes for a dictionary: an array of one Python object, which it pickles behind the header.
+HEADER = re.compile(rb"\x93NUMPY(?:\x01\x00..|[\x02\x03]\x00....)(\{[ -z|]{10,100}\}) *\n", re.DOTALL)
+OF_A_DICTIONARY = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }"
 
 
 def read_dictionary(path: str | Path) -> Arrays:
@@ -25,44 +26,21 @@ def read_dictionary(path: str | Path) -> Arrays:
     Raises:
         WeightsError: the file cannot be read, is damaged, or holds anything else. No code from the file is run.
     """
-    from engine.paddle_pickle import read_pickle
+    from engine.paddle_pickle import read_pickled_dictionary
 
     path = Path(path)
     try:
-        data = path.read_bytes()
-        file = io.BytesIO(data)
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
-        if not dtype.hasobject or shape != ():
-            raise WeightsError(f"{path} is not a dictionary of reprod_log: it holds {dtype} {list(shape)}")
-        sections, _ = read_pickle(_dictionary_pickle(data[file.tell() :]), path)
-    except (OSError, ValueError, TokenError) as error:  # numpy raises TokenError for a header that is no literal
-        raise WeightsError(f"{path} is not a file of reprod_log: {error}") from None
+        data = read_regular(path, MAX_BYTES)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
+    if not (header := HEADER.match(data)):
+        raise WeightsError(f"{path} is not a file of reprod_log: it does not begin as numpy.save writes a dictionary")
+    if header[1] != OF_A_DICTIONARY:
+        raise WeightsError(f"{path} is not a dictionary of reprod_log: it holds an array, {header[1].decode()}")
+    try:
+        return read_pickled_dictionary(data[header.end() :], path)
     except CheckpointError as error:
         raise WeightsError(str(error)) from None
-    return sections["model"]
-
-
-def _dictionary_pickle(data: bytes) -> bytes:
-    """The pickle of the dictionary inside the pickle of the array, cut out without running either.
-
-    read_pickle checks it like any other pickle. Frames are dropped: they only help streaming, and their lengths would
-    be wrong.
-    """
-    operations = list(pickletools.genops(data))
-    positions = [position for _, _, position in operations] + [len(data)]
-    names = [operation.name for operation, _, _ in operations]
-    if names[-5:] not in ENDINGS:
-        raise ValueError("the pickle does not end as numpy ends the array of a dictionary")
-    parts = []
-    for index, (operation, argument, position) in enumerate(operations[:-5]):
-        if operation.name == "FRAME":
-            continue
-        is_object = operation.name in ("SHORT_BINUNICODE", "BINUNICODE") and argument == "O8"
-        raw = data[position : positions[index + 1]]
-        parts.append(raw.replace(b"O8", b"f8") if is_object else raw)
-    return b"".join(parts) + b"."
 
 
 def write_dictionary(path: str | Path, arrays: Arrays) -> None:

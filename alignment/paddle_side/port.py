@@ -14,8 +14,10 @@ from paddle import nn
 from PIL import Image
 
 from common.errors import CaseError
+from common.regular_files import check_regular
 
-from ..case import Case, absolute_spec
+from ..case import Case, absolute_spec, package_of
+from ..exchange import constructor
 from ..rules import Arrays
 
 
@@ -109,20 +111,22 @@ def build(case: Case) -> nn.Layer:
         from models import create_model
 
         return create_model(case.port, **case.port_arguments)
-    return _load_callable(absolute_spec(case.port, case.folder))(**case.port_arguments)
+    package = None if case.is_trusted else package_of(case.port)
+    return _load_callable(absolute_spec(case.port, case.folder), package)(**case.port_arguments)
 
 
-def _load_callable(spec: str) -> Callable:
+def _load_callable(spec: str, package: str | None = None) -> Callable:
     place, name = spec.rsplit(":", 1)
     try:
         if not place.endswith(".py"):
-            return getattr(importlib.import_module(place), name)
+            return constructor(importlib.import_module(place), name, package)
+        check_regular(place)
         module_spec = importlib.util.spec_from_file_location(f"port_{Path(place).stem}", place)
         module = importlib.util.module_from_spec(module_spec)
         sys.modules[module_spec.name] = module
         module_spec.loader.exec_module(module)
         return getattr(module, name)
-    except (ImportError, FileNotFoundError, AttributeError) as error:
+    except (ImportError, OSError, AttributeError) as error:
         raise CaseError(f"the case's port {spec} cannot be imported: {error}") from None
 
 

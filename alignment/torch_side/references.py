@@ -10,15 +10,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from alignment.exchange import constructor
+
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def load_callable(spec: str) -> Callable:
+def load_callable(spec: str, package: str | None = None) -> Callable:
     """Import `package.module:name`, or `path/file.py:name` with the folder of the file on the path.
+
+    With `package` the callable must be defined in that package.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ImportError: the module cannot be imported.
+        ImportError: the module cannot be imported, or the callable is of another package.
         AttributeError: the module has no such name.
     """
     place, name = spec.rsplit(":", 1)
@@ -34,13 +38,13 @@ def load_callable(spec: str) -> Callable:
         module_spec.loader.exec_module(module)
     else:
         module = importlib.import_module(place)
-    return getattr(module, name)
+    return constructor(module, name, package)
 
 
 def build(reference: dict, dtype: str = "float32") -> nn.Module:
-    """Build a model from {"callable": ..., "arguments": {...}}."""
+    """Build a model from {"callable": ..., "arguments": {...}}, and "package" where the case is not trusted."""
     torch.manual_seed(0)
-    model = load_callable(reference["callable"])(**reference["arguments"])
+    model = load_callable(reference["callable"], reference.get("package"))(**reference["arguments"])
     return model.to(DTYPES[dtype])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from common.errors import DataError
 from common.files import disk_errors, write_with_checksum
 
-from .text_lines import MAX_FAULTS_SHOWN, is_comment, read_lines, refuse
+from .text_lines import MAX_FAULTS, MAX_FAULTS_SHOWN, is_comment, read_lines, refuse
 
 EXPECTED = "expected '<relative path> <label>'"
 MAX_DIGITS = 100  # of a label; Python converts no text of more than 4,300 digits to a number
@@ -122,6 +122,8 @@ def read_image_list(path: str | os.PathLike, root: str | os.PathLike, num_classe
             line_numbers.append(number)
         else:
             faults.append((number, _fault(line, entry, num_classes)))
+            if len(faults) == MAX_FAULTS:
+                break
     refuse(path, faults)
     if not labels:
         raise DataError(f"{path}: {EXPECTED} per line, got a list without images")

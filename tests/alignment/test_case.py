@@ -1,11 +1,20 @@
 """Cases are read strictly: wrong keys and values of a YAML file are named, and the defaults are the documented ones."""
 
+import os
+import subprocess
 from dataclasses import asdict
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from alignment.case import list_cases, read_case
+from alignment.case import Case, list_cases, read_case
+from alignment.cli import main as alignment_main
+from alignment.exchange import constructor
+from alignment.paddle_side.port import build
+from alignment.weights import main as convert_main
 from common.errors import CaseError
+from engine.safetensors_io import encode
 
 
 def test_shipped_cases_can_be_read():
@@ -67,3 +76,64 @@ def test_a_wrong_case_is_named(tmp_path, text, message):
 def test_an_unknown_case_is_named():
     with pytest.raises(CaseError, match=r"did you mean peleenet\? known: .*; or give the path of a YAML file"):
         read_case("peleent")
+
+
+@pytest.mark.parametrize("key", ["port", "reference"])
+@pytest.mark.parametrize(
+    ("spec", "arguments"),
+    [
+        ("os:system", "{command: touch ran}"),
+        ("subprocess:run", "{args: [touch, ran]}"),
+        ("torchvision_evil.models:net", "{}"),
+        ("../outside.py:net", "{}"),
+        ("/outside.py:net", "{}"),
+        ("link.py:net", "{}"),
+        ("common.cli:run", "{}"),
+        ("transformers:AutoModel", "{trust_remote_code: true}"),
+    ],
+)
+def test_a_case_takes_models_from_beside_it_or_from_known_packages_alone(tmp_path, monkeypatch, key, spec, arguments):
+    folder = tmp_path / "case"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (tmp_path / "outside.py").write_text("")
+    (folder / "link.py").symlink_to(tmp_path / "outside.py")
+    models = {"port": "alexnet", "reference": "torchvision.models:alexnet"} | {key: spec}
+    lines = [f"{name}: {value}\n" for name, value in models.items()] + [f"{key}_arguments: {arguments}\n"]
+    (folder / "case.yaml").write_text("".join(lines))
+    with pytest.raises(CaseError, match=r"could run any code.*--trust_case") as caught:
+        read_case(str(folder / "case.yaml"))
+    assert caught.value.exit_code == 2 and spec in str(caught.value)
+    assert read_case(str(folder / "case.yaml"), is_trusted=True).is_trusted
+    for program in (alignment_main, convert_main):
+        words = ["convert", "a.pd", "b.pd", "--case"] if program is convert_main else ["forward"]
+        with pytest.raises(CaseError, match="--trust_case"):
+            program([*words, str(folder / "case.yaml")])
+    assert not (folder / "ran").exists()
+
+
+def test_a_trusted_case_runs_what_it_names(tmp_path):
+    (tmp_path / "case.yaml").write_text(f"port: os:mkdir\nport_arguments: {{path: {tmp_path}/made}}\nreference: os:x\n")
+    weights = tmp_path / "a.safetensors"
+    weights.write_bytes(b"".join(encode({"a": np.zeros(1, np.float32)}, {})))
+    with pytest.raises(AttributeError, match="state_dict"):
+        convert_main(["convert", str(weights), "b.pdparams", "--trust_case", "--case", f"{tmp_path}/case.yaml"])
+    assert (tmp_path / "made").is_dir()
+
+
+def test_a_name_that_a_known_package_only_imports_is_refused(tmp_path):
+    package = SimpleNamespace(run=subprocess.run, Popen=subprocess.Popen, os=os, Case=Case)
+    for name in ("run", "Popen", "os"):
+        with pytest.raises(ImportError, match="not of torchvision"):
+            constructor(package, name, "torchvision")
+        assert constructor(package, name) is getattr(package, name)
+    assert constructor(package, "Case", "alignment") is Case
+    (tmp_path / "case.yaml").write_text("port: models:NamedTuple\nreference: a.py:b\n")
+    with pytest.raises(CaseError, match=r"NamedTuple is of typing, not of models.*--trust_case"):
+        build(read_case(str(tmp_path / "case.yaml")))
+
+
+def test_a_case_cannot_call_itself_trusted(tmp_path):
+    (tmp_path / "case.yaml").write_text("port: a\nreference: b\nis_trusted: true\n")
+    with pytest.raises(CaseError, match="unknown key 'is_trusted'"):
+        read_case(str(tmp_path / "case.yaml"))

@@ -100,7 +100,7 @@ def test_headers_that_would_take_much_time_or_memory_are_refused(tmp_path, entri
 
 
 def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.safetensors_io.MAX_HEADER_BYTES", 1000)
+    monkeypatch.setattr("common.json_text.MAX_BYTES", 1000)
     with pytest.raises(CheckpointError, match="items are too large"):
         write_checkpoint(tmp_path / "checkpoint-latest.pd", TENSORS, {"names": ["x" * 1000]})
     assert list(tmp_path.iterdir()) == []
