@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from .own_packages import check_own_packages
 from .printable import print_safely
 
 # What Paddle 3.3.1 says at import, where it needs no compiler, and at every training forward of a batch norm.
@@ -21,6 +22,8 @@ PADDLE_WARNINGS = ("No ccache found", "When training, we now always track global
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Call `main(sys.argv[1:])` and exit with the code that it returns (None: 0).
 
+    Before it, packages of other projects with the names of this project's are found (`check_own_packages`).
+
     An exception with an `exit_code` is printed as one message `error: ...` and becomes that exit code. An OSError that
     names a file is exit code 74. Any other exception is a fault of the project and keeps its traceback.
     """
@@ -29,6 +32,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     if hasattr(sys.stdout, "reconfigure"):  # a file name that the terminal cannot show must not end a training
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        check_own_packages()
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
         _run_finalizers()

@@ -111,6 +111,10 @@ class MissingDependencyError(ProjectError):
     exit_code = 7
 
 
+class ShadowedPackageError(MissingDependencyError, ImportError):
+    """A package of this project cannot be imported, because another one with its name comes first on `sys.path`."""
+
+
 class DownloadError(ProjectError):
     """A file cannot be had from the network; the message names the address and the path where to put the file."""
 
