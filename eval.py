@@ -1,4 +1,4 @@
-"""Weights + data -> scores: top-1 and top-5 accuracy and loss, exact on any number of processes."""
+"""Weights + data -> scores: top-1 and top-5 accuracy and loss, exact on any number of processes; and a report."""
 
 import logging
 
@@ -15,6 +15,8 @@ def main(argv: list[str]) -> None:
     config = parse(EvalConfig, argv, prog="eval.py")
     if factory.list_models_or_check(config.model, config.preprocess):
         return
+    if config.report.output_dir:
+        factory.prepare_report(config.report)
     trained = factory.read_trained(config.model, config.weights, config.preprocess)
     images, remarks = factory.open_val_images(config.data, trained)
 
@@ -29,7 +31,10 @@ def main(argv: list[str]) -> None:
     logger.info(f"Resume checkpoint {trained.weights.path}")
     for remark in remarks:
         logger.warning(remark)
-    factory.evaluate_trained(trained, images, config.loader, run)
+    if config.report.output_dir:
+        factory.evaluate_and_report(config, trained, images, remarks, run)
+    else:
+        factory.evaluate_trained(trained, images, config.loader, run, tta=config.report.tta)
 
 
 if __name__ == "__main__":

@@ -44,10 +44,11 @@ SCREENS = {
     ),
     EvalConfig: Screen(
         "Evaluate trained weights: accuracy and loss, exact on any number of processes.",
-        (f"python eval.py {OWN_WEIGHTS}",),
+        (f"python eval.py {OWN_WEIGHTS} \\", "    --output_dir output/own/report"),
         {
             "Weights": ("resume", "pretrained", "use_ema"),
             "Data": ("data_path", "cls_label_path_val", "on_bad_image"),
+            "Report": ("output_dir", "temperature", "suspects", "tta"),
             "Speed": ("batch_size", "num_workers", "device"),
         },
     ),

@@ -569,6 +569,45 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class ReportConfig:
+    """Report of an evaluation"""
+
+    output_dir: str = flag(
+        "", "folder of a report: report.html, metrics.json, tables and pictures; '' only prints the scores"
+    )
+    tta: str = flag(
+        "none",
+        "flip: average the probabilities of each image and its mirror image, in twice the time",
+        choices=("none", "flip"),
+    )
+    temperature: str = flag(
+        "none",
+        "fit: find the temperature with which confidence and accuracy agree, and write it to metrics.json of "
+        "--output_dir, for export_model.py --temperature",
+        choices=("none", "fit"),
+    )
+    suspects: str = flag(
+        "auto",
+        "list training images whose label may be wrong in suspects.csv of --output_dir; auto: if the training images "
+        "are found and are at most 20,000, in about the time that as many images take to evaluate",
+        choices=("auto", "always", "never"),
+    )
+    cls_label_path_train: str | None = flag(
+        None, "list file of the training images, for --suspects; default: that of the checkpoint, else DATA_PATH/train"
+    )
+
+    def __post_init__(self):
+        if self.temperature == "fit" and not self.output_dir:
+            raise UsageError("--temperature fit writes it to metrics.json; give the folder by --output_dir")
+        if self.suspects == "always" and not self.output_dir:
+            raise UsageError("--suspects always writes suspects.csv; give its folder by --output_dir")
+        if self.temperature == "fit" and self.tta != "none":
+            raise UsageError(
+                "--temperature fit is for the exported model, which averages no mirror images; leave out --tta"
+            )
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     """eval.py"""
 
@@ -578,6 +617,7 @@ class EvalConfig:
     data: EvalDataConfig
     loader: LoaderConfig
     weights: WeightsConfig
+    report: ReportConfig
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def is_first_rank() -> bool:
+    """Whether this process is rank 0, which alone writes files."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
 def sum_over_ranks(array: np.ndarray) -> np.ndarray:
     """Sum an array of equal shape over the ranks, in float64: exact for counts up to 2^53."""
     array = np.asarray(array, np.float64)

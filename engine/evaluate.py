@@ -6,11 +6,12 @@ import math
 import numpy as np
 import paddle
 from paddle import nn
+from paddle.nn import functional as F
 
 from common.errors import NonFiniteLossError
 
 from .amp import FLOAT32, Precision
-from .distributed import broadcast_model, gather_rows, world_size
+from .distributed import broadcast_model, gather_rows, is_first_rank, world_size
 from .metrics import UNREADABLE, SampleScores, Scores, per_sample, score
 from .progress.meters import Meter, ProgressLog
 from .run import EVAL_LOG_EVERY, Run
@@ -18,6 +19,7 @@ from .run import EVAL_LOG_EVERY, Run
 logger = logging.getLogger(__name__)
 
 ALONE = Run()
+GATHERED_NUMBERS = 2**20  # of one rank in one exchange of logits: 8 MB
 
 
 def evaluate(model: nn.Layer, loader, run: Run = ALONE, precision: Precision = FLOAT32) -> Scores:
@@ -27,15 +29,35 @@ def evaluate(model: nn.Layer, loader, run: Run = ALONE, precision: Precision = F
         NonFiniteLossError: on all ranks, if any loss is not a finite number.
         Preempted: on all ranks, if a signal asked the run to stop.
     """
-    scores = score(evaluate_samples(model, loader, run, precision))
+    return log_scores(score(evaluate_samples(model, loader, run, precision)))
+
+
+def log_scores(scores: Scores) -> Scores:
+    """Log the scores of an evaluation in the predecessor's form, and return them."""
     if scores.num_unreadable:
         logger.warning(f"{scores.num_unreadable} of {scores.num_samples} images could not be read and count as wrong")
     logger.info(f"* Acc@1 {scores.top1_percent:.3f} Acc@5 {scores.top5_percent:.3f} loss {scores.loss:.3f}")
     return scores
 
 
+class FlipAveraged(nn.Layer):
+    """A model whose probabilities are averaged with those of the mirror image; the outputs are their logarithms."""
+
+    def __init__(self, model: nn.Layer):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        """Logarithms [B, C] float32 of the mean probabilities of `images` [B, 3, H, W] and of their mirror images."""
+        both = [self.model(images), self.model(images.flip([3]))]
+        logs = [F.log_softmax(logits.astype("float32"), axis=1) for logits in both]
+        return paddle.logaddexp(*logs) - math.log(2)
+
+
 @paddle.no_grad()
-def evaluate_samples(model: nn.Layer, loader, run: Run = ALONE, precision: Precision = FLOAT32) -> SampleScores:
+def evaluate_samples(
+    model: nn.Layer, loader, run: Run = ALONE, precision: Precision = FLOAT32, *, keep_logits: bool = False
+) -> SampleScores:
     """Compute loss and position of the label for every image that the ranks have together.
 
     Whole batches are distributed over the ranks, so the result is bit for bit the same on any number of ranks if the
@@ -49,6 +71,7 @@ def evaluate_samples(model: nn.Layer, loader, run: Run = ALONE, precision: Preci
             `waiting_for()`, as datasets.loading.loader.EvalLoader.
         run: this process among the ranks.
         precision: of the forward pass.
+        keep_logits: return the logits of all images on rank 0, for a report; 4 bytes per image and class.
 
     Raises:
         NonFiniteLossError: on all ranks, if any loss is not a finite number.
@@ -61,11 +84,14 @@ def evaluate_samples(model: nn.Layer, loader, run: Run = ALONE, precision: Preci
     progress = ProgressLog("Test:", num_batches, log_every=EVAL_LOG_EVERY, live=run.live)
     meters = {"loss": Meter(), "acc1": Meter(), "acc5": Meter()}
     results, on_device = [], []  # float64 [3, B] each; and results that are not fetched yet
+    kept = []  # logits float32 [B, C]
     batches = run.watch(loader.batches(), "evaluation images", lambda: loader.waiting_for())
     for batch in progress.timed(run.interruptible(batches, loader.num_common_batches)):
         with precision.autocast():
             logits = model(batch.images)
         on_device.append((batch.indices, per_sample(logits, batch.labels), batch.is_bad))
+        if keep_logits:
+            kept.append(logits.astype("float32").numpy())
         if progress.is_due:
             results += _fetch(on_device, meters)
         progress.step_done("  ".join(f"{name}: {meter}" for name, meter in meters.items()))
@@ -74,10 +100,47 @@ def evaluate_samples(model: nn.Layer, loader, run: Run = ALONE, precision: Preci
         model.train()
     progress.finish()
     samples = _gather(results)
+    if keep_logits:
+        samples = samples._replace(logits=gather_logits(kept, results, loader.num_samples))
     assert len(samples.indices) == loader.num_samples, (
         f"{len(samples.indices)} of {loader.num_samples} images were evaluated"
     )
     return samples
+
+
+def gather_logits(mine: list[np.ndarray], results: list[np.ndarray], num_samples: int) -> np.ndarray | None:
+    """Gather the logits of all ranks on rank 0, as float32 [num_samples, C] in the order of the list.
+
+    The ranks exchange blocks of GATHERED_NUMBERS numbers, so that no rank needs memory for all logits twice.
+
+    Args:
+        mine: logits [B, C] of each batch of this rank.
+        results: of the same batches, [3, B], whose first row holds the indices.
+        num_samples: number of images of all ranks.
+
+    Returns:
+        None on all ranks but the first, and where there is no image.
+    """
+    num_classes = int(gather_rows(np.array([mine[0].shape[1] if mine else 0])).max())
+    rows = np.vstack(mine) if mine else np.zeros((0, num_classes), np.float32)
+    indices = np.hstack([part[0] for part in results]) if results else np.zeros(0)
+    if not num_classes:
+        return None
+    if world_size() == 1:
+        gathered = np.empty((num_samples, num_classes), np.float32)
+        gathered[indices.astype(int)] = rows
+        return gathered
+    gathered = np.empty((num_samples, num_classes), np.float32) if is_first_rank() else None
+    per_block = max(1, GATHERED_NUMBERS // (num_classes + 1))
+    for start in range(0, int(gather_rows(np.array([len(rows)])).max()), per_block):
+        block = np.full((per_block, num_classes + 1), -1.0)
+        part = slice(start, start + per_block)
+        block[: len(rows[part])] = np.hstack([indices[part, None], rows[part]])
+        blocks = gather_rows(block.reshape(-1)).reshape(-1, num_classes + 1)
+        if gathered is not None:
+            blocks = blocks[blocks[:, 0] >= 0]
+            gathered[blocks[:, 0].astype(int)] = blocks[:, 1:]
+    return gathered
 
 
 def _fetch(on_device: list, meters: dict[str, Meter]) -> list[np.ndarray]:

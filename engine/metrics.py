@@ -15,6 +15,7 @@ class SampleScores(NamedTuple):
     indices: np.ndarray  # int64 [N], places of the images in their list
     positions: np.ndarray  # int64 [N], 0 if the label has the largest logit, 1 if the second largest, ...
     losses: np.ndarray  # float32 [N]
+    logits: np.ndarray | None = None  # float32 [N, C], on rank 0 and only where they were asked for
 
 
 UNREADABLE = 2**24 - 1

@@ -1,9 +1,10 @@
-"""Where the packages meet for the scripts: data sets of a training, trained models, public weights, evaluation."""
+"""Where the packages meet for the scripts: data sets, trained models, public weights, evaluation and its report."""
 
-from .data import TrainingData, open_datasets, open_val_images, with_classes
+from .data import TrainingData, open_datasets, open_train_images, open_val_images, with_classes
 from .evaluation import data_to_evaluate, evaluate_trained, trained_configs, weights_to_evaluate
 from .plain_folder import keep_split
 from .public_weights import choose_start, fetch_public, with_public_weights
+from .report import evaluate_and_report, prepare_report
 from .run_length import with_run_length
 from .run_log import log_config, log_end, log_sizes
 from .trained import TrainedModel, list_models_or_check, read_trained
@@ -13,6 +14,7 @@ __all__ = [
     "TrainingData",
     "choose_start",
     "data_to_evaluate",
+    "evaluate_and_report",
     "evaluate_trained",
     "fetch_public",
     "keep_split",
@@ -21,7 +23,9 @@ __all__ = [
     "log_end",
     "log_sizes",
     "open_datasets",
+    "open_train_images",
     "open_val_images",
+    "prepare_report",
     "read_trained",
     "trained_configs",
     "weights_to_evaluate",

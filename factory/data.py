@@ -42,9 +42,10 @@ class TrainingData:
 
     def describe(self, data: TrainDataConfig) -> dict:
         """What a checkpoint keeps of the data, by which eval.py finds the validation images again."""
-        listed = data.cls_label_path_val
+        listed, train_list = data.cls_label_path_val, data.cls_label_path_train
         return {
             "data_path": os.path.abspath(data.data_path),
+            "cls_label_path_train": os.path.abspath(train_list) if train_list else None,
             "cls_label_path_val": os.path.abspath(listed) if listed else None,
             "val_images": self.val_set.fingerprint()[:16],
         }
@@ -139,3 +140,35 @@ def _open_kept_split(root: str, known: dict, trained: TrainedModel):
         )
     check_files_exist(images)
     return images, f"validation images: the {len(images):,} of {folder}/val_list.txt, which were not trained on"
+
+
+def open_train_images(data: EvalDataConfig, train_list: str | None, trained: TrainedModel):
+    """Open the images that weights were trained on, and compare their classes with those of the weights.
+
+    Without --data_path they are those that the checkpoint knows; of a plain folder those of the split beside it.
+
+    Args:
+        data: root of the data.
+        train_list: list file of the training images; None takes the folder or the shards `train`.
+        trained: the weights.
+
+    Returns:
+        The images; None if there is neither a list nor a folder nor a split.
+
+    Raises:
+        DataError: a faulty list or folder, or classes that do not agree.
+    """
+    known = trained.weights.meta.get("info", {}).get("data", {})
+    root = data.data_path or known.get("data_path") or DataConfig().data_path
+    if os.path.abspath(root) == known.get("data_path"):
+        train_list = train_list or known.get("cls_label_path_train")
+    if not train_list and not os.path.isdir(os.path.join(root, "train")):
+        files = read_split(Path(trained.weights.path).parent / SPLIT) if is_plain_folder(root) else None
+        if files is None:
+            return None
+        images = files.images("train", root)
+        check_files_exist(images)
+    else:
+        images = open_dataset(root, "train", train_list, trained.classes.number if train_list else None)
+    compare_with_weights(images, trained.classes, trained.weights.path)
+    return images

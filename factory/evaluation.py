@@ -48,7 +48,9 @@ def weights_to_evaluate(config: TrainConfig) -> WeightsConfig:
     return WeightsConfig(str(path or ""), pretrained=flags.pretrained, weights_dir=flags.weights_dir)
 
 
-def evaluate_trained(trained: TrainedModel, images, loader_config: LoaderConfig, run, precision=None):
+def evaluate_trained(
+    trained: TrainedModel, images, loader_config: LoaderConfig, run, precision=None, tta: str = "none"
+):
     """Evaluate a trained model on images, after their classes were compared; logs and returns the scores.
 
     Args:
@@ -57,24 +59,47 @@ def evaluate_trained(trained: TrainedModel, images, loader_config: LoaderConfig,
         loader_config: batch size and workers.
         run: engine.run.Run, this process among the ranks.
         precision: engine.amp.Precision of the forward pass; None is float32.
+        tta: "flip" averages the probabilities of each image and its mirror image; "none" does not.
 
     Raises:
         CheckpointError: the weights do not fit the model.
         DataError: an image cannot be read.
         NonFiniteLossError: a loss is not a finite number.
     """
-    from datasets.loading.loader import EvalLoader
-    from datasets.loading.sampler import EvalSampler
     from engine.amp import FLOAT32
     from engine.evaluate import evaluate
+
+    model = model_to_evaluate(trained, tta)
+    scores = evaluate(model, eval_loader(trained, images, loader_config, run), run, precision or FLOAT32)
+    return log_accuracy(scores)
+
+
+def model_to_evaluate(trained: TrainedModel, tta: str = "none"):
+    """Create the model with its weights, and log what it is and how its images are fed.
+
+    Raises:
+        CheckpointError: the weights do not fit the model.
+    """
+    from engine.evaluate import FlipAveraged
     from models.complexity import count_parameters
 
     model = trained.create_model()
     logger.info(f"number of params: {count_parameters(model) / 1e6} M")
     logger.info(f"images are fed as {trained.preprocess}")
     logger.info(f"{trained.classes.number} classes: {trained.classes.source}")
+    return FlipAveraged(model) if tta == "flip" else model
+
+
+def eval_loader(trained: TrainedModel, images, loader_config: LoaderConfig, run):
+    """Create the loader of images as the trained model takes them; the arguments are those of `evaluate_trained`."""
+    from datasets.loading.loader import EvalLoader
+    from datasets.loading.sampler import EvalSampler
+
     sampler = EvalSampler(len(images), loader_config.batch_size, *run.ranks)
-    loader = EvalLoader(images, trained.preprocess, sampler, loader_config)
-    scores = evaluate(model, loader, run, precision or FLOAT32)
+    return EvalLoader(images, trained.preprocess, sampler, loader_config)
+
+
+def log_accuracy(scores):
+    """Log the last line of the predecessor's evaluation, and return the scores."""
     logger.info(f"Accuracy of the network on the {scores.num_samples} test images: {scores.top1_percent:.1f}%")
     return scores

@@ -85,7 +85,8 @@ OUR_DEFAULTS = {
     "eval": {
         "list_models": False, "exif_orientation": None, "eval_image_backend": None, "device": "auto",
         "worker_type": "auto", "on_bad_image": "error", "max_bad_images": 100, "use_ema": False,
-        "pretrained": "", "weights_dir": "",
+        "pretrained": "", "weights_dir": "", "output_dir": "", "tta": "none", "temperature": "none", "suspects": "auto",
+        "cls_label_path_train": None,
     },
     "predict": {
         "list_models": False, "exif_orientation": None, "eval_image_backend": None, "device": "auto",

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from common.errors import MissingDependencyError, ProjectError
+from common.figure_fonts import find_figure_fonts
 
 from .epoch_log import FILE, read_records
 
@@ -122,11 +123,12 @@ def plot_predictions(
     )
     for axes in panels.flat:
         axes.axis("off")
+    fonts = find_figure_fonts(captions)
     colours = ["black"] * len(images) if is_correct is None else ["tab:green" if c else "tab:red" for c in is_correct]
     for axes, image, caption, colour in zip(panels.flat, images, captions, colours, strict=False):
         axes.imshow(image, cmap="gray", interpolation="nearest" if max(image.size) < 64 else "antialiased")
-        lines = [textwrap.shorten(line, 28, placeholder="...") for line in caption.splitlines()]
-        axes.set_title("\n".join(lines), fontsize=8, color=colour)
+        lines = [textwrap.shorten(fonts.drawable(line), 28, placeholder="...") for line in caption.splitlines()]
+        axes.set_title("\n".join(lines), fontsize=8, color=colour, family=list(fonts.families), parse_math=False)
     return _save(figure, plot_file)
 
 
