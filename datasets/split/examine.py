@@ -109,7 +109,7 @@ def _with_progress(paths: Sequence[str], function: Callable) -> Iterator:
             yield from results
             done += len(results)
             now = time.monotonic()
-            if now - started > QUIET_SECONDS and (told == started or now - told > EVERY_SECONDS):
+            if done < len(paths) and now - started > QUIET_SECONDS and (told == started or now - told > EVERY_SECONDS):
                 told, left = now, (now - started) * (len(paths) - done) / done
                 print(f"{done:,} of {len(paths):,} pictures read, {left:.0f} s to go", file=sys.stderr, flush=True)
     finally:

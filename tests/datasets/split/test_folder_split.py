@@ -121,8 +121,9 @@ def test_no_record_is_no_split(tmp_path):
 
 def test_a_long_look_says_how_far_it_is(folder, capsys, monkeypatch):
     monkeypatch.setattr("datasets.split.examine.QUIET_SECONDS", -1.0)
+    monkeypatch.setattr("datasets.split.examine.CHUNK", 4)
     split_folder(find_plain_folder(folder), Shares())
-    assert "10 of 10 pictures read, 0 s to go" in capsys.readouterr().err
+    assert "4 of 10 pictures read, 0 s to go" in capsys.readouterr().err
 
 
 # --- python -m datasets.split ---------------------------------------------------------------------------------------
