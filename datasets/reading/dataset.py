@@ -43,9 +43,13 @@ def open_dataset(
         return images
     folder = os.path.join(root, split)
     if not os.path.isdir(folder):
+        found = other_name_of(root, split)
+        if found:
+            raise DataError(f"{folder}: no such folder, but {os.path.join(root, found)} is one; rename it to {split}")
         raise DataError(
             f"{folder}: no such folder; expected train/ and val/ below --data_path, each with a folder for each class "
             f"or packed; or name a list file of {split}: --cls_label_path_{split}, or --list of datasets.pack"
+            + _hint_of_half(root, split)
         )
     images = scan_image_folder(folder)
     if num_classes is not None and len(images.class_names) > num_classes:
@@ -54,3 +58,18 @@ def open_dataset(
             f"set --nb_classes {len(images.class_names)}"
         )
     return images
+
+
+def other_name_of(root: str | os.PathLike, split: str) -> str:
+    """The folder below `root` that other projects call the split, `valid` or `Train` for example; "" without one."""
+    wanted = {"train": ("train", "training"), "val": ("val", "valid", "validation", "eval")}.get(split, ())
+    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    return next((name for word in wanted for name in names if name.lower() == word), "")
+
+
+def _hint_of_half(root: str | os.PathLike, split: str) -> str:
+    """What to do with a train/ that has no val/ beside it."""
+    train = os.path.join(root, "train")
+    if split != "val" or not os.path.isdir(train):
+        return ""
+    return f"; or let main.py split that folder: --data_path {train}"

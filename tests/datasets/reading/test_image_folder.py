@@ -127,6 +127,19 @@ def test_folders_that_are_elsewhere(tmp_path, root, split):
         open_dataset(tmp_path / root, split, None, 1)
 
 
+@pytest.mark.parametrize("name", ["valid", "Validation", "VAL"])
+def test_other_names_of_a_split_are_asked_to_be_renamed(tmp_path, name):
+    make_tree(tmp_path, "train/a/1.jpg", f"{name}/a/1.jpg")
+    with pytest.raises(DataError, match=rf"val: no such folder, but .*/{name} is one; rename it to val"):
+        open_dataset(tmp_path, "val", None)
+
+
+def test_train_without_val_is_offered_to_be_split(tmp_path):
+    make_tree(tmp_path, "train/a/1.jpg")
+    with pytest.raises(DataError, match=rf"or let main.py split that folder: --data_path {tmp_path}/train"):
+        open_dataset(tmp_path, "val", None)
+
+
 def test_find_images(tmp_path):
     make_tree(tmp_path, "f/b.JPG", "f/x/a.tiff", "f/no.txt", "odd.name", "empty/no.txt")
     names = [os.path.relpath(path, tmp_path) for path in find_images([tmp_path / "odd.name", str(tmp_path / "f")])]
