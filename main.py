@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
         data = factory.open_datasets(config, rank)
         config, data = factory.with_run_length(factory.with_classes(config, data.classes), data)
         preprocess = Preprocess.from_config(config.preprocess, trained=published)
-        transform = build_train_transform(config.augment, config.preprocess)
+        transform = build_train_transform(config.augment, config.preprocess, preprocess)
         mixup = create_mixup(config.mix, data.classes.number)
         train(config, preprocess, data, transform, mixup, factory.choose_start(config), record)
 

@@ -49,6 +49,29 @@ class PreprocessConfig:
         choices=("pil", "cv2", "turbo"),
         on_resume="warn",
     )
+    fit: str = flag(
+        "crop",
+        "how an image is fitted into the square: crop cuts out the centre (in training a random part), squash "
+        "stretches the whole image, letterbox keeps its shape and fills the border with the mean colour",
+        choices=("crop", "squash", "letterbox"),
+        on_resume="warn",
+    )
+    crop_pct: float | None = flag(
+        None,
+        "side of the square as a share of the short side of the resized image, above 0, for --fit crop in evaluation; "
+        "default: as published, 0.875",
+        low=0,
+        high=1,
+        on_resume="warn",
+    )
+
+    def __post_init__(self):
+        if self.crop_pct == 0:
+            raise UsageError("--crop_pct 0: expected a number above 0 and at most 1; 0.875 is published, 1 cuts least")
+        if self.fit not in (None, "crop") and self.crop_pct not in (None, 1):
+            raise UsageError(
+                f"--crop_pct {self.crop_pct} is for --fit crop; {self.fit} cuts nothing off: leave out one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -157,6 +180,19 @@ class TrainedPreprocessConfig(PreprocessConfig):
         "decoder of images: pil as published, cv2 and turbo faster, to nearly the same pixels; default: the decoder "
         "that the checkpoint was evaluated with, else pil",
         choices=("pil", "cv2", "turbo"),
+    )
+    fit: str | None = flag(
+        None,
+        "how an image is fitted into the square: crop cuts out the centre, squash stretches the whole image, letterbox "
+        "keeps its shape and fills the border with the mean colour; default: that of the checkpoint, else crop",
+        choices=("crop", "squash", "letterbox"),
+    )
+    crop_pct: float | None = flag(
+        None,
+        "side of the square as a share of the short side of the resized image, above 0, for --fit crop; default: that "
+        "of the checkpoint, else 0.875",
+        low=0,
+        high=1,
     )
 
 

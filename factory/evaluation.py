@@ -19,7 +19,7 @@ logger = logging.getLogger("eval")
 def trained_configs(config: TrainConfig, given: frozenset[str]) -> tuple[TrainedModelConfig, TrainedPreprocessConfig]:
     """For main.py --eval: the flags that were given; the others are what the checkpoint says, as in eval.py."""
     model, flags = config.model, config.preprocess
-    names = ("input_size", "train_interpolation", "exif_orientation", "eval_image_backend")
+    names = ("input_size", "train_interpolation", "exif_orientation", "eval_image_backend", "fit", "crop_pct")
     return (
         TrainedModelConfig(
             name=model.name if "model" in given else None,

@@ -117,16 +117,21 @@ def read_trained(
         for flag, then, now in (
             ("model", args.get("model"), model.name),
             ("nb_classes", args.get("nb_classes"), model.nb_classes),
-            *_changed_preprocessing(info.get("preprocess") or {}, preprocess),
+            *_changed_preprocessing(info.get("preprocess"), preprocess),
         )
         if then is not None and now is not None and then != now
     }
     return TrainedModel(name, weights, preprocess, classes_of_weights(info, number, label_list), overrides)
 
 
-def _changed_preprocessing(trained: dict, now: Preprocess) -> list[tuple]:
+def _changed_preprocessing(trained: dict | None, now: Preprocess) -> list[tuple]:
+    """(flag, value of the checkpoint, value now) for every field that a flag can replace."""
+    if not trained:
+        return []
+    then = Preprocess.from_config(TrainedPreprocessConfig(), trained).to_dict()
     flags = {"interpolation": "train_interpolation", "image_backend": "eval_image_backend"}
-    return [(flags.get(name, name), trained.get(name), value) for name, value in now.to_dict().items()]
+    follows = {"resize_size", "crop_pct"} if then["fit"] != now.fit else {"resize_size"}  # from the others
+    return [(flags.get(name, name), then[name], value) for name, value in now.to_dict().items() if name not in follows]
 
 
 def count_outputs(name: str, weights: "Weights") -> int:

@@ -73,7 +73,8 @@ FROM_DATA = {
 
 OUR_DEFAULTS = {
     "main": {
-        "list_models": False, "exif_orientation": "ignore", "eval_image_backend": None, "device": "auto",
+        "list_models": False, "exif_orientation": "ignore", "eval_image_backend": None, "fit": "crop", "crop_pct": None,
+        "device": "auto",
         "worker_type": "auto", "image_backend": "pil", "on_bad_image": "error", "max_bad_images": 100,
         "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "hflip": 0.5, "decay_norm_and_bias": None, "opt_alpha": 0.99,
         "amp_dtype": "float16", "sync_bn": False, "sched": "cosine", "decay_epochs": 30, "decay_rate": 0.1,
@@ -83,13 +84,15 @@ OUR_DEFAULTS = {
         "layer_decay": None, "freeze": "", "min_steps": 0, "patience": None,
     },
     "eval": {
-        "list_models": False, "exif_orientation": None, "eval_image_backend": None, "device": "auto",
+        "list_models": False, "exif_orientation": None, "eval_image_backend": None, "fit": None, "crop_pct": None,
+        "device": "auto",
         "worker_type": "auto", "on_bad_image": "error", "max_bad_images": 100, "use_ema": False,
         "pretrained": "", "weights_dir": "", "output_dir": "", "tta": "none", "temperature": "none", "suspects": "auto",
         "cls_label_path_train": None,
     },
     "predict": {
-        "list_models": False, "exif_orientation": None, "eval_image_backend": None, "device": "auto",
+        "list_models": False, "exif_orientation": None, "eval_image_backend": None, "fit": None, "crop_pct": None,
+        "device": "auto",
         "use_ema": False, "batch_size": 1, "label_list": "", "save_path": "", "topk": 5, "use_amp": False,
         "csv_formulas": False, "temperature": "", "print": "auto", "csv_rows": "images", "save_images": "",
         "sort_into": "", "explain": "",
@@ -97,9 +100,10 @@ OUR_DEFAULTS = {
     },
     "export_model": {
         "list_models": False, "train_interpolation": None, "exif_orientation": None,
-        "eval_image_backend": None, "use_ema": False, "format": "paddle,pdmodel", "label_list": "", "check_images": "",
-        "calibration_images": "", "calibration_method": "minmax", "num_calibration": 128, "data_path": "",
-        "cls_label_path_val": None, "max_drop": 1.0, "pretrained": "", "weights_dir": "", "temperature": "",
+        "eval_image_backend": None, "fit": None, "crop_pct": None, "use_ema": False, "format": "paddle,pdmodel",
+        "label_list": "", "check_images": "", "calibration_images": "", "calibration_method": "minmax",
+        "num_calibration": 128, "data_path": "", "cls_label_path_val": None, "max_drop": 1.0,
+        "pretrained": "", "weights_dir": "", "temperature": "",
     },
     "infer": {
         "engine": "paddle", "trust_program": False, "gpu_id": 0, "enable_openvino": False, "topk": 5, "threshold": 0.0,
@@ -116,7 +120,7 @@ BOUNDS = {
     ): "num_workers max_bad_images color_jitter mixup cutmix weight_decay opt_eps clip_grad lr blr warmup_epochs "
     "warmup_lr min_lr min_steps focal_gamma start_epoch skip_nonfinite stall_seconds max_drop gpu_id",
     (0, 1): "scale hflip reprob smoothing cutmix_minmax mixup_prob mixup_switch_prob momentum opt_betas opt_alpha "
-    "model_ema_decay decay_rate threshold backbone_lr_mult layer_decay",
+    "model_ema_decay decay_rate threshold backbone_lr_mult layer_decay crop_pct",
     (
         1,
         None,
@@ -311,6 +315,10 @@ def test_output_is_output_dir():
         (["--lr", "nan"], "--lr: expected a finite number, got nan"),
         (["--stall_seconds", "inf"], "--stall_seconds: expected a finite number, got inf"),
         (["--clip_grad", "0"], "--clip_grad 0 would make every gradient 0"),
+        (["--crop_pct", "0"], "--crop_pct 0: expected a number above 0 and at most 1"),
+        (["--crop_pct", "1.5"], "--crop_pct: expected between 0 and 1, got 1.5"),
+        (["--fit", "pad"], "--fit: unknown value 'pad'"),
+        (["--fit", "squash", "--crop_pct", "0.9"], "--crop_pct 0.9 is for --fit crop; squash cuts nothing off"),
         (["--opt_betas", "0.9", "1"], "--opt_betas 0.9 1.0: expected numbers below 1"),
         (["--seed", "99999999999999999999"], "--seed: expected between 0 and 18446744073709551615"),
         (["--lr", "-1"], "--lr: expected at least 0, got -1.0"),

@@ -9,6 +9,7 @@ from PIL import Image
 
 from configs.schema import AugmentConfig, PreprocessConfig
 
+from ..preprocess import Colour, Preprocess
 from ..reading.crop import Crop, crop_and_resize
 from ..rng import generator
 from .auto_augment import parse_policy
@@ -41,34 +42,44 @@ class Operation(Protocol):
 class RandomResizedCrop:
     """A rectangle of random area and aspect ratio, resized to a square (Szegedy et al., 2015).
 
+    Where evaluation shows the whole image, the rectangle has about the shape of the image and is fitted into the square
+    as the image is there: stretched by "squash", in its shape by "letterbox". So scale (1, 1) and ratio (1, 1) give the
+    pixels of the evaluation.
+
     Args:
         side: side of the square in pixels.
         interpolation: "bilinear", "bicubic", or "random" for either.
         scale: smallest and largest area, as a share of the image.
-        ratio: smallest and largest width / height.
+        ratio: smallest and largest width / height; with "squash" and "letterbox" as a multiple of that of the image.
+        fit: how evaluation fits an image into the square: name in datasets.preprocess.FITS.
+        fill: colour of the border of "letterbox".
     """
 
     side: int
     interpolation: str
     scale: tuple[float, float]
     ratio: tuple[float, float]
+    fit: str = "crop"
+    fill: Colour = (0, 0, 0)
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Crop:
         """Draw a rectangle of an image of `size`, (width, height)."""
         interpolation = draw_interpolation(rng, self.interpolation)
+        how = (interpolation, self.fit, self.fill)
+        own_ratio = 1.0 if self.fit == "crop" else size[0] / size[1]
         for _ in range(TRIES):
             area = size[0] * size[1] * rng.uniform(*self.scale)
-            ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+            ratio = own_ratio * math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
             width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < width <= size[0] and 0 < height <= size[1]:
                 left, top = rng.integers(0, (size[0] - width + 1, size[1] - height + 1)).tolist()
-                return Crop(left, top, width, height, interpolation)
-        return self._largest_at_the_center(size, interpolation)
+                return Crop(left, top, width, height, *how)
+        return self._largest_at_the_center(size, own_ratio, how)
 
-    def _largest_at_the_center(self, size: tuple[int, int], interpolation: str) -> Crop:
-        width = min(size[0], round(size[1] * self.ratio[1]))
-        height = min(size[1], round(size[0] / self.ratio[0]))
-        return Crop((size[0] - width) // 2, (size[1] - height) // 2, width, height, interpolation)
+    def _largest_at_the_center(self, size: tuple[int, int], own_ratio: float, how: tuple) -> Crop:
+        width = min(size[0], round(size[1] * self.ratio[1] * own_ratio))
+        height = min(size[1], round(size[0] / (self.ratio[0] * own_ratio)))
+        return Crop((size[0] - width) // 2, (size[1] - height) // 2, width, height, *how)
 
     def apply(self, image: Image.Image, choice: Crop) -> Image.Image:
         """Cut out the rectangle and resize it."""
@@ -141,21 +152,25 @@ class TrainTransform:
         return np.asarray(image)
 
 
-def build_train_transform(config: AugmentConfig, preprocess: PreprocessConfig) -> TrainTransform:
+def build_train_transform(
+    config: AugmentConfig, flags: PreprocessConfig, preprocess: Preprocess | None = None
+) -> TrainTransform:
     """Build the training transform of PeleeNet-paddle: crop, flip, and automatic augmentation or else colour jitter.
 
     Args:
         config: branch `augment` of the config.
-        preprocess: branch `preprocess` of the config, because `Preprocess` does not keep the interpolation "random".
+        flags: branch `preprocess` of the config, because `Preprocess` does not keep the interpolation "random".
+        preprocess: how the images of the evaluation are fed; default: as `flags` say.
 
     Raises:
         PolicyError: --aa is not a policy.
     """
-    interpolation = preprocess.train_interpolation
+    interpolation, preprocess = flags.train_interpolation, preprocess or Preprocess.from_config(flags)
     operations: tuple[Operation, ...] = (HorizontalFlip(config.hflip),)
     if config.aa:
         operations += (parse_policy(config.aa, interpolation),)
     elif config.color_jitter:
         operations += (ColorJitter(config.color_jitter),)
-    crop = RandomResizedCrop(preprocess.input_size, interpolation, config.scale, config.ratio)
+    how = (preprocess.fit, preprocess.fill) if preprocess.fit != "crop" else ()
+    crop = RandomResizedCrop(preprocess.input_size, interpolation, config.scale, config.ratio, *how)
     return TrainTransform(crop, operations)

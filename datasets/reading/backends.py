@@ -32,7 +32,7 @@ class LazyImage(Protocol):
     size: tuple[int, int]  # (width, height)
 
     def crop(self, crop: Crop, side: int) -> Image.Image | np.ndarray:
-        """A rectangle resized to a square, [side, side, 3]."""
+        """A rectangle fitted into a square, [side, side, 3]."""
         ...
 
     def center_crop(self, center: CenterCrop) -> Image.Image | np.ndarray:
@@ -147,18 +147,17 @@ class _JpegImage:
         self._decode_rows = decode_rows
 
     def crop(self, crop: Crop, side: int) -> Image.Image | np.ndarray:
-        scale = next((scale for scale in SCALES if min(crop.width, crop.height) >= scale * side), 1)
+        scale = next((scale for scale in SCALES if _is_large_enough(crop, scale * side, scale)), 1)
         pixels = self._decode_rows(self._data, self._header, crop.top + crop.height, scale)
         if pixels is None:  # damaged: Pillow raises BadImage with the reason, or decodes the file
             return crop_and_resize(decode(self._data, self._name), crop, side)
         top, left = round(crop.top / scale), round(crop.left / scale)
         bottom, right = round((crop.top + crop.height) / scale), round((crop.left + crop.width) / scale)
-        return _resize(pixels[top:bottom, left:right], side, crop.interpolation)
+        return _resize(pixels[top:bottom, left:right], crop, side)
 
     def center_crop(self, center: CenterCrop) -> Image.Image | np.ndarray:
         # The exact size would do, as in training, but doubles the distance from Pillow's pixels.
-        needed = min(center.width, center.height)
-        scale = next((scale for scale in SCALES if min(self.size) >= 1.5 * scale * needed), 1)
+        scale = next((scale for scale in SCALES if center.shrinks_by(self.size) >= 1.5 * scale), 1)
         pixels = self._decode_rows(self._data, self._header, self.size[1], scale)
         if pixels is None:
             return center_crop(decode(self._data, self._name), center)
@@ -185,17 +184,44 @@ class _RawImage:
 
     def crop(self, crop: Crop, side: int) -> np.ndarray:
         inside = self._pixels[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
-        return _resize(inside, side, crop.interpolation, smooth=min(crop.width, crop.height) >= 2 * side)
+        return _resize(inside, crop, side, smooth=_is_large_enough(crop, 2 * side, 1))
 
     def center_crop(self, center: CenterCrop) -> np.ndarray:
         return _resize_and_crop_center(self._pixels, center)
 
 
-def _resize(pixels: np.ndarray, side: int, interpolation: str, *, smooth: bool = False) -> np.ndarray:
-    """Resize to a square; `smooth` averages what is shrunk, as Pillow always does, in four times the time."""
+def _is_large_enough(crop: Crop, pixels: int, scale: int) -> bool:
+    """Whether the crop can lose pixels before it is fitted: the side that shrinks least has at least `pixels`.
+
+    That is the long side of a letterbox, whose short side is to keep a pixel at 1/`scale`.
+    """
+    if crop.fit == "letterbox":
+        return max(crop.width, crop.height) >= pixels and min(crop.width, crop.height) >= 2 * scale
+    return min(crop.width, crop.height) >= pixels
+
+
+def _resize(pixels: np.ndarray, crop: Crop, side: int, *, smooth: bool = False) -> np.ndarray:
+    """Fit the pixels of a crop into a square; `smooth` averages what is shrunk, as Pillow does, in four times the time.
+
+    A rectangle that is squashed to half of its other side or less is smoothed too.
+    """
+    boxed = crop.letterbox(side)
+    if crop.fit == "squash":
+        height, width, _ = pixels.shape
+        smooth = smooth or (min(width, height) >= side and max(width, height) >= 2 * side)
     cv2 = _opencv()
-    method = cv2.INTER_CUBIC if interpolation == "bicubic" else cv2.INTER_LINEAR
-    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA if smooth else method)
+    method = cv2.INTER_CUBIC if crop.interpolation == "bicubic" else cv2.INTER_LINEAR
+    size = (boxed.width, boxed.height) if boxed else (side, side)
+    resized = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if smooth else method)
+    return _with_border(resized, boxed) if boxed else resized
+
+
+def _with_border(pixels: np.ndarray, center: CenterCrop) -> np.ndarray:
+    """Put an image that is smaller than the square into its middle."""
+    square = np.empty((center.side, center.side, 3), np.uint8)
+    square[:] = center.fill
+    square[-center.top :, -center.left :][: center.height, : center.width] = pixels
+    return square
 
 
 def _resize_and_crop_center(pixels: np.ndarray, center: CenterCrop) -> np.ndarray:
@@ -205,17 +231,27 @@ def _resize_and_crop_center(pixels: np.ndarray, center: CenterCrop) -> np.ndarra
     the time. Pillow itself resizes an image that is so long that its multiple would fill the memory, and applies the
     interpolations that OpenCV does not have.
     """
-    shrinks_by = min(pixels.shape[:2]) / min(center.width, center.height)
-    times = 2 * math.ceil(shrinks_by / 2) if shrinks_by > 1 else 1
-    is_too_large = times**2 * center.width * center.height > MAX_RESIZED_PIXELS
+    height, width, _ = pixels.shape
+    across = down = _times(center.shrinks_by((width, height)))
+    if center.fit == "squash":
+        across, down = _times(width / center.width), _times(height / center.height)
+    is_too_large = across * down * center.width * center.height > MAX_RESIZED_PIXELS
     if is_too_large or center.interpolation not in ("bilinear", "bicubic"):
         return np.asarray(center_crop(Image.fromarray(pixels), center))
     cv2 = _opencv()
     method = cv2.INTER_CUBIC if center.interpolation == "bicubic" else cv2.INTER_LINEAR
-    large = cv2.resize(pixels, (times * center.width, times * center.height), interpolation=method)
-    top, left, side = times * center.top, times * center.left, times * center.side
-    square = large[top : top + side, left : left + side]
-    return cv2.resize(square, (center.side, center.side), interpolation=cv2.INTER_AREA) if times > 1 else square
+    resized = cv2.resize(pixels, (across * center.width, down * center.height), interpolation=method)
+    is_boxed = center.width < center.side or center.height < center.side
+    size = (center.width, center.height) if is_boxed else (center.side, center.side)
+    top, left = (0, 0) if is_boxed else (down * center.top, across * center.left)
+    kept = resized[top : top + down * size[1], left : left + across * size[0]]
+    averaged = cv2.resize(kept, size, interpolation=cv2.INTER_AREA) if across * down > 1 else kept
+    return _with_border(averaged, center) if is_boxed else averaged
+
+
+def _times(shrinks_by: float) -> int:
+    """The whole multiple of the wanted size to which a side that shrinks by this factor is resized first."""
+    return 2 * math.ceil(shrinks_by / 2) if shrinks_by > 1 else 1
 
 
 def _decode_with_turbo(data: bytes, header: JpegHeader, bottom: int, scale: int) -> np.ndarray | None:

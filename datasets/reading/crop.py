@@ -1,11 +1,11 @@
-"""The two crops of an image, by Pillow: a rectangle for training, and the centre for evaluation."""
+"""The two crops of an image, by Pillow: a rectangle for training, and the centre or the whole for evaluation."""
 
 from typing import NamedTuple
 
 from PIL import Image
 
 from ..constants import INTERPOLATIONS
-from ..preprocess import CenterCrop
+from ..preprocess import CenterCrop, Colour, letterbox
 
 RESAMPLING = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
 
@@ -14,24 +14,38 @@ MAX_RESIZED_PIXELS = 64_000_000
 
 
 class Crop(NamedTuple):
-    """A rectangle of an image in pixels, and how it is resized."""
+    """A rectangle of an image in pixels, and how it becomes a square: stretched, or in its shape (letterbox)."""
 
     left: int
     top: int
     width: int
     height: int
     interpolation: str
+    fit: str = "crop"
+    fill: Colour = (0, 0, 0)  # of the border of a letterbox
+
+    def letterbox(self, side: int) -> CenterCrop | None:
+        """Where the rectangle lies in the square; None if it is stretched to the whole square."""
+        if self.fit != "letterbox":
+            return None
+        return letterbox((self.width, self.height), side, self.interpolation, self.fill)
 
 
 def crop_and_resize(image: Image.Image, crop: Crop, side: int) -> Image.Image:
     """Resize a rectangle to a square; the image is cropped first, so that no pixel outside is blended in."""
     inside = image.crop((crop.left, crop.top, crop.left + crop.width, crop.top + crop.height))
+    if boxed := crop.letterbox(side):
+        return center_crop(inside, boxed)
     return inside.resize((side, side), RESAMPLING[crop.interpolation])
 
 
 def center_crop(image: Image.Image, center: CenterCrop) -> Image.Image:
-    """Cut out the centre; the image is resized first, as in the references."""
+    """Cut out the centre; the image is resized first, as in the references. A smaller image gets a border."""
     resampling = RESAMPLING[center.interpolation]
+    if center.width < center.side or center.height < center.side:
+        square = Image.new("RGB", (center.side, center.side), center.fill)
+        square.paste(image.resize((center.width, center.height), resampling), (-center.left, -center.top))
+        return square
     box = (center.left, center.top, center.left + center.side, center.top + center.side)
     if center.width * center.height <= MAX_RESIZED_PIXELS:
         return image.resize((center.width, center.height), resampling).crop(box)

@@ -15,7 +15,7 @@ Batch load_batch(const std::vector<std::string>& paths, std::size_t first, std::
     for (std::size_t i = first; i < end; ++i) {
         batch.files.push_back({paths[i], ""});
         try {
-            const Image pixels = resize_and_crop(read_image(paths[i], preprocess.exif_orientation), preprocess);
+            const Image pixels = fit_to_square(read_image(paths[i], preprocess.exif_orientation), preprocess);
             batch.images.resize((batch.num_images + 1) * 3 * side * side);
             normalize(pixels, preprocess, batch.images.data() + batch.num_images * 3 * side * side);
             ++batch.num_images;

@@ -2,6 +2,7 @@
 #include "card.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 
 #include "errors.h"
@@ -42,10 +43,32 @@ int count(const YamlFields& fields, const std::string& name, int least, int most
     return int(number);
 }
 
+// The sizes follow from each other: datasets/preprocess.py sets them, and a card that says otherwise is wrong.
+void check_sizes(const YamlFields& fields, const Preprocess& preprocess) {
+    const int side = preprocess.input_size;
+    if (preprocess.fit != Fit::kCrop && preprocess.resize_size != side) {
+        fields.refuse("resize_size", "input_size, " + std::to_string(side) + ", with fit " + fields.text("fit"));
+    }
+    if (!fields.has("crop_pct")) {
+        return;
+    }
+    const double share = fields.number("crop_pct");
+    if (!(share > 0 && share <= 1)) {
+        fields.refuse("crop_pct", "a number above 0 and at most 1");
+    }
+    const int resized = preprocess.resize_size;
+    if (std::floor(side / share) != resized && share != double(side) / resized) {
+        fields.refuse("crop_pct",
+                      "input_size / resize_size, " + std::to_string(side) + " / " + std::to_string(resized));
+    }
+}
+
 Preprocess read_preprocess(const YamlFields& fields) {
     Preprocess preprocess;
     preprocess.input_size = count(fields, "input_size", 1, kMaxInputSize);
     preprocess.resize_size = count(fields, "resize_size", preprocess.input_size);
+    preprocess.fit = fields.has("fit") ? Fit(choice(fields, "fit", kFitNames)) : Fit::kCrop;
+    check_sizes(fields, preprocess);
     preprocess.interpolation = Interpolation(choice(fields, "interpolation", kInterpolationNames));
     const std::vector<double> mean = fields.three_numbers("mean");
     const std::vector<double> std = fields.three_numbers("std");
@@ -82,7 +105,8 @@ Card read_fields(const YAML::Node& node, const std::string& path) {
     }
     card.preprocess = read_preprocess(
         YamlFields(fields.mapping("preprocess"), path, "preprocess.",
-                   {"input_size", "resize_size", "interpolation", "mean", "std", "exif_orientation", "image_backend"}));
+                   {"input_size", "resize_size", "interpolation", "mean", "std", "exif_orientation", "image_backend"},
+                   {"fit", "crop_pct"}));
     if (!fields.is_null("class_names")) {
         card.class_names = fields.texts("class_names");
         if (card.class_names->size() != std::size_t(card.num_classes)) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <string>
+#include <vector>
 
 #include "decode.h"
 #include "image.h"
@@ -9,17 +11,24 @@
 
 namespace classify {
 
+// How an image is fitted into the square: its centre, stretched, or in its own shape with a border.
+enum class Fit { kCrop, kSquash, kLetterbox };
+
+// Names in the card, in the order of the enumeration.
+inline const std::vector<std::string> kFitNames = {"crop", "squash", "letterbox"};
+
 struct Preprocess {
     int input_size;
-    int resize_size;  // of the short side
+    int resize_size;  // of the short side, for kCrop
+    Fit fit;
     Interpolation interpolation;
     std::array<double, 3> mean;
     std::array<double, 3> std;
     ExifOrientation exif_orientation;
 };
 
-// Resizes the short side to `resize_size` and crops the centre: [S, S, 3].
-Image resize_and_crop(const Image& image, const Preprocess& preprocess);
+// Fits an image into the square: [S, S, 3]. The border of a letterbox has the mean colour.
+Image fit_to_square(const Image& image, const Preprocess& preprocess);
 
 // Writes the input of a model, [3, S, S] float32, to `output`.
 void normalize(const Image& pixels, const Preprocess& preprocess, float* output);

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from common.errors import DiskError, ParityError
+from common.errors import DiskError, ParityError, UsageError
 
 from ..card import CARD_NAME, Card, FileRecord, Program, file_record, write_card
 from ..engine_base import BATCH_1_PROGRAM, require_utf8
@@ -24,7 +25,7 @@ from ..exchange import exchange, new_export
 from ..operator_allowlist import check_exported_operators
 from ..self_check import write_self_check
 from .onnx_export import write_onnx
-from .paddlex import check_paddlex_program, write_paddlex_config
+from .paddlex import CONFIG_NAME, LABELS_NAME, check_paddlex_program, why_not_paddlex, write_paddlex_config
 from .parity import check_parity
 from .quantize import Calibration, Validation, compare_int8, write_int8
 
@@ -75,10 +76,14 @@ def export_folder(
         ExportedModelError: the network has operators that the allowlist lacks, or cannot be written in a format.
         MissingDependencyError: a package for one of the `formats` is not installed.
         ParityError: a program disagrees with the eager model, or INT8 loses too much accuracy.
+        UsageError: "paddlex" for images that are fitted as PaddleX cannot.
     """
     folder = Path(folder)
     require_utf8(folder)
     formats = {*formats, "onnx"} if "onnx-int8" in formats else set(formats)
+    reason = why_not_paddlex(card)
+    if reason and "paddlex" in formats:
+        raise UsageError(f"--format paddlex: {reason}, or leave paddlex out")
     with new_export(folder) as work, _full_disk_errors(folder):
         source = Source(save_program, card, calibration)
         programs = {name: write(work, source) for name, write in WRITERS.items() if name in formats}
@@ -94,7 +99,10 @@ def export_folder(
         if "paddlex" in formats:
             save_program(work, with_softmax=True)
             check_paddlex_program(work, card, images, expected_logits)
-        write_paddlex_config(work, card)
+        if reason:
+            print(f"note: {CONFIG_NAME} and {LABELS_NAME} are not written: {reason}", file=sys.stderr)
+        else:
+            write_paddlex_config(work, card)
         write_self_check(work, images[0], expected_logits[0])
         card = replace(card, files=_file_records(work))
         write_card(work, card)

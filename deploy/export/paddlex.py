@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from common.errors import ParityError
+from common.errors import ParityError, UsageError
 from datasets.reading.pixels import image_to_input
 
 from ..card import Card
@@ -35,17 +35,34 @@ MODEL_NAMES = {
 }
 
 
+def why_not_paddlex(card: Card) -> str:
+    """Say why PaddleX cannot feed the program as the card says; "" if it can."""
+    if card.preprocess.fit != "letterbox":
+        return ""
+    return (
+        "PaddleX cannot fit images by letterbox: its image classification resizes and crops, and has no border; train "
+        "with --fit squash or --fit crop for it"
+    )
+
+
 def write_paddlex_config(folder: Path, card: Card) -> None:
-    """Write inference.yml, and label_list.txt with one line `<id> <names>` per class if the classes have names."""
+    """Write inference.yml, and label_list.txt with one line `<id> <names>` per class if the classes have names.
+
+    Raises:
+        UsageError: PaddleX cannot feed the program as the card says.
+    """
+    if reason := why_not_paddlex(card):
+        raise UsageError(reason)
     class_names = list(card.class_names or [f"class {label}" for label in range(card.num_classes)])
     preprocess = card.preprocess
+    size = {"size": preprocess.input_size} if preprocess.fit == "squash" else {"resize_short": preprocess.resize_size}
     config = {
         "Global": {"model_name": MODEL_NAMES.get(card.model, card.architecture)},
         "PreProcess": {
             "transform_ops": [
                 {
                     "ResizeImage": {
-                        "resize_short": preprocess.resize_size,
+                        **size,
                         "interpolation": preprocess.interpolation,
                         "backend": "pil",  # whatever our card says: "cv2" of PaddleX does not smooth when it shrinks
                     }

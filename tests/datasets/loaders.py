@@ -39,9 +39,9 @@ def as_bytes(batches) -> list[tuple[bytes, bytes, bytes]]:
     ]
 
 
-def random_crop(side: int, interpolation: str = "bicubic", **flags) -> RandomResizedCrop:
+def random_crop(side: int, interpolation: str = "bicubic", fit: str = "crop", **flags) -> RandomResizedCrop:
     """The random crop of the training transform; `flags` are those of AugmentConfig."""
-    return build_train_transform(AugmentConfig(**flags), PreprocessConfig(side, interpolation)).crop
+    return build_train_transform(AugmentConfig(**flags), PreprocessConfig(side, interpolation, fit=fit)).crop
 
 
 def wait_until(condition, seconds: float = 20) -> None:

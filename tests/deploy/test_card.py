@@ -68,7 +68,17 @@ def test_a_missing_field_is_named(folder, field):
             lambda f: f["programs"].update({1: f["programs"].pop("paddle")}),
             "programs.1: expected a name and a list",
         ),
-        (lambda f: f["preprocess"].update(input_size=5000, resize_size=5000), "input_size: expected at most 4096"),
+        (
+            lambda f: f["preprocess"].update(input_size=5000, resize_size=5000, crop_pct=1),
+            "input_size: expected at most 4096",
+        ),
+        (lambda f: f["preprocess"].update(fit="pad"), "preprocess.fit: expected one of crop, squash, letterbox"),
+        (lambda f: f["preprocess"].update(fit="squash"), "preprocess.crop_pct: expected 1 with fit squash"),
+        (
+            lambda f: f["preprocess"].update(crop_pct=0.9),
+            "preprocess.crop_pct: expected input_size / resize_size, 32 / 36",
+        ),
+        (lambda f: f["preprocess"].update(crop_pct=0), "preprocess.crop_pct: expected a number above 0 and at most 1"),
         (lambda f: f.update(temperature=0), "temperature: expected a finite number above 0, got 0"),
         (lambda f: f.update(temperature=-1.5), "temperature: expected a finite number above 0, got -1.5"),
         (lambda f: f.update(temperature=float("nan")), "temperature: expected a finite number above 0, got nan"),
@@ -99,6 +109,11 @@ def test_the_temperature_is_read_as_written(folder, written, read):
 def test_a_card_of_before_the_temperature_has_none(folder):
     edit(folder, lambda fields: fields.pop("temperature"))
     assert read_card(folder).temperature == 1
+
+
+def test_a_card_of_before_fit_and_crop_pct_means_the_published_crop(folder, source):
+    edit(folder, lambda fields: [fields["preprocess"].pop(name) for name in ("fit", "crop_pct")])
+    assert read_card(folder).preprocess == source.card.preprocess
 
 
 def test_a_card_that_was_changed_anywhere_is_refused(folder):

@@ -19,7 +19,7 @@ from deploy.export.onnx_export import write_onnx
 from deploy.export.parity import parity_images
 from deploy.predictor import open_predictor
 from deploy.topk import softmax
-from engine.checkpoint import write_checkpoint
+from engine.checkpoint import read_checkpoint, write_checkpoint
 from models import create_model
 
 TINY = {"block_config": [1, 1, 1, 1]}  # the name peleenet stands for a smaller network here: exports take a second
@@ -46,6 +46,21 @@ def checkpoint(tmp_path_factory):
     meta = {"next_epoch": 3, "next_step": 0, "epoch": 2, "best_top1_percent": 61.5, "info": info}
     write_checkpoint(path, tensors, meta)
     return path
+
+
+@pytest.fixture
+def export_called(monkeypatch):
+    """export_model.py without the making of programs; returns the card that it would write."""
+    cards = []
+    monkeypatch.setattr(
+        "deploy.export.export_folder.export_folder", lambda folder, formats, card, *rest: cards.append(card)
+    )
+
+    def run(*arguments):
+        export_model.main(list(arguments))
+        return cards[-1]
+
+    return run
 
 
 def flags(checkpoint, folder, *more):
@@ -221,6 +236,41 @@ def test_flags_that_replace_the_checkpoints_values_stand_in_the_card(checkpoint,
     overrides = read_card(tmp_path / "other").metrics["overrides"]
     assert overrides == {"exif_orientation": {"checkpoint": "ignore", "exported": "apply"}}
     assert "warning: --exif_orientation apply replaces ignore" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "message", "overrides", "preprocess"),
+    [
+        (
+            "--fit=letterbox",
+            "--fit letterbox replaces crop",
+            {"fit": {"checkpoint": "crop", "exported": "letterbox"}},
+            {"fit": "letterbox"},
+        ),
+        (
+            "--crop_pct=1",
+            "--crop_pct 1.0 replaces 0.875",
+            {"crop_pct": {"checkpoint": 0.875, "exported": 1.0}},
+            {"crop_pct": 1.0},
+        ),
+    ],
+)
+def test_another_fit_than_that_of_an_old_checkpoint(
+    checkpoint, tmp_path, export_called, flag, message, overrides, preprocess, capfd
+):
+    """It was written before the field, so it means crop, and the warning says so."""
+    data = read_checkpoint(checkpoint)
+    info = data.meta["info"] | {"preprocess": dict(data.meta["info"]["preprocess"])}
+    del info["preprocess"]["fit"], info["preprocess"]["crop_pct"]
+    tensors = {f"model/{name}": array for name, array in data.section("model").items()}
+    write_checkpoint(tmp_path / "old.pd", tensors, data.meta | {"info": info})
+    card = export_called(f"--resume={tmp_path / 'old.pd'}", f"--output_dir={tmp_path / 'a'}", flag)
+    assert card.metrics["overrides"] == overrides
+    assert card.preprocess == Preprocess(input_size=32, interpolation="bilinear", **preprocess)
+    assert f"warning: {message}, the value of {tmp_path / 'old.pd'}" in capfd.readouterr().err
+    plain = export_called(f"--resume={tmp_path / 'old.pd'}", f"--output_dir={tmp_path / 'b'}")
+    assert plain.preprocess == Preprocess(input_size=32, interpolation="bilinear")
+    assert "overrides" not in plain.metrics and "replaces" not in capfd.readouterr().err
 
 
 def test_the_recipe_of_a_run_does_not_export_into_the_run(checkpoint, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from configs.schema import AugmentConfig, PreprocessConfig
 from datasets.augment.image_ops import Op
@@ -15,6 +15,8 @@ from datasets.augment.transforms import (
     build_train_transform,
     sample_rng,
 )
+from datasets.preprocess import FITS, Preprocess
+from datasets.reading.pixels import crop_pixels
 from tests.datasets.fake_images import fake_image
 from tests.datasets.loaders import random_crop
 
@@ -33,10 +35,10 @@ def draws(operation, count=STATISTICS, size=(60, 40)):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("interpolation", ["random", "bilinear"])
-def test_choices_replay(policy, interpolation):
+@pytest.mark.parametrize(("interpolation", "fit"), [("random", "crop"), ("bilinear", "letterbox")])
+def test_choices_replay(policy, interpolation, fit):
     """The same generator gives the same choice, a choice the same pixels, and `apply` draws nothing."""
-    transform = build_train_transform(AugmentConfig(aa=policy), PreprocessConfig(32, interpolation))
+    transform = build_train_transform(AugmentConfig(aa=policy), PreprocessConfig(32, interpolation, fit=fit))
     image = fake_image(60, 40)
     state = str(np.random.get_state())
     for index in range(25):
@@ -69,9 +71,10 @@ def test_order_of_operations():
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(0, 2**60))
 def test_crop_lies_inside(width, height, seed):
-    left, top, wide, high, _ = random_crop(32).draw(sample_rng(seed, 0, 0), (width, height))
-    assert left >= 0 and top >= 0 and wide >= 1 and high >= 1
-    assert left + wide <= width and top + high <= height
+    for fit in FITS:
+        left, top, wide, high, *_ = random_crop(32, fit=fit).draw(sample_rng(seed, 0, 0), (width, height))
+        assert left >= 0 and top >= 0 and wide >= 1 and high >= 1
+        assert left + wide <= width and top + high <= height
 
 
 def test_crop_area_and_ratio():
@@ -80,6 +83,50 @@ def test_crop_area_and_ratio():
     ratios = np.array([crop.width / crop.height for crop in crops])
     assert areas.min() > 0.079 and areas.max() <= 1 and abs(np.median(areas) - 0.5) < 0.04
     assert ratios.min() > 0.74 and ratios.max() < 1.35 and abs(np.median(ratios) - 1) < 0.02
+
+
+@pytest.mark.parametrize("fit", ["squash", "letterbox"])
+def test_the_crop_of_a_whole_image_has_about_its_shape(fit):
+    crops = draws(random_crop(32, fit=fit), size=(1600, 100))
+    areas = np.array([crop.width * crop.height / 160_000 for crop in crops])
+    ratios = np.array([crop.width / crop.height / 16 for crop in crops])
+    assert areas.min() > 0.07 and areas.max() <= 1 and abs(np.median(areas) - 0.5) < 0.04
+    assert ratios.min() > 0.72 and ratios.max() < 1.39 and abs(np.median(ratios) - 1) < 0.03
+
+
+def test_a_square_image_has_the_same_rectangle_in_every_fit():
+    for size in ((60, 60), (120, 60)):
+        crops = [random_crop(32, fit=fit).draw(sample_rng(0, 0, 1), size) for fit in FITS]
+        assert (crops[0][:5] == crops[1][:5] == crops[2][:5]) == (size == (60, 60))
+    assert [crop.fit for crop in crops] == list(FITS)
+    assert crops[2].fill == (124, 116, 104)
+
+
+@pytest.mark.parametrize("fit", ["squash", "letterbox"])
+@pytest.mark.parametrize("size", [(60, 40), (41, 97), (32, 32), (300, 7), (1, 1), (1, 500)], ids=str)
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_without_chance_training_sees_what_evaluation_sees(fit, size, interpolation):
+    config = AugmentConfig(scale=(1.0, 1.0), ratio=(1.0, 1.0), hflip=0.0, aa="")
+    flags = PreprocessConfig(32, interpolation, fit=fit)
+    transform, image = build_train_transform(config, flags), fake_image(*size)
+    choice = transform.draw(sample_rng(0, 0, 0), image.size)
+    np.testing.assert_array_equal(transform.apply(image, choice), crop_pixels(image, Preprocess.from_config(flags)))
+
+
+def test_a_letterboxed_part_keeps_its_shape():
+    image = Image.new("RGB", (300, 200), (255, 0, 0))
+    for index in range(50):
+        crop = random_crop(32, fit="letterbox", ratio=(0.2, 5.0)).draw(sample_rng(0, 0, index), image.size)
+        is_border = (np.asarray(random_crop(32).apply(image, crop)) == (124, 116, 104)).all(axis=2)
+        rows, columns = (~is_border).any(axis=1).sum(), (~is_border).any(axis=0).sum()
+        assert max(rows, columns) == 32 and rows * columns == (~is_border).sum()
+        assert abs(min(rows, columns) - 32 * min(crop[2:4]) / max(crop[2:4])) <= 0.5
+
+
+def test_the_border_has_the_mean_of_the_preprocessing():
+    preprocess = Preprocess(32, mean=(0.5, 0.5, 0.5), fit="letterbox")
+    transform = build_train_transform(AugmentConfig(), PreprocessConfig(32, fit="letterbox"), preprocess)
+    assert transform.crop.fill == (128, 128, 128)
 
 
 @pytest.mark.parametrize(("size", "expected"), [((10, 400), (0, 193, 10, 13)), ((400, 10), (193, 0, 13, 10))])

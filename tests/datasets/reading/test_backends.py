@@ -12,7 +12,7 @@ from PIL import Image
 
 from common.errors import BadImage, MissingDependencyError
 from datasets.augment.transforms import sample_rng
-from datasets.preprocess import CenterCrop
+from datasets.preprocess import FITS, CenterCrop
 from datasets.reading import backends
 from datasets.reading.backends import choose_backend, open_image, raw_pixels
 from datasets.reading.crop import Crop
@@ -53,18 +53,52 @@ def test_nearly_the_same_pixels(backend, interpolation, kind):
 
 
 @given(
-    st.integers(1, 300), st.integers(1, 300), st.integers(1, 100), st.integers(0, 2**32), st.sampled_from(["L", "RGB"])
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.integers(1, 100),
+    st.integers(0, 2**32),
+    st.sampled_from(["L", "RGB"]),
+    st.sampled_from(FITS),
 )
-@settings(max_examples=60, deadline=None)
-def test_backends_agree_on_any_size(width, height, side, seed, mode):
+@settings(max_examples=120, deadline=None)
+def test_backends_agree_on_any_size(width, height, side, seed, mode, fit):
     data = encode_image(fake_image(width, height, seed).convert(mode), "JPEG", quality=95)
-    crop = random_crop(side).draw(sample_rng(seed, 0, 0), (width, height))
+    crop = random_crop(side, fit=fit).draw(sample_rng(seed, 0, 0), (width, height))
     exact, opencv, turbo = (cropped(data, which, crop, side).astype(int) for which in ("pil", *FAST))
     np.testing.assert_array_equal(opencv, turbo)
     shape = (side, side, 3)
     assert turbo.shape == exact.shape == shape
     if min(crop.width, crop.height, side) >= 16:  # fewer pixels cannot be compared
         assert np.abs(exact - turbo).mean() < 12
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("fit", ["squash", "letterbox"])
+@pytest.mark.parametrize("kind", ["JPEG", "PPM"])
+@pytest.mark.parametrize("size", [(900, 300), (640, 480)], ids=str)
+def test_whole_images_in_training_are_nearly_pillows(backend, fit, kind, size):
+    data = encode_image(fake_image(*size), kind, **({"quality": 92} if kind == "JPEG" else {}))
+    has_border = False
+    for index in range(8):
+        crop = random_crop(64, fit=fit).draw(sample_rng(0, 0, index), size)
+        exact, fast = (cropped(data, which, crop, 64).astype(int) for which in ("pil", backend))
+        assert np.abs(exact - fast).mean() < 4
+        is_border = (exact == crop.fill).all(axis=2)
+        assert (fast[is_border] == crop.fill).all()
+        has_border |= is_border.any()
+    assert has_border == (fit == "letterbox")
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("top", range(0, 40, 3))
+def test_a_thin_letterbox_keeps_its_pixels(backend, top):
+    """At 1/8 a strip of 9 rows could have no row left."""
+    for height in (1, 3, 9, 16, 17):
+        crop = Crop(0, top, 500, height, "bilinear", "letterbox", (124, 116, 104))
+        exact, fast = (cropped(LARGE, which, crop, 32).astype(int) for which in ("pil", backend))
+        is_border = (exact == crop.fill).all(axis=2)
+        assert (~is_border).any() and (fast[is_border] == crop.fill).all()
+        assert np.abs(exact - fast)[~is_border].mean() < 40
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])

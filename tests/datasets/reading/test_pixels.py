@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from common.errors import BadImage
 from datasets.constants import IMAGENET_MEAN, IMAGENET_STD
 from datasets.preprocess import Preprocess
 from datasets.reading import crop as module
-from datasets.reading.crop import MAX_RESIZED_PIXELS
+from datasets.reading.crop import MAX_RESIZED_PIXELS, RESAMPLING
 from datasets.reading.decode import read_image
 from datasets.reading.pixels import crop_pixels, image_to_input, read_pixels
 from tests.datasets.fake_images import fake_image
@@ -31,6 +31,34 @@ def test_equals_paddle_vision(size, interpolation, input_size):
     values = image_to_input(image, preprocess)
     assert values.dtype == np.float32 and values.shape == (3, input_size, input_size)
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (8, 400), (400, 8), (32, 31)], ids=str)
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("side", [32, 45])
+def test_the_whole_image_is_squashed_or_padded(size, interpolation, side):
+    """Pillow's own functions give the same pixels."""
+    image, method = fake_image(*size), RESAMPLING[interpolation]
+    squashed = crop_pixels(image, Preprocess(side, interpolation=interpolation, fit="squash"))
+    np.testing.assert_array_equal(squashed, image.resize((side, side), method))
+    boxed = crop_pixels(image, Preprocess(side, interpolation=interpolation, fit="letterbox"))
+    np.testing.assert_array_equal(boxed, ImageOps.pad(image, (side, side), method, color=(124, 116, 104)))
+
+
+@pytest.mark.parametrize(("size", "columns"), [((1, 4000), slice(16, 17)), ((4000, 1), slice(0, 32))], ids=str)
+def test_a_line_keeps_a_pixel_in_its_letterbox(size, columns):
+    boxed = crop_pixels(fake_image(*size), Preprocess(32, fit="letterbox"))
+    is_image = (boxed != (124, 116, 104)).any(axis=2)
+    assert is_image[:, columns].sum() == 32 == is_image.sum()
+
+
+@pytest.mark.parametrize("crop_pct", [1.0, 0.9, 0.5])
+def test_the_crop_keeps_its_share(crop_pct):
+    from paddle.vision import transforms as vision
+
+    image = fake_image(301, 97)
+    cut = vision.Compose([vision.Resize(int(32 / crop_pct), interpolation="bicubic"), vision.CenterCrop(32)])(image)
+    np.testing.assert_array_equal(crop_pixels(image, Preprocess(32, crop_pct=crop_pct)), np.asarray(cut))
 
 
 @pytest.mark.parametrize("size", [(30, 400), (400, 30), (50, 61)], ids=str)
@@ -92,11 +120,12 @@ def test_pillow_reads_to_the_pixels_of_a_decoded_image(tmp_path, name, exif_orie
 
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (257, 300), (60, 45), (1700, 1500), (31, 900)], ids=str)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_fast_backends_are_nearly_pillow(tmp_path, fast_backends, size, interpolation):
+@pytest.mark.parametrize("fit", ["crop", "squash", "letterbox"])
+def test_fast_backends_are_nearly_pillow(tmp_path, fast_backends, size, interpolation, fit):
     noise = np.random.default_rng(0).normal(0, 20, (size[1], size[0], 3))  # shows a shrinking without smoothing
     pixels = np.clip(np.asarray(fake_image(*size)) + noise, 0, 255).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=90)
-    assert difference(str(tmp_path / "a.jpg"), interpolation=interpolation) < 2.5
+    assert difference(str(tmp_path / "a.jpg"), interpolation=interpolation, fit=fit) < 2.5
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.bmp"])
@@ -107,7 +136,20 @@ def test_other_formats_than_jpeg_have_pillows_pixels_in_every_backend(tmp_path, 
 
 def test_raw_pixels_are_resized_without_decoding(tmp_path, fast_backends):
     fake_image(400, 320).save(tmp_path / "a.ppm")
-    assert 0 < difference(str(tmp_path / "a.ppm")) < 1
+    for fit in ("crop", "squash", "letterbox"):
+        assert 0 < difference(str(tmp_path / "a.ppm"), fit=fit) < 1
+
+
+@pytest.mark.parametrize("backend", ["cv2", "turbo"])
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (3, 900), (2000, 9)], ids=str)
+def test_the_border_is_the_same_in_every_backend(tmp_path, fast_backends, backend, size):
+    fake_image(*size).save(tmp_path / "a.jpg", quality=95)
+    exact, fast = (read_pixels(tmp_path / "a.jpg", Preprocess(fit="letterbox", image_backend=one))
+                   for one in ("pil", backend))  # fmt: skip
+    border = (exact == (124, 116, 104)).all(axis=2)
+    assert border.any() and (fast[border] == (124, 116, 104)).all()
+    inside = fast[~border].astype(int)
+    assert np.abs(inside - exact[~border]).mean() < (3 if min(size) > 9 else 30)
 
 
 @pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (3, 60_000)], ids=str)

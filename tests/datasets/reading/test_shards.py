@@ -9,9 +9,11 @@ import pytest
 from common.errors import BadImage, DataError
 from datasets.loading.sampler import TrainSampler
 from datasets.pack import main
+from datasets.preprocess import Preprocess
 from datasets.reading.dataset import open_dataset
 from datasets.reading.decode import read_bytes
 from datasets.reading.image_folder import scan_image_folder
+from datasets.reading.pixels import read_pixels
 from datasets.reading.shards import ENTRY
 from tests.datasets.loaders import as_bytes, open_train_loader
 from tests.datasets.packing import COUNT, pack_train, write_class_folders
@@ -38,6 +40,20 @@ def test_same_batches_as_from_files(root, tmp_path, num_workers):
         read_bytes(files.path(i)) for i in range(COUNT)
     ]
     assert batches_of(shards, num_workers) == batches_of(files)
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "letterbox"])
+@pytest.mark.parametrize("store", ["raw", "jpeg"])
+def test_resized_shards_are_fitted_as_their_files_are(root, tmp_path, store, fit):
+    """A shard of a short side of 40 keeps the shape of the image, so every fit of 32 pixels or less has all of it."""
+    shards = pack_train(root, tmp_path, f"--store={store}", "--short_side=40", "--quality=95")
+    files, preprocess = scan_image_folder(root / "train"), Preprocess(32, crop_pct=1.0, fit=fit)
+    for index in range(0, COUNT, 5):
+        stored, whole = (read_pixels(images.path(index), preprocess).astype(int) for images in (shards, files))
+        assert np.abs(stored - whole).mean() < 16
+        rows = [int((pixels == preprocess.fill).all(axis=(1, 2)).sum()) for pixels in (stored, whole)]
+        assert abs(rows[0] - rows[1]) <= 1  # the sides of a stored image are whole pixels
+        assert all(rows) == any(rows) == (fit == "letterbox")
 
 
 def test_damage_is_named(root, tmp_path):

@@ -13,7 +13,7 @@ from datasets.preprocess import Preprocess
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
 from datasets.reading.pixels import image_to_input
-from tests.deploy.cpp.inputs import chunk, make_image, png_header, write_folder
+from tests.deploy.cpp.inputs import chunk, edit, make_image, png_header, write_folder
 
 pytestmark = pytest.mark.cpp
 
@@ -52,6 +52,39 @@ FILTERS = ["bilinear", "bicubic", "nearest", "box", "hamming", "lanczos"]
 def test_resized_pixels_equal_pillow(infer, tmp_path, images_of_many_sizes, interpolation, input_size, resize_size):
     preprocess = Preprocess(input_size=input_size, resize_size=resize_size, interpolation=interpolation)
     assert_same_pixels(infer, tmp_path / "exported", preprocess, images_of_many_sizes)
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "side", "fit", "crop_pct"),
+    [
+        *((name, 32, fit, None) for name in FILTERS for fit in ("squash", "letterbox")),
+        ("bicubic", 65, "squash", None),
+        ("bicubic", 65, "letterbox", None),
+        ("bicubic", 224, "letterbox", None),
+        ("bicubic", 65, "crop", 1.0),
+        ("bilinear", 65, "crop", 0.9),
+    ],
+)
+def test_fitted_pixels_equal_pillow(infer, tmp_path, images_of_many_sizes, interpolation, side, fit, crop_pct):
+    preprocess = Preprocess(side, interpolation=interpolation, fit=fit, crop_pct=crop_pct)
+    assert_same_pixels(infer, tmp_path / "exported", preprocess, images_of_many_sizes)
+
+
+@pytest.mark.parametrize("mean", [(0.5, 0.1, 0.9), (0.4980392, 0.25, 1.5), (-0.1, 0, 1)])
+def test_the_border_is_the_mean_of_the_card(infer, tmp_path, images_of_many_sizes, mean):
+    preprocess = Preprocess(33, mean=mean, fit="letterbox")
+    assert_same_pixels(infer, tmp_path / "exported", preprocess, images_of_many_sizes)
+
+
+def test_a_card_of_before_fit_and_crop_pct_means_what_it_meant(infer, tmp_path, images_of_many_sizes):
+    """A published model whose short side is resized to 232 pixels."""
+    preprocess, folder = Preprocess(56, 58), tmp_path / "exported"
+    write_folder(folder, preprocess)
+    edit(folder, lambda card: [card["preprocess"].pop(name) for name in ("fit", "crop_pct")])
+    run = infer(folder, images_of_many_sizes / "97x131.png", "--dump_input", tmp_path / "dump.npy")
+    assert run.returncode == 0, run.stderr
+    expected = image_to_input(read_image(images_of_many_sizes / "97x131.png"), preprocess)
+    assert np.array_equal(np.load(tmp_path / "dump.npy")[0], expected)
 
 
 def png_bytes(bits: int, color: int, *, transparency: bool = False) -> bytes:

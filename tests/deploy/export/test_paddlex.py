@@ -3,13 +3,17 @@
 from dataclasses import replace
 
 import numpy as np
+import paddle
 import pytest
 import yaml
 
-from common.errors import ParityError
+from common.errors import ParityError, UsageError
+from datasets.preprocess import Preprocess
 from datasets.reading.pixels import image_to_input
+from deploy.card import Card
 from deploy.engines import EngineOptions, create_engine
 from deploy.export import paddlex
+from deploy.export.export_folder import export_folder
 from deploy.topk import softmax
 from export_model import program_writer
 from tests.deploy.conftest import SIDE
@@ -30,6 +34,37 @@ def test_the_config_says_what_the_card_says(exported, source):
     assert config["PostProcess"]["Topk"] == {"topk": 4, "label_list": list(source.card.class_names)}
     labels = (exported / "label_list.txt").read_text(encoding="utf-8")
     assert labels == "0 zero\n1 one, uno\n2 two: zwei\n3 三\n"
+
+
+def ops_of(preprocess, folder):
+    paddlex.write_paddlex_config(folder, Card("peleenet", "PeleeNet", 2, preprocess, None))
+    config = yaml.safe_load((folder / "inference.yml").read_text(encoding="utf-8"))
+    return {name: value for op in config["PreProcess"]["transform_ops"] for name, value in op.items()}
+
+
+def test_the_config_says_how_images_are_fitted(tmp_path):
+    """PaddleX resizes to a square where `size` is given without `resize_short`."""
+    squashed, cut = (ops_of(Preprocess(32, **how), tmp_path) for how in ({"fit": "squash"}, {"crop_pct": 1.0}))
+    assert squashed["ResizeImage"] == {"size": 32, "interpolation": "bicubic", "backend": "pil"}
+    assert cut["ResizeImage"] == {"resize_short": 32, "interpolation": "bicubic", "backend": "pil"}
+    assert squashed["CropImage"] == cut["CropImage"] == {"size": 32}
+
+
+def test_a_letterbox_has_no_config(source, tmp_path, capsys):
+    card = replace(source.card, preprocess=Preprocess(SIDE, fit="letterbox"))
+    with pytest.raises(
+        UsageError, match=r"--format paddlex: PaddleX cannot fit images by letterbox: .* leave paddlex out"
+    ):
+        source.export(tmp_path / "none", ("paddle", "paddlex"), card=card)
+    assert not (tmp_path / "none").exists()
+    source.export(tmp_path)
+    assert (tmp_path / "inference.yml").exists()
+    images = np.stack([image_to_input(image, card.preprocess) for image in source.images])
+    with paddle.no_grad():
+        logits = source.model(paddle.to_tensor(images)).numpy()
+    export_folder(tmp_path, ["paddle"], card, source.save_program, source.images, logits)
+    assert not (tmp_path / "inference.yml").exists() and not (tmp_path / "label_list.txt").exists()
+    assert "note: inference.yml and label_list.txt are not written: PaddleX cannot" in capsys.readouterr().err
 
 
 def test_the_program_divides_by_the_temperature(source, tmp_path):
