@@ -87,7 +87,8 @@ def fit(
 
 
 def _is_out_of_patience(state: TrainState, recipe: Recipe) -> bool:
-    return recipe.patience is not None and state.next_epoch - 1 - state.best_epoch >= recipe.patience
+    num_epochs = state.next_epoch - 1 - state.best_epoch  # without a better top-1
+    return recipe.patience is not None and state.has_best and num_epochs >= recipe.patience
 
 
 def _evaluate(

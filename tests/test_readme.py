@@ -193,7 +193,8 @@ def test_paths_on_the_pages_exist():
 
 
 @pytest.mark.parametrize(
-    "page", ["README", *(f"docs/{name}" for name in "reliability data deployment alignment pretrained".split())]
+    "page",
+    ["README", *(f"docs/{name}" for name in "reliability data deployment alignment pretrained finetuning".split())],
 )
 def test_both_languages_say_the_same(page):
     english, chinese = ((ROOT / f"{page}{end}.md").read_text(encoding="utf-8") for end in ("", "_ch"))

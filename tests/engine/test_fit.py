@@ -108,6 +108,13 @@ def test_a_resumed_run_remembers_its_patience(tmp_path, monkeypatch):
     assert run_fit(finished, tmp_path, monkeypatch, scores_of(top1), patience=2) == []
 
 
+def test_the_first_epoch_of_a_run_is_always_trained(tmp_path, monkeypatch):
+    """Also where it has a number, after foreign weights or --start_epoch."""
+    state = new_state()
+    state.begin_epoch(3)
+    assert [record["epoch"] for record in run_fit(state, tmp_path, monkeypatch, scores_of(TOP1), patience=1)] == [3, 4]
+
+
 def test_a_checkpoint_of_before_patience_begins_to_count(tmp_path, monkeypatch):
     state = new_state()
     run_fit(state, tmp_path, monkeypatch, scores_of([(40.0, 0.0)] * 5), epochs=3)

@@ -77,3 +77,15 @@ def test_layers_of_a_new_network_learn_at_one_rate(flag):
         config, said = with_images(640, flag, start)
         assert said == [] and config.optim.backbone_lr_mult * (config.optim.layer_decay or 1) < 1
     assert "few" not in with_images(20_000, flag)[1][0]
+
+
+@pytest.mark.parametrize(("num_images", "epochs"), [(30, 400), (100, 67), (320, 20), (3_000, 20), (30_000, 20)])
+def test_the_recipe_for_own_pictures_fits_the_number_of_pictures(num_images, epochs):
+    recipe = ["--config=configs/recipes/finetune_own_pictures.yaml"]
+    data = TrainingData(np.zeros(num_images), None, Classes(6), None, (), ())
+    config, said = with_run_length(parse(TrainConfig, [*recipe, "--pretrained"], prog="main.py"), data)
+    assert config.schedule.epochs == epochs and said.remarks == ()
+    assert config.optim.backbone_lr_mult < 1
+    config, said = with_run_length(parse(TrainConfig, recipe, prog="main.py"), data)
+    assert config.optim.backbone_lr_mult == 1 and len(said.remarks) == 1
+    assert ("few for a network that knows nothing" in said.remarks[0]) == (num_images < 10_000)
