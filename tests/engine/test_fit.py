@@ -94,7 +94,7 @@ def test_a_resumed_run_remembers_its_patience(tmp_path, monkeypatch):
     top1 = [(40.0, 0.0)] * 5
     whole, part, resumed, finished = (new_state() for _ in range(4))
     expected = run_fit(whole, tmp_path, monkeypatch, scores_of(top1), patience=2)
-    assert len(expected) == 3
+    assert len(expected) == 3 and (tmp_path / "checkpoint-2.pd").exists(), "the last epoch, though --save_freq is 2"
 
     (tmp_path / "part").mkdir()
     with monkeypatch.context() as patch:
