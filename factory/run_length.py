@@ -62,7 +62,7 @@ def _with_equal_rates(config: TrainConfig, num_images: int):
     few = num_images < FEW_IMAGES
     remark = (
         f"no weights to start from: --{flag} {value} is left out, and all layers learn at the same rate"
-        + f"; {num_images} images are few for a network that knows nothing, --pretrained needs far fewer" * few
+        + f"; {num_images} images are few for a network that starts at random, and --pretrained needs far fewer" * few
     )
     return replace(optim, backbone_lr_mult=1.0, layer_decay=None), [remark]
 

@@ -72,7 +72,7 @@ def test_layers_of_a_new_network_learn_at_one_rate(flag):
     config, [said] = with_images(640, flag)
     assert (config.optim.backbone_lr_mult, config.optim.layer_decay) == (1, None)
     assert f"no weights to start from: {flag.replace('=', ' ')} is left out" in said
-    assert "640 images are few for a network that knows nothing, --pretrained needs far fewer" in said
+    assert "640 images are few for a network that starts at random, and --pretrained needs far fewer" in said
     for start in ("--finetune=w.pd", "--pretrained", "--resume=c.pd"):
         config, said = with_images(640, flag, start)
         assert said == [] and config.optim.backbone_lr_mult * (config.optim.layer_decay or 1) < 1
@@ -88,4 +88,4 @@ def test_the_recipe_for_own_pictures_fits_the_number_of_pictures(num_images, epo
     assert config.optim.backbone_lr_mult < 1
     config, said = with_run_length(parse(TrainConfig, recipe, prog="main.py"), data)
     assert config.optim.backbone_lr_mult == 1 and len(said.remarks) == 1
-    assert ("few for a network that knows nothing" in said.remarks[0]) == (num_images < 10_000)
+    assert ("few for a network that starts at random" in said.remarks[0]) == (num_images < 10_000)
