@@ -7,7 +7,19 @@ from datetime import datetime
 from .printable import printable_lines
 
 # Loggers are made by `logging.getLogger(__name__)`; lines below WARNING are shown for these packages and scripts only.
-PROJECT = {"main", "eval", "predict", "export_model", "infer", "engine", "datasets", "models", "deploy", "common"}
+PROJECT = {
+    "main",
+    "eval",
+    "predict",
+    "export_model",
+    "infer",
+    "engine",
+    "datasets",
+    "models",
+    "deploy",
+    "common",
+    "configs",
+}
 
 
 class LineFormatter(logging.Formatter):

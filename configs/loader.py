@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import logging
 import math
 import os
 import sys
@@ -11,7 +12,7 @@ import yaml
 
 from common.cli import did_you_mean
 from common.errors import UsageError
-from common.files import write_atomically
+from common.files import set_aside, write_atomically
 from common.regular_files import read_regular
 from common.yaml_text import parse_yaml
 
@@ -19,6 +20,8 @@ from .declare import default_text, flag_name, value_type
 from .flag_names import suggest_flag
 from .help_screen import help_screen
 from .schema import TrainConfig
+
+logger = logging.getLogger(__name__)
 
 TRUE_WORDS = ("true", "t", "1")
 MAX_RECIPE_BYTES = 1 << 20  # config.yaml of a run has 6 kB
@@ -97,11 +100,17 @@ def resume_rules(config_class: type) -> dict[str, str]:
 
 
 def write_config(config, path: Path) -> None:
-    """Write a config as a recipe that repeats the run.
+    """Write a config as a recipe that repeats the run; an older file that cannot be read as a recipe gets another name.
 
     Raises:
         OSError: the file cannot be written; an older one is untouched.
     """
+    if os.path.lexists(path):
+        try:
+            _read_recipe(str(path), _flags_of(type(config)))
+        except UsageError as error:
+            aside = set_aside(path)
+            logger.warning(f"{str(error).removeprefix('--config ')}; it is now {aside}, and a new {path} is written")
     write_atomically(path, yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True))
 
 

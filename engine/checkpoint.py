@@ -26,8 +26,34 @@ UNKNOWN = "0" * 64  # in its place while the checksum is computed
 # Temporary files that a killed writer leaves; the last pattern is that of earlier versions.
 LEFTOVERS = (".checkpoint-*.tmp", ".log.txt.*.tmp", ".config.yaml.*.tmp", "checkpoint-*.tmp")
 
+LATEST, PREVIOUS = "checkpoint-latest.pd", "checkpoint-previous.pd"
+
 Arrays = dict[str, np.ndarray]
 logger = logging.getLogger(__name__)
+
+
+class Mark(NamedTuple):
+    """Which run wrote a checkpoint, and the number of the state in it: a clock may be wrong, a count is not.
+
+    Attributes:
+        run: drawn when the first checkpoint of a folder is written; a resumed run keeps it.
+        count: one more than the largest of the folder.
+    """
+
+    run: str = ""
+    count: int = 0
+
+
+class _Header(NamedTuple):
+    """What the header of a checkpoint says of its place among others; -1 for a file that cannot be read.
+
+    Files of earlier versions have no mark, those from before 2026-11-21 no time.
+    """
+
+    mark: Mark = Mark()
+    next_epoch: int = -1
+    next_step: int = -1
+    written: int = -1
 
 
 class Checkpoint(NamedTuple):
@@ -51,7 +77,9 @@ class Checkpoint(NamedTuple):
 # --- Writing --------------------------------------------------------------------------------------------------------
 
 
-def write_checkpoint(path: str | Path, tensors: Arrays, meta: dict, *, keep_old_as: str | Path | None = None) -> None:
+def write_checkpoint(
+    path: str | Path, tensors: Arrays, meta: dict, *, keep_old_as: str | Path | None = None, mark: Mark | None = None
+) -> None:
     """Write a checkpoint; a process that is killed at any point leaves the older or the whole new file under `path`.
 
     Args:
@@ -59,14 +87,18 @@ def write_checkpoint(path: str | Path, tensors: Arrays, meta: dict, *, keep_old_
         tensors: arrays by name.
         meta: JSON values; `find_latest` needs `next_epoch` and `next_step`.
         keep_old_as: name that an older file `path` gets; None replaces it.
+        mark: the run and the number of the state, by which `find_latest` orders the files of a folder.
 
     Raises:
         CheckpointError: `meta` is larger than the readers accept.
         DiskError: the file cannot be written; the temporary file is removed, and an older `path` is untouched.
     """
     path = Path(path)
-    written = max(time.time_ns(), _time_and_place(path)[0] + 1)  # the clock of another machine may be behind
-    texts = {"sha256": UNKNOWN, "written": str(written), "meta": json.dumps(meta, allow_nan=False)}
+    written = max(time.time_ns(), _read_header(path).written + 1)  # the clock of another machine may be behind
+    texts = {"sha256": UNKNOWN, "written": str(written)}
+    if mark:
+        texts |= {"run": mark.run, "count": str(mark.count)}
+    texts["meta"] = json.dumps(meta, allow_nan=False)
     try:
         header, *data = encode(tensors, texts)
     except ValueError as error:
@@ -156,9 +188,12 @@ def is_checkpoint(path: str | Path) -> bool:
 
 
 def find_latest(output_dir: str | Path) -> Path | None:
-    """Find the newest undamaged checkpoint of a folder; a warning names each damaged file that is passed over.
+    """Find the undamaged checkpoint with which a run came furthest; a warning names each file that is passed over.
 
-    The newest file is not always that of the last epoch: a run may have been continued from an older checkpoint.
+    The files of one run are ordered by the number of their state. That is not always the order of the epochs: a run may
+    have been continued from an older checkpoint. The run is that of `checkpoint-latest.pd`, which each run writes;
+    files of another run, which somebody has copied into the folder, come last. Files of earlier versions, which have no
+    number, are ordered by epoch and step, then by the time at which they were written.
 
     Returns:
         The file, or None if the folder has no checkpoint.
@@ -166,22 +201,54 @@ def find_latest(output_dir: str | Path) -> Path | None:
     Raises:
         CheckpointError: all checkpoints are damaged; a start from nothing would overwrite what can perhaps be saved.
     """
-    paths = sorted(Path(output_dir).glob("checkpoint-*.pd"))
-    for path in sorted(paths, key=_time_and_place, reverse=True):
+    headers = _read_headers(output_dir)
+    run = _run_of(headers)
+
+    def place(path: Path) -> tuple:
+        header = headers[path]
+        is_own, is_foreign = header.mark.run == run, header.mark.run not in (run, "")
+        is_latest = bool(header.mark.run) and path.name == LATEST  # written after it, whatever the clock says
+        at = (header.next_epoch, header.next_step)
+        return at > (-1, -1), not is_foreign, is_own, header.mark.count, at, is_latest, header.written
+
+    for path in sorted(headers, key=place, reverse=True):
         try:
             read_checkpoint(path)
-            return path
         except CheckpointError as error:
             logger.warning(f"passed over: {error}")
-    if paths:
+            continue
+        foreign = [other.name for other in headers if headers[other].mark.run not in (headers[path].mark.run, "")]
+        if foreign and headers[path].mark.run:
+            logger.warning(f"passed over, because another run wrote them than {path}: {', '.join(foreign)}")
+        return path
+    if headers:
         raise CheckpointError(
-            f"none of the {len(paths)} checkpoints in {output_dir} is good; move them away to start from the beginning"
+            f"none of the {len(headers)} checkpoints in {output_dir} is good; move them away to start from the "
+            "beginning"
         )
     return None
 
 
-def _time_and_place(path: Path) -> tuple[int, int, int]:
-    """(time written, next epoch, next step) by the header alone; unreadable files sort last and are verified later.
+def last_mark(output_dir: str | Path) -> Mark:
+    """The run whose checkpoints are in a folder, or a new one, and the largest number of a state in the folder."""
+    headers = _read_headers(output_dir)
+    run = _run_of(headers) or os.urandom(8).hex()
+    return Mark(run, max((header.mark.count for header in headers.values()), default=0))
+
+
+def _run_of(headers: dict[Path, _Header]) -> str:
+    """The run that wrote last into a folder: that of the latest checkpoint, else of the largest number; or ""."""
+    by_name = {path.name: header.mark.run for path, header in headers.items()}
+    largest = max(headers.values(), key=lambda header: (header.mark.count, header.written), default=_Header())
+    return by_name.get(LATEST) or by_name.get(PREVIOUS) or largest.mark.run
+
+
+def _read_headers(output_dir: str | Path) -> dict[Path, _Header]:
+    return {path: _read_header(path) for path in sorted(Path(output_dir).glob("checkpoint-*.pd"))}
+
+
+def _read_header(path: Path) -> _Header:
+    """Read the header alone; the content is verified later.
 
     The time is in the file, because the files of a copied folder have the time of copying.
     """
@@ -191,7 +258,7 @@ def _time_and_place(path: Path) -> tuple[int, int, int]:
             header = decode_header(start + file.read(min(int.from_bytes(start, "little"), path.stat().st_size)))
         texts = header["__metadata__"]
         meta = parse_json(texts["meta"])
-        written = int(texts.get("written", 0))  # files from before 2026-11-21 lack the time
-        return written, int(meta["next_epoch"]), int(meta["next_step"])
+        mark = Mark(str(texts.get("run", "")), int(texts.get("count", 0)))
+        return _Header(mark, int(meta["next_epoch"]), int(meta["next_step"]), int(texts.get("written", 0)))
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
-        return -1, -1, -1
+        return _Header()

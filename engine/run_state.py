@@ -1,6 +1,7 @@
 """run_state.json: how far a run has come and how it ended, since Paddle's launcher does not hand on exit codes."""
 
 import json
+import logging
 import os
 import socket
 import time
@@ -8,9 +9,21 @@ from contextlib import suppress
 from pathlib import Path
 
 from common.errors import Preempted
-from common.files import write_atomically
+from common.files import set_aside, write_atomically
+from common.regular_files import read_regular
+
+logger = logging.getLogger(__name__)
 
 FILE = "run_state.json"
+MAX_BYTES = 2**20
+TYPES = {
+    "status": str,
+    "exit_code": int | None,
+    "message": str,
+    "next_epoch": int,
+    "next_step": int,
+    "time": int | float,
+}
 
 
 class RunRecord:
@@ -36,6 +49,8 @@ class RunRecord:
             with suppress(OSError):  # the checkpoints need the same folder: their writer reports what is wrong with it
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             before = read_run_state(self._path.parent)
+            if not before and os.path.lexists(self._path):
+                _set_aside(self._path)
             self._facts |= {name: before.get(name, 0) for name in ("next_epoch", "next_step")}
             self._write()
         return self
@@ -76,7 +91,15 @@ class RunRecord:
 def read_run_state(folder: str | Path) -> dict:
     """Read the facts of the last run in `folder`; empty if the file is missing or damaged."""
     try:
-        facts = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        facts = json.loads(read_regular(Path(folder) / FILE, MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    is_sound = isinstance(facts, dict) and all(isinstance(facts.get(name), kind) for name, kind in TYPES.items())
+    return facts if is_sound else {}
+
+
+def _set_aside(path: Path) -> None:
+    """Give a damaged file another name, so that the run goes on; without a name for it, it is replaced."""
+    with suppress(OSError):
+        aside = set_aside(path)
+        logger.warning(f"{path} is damaged: it is now {aside}, and this run writes a new {path}")

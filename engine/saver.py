@@ -10,13 +10,12 @@ from pathlib import Path
 from common.errors import DiskError
 from configs.schema import OutputConfig
 
-from .checkpoint import write_checkpoint
+from .checkpoint import LATEST, PREVIOUS, Mark, last_mark, write_checkpoint
 from .distributed import wait_for_first_rank
 from .state import Snapshot, TrainState, weights_are_finite
 
 logger = logging.getLogger(__name__)
 
-LATEST, PREVIOUS = "checkpoint-latest.pd", "checkpoint-previous.pd"
 BEST, BEST_EMA = "checkpoint-best.pd", "checkpoint-best-ema.pd"
 
 
@@ -49,7 +48,8 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._write_future: Future | None = None  # on rank 0
         self._is_write_pending = False  # equal on all ranks
-        self._unwritten: dict[str, Snapshot] = {}  # by file name, in the order of writing
+        self._unwritten: dict[str, tuple[Snapshot, Mark]] = {}  # by file name, in the order of writing
+        self._mark = last_mark(self._folder) if self._is_writer else Mark()
         self._num_failures = 0
         self.last_saved: tuple[int, int] | None = None  # (next_epoch, next_step) of checkpoint-latest.pd
 
@@ -89,7 +89,8 @@ class Saver:
             wait([self._write_future])
         path = self._folder / name
         snapshot = self._state.snapshot()
-        write_checkpoint(path, *snapshot, keep_old_as=self._folder / PREVIOUS if name == LATEST else None)
+        previous = self._folder / PREVIOUS if name == LATEST else None
+        write_checkpoint(path, *snapshot, keep_old_as=previous, mark=self._next_mark())
         self._on_saved(snapshot.meta["next_epoch"], snapshot.meta["next_step"])
         return path
 
@@ -110,11 +111,15 @@ class Saver:
         self._is_write_pending = True
         if not self._is_writer:
             return
-        snapshot = self._state.snapshot() if names else None
+        marked = (self._state.snapshot(), self._next_mark()) if names else None
         for name in names:
             self._unwritten.pop(name, None)
-            self._unwritten[name] = snapshot
+            self._unwritten[name] = marked
         self._write_future = self._thread.submit(self._write)
+
+    def _next_mark(self) -> Mark:
+        self._mark = self._mark._replace(count=self._mark.count + 1)
+        return self._mark
 
     def _wait_for_outcome(self) -> DiskError | None:
         future, self._write_future, self._is_write_pending = self._write_future, None, False
@@ -134,9 +139,9 @@ class Saver:
 
     def _write(self) -> None:
         """Write all unwritten files; runs in the thread."""
-        for name, snapshot in list(self._unwritten.items()):
+        for name, (snapshot, mark) in list(self._unwritten.items()):
             previous = self._folder / PREVIOUS if name == LATEST else None
-            write_checkpoint(self._folder / name, *snapshot, keep_old_as=previous)
+            write_checkpoint(self._folder / name, *snapshot, keep_old_as=previous, mark=mark)
             del self._unwritten[name]
             if name == LATEST:
                 self._on_saved(snapshot.meta["next_epoch"], snapshot.meta["next_step"])

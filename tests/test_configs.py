@@ -259,6 +259,18 @@ def test_every_script_takes_the_recipe_of_a_training(script, tmp_path):
         parse(SCRIPTS[script], ["--config", str(tmp_path / "typo.yaml")], prog=script)
 
 
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", b"epochs: 3\nepocis: 4\n", b"epochs: {", b"epochs: many"])
+def test_a_damaged_config_of_an_earlier_run_is_set_aside(tmp_path, content, caplog):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    for _ in range(2):  # the second time it is good
+        write_config(parse(TrainConfig, [], prog="main.py"), path)
+    assert parse(TrainConfig, ["--config", str(path)], prog="main.py") == parse(TrainConfig, [], prog="main.py")
+    assert (tmp_path / "config.yaml.damaged").read_bytes() == content
+    [message] = caplog.messages
+    assert f"{path}" in message and f"it is now {path}.damaged, and a new {path} is written" in message
+
+
 @pytest.mark.parametrize("script", ["eval", "predict", "export_model"])
 def test_auto_names_no_weights(script):
     """As the config.yaml of a run that was resumed does."""

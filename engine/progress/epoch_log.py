@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.files import disk_errors, write_atomically
+from common.files import disk_errors
+
+from .json_lines import keep_lines, read_json_lines
 
 logger = logging.getLogger(__name__)
 
@@ -50,15 +52,14 @@ class EpochLog:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def forget_from(self, epoch: int) -> None:
-        """Remove the lines of `epoch` and of later epochs, which a resumed run writes again.
+        """Remove the lines of `epoch` and of later epochs, which a resumed run writes again; set a damaged file aside.
 
         Raises:
             DiskError: the file cannot be written; it is untouched.
         """
-        if self._file and self._file.exists():
-            kept = [line for line in read_records(self._file) if line["epoch"] < epoch]
+        if self._file:
             with disk_errors(self._file):
-                write_atomically(self._file, "".join(json.dumps(line) + "\n" for line in kept))
+                keep_lines(self._file, lambda record: record["epoch"] < epoch)
 
 
 def best_epoch(folder: Path) -> str:
@@ -71,11 +72,5 @@ def best_epoch(folder: Path) -> str:
 
 
 def read_records(path: str | Path) -> list[dict]:
-    """Read the epochs of a log.txt; a line that is cut short because the run was killed is ignored."""
-    records = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
+    """Read the epochs of a log.txt; lines that are damaged, or cut short because the run was killed, are ignored."""
+    return [record for _, record in read_json_lines(path)[0]]

@@ -7,8 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.files import write_atomically
-
+from .json_lines import keep_lines
 from .trackers import Tracker
 
 logger = logging.getLogger(__name__)
@@ -52,13 +51,14 @@ class StepLog:
             tracker.epoch({"epoch": epoch, **numbers}, epoch)
 
     def forget_from(self, epoch: int, step: int) -> None:
-        """Remove the lines of `step` in `epoch` and of all that follow, which a resumed run writes again."""
-        if not self._file or not self._file.exists():
+        """Remove the lines of `step` in `epoch` and of all that follow, which a resumed run writes again.
+
+        A damaged file is set aside.
+        """
+        if not self._file:
             return
-        lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines()
-        kept = [line for line in lines if _is_before(line, epoch, step)]
         try:
-            write_atomically(self._file, "".join(line + "\n" for line in kept))
+            keep_lines(self._file, lambda record: _is_before(record, epoch, step))
         except OSError as error:
             self._warn(error)
 
@@ -81,10 +81,7 @@ class StepLog:
         self._is_warned = True
 
 
-def _is_before(line: str, epoch: int, step: int) -> bool:
-    """Whether a line is of an earlier place; a line that is no JSON object of this file, as a cut one, is left out."""
-    try:
-        place = json.loads(line)
-        return (place["epoch"], place.get("step", float("inf"))) < (epoch, step)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return False
+def _is_before(record: dict, epoch: int, step: int) -> bool:
+    """Whether a line is of an earlier place; the line of an epoch stands after those of its steps."""
+    at = record.get("step", float("inf"))
+    return isinstance(at, int | float) and (record["epoch"], at) < (epoch, step)

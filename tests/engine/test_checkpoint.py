@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ import safetensors.numpy
 from common import files
 from common.errors import CheckpointError, DiskError
 from common.files import temporary_path
+from configs.schema import OutputConfig
 from engine import checkpoint
-from engine.checkpoint import find_latest, read_checkpoint, remove_leftovers, write_checkpoint
+from engine.checkpoint import Mark, find_latest, last_mark, read_checkpoint, remove_leftovers, write_checkpoint
 from engine.safetensors_io import encode
+from engine.saver import Saver
+from engine.state import Snapshot
 from engine.weights import load_weights
 from tests.engine.tiny import same
 
@@ -38,9 +42,9 @@ TENSORS = {
 META = {"next_epoch": 3, "next_step": 17, "info": {"class_names": ["tench", "Weißer Hai"], "lr": 0.1}}
 
 
-def write(folder, name="checkpoint-latest.pd", *, epoch=3, step=17):
+def write(folder, name="checkpoint-latest.pd", *, epoch=3, step=17, mark=None):
     path = folder / name
-    write_checkpoint(path, TENSORS, {**META, "next_epoch": epoch, "next_step": step})
+    write_checkpoint(path, TENSORS, {**META, "next_epoch": epoch, "next_step": step}, mark=mark)
     return path
 
 
@@ -219,21 +223,41 @@ def test_every_truncation_is_detected(tmp_path):
         read_checkpoint(path)
 
 
-def test_the_latest_is_the_file_that_was_written_last_whatever_its_epoch_and_file_time(tmp_path, monkeypatch):
+def test_the_latest_is_the_state_with_the_largest_number_whatever_epoch_file_time_and_clock_say(tmp_path, monkeypatch):
     assert find_latest(tmp_path) is None
     assert find_latest(tmp_path / "not there") is None
-    for name, epoch, step in [("299", 300, 0), ("best", 4, 9), ("latest", 5, 0)]:
-        os.utime(write(tmp_path, f"checkpoint-{name}.pd", epoch=epoch, step=step), (4000 - epoch, 4000 - epoch))
+    files = [("299", 300, 0), ("best", 4, 9), ("latest", 5, 0)]  # continued from an older checkpoint than 299
+    for count, (name, epoch, step) in enumerate(files, start=1):
+        monkeypatch.setattr(
+            "time.time_ns", lambda count=count: 10**18 - count * 86_400 * 10**9
+        )  # a day behind each time
+        path = write(tmp_path, f"checkpoint-{name}.pd", epoch=epoch, step=step, mark=Mark("one", count))
+        os.utime(path, (4000 - epoch, 4000 - epoch))
     assert find_latest(tmp_path).name == "checkpoint-latest.pd"
-    os.utime(tmp_path / "checkpoint-best.pd")
-    monkeypatch.setattr("time.time_ns", lambda: 0)  # continued on a machine whose clock is behind
-    write(tmp_path, "checkpoint-6.pd", epoch=7, step=0)
-    write(tmp_path, epoch=7, step=0)
-    assert read_checkpoint(find_latest(tmp_path)).meta["next_epoch"] == 7
+    (tmp_path / "checkpoint-latest.pd").unlink()
+    assert find_latest(tmp_path).name == "checkpoint-best.pd"
 
 
-def test_of_files_without_a_time_the_last_epoch_is_taken_and_a_file_with_a_time_is_newer(tmp_path, monkeypatch):
-    """Earlier versions wrote no time, and the files of a copied folder have the time of copying."""
+def test_a_clock_that_was_a_day_ahead_between_two_files_does_not_send_a_run_back(tmp_path, monkeypatch):
+    """Written by the Saver, as a run does: best, then latest, with the clock corrected in between and for good."""
+    clock = iter([10**18 + 86_400 * 10**9] + [10**18 + second for second in range(20)])
+    monkeypatch.setattr("time.time_ns", lambda: next(clock))
+    for epoch in (1, 2):  # two processes
+        state = SimpleNamespace(
+            place=(epoch, 0), snapshot=lambda epoch=epoch: Snapshot({}, {"next_epoch": epoch, "next_step": 0})
+        )
+        saver = Saver(state, OutputConfig(output_dir=str(tmp_path)))
+        saver.save(*(["checkpoint-best.pd"] if epoch == 1 else []), "checkpoint-latest.pd")
+        saver.finish()
+        assert find_latest(tmp_path).name == "checkpoint-latest.pd"
+    marks = [
+        checkpoint._read_header(tmp_path / f"checkpoint-{name}.pd").mark for name in ("best", "previous", "latest")
+    ]
+    assert len({mark.run for mark in marks}) == 1 and [mark.count for mark in marks] == [1, 1, 2]
+
+
+def test_files_without_a_number_are_ordered_by_place_then_time_and_come_after_those_of_the_run(tmp_path, monkeypatch):
+    """Earlier versions wrote no number, those from before 2026-11-21 no time either."""
 
     def encode_without(tensors, texts):
         return encode(tensors, {name: texts[name] for name in ("sha256", "meta")})
@@ -243,8 +267,23 @@ def test_of_files_without_a_time_the_last_epoch_is_taken_and_a_file_with_a_time_
         for age, (name, epoch) in enumerate([("latest", 5), ("previous", 4), ("3", 3)]):
             os.utime(write(tmp_path, f"checkpoint-{name}.pd", epoch=epoch), (1000 + age, 1000 + age))
     assert find_latest(tmp_path).name == "checkpoint-latest.pd"
-    newer = write(tmp_path, "checkpoint-0.pd", epoch=1)
+    newer = write(tmp_path, "checkpoint-9.pd", epoch=5)  # with a time
+    write(tmp_path, "checkpoint-0.pd", epoch=1)
     assert find_latest(tmp_path) == newer
+    own = write(tmp_path, "checkpoint-best.pd", epoch=2, mark=Mark("one", 1))  # the first file of a newer version
+    assert find_latest(tmp_path) == own
+
+
+def test_files_of_another_run_come_last_and_are_named(tmp_path, caplog):
+    """A best checkpoint of a longer run, copied into the folder, must not take the place of the run in it."""
+    write(tmp_path, "checkpoint-best.pd", epoch=300, mark=Mark("other", 900))
+    latest = write(tmp_path, "checkpoint-latest.pd", epoch=3, mark=Mark("one", 2))
+    write(tmp_path, "checkpoint-previous.pd", epoch=2, mark=Mark("one", 1))
+    assert find_latest(tmp_path) == latest
+    assert caplog.messages == [f"passed over, because another run wrote them than {latest}: checkpoint-best.pd"]
+    assert last_mark(tmp_path) == Mark("one", 900)  # the next state of this run is after all that is there
+    latest.write_bytes(b"")
+    assert find_latest(tmp_path).name == "checkpoint-previous.pd"
 
 
 def test_damaged_checkpoints_are_passed_over_and_named(tmp_path, caplog):

@@ -87,6 +87,32 @@ def test_without_a_folder_or_with_an_unreadable_file(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: b"",
+        lambda text: text.replace(b"next", b"\xeeext", 1),
+        lambda text: text.replace(b'"next_epoch": 3', b'"next_epoch": "3"'),
+        lambda text: text.replace(b'"message": ""', b'"message": 7'),
+        lambda text: text.replace(b'"time"', b'"tile"'),
+        lambda text: b"[" * 100_000,
+    ],
+)
+def test_a_damaged_file_is_set_aside_and_the_run_goes_on(tmp_path, caplog, change):
+    with RunRecord(tmp_path) as record:
+        record.saved(3, 1)
+    bad = change((tmp_path / FILE).read_bytes())
+    (tmp_path / FILE).write_bytes(bad)
+    with RunRecord(tmp_path):
+        assert read_run_state(tmp_path)["next_epoch"] == 0
+    assert (tmp_path / f"{FILE}.damaged").read_bytes() == bad
+    path = tmp_path / FILE
+    assert caplog.messages == [f"{path} is damaged: it is now {path}.damaged, and this run writes a new {path}"]
+    with RunRecord(tmp_path):  # an undamaged one stays
+        pass
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
     ("words", "value"),
     [("main.py --output_dir a", "a"), ("main.py --output-dir=b", "b"), ("main.py", ""), ("m --resume r", ""), ("", "")],
 )
@@ -195,6 +221,7 @@ reached = sys.argv[3:-2]
 count = len(list(folder.glob("start-*")))
 (folder / f"start-{count}").touch()
 facts = {"status": "failed", "exit_code": 1, "message": "", "time": count + 1, "next_epoch": int(reached[count])}
+facts["next_step"] = 0
 (folder / "run_state.json").write_text(json.dumps(facts))
 sys.exit(1)
 """
