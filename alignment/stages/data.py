@@ -13,8 +13,11 @@ from ..verdict import FAIL, Check, StageResult, exactly, within
 
 # (input size, length of the short side, interpolation): of PeleeNet-paddle, of torchvision, and one that is not 0.875.
 EVAL_SETTINGS = ((224, 256, "bicubic"), (224, 256, "bilinear"), (176, 232, "bilinear"))
+WHOLE_IMAGES = ("squash", "letterbox")  # values of --fit; torchvision resizes and pads
 MAX_IMAGES = 64  # of a folder
 SIDE = 64  # of replayed training crops, in pixels
+# Operation of torch_side/torch_formulas.py for each value of --fit: a rectangle becomes a square.
+FITTED = {"crop": "resized_crop", "squash": "resized_crop", "letterbox": "letterboxed_crop"}
 ONE_LEVEL = 1 / 255  # after normalization one level of a uint8 pixel is at least 4 times this
 PIXEL_TOLERANCE = MIX_TOLERANCE = 1e-6
 # Operation of the project: (operation of torch_side/torch_formulas.py, name of its argument, values in the range that
@@ -39,7 +42,9 @@ def run(session: Session) -> StageResult:
     with tempfile.TemporaryDirectory() as folder:
         paths = _find(session.image_folder) if session.image_folder else write_jpegs(Path(folder), session.case.seed)
         checks = [_eval_pixels(session, paths, *setting) for setting in EVAL_SETTINGS]
-        checks += [_crops(session, paths), *_operations(session, paths), *_mixes(session), *_orders(session)]
+        checks += [_whole_images(session, paths, fit) for fit in WHOLE_IMAGES]
+        checks += [_crops(session, paths, fit) for fit in ("crop", *WHOLE_IMAGES)]
+        checks += [*_operations(session, paths), *_mixes(session), *_orders(session)]
     return StageResult("data", checks)
 
 
@@ -85,6 +90,20 @@ def _eval_pixels(session: Session, paths: list[str], size: int, resize: int, int
     return check
 
 
+def _whole_images(session: Session, paths: list[str], fit: str) -> Check:
+    """Evaluation pixels before they are normalised, which is compared above, where nothing is cut off."""
+    from datasets.preprocess import Preprocess
+    from datasets.reading.pixels import crop_pixels
+
+    actual, choices = [], []
+    for path in paths:
+        image = _open(path)
+        actual.append(crop_pixels(image, Preprocess(SIDE, fit=fit)))
+        whole = {"left": 0, "top": 0, "width": image.width, "height": image.height}
+        choices.append([[FITTED[fit], {**whole, "interpolation": "bicubic", "size": SIDE}]])
+    return _replayed(session, f"evaluation, {fit} to {SIDE}", paths, choices, actual)
+
+
 def _pixel_hints(actual: np.ndarray, expected: np.ndarray) -> list[str]:
     from datasets.constants import IMAGENET_MEAN, IMAGENET_STD
 
@@ -109,12 +128,12 @@ def _pixel_hints(actual: np.ndarray, expected: np.ndarray) -> list[str]:
     return hints or ["other pixels: interpolation, antialiasing or the length of the short side"]
 
 
-def _crops(session: Session, paths: list[str]) -> Check:
+def _crops(session: Session, paths: list[str], fit: str) -> Check:
     """Random resized crop and flip: the project draws, torchvision applies the same choices."""
     from configs.schema import AugmentConfig, PreprocessConfig
     from datasets.augment.transforms import build_train_transform, sample_rng
 
-    preprocess = PreprocessConfig(input_size=SIDE, train_interpolation="random")
+    preprocess = PreprocessConfig(input_size=SIDE, train_interpolation="random", fit=fit)
     transform = build_train_transform(AugmentConfig(aa=""), preprocess)
     crop, (flip,) = transform.crop, transform.operations
     actual, choices = [], []
@@ -122,9 +141,10 @@ def _crops(session: Session, paths: list[str]) -> Check:
         image, rng = _open(path), sample_rng(session.case.seed, 0, index)
         drawn, is_flipped = crop.draw(rng, image.size), flip.draw(rng, (SIDE, SIDE))
         actual.append(np.asarray(flip.apply(crop.apply(image, drawn), is_flipped)))
-        arguments = {**drawn._asdict(), "size": SIDE}
-        choices.append([["resized_crop", arguments], *([["flip", {}]] if is_flipped else [])])
-    return _replayed(session, "random resized crop and flip", paths, choices, actual)
+        arguments = {name: getattr(drawn, name) for name in ("left", "top", "width", "height", "interpolation")}
+        choices.append([[FITTED[fit], arguments | {"size": SIDE}], *([["flip", {}]] if is_flipped else [])])
+    name = "random resized crop and flip" + (f", {fit}" if fit != "crop" else "")
+    return _replayed(session, name, paths, choices, actual)
 
 
 def _operations(session: Session, paths: list[str]) -> list[Check]:

@@ -51,6 +51,9 @@ def replay(paths: list[str], choices: list[list], output: str) -> dict:
         "resized_crop": lambda image, top, left, height, width, size, interpolation: F.resized_crop(
             image, top, left, height, width, [size, size], modes[interpolation]
         ),
+        "letterboxed_crop": lambda image, top, left, height, width, size, interpolation: _letterboxed(
+            F.crop(image, top, left, height, width), size, modes[interpolation], fill
+        ),
         "flip": F.hflip,
         "rotate": lambda image, degrees, resample: F.rotate(image, degrees, modes[resample], fill=fill),
         "posterize": F.posterize,
@@ -71,6 +74,16 @@ def replay(paths: list[str], choices: list[list], output: str) -> dict:
         results[str(index)] = np.array(image)
     write_arrays(Path(output), results)
     return {"num_images": len(results)}
+
+
+def _letterboxed(image: Image.Image, size: int, interpolation, fill: list[int]) -> Image.Image:
+    """Resize the long side to `size` and pad the short one to it; of an odd border the halves are rounded to even."""
+    from torchvision.transforms import functional as F
+
+    height, width = (max(1, round(size * length / max(image.size))) for length in (image.height, image.width))
+    left, top = round((size - width) / 2), round((size - height) / 2)
+    resized = F.resize(image, [height, width], interpolation)
+    return F.pad(resized, [left, top, size - width - left, size - height - top], fill)
 
 
 def mixup(inputs: str, draws: list[dict], num_classes: int, smoothing: float, output: str) -> dict:

@@ -23,7 +23,18 @@ def test_right_ports_pass_every_stage(name, reference):
 
 
 def test_the_stage_data_passes(reference):
-    assert run_stages(read_case("ladder"), ("data",), reference).status == "pass"
+    verdict = run_stages(read_case("ladder"), ("data",), reference)
+    assert verdict.status == "pass"
+    names = {check.name for check in verdict.stages[0].checks}
+    for fit in ("squash", "letterbox"):
+        assert {f"evaluation, {fit} to 64", f"random resized crop and flip, {fit}"} <= names
+
+
+def test_the_stage_data_finds_another_border(reference, monkeypatch):
+    monkeypatch.setattr("datasets.preprocess.mean_colour", lambda mean: (124, 116, 103))
+    checks = run_stages(read_case("ladder"), ("data",), reference).stages[0].checks
+    failed = [check.name for check in checks if check.status == "fail"]
+    assert failed == ["evaluation, letterbox to 64", "random resized crop and flip, letterbox"]
 
 
 def test_a_difference_between_other_trees_is_placed_in_one_layer(reference):
