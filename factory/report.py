@@ -35,8 +35,8 @@ class ReportPictures:
     exif_orientation: str
 
     def path(self, index: int) -> str:
-        """Path of image `index`."""
-        return self.images.path(index)
+        """Path by which a person finds image `index`; of a shard, that of the packed file."""
+        return self.images.original(index)
 
     def thumbnail(self, index: int, side: int) -> "Image.Image | None":
         """Image `index` with at most `side` pixels a side; None if it cannot be read."""
@@ -166,7 +166,12 @@ def _find_suspects(config: EvalConfig, trained: TrainedModel, images, model, run
     if samples.logits is None:
         return None
     results = results_of(samples, images.labels, trained.classes.names)
-    return find_suspects(results, [images.path(index) for index in range(len(images))])
+    suspects = find_suspects(results, [images.original(index) for index in range(len(images))])
+    logger.info(
+        f"{suspects.num_disagreeing} of {len(images)} training images are taken for another class than their label; "
+        f"{Path(config.report.output_dir) / 'suspects.csv'} lists {len(suspects.pictures)} of them, by loss"
+    )
+    return suspects
 
 
 def _log_calibration(calibration) -> None:

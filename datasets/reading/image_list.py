@@ -78,6 +78,10 @@ class ImageList:
         """Path of image `index`; an absolute path of the list is not changed."""
         return os.path.join(self.root, os.fsdecode(self._paths[index]))
 
+    def original(self, index: int) -> str:
+        """Path by which a person finds image `index`."""
+        return self.path(index)
+
     def relative_folder(self, index: int) -> str:
         """Name of the folder that image `index` lies in, below the root; "" for an image in the root itself."""
         return os.path.basename(os.path.dirname(os.fsdecode(self._paths[index])))

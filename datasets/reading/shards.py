@@ -7,14 +7,14 @@ import json
 import mmap
 import os
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from common.errors import BadImage, DataError
 
-from .image_list import fingerprint_of
+from .image_list import ImageList, fingerprint_of, read_image_list
 
 SHARDS_FILE = "shards.json"  # written last: a folder without it is not complete
 INDEX_FILE = "index.npy"
@@ -74,6 +74,18 @@ class ShardedImages:
         """Place of image `index` in its shard, which `datasets.reading.decode.read_bytes` reads."""
         shard, offset, size, _ = self._index[index].tolist()
         return member_place(self._shards[shard], offset, size)
+
+    def original(self, index: int) -> str:
+        """Path by which a person finds image `index`: that of the packed file below its root; else the place."""
+        return self._originals.path(index) if self._originals else self.path(index)
+
+    @cached_property
+    def _originals(self) -> ImageList | None:
+        try:
+            images = read_image_list(os.path.join(self.root, LIST_FILE), "")
+        except DataError:  # the list is for people; the shards do not need it
+            return None
+        return images if len(images) == len(self) else None
 
     def label(self, index: int) -> int:
         """The class of image `index`."""

@@ -156,7 +156,7 @@ def draw_mistakes(mistakes: Sequence[Mistake], num_images: int) -> bytes:
             axes.text(0.5, -0.02, f"is {right}", color=GREEN, **style)
             axes.text(0.5, -0.10, f"taken for {wrong}", color=RED, **style)
             axes.text(0.5, -0.18, f"confidence {100 * one.confidence:.0f} %", color=GREY, **style)
-        return _png(pyplot, figure)
+        return _png(pyplot, figure, DPI * 5 // 7)
 
 
 def _in_square(picture: Image.Image, side: int = 320) -> Image.Image:
@@ -192,9 +192,9 @@ def _figure_style(names: Sequence[str]) -> Iterator[tuple]:
         yield pyplot, fonts
 
 
-def _png(pyplot, figure) -> bytes:
+def _png(pyplot, figure, dpi: int | None = None) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, dpi=DPI, format="png", facecolor="white", bbox_inches="tight", pad_inches=0.12)
+    figure.savefig(file, dpi=dpi or DPI, format="png", facecolor="white", bbox_inches="tight", pad_inches=0.12)
     pyplot.close(figure)
     return file.getvalue()
 

@@ -7,6 +7,7 @@ import numpy as np
 from .results import Results
 
 MAX_SUSPECTS = 500
+UNLEARNED_SHARE = 0.2  # of training pictures that the model takes for another class: it has not learned them
 
 
 class Suspect(NamedTuple):
@@ -28,6 +29,11 @@ class Suspects(NamedTuple):
     num_disagreeing: int  # pictures for which the model says another class than the label
     num_unreadable: int
     names: tuple[str, ...]
+
+    @property
+    def is_unlearned(self) -> bool:
+        """Whether the model takes so many training pictures for another class that their labels are not the reason."""
+        return self.num_disagreeing > UNLEARNED_SHARE * self.num_images
 
 
 def find_suspects(results: Results, paths: list[str]) -> Suspects:

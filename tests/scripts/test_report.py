@@ -14,6 +14,7 @@ import eval as eval_script
 from common.errors import DataError, DiskError, MissingDependencyError, UsageError
 from configs.loader import parse
 from configs.schema import EvalConfig
+from datasets.reading.dataset import open_dataset
 from engine.report import figures, intervals
 from engine.report.write import FILES
 from factory import read_trained, report
@@ -211,3 +212,18 @@ def test_a_thumbnail_is_small_and_rotated_as_the_model_sees_it(tmp_path):
     assert read_thumbnail(tmp_path / "a.jpg", 100).size == (100, 50)
     assert read_thumbnail(tmp_path / "b.jpg", 100, "apply").size == (50, 100)
     assert read_thumbnail(tmp_path / "b.jpg", 100).size == (100, 50)
+
+
+@pytest.mark.parametrize("store", ["as_is", "raw"])
+def test_the_pictures_of_shards_are_shown_and_called_as_the_packed_files(data, tmp_path, store):
+    from datasets.pack import main as pack
+
+    pack([f"--data_path={data.root}", f"--output_dir={tmp_path}", "--split=val", "--num_workers=0", f"--store={store}"]
+         + ["--short_side=40"] * (store == "raw"))  # fmt: skip
+    images = open_dataset(tmp_path, "val", None)
+    pictures = report.ReportPictures(images, "ignore")
+    names = sorted(path.relative_to(data.root / "val").as_posix() for path in (data.root / "val").rglob("*.png"))
+    assert sorted(pictures.path(index) for index in range(33)) == names
+    assert {max(pictures.thumbnail(index, 16).size) for index in range(33)} == {16}
+    (tmp_path / "val" / "list.txt").unlink()
+    assert "@" in report.ReportPictures(open_dataset(tmp_path, "val", None), "ignore").path(0)

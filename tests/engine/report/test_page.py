@@ -107,6 +107,15 @@ def test_the_sentences_at_the_top():
     assert "The model agrees with the label of all 2 training pictures." in right
 
 
+def test_many_suspects_mean_that_the_model_has_not_learned_its_pictures():
+    def page(num_wrong):
+        results = from_predictions([0] * 10 + [1] * 10, [1] * num_wrong + [0] * (10 - num_wrong) + [1] * 10, 2)
+        return " ".join(Reader(make_page(results)).texts)
+
+    assert "takes 25 % of its training pictures for another class: it has not learned them" in page(5)
+    assert "it has not learned them" not in page(4)
+
+
 @pytest.mark.parametrize(("num_classes", "per_class"), [(2, 6), (60, 6), (120, 3), (400, 1)])
 def test_every_class_has_sample_pictures(num_classes, per_class):
     results = make_results(num_classes * 6, num_classes, strength=30)
