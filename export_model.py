@@ -9,7 +9,7 @@ from common.cli import run
 from common.errors import CheckpointError, DataError, UsageError
 from common.printable import print_safely
 from configs.loader import parse
-from configs.schema import DataConfig, ExportConfig
+from configs.schema import EvalDataConfig, ExportConfig
 from datasets.reading.image_folder import FolderScan, find_images, is_utf8
 from deploy.temperature import read_temperature
 
@@ -131,18 +131,29 @@ def quantization_data(config: ExportConfig, trained: factory.TrainedModel):
 
     Raises:
         DataError: no images, or classes that do not agree.
+        UsageError: no --calibration_images, and no split beside the checkpoint.
     """
     from deploy.export.quantize import Calibration, Validation
 
     flags = config.quantize
-    if not flags.calibration_images:
+    if "onnx-int8" not in config.export.format.split(","):
         return None, None
-    paths = find_pictures(flags.calibration_images)
+    images = None
+    if flags.calibration_images:
+        paths = find_pictures(flags.calibration_images)
+    else:
+        images = factory.open_train_images(EvalDataConfig(), None, trained) if "info" in trained.weights.meta else None
+        if images is None:
+            raise UsageError(
+                "--format onnx-int8 needs --calibration_images, a folder of training images: those of the training of "
+                f"{trained.weights.path} are not known"
+            )
+        paths = [images.path(i) for i in range(len(images))]
     step = max(1, len(paths) // flags.num_calibration)
     calibration = Calibration(paths[::step][: flags.num_calibration], flags.calibration_method)
-    if not flags.data_path:
+    if not flags.data_path and images is None:
         return calibration, None
-    data = DataConfig(data_path=flags.data_path, cls_label_path_val=flags.cls_label_path_val)
+    data = EvalDataConfig(flags.data_path or None, flags.cls_label_path_val)
     images, remarks = factory.open_val_images(data, trained)
     for remark in remarks:
         print_safely(f"warning: {remark}", sys.stderr)

@@ -749,11 +749,15 @@ class QuantizeConfig:
     """INT8 quantisation, for --format onnx-int8"""
 
     calibration_images: str = flag(
-        "", "image or folder of training images on which the ranges of the activations are computed"
+        "",
+        "image or folder of training images on which the ranges of the activations are computed; default: the "
+        "training images of the checkpoint",
     )
     calibration_method: str = flag("minmax", "how the ranges are computed", choices=("minmax", "entropy", "percentile"))
     num_calibration: int = flag(128, "largest number of --calibration_images that are used, evenly spread", low=1)
-    data_path: str = flag("", "root of the validation images on which INT8 is compared with FP32")
+    data_path: str = flag(
+        "", "root of the validation images on which INT8 is compared with FP32; default: those of the checkpoint"
+    )
     cls_label_path_val: str | None = flag(
         None, "list file of these images; default: the class folders of DATA_PATH/val"
     )
@@ -772,7 +776,7 @@ class ExportConfig:
 
     def __post_init__(self):
         is_int8 = "onnx-int8" in self.export.format.split(",")
-        if is_int8 and not self.quantize.calibration_images:
+        if is_int8 and not self.quantize.calibration_images and not self.weights.resume:
             raise UsageError("--format onnx-int8 needs --calibration_images, a folder of training images")
         if self.quantize.calibration_images and not is_int8:
             raise UsageError(f"--calibration_images are for onnx-int8, which is not in --format {self.export.format}")

@@ -155,7 +155,7 @@ FOLDERS = [
     S("class folder of texts", "main {T} --data_path {m}/text_class", 3, ("no image in class gnu",)),
     S("empty class folder in the check", "datasets.check {m}/empty_class --num_workers 1", 3, ("class folders",)),
     # pytorch/vision#72, #446: images in the root itself, and none in the folders below it.
-    S("no class folders", "main {T} --data_path {m}/flat_only", 3, ("flat_only/train: no such folder",)),
+    S("no class folders", "main {T} --data_path {m}/flat_only", 3, ("flat_only: expected one folder of pictures",)),
     # ultralytics/ultralytics#16729: a file was named where the folder is wanted.
     S("a file as root of the data", "main {T} --data_path {m}/labels.txt", 3, ("labels.txt: no such folder",)),
     S("linked folders", "main {T} --data_path {m}/links", 0, ("training examples = 12",)),

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
+import export_model
 import factory
 from common.errors import DataError, UsageError
 from configs.loader import parse
-from configs.schema import EvalDataConfig, TrainConfig
+from configs.schema import EvalDataConfig, ExportConfig, TrainConfig
 from datasets.classes import Classes
 from datasets.split.folder_split import read_split
 from tests.datasets.fake_images import fake_image
@@ -159,6 +160,20 @@ def test_a_missing_split_and_that_of_another_run_are_errors(folder, tmp_path):
     shutil.rmtree(tmp_path / "out/split")
     with pytest.raises(DataError, match="copy that folder of the training beside the checkpoint"):
         factory.open_val_images(EvalDataConfig(), trained_of(tmp_path / "out", data, config))
+
+
+def test_the_images_of_the_split_calibrate_and_compare_int8(folder, tmp_path):
+    config, data = begin(folder, tmp_path / "out")
+    trained = trained_of(tmp_path / "out", data, config)
+    flags = [f"--resume={tmp_path}/out/checkpoint-best.pd", f"--output_dir={tmp_path}/out8", "--format=onnx-int8"]
+    calibration, validation = export_model.quantization_data(
+        parse(ExportConfig, flags, prog="export_model.py"), trained
+    )
+    assert {"/".join(Path(path).parts[-2:]) for path in calibration.paths} == set(names_of(data.train_set))
+    assert ["/".join(Path(path).parts[-2:]) for path in validation.paths] == names_of(data.val_set)
+    trained.weights.meta.clear()
+    with pytest.raises(UsageError, match="--format onnx-int8 needs --calibration_images"):
+        export_model.quantization_data(config, trained)
 
 
 def test_folders_and_lists_of_a_training_are_found_too(folder, tmp_path):
