@@ -61,7 +61,7 @@ def images_to_predict(images: InferImagesConfig):
     if not images.resume_from:
         return (), paths
     done = {prediction["file_name"] for prediction in _successes(read_predictions(images.resume_from))}
-    print_safely(f"{images.resume_from} has predictions of {len(done)} images", sys.stderr)
+    print_safely(f"{images.resume_from} has predictions of {len(done)} image{'s' * (len(done) != 1)}", sys.stderr)
     return _successes(read_predictions(images.resume_from)), [path for path in paths if path not in done]
 
 

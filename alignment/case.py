@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.cli import did_you_mean
 from common.errors import CaseError
-from common.regular_files import read_regular
+from common.regular_files import check_regular, read_regular
 from common.yaml_text import parse_yaml
 
 from .rules import BATCH_NORM, COUNTERS, Rules
@@ -188,6 +188,22 @@ class Case:
                     f"{', '.join(PACKAGES)}; add --trust_case if you have read the case"
                 )
 
+    def check_files(self) -> None:
+        """Check that the files of `port` and `reference` are regular files.
+
+        Raises:
+            CaseError: names the file that is missing, or is a pipe, a device or a folder.
+        """
+        for key, spec in (("port", self.port), ("reference", self.reference)):
+            place = spec.rpartition(":")[0]
+            if place.endswith(".py"):
+                try:
+                    check_regular(self.folder / place)
+                except OSError as error:
+                    raise CaseError(
+                        f"the case {self.name}: {key}: {self.folder / place}: {error.strerror or error}"
+                    ) from None
+
 
 def list_cases() -> list[str]:
     """Names of the cases in alignment/cases/."""
@@ -223,6 +239,7 @@ def read_case(name_or_path: str, *, is_trusted: bool = False) -> Case:
     case = _filled(Case, content, str(path), name=path.stem, folder=path.parent.resolve(), is_trusted=is_trusted)
     if not is_trusted:
         case.check_constructors()
+    case.check_files()
     return case
 
 

@@ -1,5 +1,6 @@
 """Make names that come from files safe to show: on a terminal, in a log, in XML, and in the cell of a spreadsheet."""
 
+import json
 import re
 import sys
 import unicodedata
@@ -32,6 +33,15 @@ def printable_lines(text: str) -> str:
     """
     lines = ["\t".join(map(printable, line.split("\t"))) for line in text.split("\n")]
     return "\n".join([lines[0], *(f"  {line}" if line and line[0] not in " \t" else line for line in lines[1:])])
+
+
+def printable_json(value: object) -> str:
+    """Return a value as JSON in which the characters that `printable` escapes are escaped, and letters are not.
+
+    A JSON reader gets the same value.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return text if printable(text) == text else "".join(json.dumps(c)[1:-1] if _shown(c) != c else c for c in text)
 
 
 def print_safely(message: object, file: TextIO | None = None) -> None:

@@ -82,7 +82,9 @@ class DeviceConfig:
 
     def __post_init__(self):
         if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", self.device, re.ASCII):
-            raise UsageError(f"--device: unknown device {self.device!r}; known: auto, cpu, gpu, gpu:N")
+            meant = re.sub("^cuda", "gpu", self.device)  # PyTorch's name of a GPU
+            hint = f"; did you mean {meant}?" if re.fullmatch(r"gpu(:\d+)?", meant, re.ASCII) else ";"
+            raise UsageError(f"--device: unknown device {self.device!r}{hint} known: auto, cpu, gpu, gpu:N")
 
 
 @dataclass(frozen=True)

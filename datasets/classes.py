@@ -313,7 +313,7 @@ def _check_folders_of_weights(folders: Sequence[str], trained: Sequence[str], ro
     if foreign:
         raise DataError(
             f"{root}: the weights {source} do not know class {shorten(foreign)}; they were trained on "
-            f"{shorten(trained)}"
+            f"{shorten(trained)}. Leave these folders out, or train for all classes: main.py --finetune {source}"
         )
     _check_labels(
         {name: label for label, name in enumerate(trained)}, {n: i for i, n in enumerate(folders)}, root, source

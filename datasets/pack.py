@@ -267,7 +267,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     num_bytes = sum(shard["bytes"] for shard in about["shards"])
     earlier = f" ({num_kept} of an earlier run)" if num_kept else ""
     num_shards = len(about["shards"])
-    print_safely(f"{folder}: {about['num_images']} images in {num_shards} shards{earlier}, {num_bytes / 2**20:.0f} MB")
+    shards = "1 shard" if num_shards == 1 else f"{num_shards} shards"
+    print_safely(f"{folder}: {about['num_images']} images in {shards}{earlier}, {num_bytes / 2**20:.0f} MB")
     return 0
 
 

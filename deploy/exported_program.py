@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import EngineOptionError, ExportedModelError
+from common.regular_files import check_regular
 from datasets.preprocess import Preprocess
 
 from .card import (
@@ -157,8 +158,12 @@ def _find_without_card(model_path: Path, params_path: str | Path | None, default
         )
     files = [model_path] if params_path is None else [model_path, Path(params_path)]
     for file in files:
-        if not file.is_file():
-            raise ExportedModelError(f"{file}: no such file; export_model.py writes it")
+        try:
+            check_regular(file)
+        except FileNotFoundError:
+            raise ExportedModelError(f"{file}: no such file; export_model.py writes it") from None
+        except OSError as error:
+            raise ExportedModelError(f"{file}: {error.strerror or error}") from None
     if len(files) == 1 and model_path.suffix in (".json", ".pdmodel"):
         raise ExportedModelError(f"{model_path}: its weights are missing; name their file with --params_file")
     return ExportedProgram(default_card, "", tuple(files))

@@ -168,7 +168,9 @@ def read_predictions(path: str | Path) -> Iterator[dict]:
                 if not (isinstance(prediction, dict) and prediction.keys() >= KEYS):
                     raise ValueError(f"{prediction!r:.80} is not a prediction")
                 yield prediction
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
+    except OSError as error:
+        raise PredictionsFileError(f"{path}: cannot be read as predictions: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise PredictionsFileError(f"{path}: cannot be read as predictions: {error}") from None
 
 

@@ -20,7 +20,8 @@ FORMATS = {
     "lfs": "is a pointer of Git LFS, not the file of weights itself: `git lfs pull` in its repository, or a download, "
     "gets the file",
     "html": "is a web page, not a file of weights: the download was answered by a page; download the file again",
-    "unknown": "is not a file of weights, or damaged in its first bytes",
+    "unknown": "is not a file of weights, or damaged in its first bytes; name a .pd, .pdparams, .safetensors or .pth "
+    "file, or copy or download it again",
 }
 
 

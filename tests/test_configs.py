@@ -355,6 +355,8 @@ def test_output_is_output_dir():
         (["--freeze", "2", "--sync_bn", "--pretrained"], "--freeze and --sync_bn cannot be combined"),
         (["--class_weights", "balanced", "--balanced_sampling"], "would correct the rare classes twice; leave one out"),
         (["--device", "tpu"], "--device: unknown device 'tpu'; known: auto, cpu, gpu, gpu:N"),
+        (["--device", "cuda"], "unknown device 'cuda'; did you mean gpu? known: auto"),
+        (["--device", "cuda:1"], "unknown device 'cuda:1'; did you mean gpu:1? known: auto"),
         (["--device", "cpu:1"], "unknown device"),
         (["--device", "gpu:x"], "unknown device"),
         (["--seed"], "expected one argument"),

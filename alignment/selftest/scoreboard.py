@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from common.printable import print_safely
+
 from .mutations import Mutation
 from .trials import NETS, Outcome
 
@@ -22,11 +24,11 @@ def run_peers(names: list[str], num_clean: int) -> PeerResults:
     done = subprocess.run([sys.executable, str(PEER_TOOLS)], input=job, capture_output=True, text=True)
     if done.returncode:
         reason = " ".join(done.stderr.strip().splitlines()[-1:])
-        print(
+        print_safely(
             f"reprod_log and PaDiff cannot run: {reason}; install them with "
             "`pip install reprod-log==1.0.1 pyyaml` and `pip install --no-deps padiff==0.2.0`, "
             "or leave them out with --no_peers",
-            file=sys.stderr,
+            sys.stderr,
         )
         return {}
     return json.loads(done.stdout.splitlines()[-1])

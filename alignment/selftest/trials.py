@@ -4,6 +4,8 @@ import sys
 from dataclasses import replace
 from typing import NamedTuple
 
+from common.printable import print_safely
+
 from ..case import read_case
 from ..paddle_side.port import Port
 from ..reference import Reference
@@ -65,5 +67,5 @@ def run_right_port(number: int, reference: Reference) -> Verdict:
     case = replace(read_case(NETS[number % len(NETS)]), seed=FIRST_CLEAN_SEED + number)
     verdict = run_stages(case, CLEAN_STAGES, reference, port=Port.of_case(case))
     if verdict.status != PASS:
-        print(f"false alarm in clean run {number}: {verdict.first_problem()}", file=sys.stderr)
+        print_safely(f"false alarm in clean run {number}: {verdict.first_problem()}", sys.stderr)
     return verdict

@@ -80,5 +80,6 @@ def refuse(path: str | os.PathLike, faults: list[tuple[int, str]]) -> None:
         shown = [f"{path}:{number}: {sentence}" for number, sentence in faults[:MAX_FAULTS_SHOWN]]
         if len(faults) > MAX_FAULTS_SHOWN:
             at_least = "at least " if len(faults) >= MAX_FAULTS else ""
-            shown[-1] += f" (and {at_least}{len(faults) - MAX_FAULTS_SHOWN} more lines)"
+            num_more = len(faults) - MAX_FAULTS_SHOWN
+            shown[-1] += f" (and {at_least}{num_more} more line{'s' * (num_more != 1)})"
         raise DataError("\n".join(shown))

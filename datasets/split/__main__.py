@@ -72,11 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_safely(f"note: {remark}")
     for name, indices in {**split.parts, **lists}.items():
         num_classes = len(np.unique(split.pictures.labels[indices]))
-        print(f"{flags.output_dir / name}_list.txt: {len(indices):,} pictures of {num_classes} classes")
+        print_safely(f"{flags.output_dir / name}_list.txt: {len(indices):,} pictures of {num_classes} classes")
     path = flags.output_dir / LABEL_LIST
-    print(f"{path}: the names of the {len(split.folder.names)} classes")
+    print_safely(f"{path}: the names of the {len(split.folder.names)} classes")
     where = flags.output_dir / "fold_1" if flags.k_fold else flags.output_dir
-    print(
+    print_safely(
         f"next: python main.py --data_path {shlex.quote(flags.folder)} --cls_label_path_train "
         f"{shlex.quote(f'{where}/train_list.txt')} --cls_label_path_val {shlex.quote(f'{where}/val_list.txt')} "
         f"--label_list {shlex.quote(str(path))}"

@@ -139,7 +139,8 @@ def _remarks(classes: Sequence[str], empty: Sequence[str], beside: Sequence[str]
     if empty:
         remarks.append(f"folders without a picture are no classes: {shorten(empty)}")
     if beside:
-        remarks.append(f"{len(beside)} files beside the class folders are not used: {shorten(beside)}")
+        number, verb = ("1 file", "is") if len(beside) == 1 else (f"{len(beside)} files", "are")
+        remarks.append(f"{number} beside the class folders {verb} not used: {shorten(beside)}")
     if words := [name for name in classes if name.casefold() in SPLIT_WORDS]:
         remarks.append(f"{shorten(words)} is taken for a class; a split has the folders train and val")
     alike: dict[str, str] = {}

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import DiskError, ParityError, UsageError
+from common.printable import print_safely
 
 from ..card import CARD_NAME, Card, FileRecord, Program, file_record, write_card
 from ..engine_base import BATCH_1_PROGRAM, require_utf8
@@ -94,13 +95,13 @@ def export_folder(
             check_parity(work / programs[name].files[0], images, expected_logits, engine=PARITY_ENGINES[name])
         if "onnx-int8" in programs:
             lines, metrics = compare_int8(work, calibration, validation)
-            print(*lines, sep="\n")
+            print_safely("\n".join(lines))
             card = replace(card, metrics=card.metrics | metrics)
         if "paddlex" in formats:
             save_program(work, with_softmax=True)
             check_paddlex_program(work, card, images, expected_logits)
         if reason:
-            print(f"note: {CONFIG_NAME} and {LABELS_NAME} are not written: {reason}", file=sys.stderr)
+            print_safely(f"note: {CONFIG_NAME} and {LABELS_NAME} are not written: {reason}", sys.stderr)
         else:
             write_paddlex_config(work, card)
         write_self_check(work, images[0], expected_logits[0])

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from common.files import atomic_write, disk_errors
+from common.printable import print_safely
 from datasets.reading.decode import read_image
 
 from .caption import add_caption, can_draw, fit_for_display, one_line, rows_of
@@ -94,8 +95,8 @@ def warn_of_names_without_font(class_names: Sequence[str]) -> None:
     missing = [f"{name} (class {label})" for label, name in enumerate(class_names) if not can_draw(one_line(name))]
     if missing:
         shown = ", ".join(missing[:MAX_SHOWN]) + (f" and {len(missing) - MAX_SHOWN} more" * (len(missing) > MAX_SHOWN))
-        print(
+        print_safely(
             f"warning: no font on this machine has all characters of {shown}; in pictures such classes are called by "
             "their numbers. Install a font for the script, for example the package fonts-noto",
-            file=sys.stderr,
+            sys.stderr,
         )

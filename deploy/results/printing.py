@@ -1,7 +1,6 @@
 """--print: predictions on stdout as records of the predecessor, JSON lines, or a table for people; and the summary."""
 
 import importlib.util
-import json
 import os
 import shutil
 import sys
@@ -9,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from common.errors import MissingDependencyError
-from common.printable import print_safely, printable
+from common.printable import print_safely, printable, printable_json
 
 from .caption import percent
 
@@ -63,7 +62,7 @@ class JsonLines:
     def write(self, predictions: Iterable[dict]) -> None:
         """Print the predictions of a batch."""
         for prediction in predictions:
-            print(json.dumps(prediction, ensure_ascii=False), flush=True)
+            print(printable_json(prediction), flush=True)
 
 
 class Table:

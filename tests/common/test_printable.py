@@ -1,6 +1,9 @@
 """What is shown of a name from a file: no control characters, no reversed text, no formulas, and the name is kept."""
 
+import ast
+import json
 import logging
+import re
 import unicodedata
 from xml.etree import ElementTree
 
@@ -9,7 +12,15 @@ import pytest
 from common.cli import run
 from common.errors import BadImage, DataError
 from common.logs import LineFormatter
-from common.printable import original_text, print_safely, printable, printable_lines, spreadsheet_text
+from common.printable import (
+    original_text,
+    print_safely,
+    printable,
+    printable_json,
+    printable_lines,
+    spreadsheet_text,
+)
+from tests.source import files, text_of, tree_of
 
 HOSTILE = {
     "colour": "\x1b[31mred\x1b[0m",
@@ -45,6 +56,38 @@ def test_a_hostile_name_is_escaped_and_nothing_of_it_is_lost(name):
 @pytest.mark.parametrize("name", HARMLESS)
 def test_other_names_are_not_changed(name):
     assert printable(name) == printable_lines(name) == name == spreadsheet_text(name)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE.values(), *HARMLESS])
+def test_json_has_escapes_of_its_own_and_the_same_value(name):
+    text = printable_json({name: [name]})
+    assert is_safe(text) and json.loads(text) == {name: [name]}
+    assert name in HOSTILE.values() or "\\u" not in text
+
+
+# Programs whose output is for their own maker, or cannot hold a name from a file.
+OWN_TEXTS = ("tests/", "benchmarks/", "demo/", "test_tipc/", "alignment/torch_side/", "common/", "configs/")
+SAFE_PRINTS = {
+    "models/pretrained.py": "as_",  # the table of public weights
+    "factory/trained.py": "*models.list_models()",
+    "deploy/results/printing.py": "(successes|printable_json)",  # Python's list escapes what is not printable
+    "deploy/benchmark_report.py": "time.strftime",
+    "deploy/pipeline.py": "f'{num_done}/",
+    "datasets/split/examine.py": "f'{done:,}",
+}
+
+
+def test_no_program_prints_a_name_as_it_is():
+    wrong = [
+        f"{path}:{node.lineno}: print({ast.unparse(node.args[0])}, use print_safely"
+        for path in files("*.py")
+        if not path.startswith(OWN_TEXTS) and " print(" in text_of(path)
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print" and node.args
+        if not isinstance(node.args[0], ast.Constant)
+        and not re.match(SAFE_PRINTS.get(path, "$").replace("*", r"\*"), ast.unparse(node.args[0]))
+    ]
+    assert wrong == []
 
 
 def test_a_line_break_in_a_name_makes_no_message_of_its_own():

@@ -62,6 +62,7 @@ PROMISES = {
         100_000,
         "mutants of genuine files of weights cause no crash and bounded time and memory",
     ),
+    "S5": ("special_files", 15, 150, "a pipe, a socket, a device or a folder in place of a file is refused at once"),
     "S4": ("exported", 100, 2041, "every damaged, exchanged or foreign exported program is refused"),
 }
 RESULTS = Path(__file__).parent / "results.jsonl"

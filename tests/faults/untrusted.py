@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from engine.safetensors_io import encode
 from engine.weights import load_weights
 from tests.engine.torch_writer import FORMS, bystanders, genuine, mutant, pickled, tensor, zip_form
 
+from .growing import Maker, growing_makers
 from .job import ROOT
 
 READERS = {
@@ -90,18 +90,20 @@ def s2(cases: int, seed: int) -> dict:
     """Mutants of sound files of every format: no crash, a bounded time of the processor and memory for each.
 
     Checksums would find nearly all mutants of a zip archive and of a checkpoint of this project, so that their pickles
-    and headers are changed before the checksums are made. One mutant in eight repeats a part up to 100,000 times.
+    and headers are changed before the checksums are made. One mutant in eight repeats a part up to 100,000 times. Half
+    of the files are crafted: their depth, width or digits grow up to ten million.
     """
     folder = Path(tempfile.mkdtemp(prefix="faults-s2-"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-W", "ignore", "-c", GENUINE, str(folder)], env=environment, check=True)
-    makers = _mutant_makers([path.read_bytes() for path in sorted(folder.glob("*.pd"))], folder)
+    damaged, crafted = _mutant_makers([path.read_bytes() for path in sorted(folder.glob("*.pd"))], folder)
     crashes, slowest, largest, accepted = 0, 0.0, 0, 0
     for start in range(0, cases, MUTANTS_A_PROCESS):
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _read_mutants(makers, random.Random(seed + start), min(MUTANTS_A_PROCESS, cases - start), folder, writer)
+            rng, number = random.Random(seed + start), min(MUTANTS_A_PROCESS, cases - start)
+            _read_mutants([damaged, crafted], rng, number, folder, writer)
         os.close(writer)
         with os.fdopen(reader) as file:
             words = file.read().split()
@@ -120,8 +122,8 @@ def s2(cases: int, seed: int) -> dict:
     }
 
 
-def _mutant_makers(paddle_files: list[bytes], folder: Path) -> list[Callable[[random.Random], bytes]]:
-    """Functions that make a mutant of a sound file each, one for a format and a place of the damage."""
+def _mutant_makers(paddle_files: list[bytes], folder: Path) -> tuple[list[Maker], list[Maker]]:
+    """Functions that make a mutant of a sound file each, for a format and a place; and those of crafted files."""
     content = {"state_dict": {"w": tensor(np.ones((2, 3), np.float32))}, **bystanders()}
     pickle_bytes, storages = pickled(content)
     entries = {f"data/{key}": storage.raw for key, storage in storages.items()}
@@ -138,7 +140,9 @@ def _mutant_makers(paddle_files: list[bytes], folder: Path) -> list[Callable[[ra
         return sealed(own[8 : CHECKSUM.start], header, own[8 + length :])
 
     def own_meta(rng: random.Random) -> bytes:
-        text = json.dumps(mutant(meta_text, rng).decode("latin1")).encode()
+        return own_settings(json.dumps(mutant(meta_text, rng).decode("latin1")).encode())
+
+    def own_settings(text: bytes) -> bytes:
         old = json.dumps(meta_text.decode()).encode()
         return sealed(own[8 : CHECKSUM.start], own[CHECKSUM.stop : 8 + length].replace(old, text), own[8 + length :])
 
@@ -149,7 +153,7 @@ def _mutant_makers(paddle_files: list[bytes], folder: Path) -> list[Callable[[ra
         lambda rng: zip_form(mutant(pickle_bytes, rng), more=entries),
         own_header,
         own_meta,
-    ]
+    ], growing_makers(own_settings)
 
 
 def sealed(start: bytes, header: bytes, data: bytes) -> bytes:
@@ -161,12 +165,13 @@ def sealed(start: bytes, header: bytes, data: bytes) -> bytes:
 def _read_mutants(makers: list, rng: random.Random, num: int, folder: Path, report_to: int) -> None:
     path, slowest, accepted = folder / "mutant.pd", 0.0, 0
     for _ in range(num):
-        path.write_bytes(rng.choice(makers)(rng))
+        path.write_bytes(rng.choice(rng.choice(makers))(rng))
         start = time.process_time()
         try:
             weights = load_weights(path)
             accepted += isinstance(weights.trained_with, str)
             weights.other_preprocessing({})
+            read_checkpoint(path)
         except CheckpointError:
             pass
         slowest = max(slowest, time.process_time() - start)

@@ -163,7 +163,7 @@ FOLDERS = [
     S("link to nothing", "eval --resume {best} --data_path {m}/broken_link --num_workers 0", 3, ("gone.png",)),
     # webdataset/webdataset#205, #237: equal names, and names with several points.
     S("equal names with points", "datasets.pack --data_path {m}/same_names --output_dir {out} --num_workers 1", 0,
-      ("3 images in 1 shards",)),
+      ("3 images in 1 shard,",)),
     # webdataset/webdataset#142: the end of a tar file is missing.
     S("shard cut short", "eval --resume {best} --data_path {cut_shards} --num_workers 0", 3, (".tar",)),
     S("shards keep the classes", "eval --resume {best} --data_path {packed} --num_workers 0", 0, (SIX,)),
@@ -182,7 +182,7 @@ FOLDERS = [
       "--format paddle --label_list {m}/labels_few.txt", 0, ("Model is saved",)),
     S("class folders in GBK: check", "datasets.check {m}/gbk --num_workers 1", 0, ("not UTF-8",)),
     S("class folders in GBK: pack", "datasets.pack --data_path {m}/gbk --output_dir {out} --num_workers 1", 0,
-      ("not UTF-8", "8 images in 1 shards")),
+      ("not UTF-8", "8 images in 1 shard,")),
     S("pictures in GBK: predict", "predict --resume {best} --infer_imgs '{m}/gbk pictures' --save_path {out}/p.csv", 0,
       ("cat",)),
     S("pictures in GBK: infer",
