@@ -5,6 +5,7 @@ the map is relu(sum over channels of relu(gradient) * activation). Unlike Grad-C
 gradient, so it may be taken at a layer before the last one, where places are finer.
 """
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,12 @@ class LayerCam:
         sides = [min(shape) for _, shape in shapes]
         needed = min(LEAST_PLACES, max(sides))
         self.layer = next(layer for (layer, _), side in zip(shapes[::-1], sides[::-1], strict=True) if side >= needed)
+        self._seen = threading.local()  # another thread may run the same model meanwhile
+        self.layer.register_forward_post_hook(self._keep)
+
+    def _keep(self, layer, _, output) -> None:
+        if getattr(self._seen, "is_asked", False):
+            self._seen.output = output
 
     def maps(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Compute a map for each of `images` [B, 3, S, S] float32 and its class in `labels` [B].
@@ -52,15 +59,12 @@ class LayerCam:
         """
         import paddle
 
-        outputs = []
-        hook = self.layer.register_forward_post_hook(lambda layer, _, output: outputs.append(output))
-        try:
-            logits = self._model(paddle.to_tensor(images))
-        finally:
-            hook.remove()
+        self._seen.is_asked = True
+        logits, self._seen.is_asked = self._model(paddle.to_tensor(images)), False
+        activation = self._seen.output
         score = paddle.take_along_axis(logits, paddle.to_tensor(labels.reshape(-1, 1)), axis=1).sum()
-        [gradient] = paddle.grad([score], [outputs[-1]])
-        maps = (gradient.clip(min=0) * outputs[-1]).sum(axis=1).clip(min=0).astype("float32").numpy()
+        [gradient] = paddle.grad([score], [activation])
+        maps = (gradient.clip(min=0) * activation).sum(axis=1).clip(min=0).astype("float32").numpy()
         largest = maps.max(axis=(1, 2), keepdims=True)
         return np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0)
 

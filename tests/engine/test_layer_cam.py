@@ -1,5 +1,7 @@
 """LayerCAM: the map is that of the paper, lies where the class is decided, and exists for every network."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import paddle
 import pytest
@@ -32,6 +34,24 @@ def test_the_map_lies_on_the_patch_that_decides_the_class():
     expected[0, 2, 5:7] = 1
     expected[1, 7, 0] = 1
     assert maps == pytest.approx(expected, abs=1e-6)
+
+
+def test_other_threads_may_run_the_model_meanwhile():
+    """As predict.py does, whose worker is one batch ahead."""
+    model = RedFinder()
+    cam, image = LayerCam(model, 32), np.ones((1, 3, 32, 32), np.float32)
+
+    def predict_in_another_thread(layer, inputs):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(run).result()
+
+    def run():
+        hook.remove()
+        with paddle.no_grad():
+            model(paddle.zeros([1, 3, 32, 32]))
+
+    hook = model.register_forward_post_hook(lambda layer, inputs, output: predict_in_another_thread(layer, inputs))
+    assert (cam.maps(image, np.array([1])) == 1).all()
 
 
 def test_nothing_that_raised_the_score_is_an_empty_map():
