@@ -107,7 +107,7 @@ def colour_by_map(image: Image.Image, heat: np.ndarray, box: tuple[float, float,
     strength, is_seen = np.clip(np.asarray(whole), 0, 1)[..., None], np.asarray(seen)[..., None]
     pixels = np.asarray(image, np.float32)
     grey = 0.5 * pixels.mean(axis=2, keepdims=True) + 0.3 * pixels  # colours of the picture do not compete
-    opacity = 0.75 * np.sqrt(strength)
+    opacity = 0.75 * strength**0.8
     mixed = np.where(is_seen, grey * (1 - opacity) + _colours(strength) * opacity, UNSEEN * grey)
     result = Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
     if not is_seen.all():

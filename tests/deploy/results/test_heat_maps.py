@@ -25,10 +25,12 @@ def box_of(mask):
 
 
 @pytest.mark.parametrize("size", [(400, 400), (640, 400), (400, 640), (300, 900), (900, 300)])
-@pytest.mark.parametrize("resize_size", [64, 73, 128])
-def test_the_box_is_where_the_network_saw_the_picture(size, resize_size):
+@pytest.mark.parametrize(
+    "settings", [{"resize_size": 64}, {"resize_size": 73}, {"crop_pct": 0.5}, {"fit": "squash"}, {"fit": "letterbox"}]
+)
+def test_the_box_is_where_the_network_saw_the_picture(size, settings):
     """A picture whose brightness is its own column (or row): the crop tells which columns it shows."""
-    preprocess = Preprocess(SIDE, resize_size, "bilinear")
+    preprocess = Preprocess(SIDE, interpolation="bilinear", **settings)
     ramp = np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1])
     pixels = np.stack([*np.meshgrid(*ramp), np.zeros(size[::-1])], axis=2).astype(np.uint8)
     seen = crop_pixels(Image.fromarray(pixels), preprocess).astype(float)
@@ -37,6 +39,8 @@ def test_the_box_is_where_the_network_saw_the_picture(size, resize_size):
     for axis, start, step, length in ((0, left, across, size[0]), (1, top, down, size[1])):
         for place in (8, SIDE - 9):  # the centre of a pixel of the crop, away from what resizing does at the border
             value = seen[SIDE // 2, place, 0] if axis == 0 else seen[place, SIDE // 2, 1]
+            if not step < start + (place + 0.5) * step < length - step:
+                continue  # the border of a letterbox
             expected = (start + (place + 0.5) * step - 0.5) / (length - 1) * 255
             assert value == pytest.approx(expected, abs=1.5)
 
