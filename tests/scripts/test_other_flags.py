@@ -18,8 +18,11 @@ import export_model
 import infer
 import predict
 from common.errors import DataError, UsageError
+from configs.loader import parse
+from configs.schema import TrainConfig
 from deploy.card import read_card
 from engine.checkpoint import write_checkpoint
+from factory import trained_configs
 from tests.scripts.conftest import write_split
 
 NUM_CLASSES = 4
@@ -67,7 +70,7 @@ def models(monkeypatch):
 
 
 MODEL = f"--model mobilenet_v3_small --nb_classes {NUM_CLASSES} --input_size 40".split()
-PREPROCESS = "--train_interpolation bilinear --exif_orientation apply".split()
+PREPROCESS = "--train_interpolation bilinear --exif_orientation apply --crop_pct 0.8".split()
 
 
 # ---------------------------------------------------------------------------------------------------- eval.py
@@ -84,6 +87,7 @@ def test_eval(root, models, capfd, more, weight):
     assert model.weight.tolist() == [weight] * NUM_CLASSES
     assert "Accuracy of the network on the 5 test images: 20.0%" in out
     assert "input_size=40" in out and "interpolation='bilinear'" in out and "exif_orientation='apply'" in out
+    assert "resize_size=50" in out and "crop_pct=0.8" in out
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,15 @@ def test_eval_compares_the_class_folders_with_those_that_were_trained(root, mode
     with pytest.raises(DataError, match=message):
         evaluation.main([*flags, f"--nb_classes={len(trained)}"])
     assert not any(model.seen for model in models), "nothing is evaluated before"
+
+
+def test_main_eval_takes_the_preprocessing_flags_that_are_given():
+    given = ["--fit=crop", "--crop_pct=0.8"]
+    config = parse(TrainConfig, given, prog="main.py")
+    _, flags = trained_configs(config, frozenset({"fit", "crop_pct"}))
+    assert (flags.fit, flags.crop_pct) == ("crop", 0.8)
+    _, flags = trained_configs(config, frozenset())
+    assert (flags.fit, flags.crop_pct) == (None, None)
 
 
 # ---------------------------------------------------------------------------------------------------- predict.py
@@ -164,6 +177,7 @@ def test_export(root, export, tmp_path, more, weight):
     assert called.card.class_names == tuple(f"name{label}" for label in range(NUM_CLASSES))
     preprocess = called.card.preprocess
     assert (preprocess.input_size, preprocess.interpolation, preprocess.exif_orientation) == (40, "bilinear", "apply")
+    assert (preprocess.fit, preprocess.crop_pct) == ("crop", 0.8)
     assert len(called.images) == 4 + 6 and called.expected_logits[9].tolist() == [weight, 2 * weight, 0, 0]
     assert (called.calibration, called.validation) == (None, None)
 

@@ -168,6 +168,21 @@ def test_preprocessing_backends_and_workers(run, monkeypatch):
     assert crop.interpolation == "bilinear"
 
 
+@pytest.mark.parametrize(
+    ("flags", "kept", "drawn"),
+    [
+        (["--fit=letterbox"], ("letterbox", 1, 32), ("letterbox", (124, 116, 104))),
+        (["--crop_pct=0.5"], ("crop", 0.5, 64), ("crop", (0, 0, 0))),
+    ],
+)
+def test_how_images_are_fitted(run, flags, kept, drawn):
+    seen = run(*flags)
+    preprocess = seen.checkpoint.meta["info"]["preprocess"]
+    assert tuple(preprocess[name] for name in ("fit", "crop_pct", "resize_size")) == kept
+    crop = seen.transforms[0].draw(np.random.default_rng(0), (64, 32))[0]
+    assert (crop.fit, crop.fill) == drawn
+
+
 def test_bad_images_are_skipped_up_to_their_number(run, root, tmp_path):
     lines = (root / "train_list.txt").read_text().splitlines()
     (tmp_path / "bad.png").write_bytes(b"no image")

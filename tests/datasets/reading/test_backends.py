@@ -90,6 +90,17 @@ def test_whole_images_in_training_are_nearly_pillows(backend, fit, kind, size):
 
 
 @pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("kind", ["JPEG", "PPM"])
+def test_a_long_image_is_smoothed_where_it_is_squashed(backend, kind):
+    """Noise shows a shrinking without smoothing: the mean difference would be 26 and 38."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 900, 3), dtype=np.uint8))
+    data = encode_image(noise, kind, **({"quality": 95} if kind == "JPEG" else {}))
+    crop = Crop(0, 0, 900, 80, "bilinear", "squash")
+    exact, fast = (cropped(data, which, crop, 64).astype(int) for which in ("pil", backend))
+    assert np.abs(exact - fast).mean() < 8
+
+
+@pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("top", range(0, 40, 3))
 def test_a_thin_letterbox_keeps_its_pixels(backend, top):
     """At 1/8 a strip of 9 rows could have no row left."""
