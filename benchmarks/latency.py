@@ -22,6 +22,7 @@ from benchmarks.flags import add_output_flag, add_results_flag
 from benchmarks.record import processor, record
 from common.cli import positive_int
 from common.cli import run as run_program
+from common.files import atomic_write
 from deploy.engine_base import EngineOptions, format_threads
 from models import list_models
 
@@ -250,7 +251,8 @@ def plot(results: list[Result], path: Path) -> None:
         axis.set_title(f"{model}, {format_threads(num_threads)}")
         axis.set_xlabel("ms per image (median; line: middle half of the batches)")
         axis.legend()
-    figure.savefig(path, dpi=120)
+    with atomic_write(path) as file:
+        figure.savefig(file, dpi=120, format="png")
     print(f"\n{path}")
 
 

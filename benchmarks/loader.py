@@ -20,6 +20,7 @@ from benchmarks.record import processor, record
 from common.cli import non_negative_int, positive_int
 from common.cli import run as run_program
 from common.errors import DataError
+from common.files import atomic_write
 from common.processes import children
 from configs.schema import AugmentConfig, PreprocessConfig, TrainLoaderConfig
 from datasets.augment.transforms import build_train_transform
@@ -225,7 +226,8 @@ def plot(results: list[Result], path: Path) -> None:
         axis.barh([bar.contender for bar in bars], medians, xerr=spread, color=colours)
         axis.set_xlabel("images/s (median; line: lowest to highest round)")
         axis.set_title(f"{num_workers} workers" if num_workers else "one process, one core")
-    figure.savefig(path, dpi=120)
+    with atomic_write(path) as file:
+        figure.savefig(file, dpi=120, format="png")
     print(f"\n{path}")
 
 

@@ -104,8 +104,18 @@ def remove_abandoned(path: str | os.PathLike) -> list[Path]:
 
     A file whose writer lives, on this machine or on another one, stays, and so do all where the system has no locks.
     """
-    path, removed = Path(path), []
-    for leftover in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
+    path = Path(path)
+    return _remove_abandoned(path.parent, f".{glob.escape(path.name)}.*.tmp")
+
+
+def remove_abandoned_in(folder: str | os.PathLike) -> list[Path]:
+    """Delete the temporary files that killed writers of any file of a folder left, and return them."""
+    return _remove_abandoned(Path(folder), ".*.tmp")
+
+
+def _remove_abandoned(folder: Path, pattern: str) -> list[Path]:
+    removed = []
+    for leftover in sorted(folder.glob(pattern)):
         with suppress(OSError), open_regular(leftover) as file:
             if try_lock(file):
                 leftover.unlink()
@@ -142,10 +152,19 @@ def write_with_checksum(path: str | os.PathLike, data: bytes | str) -> None:
         file.write(data)
         file.flush()
         beside.unlink(missing_ok=True)  # as late as possible: a full disk is known by now
+    write_checksum_beside(path, hashlib.sha256(data).hexdigest())
+
+
+def write_checksum_beside(path: Path, sha256: str) -> None:
+    """Write the checksum of `path` to `path`.sha256 in the form of `sha256sum`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     is_plain = not {"\n", "\\"} & {*path.name}
     name = path.name if is_plain else path.name.replace("\\", "\\\\").replace("\n", "\\n")
-    line = f"{'' if is_plain else chr(92)}{hashlib.sha256(data).hexdigest()}  {name}\n"
-    write_atomically(beside, os.fsencode(line))
+    line = f"{'' if is_plain else chr(92)}{sha256}  {name}\n"
+    write_atomically(path.with_name(path.name + CHECKSUM_SUFFIX), os.fsencode(line))
 
 
 def checksum_beside(path: str | os.PathLike) -> str | None:

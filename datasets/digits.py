@@ -12,7 +12,7 @@ from PIL import Image
 
 from common.cli import home_path, run
 from common.errors import MissingDependencyError
-from common.files import disk_errors
+from common.files import disk_errors, write_with_checksum
 from common.printable import print_safely
 
 from .reading.image_list import write_image_list
@@ -45,7 +45,7 @@ def write_digits(folder: str | os.PathLike) -> Path:
                 _to_image(scan).save(path)
                 entries[split].append((name, label))
         lines = (f"{label} {name}\n" for label, name in enumerate(NAMES))
-        (folder / "label_list.txt").write_text("".join(lines), encoding="utf-8")
+        write_with_checksum(folder / "label_list.txt", "".join(lines))
     for split, named in entries.items():
         write_image_list(folder / f"{split}_list.txt", named)
     return folder

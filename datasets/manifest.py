@@ -1,5 +1,6 @@
 """Manifest: the checksums of all files of a data set, in the form of `sha256sum`, against silent damage."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -7,11 +8,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from common.errors import DataError
-from common.files import atomic_write, disk_errors
-from common.regular_files import open_regular
+from common.files import disk_errors, remove_abandoned, write_atomically
+from common.regular_files import read_regular
 
 from .reading.image_list import ImageList
 
+HEAD = "# whole: "  # start of the first line
 ESCAPES = {"n": "\n", "r": "\r"}  # any other escaped letter stands for itself
 
 
@@ -19,6 +21,8 @@ def write_manifest(
     path: str | os.PathLike, root: str | os.PathLike, rows: Iterable[tuple[ImageList, np.ndarray]]
 ) -> int:
     """Write `<sha256>  <path from root>` for every file that could be read; `sha256sum -c`, run in `root`, checks it.
+
+    The first line, a comment for `sha256sum`, has the number of files and a checksum of the lines after it.
 
     Args:
         path: the manifest.
@@ -32,11 +36,11 @@ def write_manifest(
         DiskError: the manifest cannot be written.
     """
     lines = manifest_lines(row for images, facts in rows for row in _checksums(root, images, facts))
-    with (
-        disk_errors(path),
-        atomic_write(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
-    ):
-        file.writelines(lines)
+    data = "".join(lines).encode(errors="surrogateescape")
+    head = f"{HEAD}{len(lines)} files, sha256 {hashlib.sha256(data).hexdigest()}\n"
+    with disk_errors(path):
+        remove_abandoned(path)
+        write_atomically(path, head.encode() + data)
     return len(lines)
 
 
@@ -59,18 +63,29 @@ def read_manifest(path: str | os.PathLike) -> dict[str, str]:
     Raises:
         DataError: the file cannot be read, or a line is not one of a manifest.
     """
-    checksums = {}
     try:
-        with open_regular(path, "r", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                checksum, separator, name = line.rstrip("\n").partition("  ")
-                if checksum.startswith("\\"):
-                    checksum, name = checksum[1:], _unescaped(name)
-                if len(checksum) != 64 or not separator or not name:
-                    raise DataError(f"{path}:{number}: expected '<sha256>  <path>', got {line.strip()[:80]!r}")
-                checksums[name] = checksum
+        data = read_regular(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
+    if data.startswith(HEAD.encode()):
+        head, _, data = data.partition(b"\n")
+        if head.split()[-1] != hashlib.sha256(data).hexdigest().encode():
+            raise DataError(
+                f"{path}: does not have the lines that its first line tells of: cut short, damaged or edited; write it "
+                "again by --write_manifest, or remove the first line if it was edited on purpose"
+            )
+    elif not data:
+        raise DataError(f"{path}: is empty; write it again by --write_manifest")
+    checksums = {}
+    for number, line in enumerate(data.decode("utf-8", errors="surrogateescape").split("\n"), start=1):
+        if not line or line.startswith("#"):
+            continue
+        checksum, separator, name = line.partition("  ")
+        if checksum.startswith("\\"):
+            checksum, name = checksum[1:], _unescaped(name)
+        if len(checksum) != 64 or not separator or not name:
+            raise DataError(f"{path}:{number}: expected '<sha256>  <path>', got {line.strip()[:80]!r}")
+        checksums[name] = checksum
     return checksums
 
 

@@ -19,8 +19,19 @@ from PIL import Image
 from common.cli import home_path, positive_int, run
 from common.cpus import usable_cpus
 from common.errors import BadImage, DataError
-from common.files import atomic_write, disk_errors, sha256_of_file, write_atomically
+from common.files import (
+    CHECKSUM_SUFFIX,
+    atomic_write,
+    checksum_beside,
+    disk_errors,
+    remove_abandoned_in,
+    set_aside,
+    sha256_of_file,
+    write_atomically,
+    write_checksum_beside,
+)
 from common.printable import print_safely
+from common.regular_files import read_regular
 
 from .parallel import parallel_map
 from .reading.dataset import open_dataset
@@ -30,6 +41,7 @@ from .reading.jpeg import encode_tiled
 from .reading.shards import ENTRY, INDEX_FILE, LIST_FILE, SHARDS_FILE, ShardedImages
 
 MAX_SIDE = 65_500  # of libjpeg
+MAX_SETTINGS_BYTES = 2**16
 SETTINGS_FILE = "settings.json"  # written first: a second run continues only with the same settings
 
 
@@ -88,27 +100,54 @@ class Shard(NamedTuple):
 
 
 def write_shard(shard: Shard) -> dict:
-    """Write a shard, unless a file of its name exists, and return its facts; a killed writer leaves no such file.
+    """Write a shard, or keep the file of its name if it is undamaged, and return the facts of the shard.
+
+    A killed writer leaves no file of that name. Its checksum is written beside it, and is compared when an earlier
+    shard is kept: a bit that flipped since then must not become the truth. A file without a checksum is written again.
 
     Raises:
         BadImage: an image cannot be decoded.
-        DataError: the existing file is no whole shard, or holds other images.
+        DataError: the existing file holds other images.
         DiskError: the shard cannot be written.
     """
-    if not os.path.exists(shard.path):
-        with (
-            disk_errors(shard.path),
-            atomic_write(shard.path) as file,
-            tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
-        ):
-            for number, (path, label) in enumerate(zip(shard.paths, shard.labels, strict=True), start=shard.first):
-                extension, content = shard.encoding.encode(path)
-                _add(tar, f"{number:09d}{extension}", content)
-                _add(tar, f"{number:09d}.cls", str(label).encode())
+    path, is_there = Path(shard.path), os.path.exists(shard.path)
+    sha256 = _verified_checksum(path) if is_there else None
+    is_kept = sha256 is not None and _has_sizes_of(shard)
+    if not is_kept:
+        with disk_errors(path):
+            (path.parent / SHARDS_FILE).unlink(missing_ok=True)  # it says that the folder is complete
+            path.with_name(path.name + CHECKSUM_SUFFIX).unlink(missing_ok=True)
+            with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+                for number, (image, label) in enumerate(zip(shard.paths, shard.labels, strict=True), start=shard.first):
+                    extension, content = shard.encoding.encode(image)
+                    _add(tar, f"{number:09d}{extension}", content)
+                    _add(tar, f"{number:09d}.cls", str(label).encode())
+            write_checksum_beside(path, sha256 := sha256_of_file(path))
     entries = list(_entries(shard.path))
     if [label for _, _, label in entries] != list(shard.labels):
         raise DataError(f"{shard.path}: holds other images; remove the file, or choose another --output_dir")
-    return _facts(shard.path) | {"entries": entries}
+    facts = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256}
+    return facts | {"entries": entries, "is_rewritten": is_there and not is_kept}
+
+
+def _verified_checksum(path: Path) -> str | None:
+    """The checksum of a shard; None if it is not the one beside it, or if there is none."""
+    try:
+        expected = checksum_beside(path)
+    except (OSError, ValueError):
+        return None
+    return expected if expected and expected == sha256_of_file(path) else None
+
+
+def _has_sizes_of(shard: Shard) -> bool:
+    """Whether the images in an existing shard have the sizes of the files, where they are copied as they are."""
+    if shard.encoding.store != "as_is":
+        return True
+    try:
+        sizes = [size for _, size, _ in _entries(shard.path)]
+        return sizes == [os.path.getsize(path) for path in shard.paths]
+    except (OSError, DataError):
+        return False
 
 
 def _facts(path: str | os.PathLike) -> dict:
@@ -143,7 +182,8 @@ def pack(images: ImageList, folder: Path, *, encoding: Encoding, per_shard: int,
         num_workers: number of processes.
 
     Returns:
-        What shards.json says: number of images, class names, and the facts of the files.
+        What shards.json says (number of images, class names, the facts of the files), and "num_rewritten": how many
+        existing shards were written again.
 
     Raises:
         BadImage: an image cannot be decoded.
@@ -152,8 +192,7 @@ def pack(images: ImageList, folder: Path, *, encoding: Encoding, per_shard: int,
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*.tmp"):  # of a run that was killed
-            leftover.unlink()
+        remove_abandoned_in(folder)
     _claim(folder, {"images": images.fingerprint(), "per_shard": per_shard, **asdict(encoding)})
     jobs = [
         Shard(
@@ -166,6 +205,9 @@ def pack(images: ImageList, folder: Path, *, encoding: Encoding, per_shard: int,
         for number, first in enumerate(range(0, len(images), per_shard))
     ]
     shards = list(parallel_map(write_shard, jobs, num_workers=num_workers, title="shards"))
+    rewritten = [shard["name"] for shard in shards if shard.pop("is_rewritten")]
+    if rewritten:
+        print(f"note: {folder}: written again, because they were damaged or have no checksum: {', '.join(rewritten)}")
     index = [(number, *entry) for number, shard in enumerate(shards) for entry in shard.pop("entries")]
     with disk_errors(folder):
         with atomic_write(folder / INDEX_FILE) as file:
@@ -175,19 +217,37 @@ def pack(images: ImageList, folder: Path, *, encoding: Encoding, per_shard: int,
                 name = os.path.relpath(images.path(i), images.root).replace("\n", "\\n")  # line i + 1 names image i
                 file.write(f"{name} {images.label(i)}\n")
         about = {"num_images": len(images), "class_names": images.class_names, "index": [_facts(folder / INDEX_FILE)]}
-        about["shards"] = shards
+        about |= {"list": [_facts(folder / LIST_FILE)], "shards": shards}
         write_atomically(folder / SHARDS_FILE, json.dumps(about, indent=1))
-    return about
+    return about | {"num_rewritten": len(rewritten)}
 
 
 def _claim(folder: Path, settings: dict) -> None:
-    """Write the settings of the folder, or compare them with those of an earlier run."""
+    """Write the settings of the folder, or compare them with those of an earlier run; damaged ones are set aside."""
     path, text = folder / SETTINGS_FILE, json.dumps(settings, indent=1)
-    if not path.exists():
-        with disk_errors(path):
+    with disk_errors(path):
+        earlier = _read_settings(path)
+        if earlier is None:
             write_atomically(path, text)
-    elif path.read_text(encoding="utf-8") != text:
+    if earlier not in (None, settings):
         raise DataError(f"{path}: the folder holds other images or settings; choose another --output_dir")
+
+
+def _read_settings(path: Path) -> dict | None:
+    """The settings of an earlier run; None without a file, or for a damaged one, after which no shard is kept."""
+    try:
+        settings = json.loads(read_regular(path, MAX_SETTINGS_BYTES))
+        if isinstance(settings, dict) and settings.keys() >= {"images", "per_shard", "store"}:
+            return settings
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        pass
+    aside = set_aside(path)
+    for checksum in path.parent.glob(f"*.tar{CHECKSUM_SUFFIX}"):  # of shards whose settings nobody knows
+        checksum.unlink()
+    print(f"note: {path} is damaged: it is now {aside}, and all shards are packed anew")
+    return None
 
 
 def check_shards(folder: Path, num_workers: int) -> None:
@@ -264,6 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise BadImage(error.path, f"{error.reason}; {next_step}") from None
     for remark in images.remarks:
         print_safely(f"note: {remark}")
+    num_kept -= about["num_rewritten"]
     num_bytes = sum(shard["bytes"] for shard in about["shards"])
     earlier = f" ({num_kept} of an earlier run)" if num_kept else ""
     num_shards = len(about["shards"])

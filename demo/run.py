@@ -16,6 +16,7 @@ from rich.table import Table
 
 from common.cli import run as run_program
 from common.errors import ProjectError
+from common.files import write_atomically
 
 FOLDER = Path("output/demo")
 DATA = FOLDER / "digits"
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> None:
         run_stage(stage, [sys.executable, *shlex.split(command)], console)
         seconds[stage] = round(time.perf_counter() - start, 1)
     result = {**compare(), "seconds": seconds, "seconds_total": round(sum(seconds.values()), 1)}
-    (FOLDER / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_atomically(FOLDER / "result.json", json.dumps(result, indent=2) + "\n")
     plot_results()
     print_table(result, console)
     check_agreement(result)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import CheckpointError, WeightsError
+from common.files import atomic_write
 from common.printable import print_safely
 from common.regular_files import read_regular
 
@@ -45,7 +46,9 @@ def read_dictionary(path: str | Path) -> Arrays:
 
 def write_dictionary(path: str | Path, arrays: Arrays) -> None:
     """Write {key: array} to a file that ReprodDiffHelper.load_info reads."""
-    np.save(path, {name: np.asarray(array) for name, array in arrays.items()})
+    path = Path(path)
+    with atomic_write(path if path.suffix == ".npy" else path.with_name(path.name + ".npy")) as file:
+        np.save(file, {name: np.asarray(array) for name, array in arrays.items()})
 
 
 def compare_dictionaries(actual: Arrays, expected: Arrays, tolerance: float) -> list[Check]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import MissingDependencyError
-from common.files import write_atomically
+from common.files import atomic_write, write_atomically
 from common.printable import printable
 
 from .findings import KINDS, Finding, Split
@@ -140,5 +140,6 @@ def draw_report(splits: Sequence[Split], path: Path) -> None:
         if axis.get_legend_handles_labels()[0]:  # an empty panel, where no image could be read, has no legend
             axis.legend()
     classes.set_ylim(bottom=0)
-    figure.savefig(path, dpi=120)
+    with atomic_write(path) as file:
+        figure.savefig(file, dpi=120, format="png")
     pyplot.close(figure)

@@ -66,8 +66,9 @@ class ShardedImages:
         return fingerprint_of(self.labels, "".join(shard["sha256"] for shard in self._about["shards"]).encode())
 
     def files(self) -> dict[str, dict]:
-        """By path, length ("bytes") and checksum ("sha256") of the shards and of the index when they were packed."""
-        packed = [*self._about["shards"], *self._about.get("index", [])]  # older folders do not describe the index
+        """By path, length ("bytes") and checksum ("sha256") of shards, index and list when they were packed."""
+        # older folders describe neither the index nor the list
+        packed = [*self._about["shards"], *self._about.get("index", []), *self._about.get("list", [])]
         return {os.path.join(self.root, facts["name"]): facts for facts in packed}
 
     def path(self, index: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import MissingDependencyError, ProjectError
 from common.figure_fonts import find_figure_fonts
+from common.files import atomic_write
 
 from .epoch_log import FILE, read_records
 
@@ -144,6 +145,7 @@ def _pyplot() -> ModuleType:
 
 
 def _save(figure, plot_file: str | Path) -> Path:
-    figure.savefig(plot_file, dpi=120)
+    with atomic_write(plot_file) as file:
+        figure.savefig(file, dpi=120, format=Path(plot_file).suffix[1:] or "png")
     _pyplot().close(figure)
     return Path(plot_file)

@@ -14,6 +14,8 @@ from datasets.pack import Encoding, main
 from datasets.reading.decode import decode, read_bytes
 from datasets.reading.image_folder import scan_image_folder
 from datasets.reading.jpeg import find_tiles
+from datasets.reading.shards import open_shards
+from tests.datasets.fake_images import fake_image
 from tests.datasets.loaders import as_bytes, open_train_loader
 from tests.datasets.packing import COUNT, pack_train, write_class_folders
 
@@ -160,3 +162,49 @@ def test_bad_image_ends_the_packing(root, tmp_path):
     with pytest.raises(BadImage, match=r"1\.jpg: not an image.*datasets\.check writes lists without such images"):
         main(command)
     assert not (tmp_path / "out" / "train" / "shards.json").exists()
+
+
+def test_packing_again_does_not_take_a_flipped_bit_for_the_truth(root, tmp_path, capsys):
+    pack_train(root, tmp_path / "a")
+    pack_train(root, tmp_path / "b")
+    folder = tmp_path / "b" / "train"
+    content = bytearray((folder / "train-00001.tar").read_bytes())
+    content[content.index(b"IDAT") + 9] ^= 1  # in the pixels of an image: the tar stays readable
+    (folder / "train-00001.tar").write_bytes(content)
+    (folder / "train-00002.tar.sha256").write_bytes(b"")
+    (folder / "train-00003.tar.sha256").unlink()
+    pack_train(root, tmp_path / "b")
+    said = capsys.readouterr().out
+    assert "written again, because" in said and "(1 of an earlier run)" in said
+    assert all(f"train-{number:05d}.tar" in said.split("because")[1] for number in (1, 2, 3))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_a_source_that_changed_since_it_was_packed_is_packed_again(tmp_path):
+    write_class_folders(tmp_path)
+    pack_train(tmp_path, tmp_path / "out")
+    changed = tmp_path / "train" / "class_0" / "0.JPEG"
+    fake_image(99, 50, seed=99).save(changed)
+    shards = pack_train(tmp_path, tmp_path / "out")
+    assert bytes(read_bytes(shards.path(0))) == changed.read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"images": 1}', b"\xff\xfe"])
+def test_damaged_settings_do_not_block_a_folder(root, tmp_path, capsys, content):
+    pack_train(root, tmp_path / "a")
+    shards = pack_train(root, tmp_path / "b", "--store=jpeg", "--quality=20")
+    settings = tmp_path / "b" / "train" / "settings.json"
+    settings.write_bytes(content)
+    shards = pack_train(root, tmp_path / "b")  # with other settings: nothing of the earlier packing may stay
+    assert f"note: {settings} is damaged: it is now {settings}.damaged, and all" in capsys.readouterr().out
+    assert settings.with_name("settings.json.damaged").read_bytes() == content
+    settings.with_name("settings.json.damaged").unlink()
+    assert contents(tmp_path / "a") == contents(tmp_path / "b") and len(shards) == COUNT
+
+
+def test_a_list_of_the_originals_that_was_cut_short_is_found(root, tmp_path):
+    pack_train(root, tmp_path)
+    path = tmp_path / "train" / "list.txt"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match=r"list.txt: expected \d+ bytes"):
+        open_shards(tmp_path / "train")

@@ -4,11 +4,13 @@ import hashlib
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 from common.errors import DataError
 from datasets.check.__main__ import main
-from datasets.manifest import read_manifest
+from datasets.manifest import read_manifest, write_manifest
+from datasets.reading.image_list import ImageList
 from tests.datasets.corpus import CORPUS
 from tests.datasets.fake_images import encode_image, fake_image
 
@@ -80,3 +82,40 @@ def test_manifest_of_any_name(folder, tmp_path, check):
         (folder / "train" / "a" / name).write_bytes(encode_image(fake_image(48, 40, 99), "JPEG"))
     changed = [one for one in check(folder, "--manifest", manifest)[1]["findings"] if one["kind"] == "changed"]
     assert [one["count"] for one in changed] == [len(names)]
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    names = [f"a/{number:03}.jpg" for number in range(30)]
+    facts = np.zeros(30, [("sha256", "S32"), ("num_bytes", "<i8")])
+    images = ImageList(tmp_path, [name.encode() for name in names], range(30))
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    facts["sha256"] = hashlib.sha256(b"").digest()
+    write_manifest(tmp_path / "manifest.txt", tmp_path, [(images, facts)])
+    return tmp_path / "manifest.txt"
+
+
+def test_a_whole_manifest_is_read_and_sha256sum_takes_its_first_line_for_a_comment(manifest):
+    assert len(read_manifest(manifest)) == 30
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", "manifest.txt"], cwd=manifest.parent, capture_output=True
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("lost", [1, 5, 77, 78, 15 * 78, 30 * 76])
+def test_a_manifest_that_was_cut_short_is_refused(manifest, lost):
+    manifest.write_bytes(manifest.read_bytes()[:-lost])
+    with pytest.raises(DataError, match=r"manifest.txt: does not have the lines .* first line"):
+        read_manifest(manifest)
+
+
+def test_an_empty_manifest_is_refused_and_one_without_its_first_line_is_read(manifest):
+    lines = manifest.read_bytes().split(b"\n", 1)[1]
+    manifest.write_bytes(lines)
+    assert len(read_manifest(manifest)) == 30
+    manifest.write_bytes(b"")
+    with pytest.raises(DataError, match=r"manifest.txt: is empty"):
+        read_manifest(manifest)
