@@ -53,7 +53,10 @@ def freeze_layers(model: nn.Layer, config: OptimConfig) -> None:
         for layer in layers[name].sublayers(include_self=True):
             if isinstance(layer, nn.BatchNorm2D):
                 layer._use_global_stats = True
-    logger.info(f"frozen: {number} of {len(names) + 1} layers, from {names[0]} to {names[number - 1]}")
+    logger.info(
+        f"frozen: {number} of {len(names) + 1} layers, from {names[0]} to {names[number - 1]}; the number of params is "
+        "that of the others"
+    )
 
 
 def lr_multipliers(model: nn.Layer, config: OptimConfig) -> dict[str, float]:
@@ -69,6 +72,9 @@ def lr_multipliers(model: nn.Layer, config: OptimConfig) -> dict[str, float]:
         shares = [config.backbone_lr_mult] * (len(layers) - 1) + [1.0]
     else:
         shares = [config.layer_decay**depth for depth in reversed(range(len(layers)))]
+    logger.info(
+        f"learning rates: the first layer has {shares[0]:.3g} of --lr, the last before the classifier {shares[-2]:.3g}"
+    )
     return {p.name: share for layer, share in zip(layers, shares, strict=True) for p in layer.parameters()}
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from configs.loader import parse
+from configs.loader import given_flags, parse
 from configs.schema import TrainConfig
 from datasets.classes import Classes
 from factory.data import TrainingData
+from factory.public_weights import with_public_weights
 from factory.run_length import with_run_length
 
 
@@ -89,3 +90,12 @@ def test_the_recipe_for_own_pictures_fits_the_number_of_pictures(num_images, epo
     config, said = with_run_length(parse(TrainConfig, recipe, prog="main.py"), data)
     assert config.optim.backbone_lr_mult == 1 and len(said.remarks) == 1
     assert ("few for a network that starts at random" in said.remarks[0]) == (num_images < 10_000)
+
+
+@pytest.mark.parametrize(("flags", "side"), [([], 224), (["--input_size=96"], 96)])
+def test_the_recipe_for_own_pictures_takes_the_public_weights_of_its_network(flags, side):
+    argv = ["--config=configs/recipes/finetune_own_pictures.yaml", "--pretrained", *flags]
+    given = given_flags(TrainConfig, argv, prog="main.py")
+    config, published = with_public_weights(parse(TrainConfig, argv, prog="main.py"), given)
+    assert (config.model.name, config.resume.pretrained) == ("peleenet", "peleenet.official")
+    assert config.preprocess.input_size == side and published["interpolation"] == "bilinear"
