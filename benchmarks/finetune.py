@@ -103,8 +103,8 @@ def train_and_score(data: Path, arm: tuple[str, ...], folder: Path) -> dict[str,
     """Train one arm, and read the accuracy after its last epoch: the best one would be chosen by the same pictures.
 
     Returns:
-        Top-1 on the validation pictures, of which all classes have the same number; for the rare set also that on the
-        pictures of the rare classes, which is their mean recall.
+        Top-1 on the validation pictures, of which all classes have the same number, and the same without
+        a crop; for the rare set also that on the pictures of the rare classes, which is their mean recall.
     """
     logs = folder.parent / "logs" / folder.name
     if not (folder / "done").exists():
@@ -112,13 +112,13 @@ def train_and_score(data: Path, arm: tuple[str, ...], folder: Path) -> dict[str,
         run("main", *flags, log=logs / "train.txt")
         (folder / "done").touch()
     last = json.loads((folder / "log.txt").read_text().splitlines()[-1])
-    scores = {"top1_percent": last["test_acc1"]}
-    if data.parent.name == "rare":
-        printed = run(
-            "eval", *MODEL, *_rare_list(data), f"--resume={folder / 'checkpoint-latest.pd'}", log=logs / "eval.txt"
-        )
-        scores["rare_percent"] = float(re.findall(r"\* Acc@1 (\S+)", printed)[-1])
-    return scores
+    weights = f"--resume={folder / 'checkpoint-latest.pd'}"
+
+    def evaluate(*flags: str) -> float:
+        return float(re.findall(r"\* Acc@1 (\S+)", run("eval", *MODEL, *flags, weights, log=logs / "eval.txt"))[-1])
+
+    scores = {"top1_percent": last["test_acc1"], "whole_percent": evaluate(f"--data_path={data}", "--crop_pct=1")}
+    return scores | ({"rare_percent": evaluate(*_rare_list(data))} if data.parent.name == "rare" else {})
 
 
 def run(script: str, *flags: str, log: Path) -> str:

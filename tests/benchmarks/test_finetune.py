@@ -49,6 +49,9 @@ def test_every_arm_is_trained_once(fake_sets, tmp_path, monkeypatch, capsys, par
             folder.mkdir(parents=True)
             (folder / "log.txt").write_text(json.dumps({"test_acc1": 50.0 + config.run.seed}) + "\n")
             return ""
+        if config.data.cls_label_path_val is None:
+            assert config.preprocess.crop_pct == 1
+            return "* Acc@1 75.000 Acc@5 80.000"
         lines = Path(config.data.cls_label_path_val).read_text().splitlines()
         assert {line.split("/")[1] for line in lines} == set(RARE) and len(lines) == 24
         return "* Acc@1 25.000 Acc@5 50.000"
@@ -64,10 +67,11 @@ def test_every_arm_is_trained_once(fake_sets, tmp_path, monkeypatch, capsys, par
     record = json.loads((tmp_path / "r.jsonl").read_text())
     assert record["benchmark"] == f"finetune, {part}" and len(record["results"]) == len(trained)
     assert {result["seed"]: result["top1_percent"] for result in record["results"]} == {3: 53.0, 4: 54.0}
+    assert {result["whole_percent"] for result in record["results"]} == {75.0}
     assert {result.get("rare_percent") for result in record["results"]} == {25.0 if part == "rare" else None}
     commands.clear()
     main([*flags, "--arms", next(iter(arms))])
-    assert {script for script, _ in commands} <= {"eval"}
+    assert {script for script, _ in commands} == {"eval"}
     assert "top1_percent  53.5 +-  0.7" in capsys.readouterr().out
 
 
