@@ -63,6 +63,7 @@ PROMISES = {
         "mutants of genuine files of weights cause no crash and bounded time and memory",
     ),
     "S5": ("special_files", 15, 150, "a pipe, a socket, a device or a folder in place of a file is refused at once"),
+    "S6": ("bounded", 30, 176, "crafted recipes, cases, cards, lists, settings and arrays take 2 s and 300 MB at most"),
     "S4": ("exported", 100, 2041, "every damaged, exchanged or foreign exported program is refused"),
 }
 RESULTS = Path(__file__).parent / "results.jsonl"
