@@ -117,7 +117,7 @@ def draw_reliability(bins: Bins) -> bytes:
         top.scatter(bins.confidences[used], bins.accuracies[used], s=14, color="#1f2933", zorder=3)
         top.set(xlim=(0, 1), ylim=(0, 1.02))
         top.set_ylabel("share of right answers", color=GREY)
-        top.legend(loc="upper left", frameon=False, fontsize=9)
+        top.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
         below.bar(centres, bins.counts, width, color="#9fb3c8")
         below.set_xlabel("confidence", color=GREY)
         below.set_ylabel("pictures", color=GREY)

@@ -1,4 +1,4 @@
-"""Training pictures whose label is probably wrong: the model, which has seen the label, is sure of another class."""
+"""Training pictures whose label is probably wrong: the model, which has seen the label, predicts another class."""
 
 from typing import NamedTuple
 

@@ -49,3 +49,12 @@ def test_matplotlib_is_named_if_it_is_missing(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"requirements-report\.txt"):
         find_figure_fonts(["a"])
+
+
+def test_a_font_that_matplotlib_does_not_know_is_added(monkeypatch):
+    from matplotlib import font_manager
+
+    path, added = font_manager.findfont(DEFAULT_FAMILY), []
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
+    monkeypatch.setattr(font_manager.fontManager, "addfont", added.append)
+    assert figure_fonts._family_of(path) == DEFAULT_FAMILY and added == [path]

@@ -114,3 +114,20 @@ def test_the_settings_of_matplotlib_are_restored():
     assert {k: v for k, v in matplotlib.rcParams.items() if k != "backend"} == {
         k: v for k, v in before.items() if k != "backend"
     }
+
+
+def test_no_name_is_read_as_a_formula(monkeypatch):
+    from matplotlib import pyplot
+    from matplotlib.text import Text
+
+    drawn = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
+    names = ("$a$ b_c", "$d$")
+    draw_confusions(measure(make_results(40, 2, names=names)))
+    draw_mistakes([Mistake(Image.new("RGB", (9, 9)), *names, 0.5)], 10)
+    many = tuple(f"$a_{i}$" for i in range(45))
+    draw_confusions(measure(make_results(90, 45, names=many)))
+    assert len(drawn) == 3
+    for figure in drawn:
+        texts = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+        assert texts and not any(text.get_parse_math() for text in texts)
