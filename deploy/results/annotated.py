@@ -59,7 +59,7 @@ class AnnotatedImages:
 
     def summary(self) -> str:
         """One sentence on what was written."""
-        return f"{self.num_written} annotated pictures are in {self._folder}"
+        return f"annotated pictures in {self._folder}: {self.num_written}"
 
 
 def annotate(image: Image.Image, prediction: dict) -> Image.Image:

@@ -15,6 +15,7 @@ from .caption import INK, PAPER, add_caption, fit_for_display, rows_of
 from .file_names import OutputNames
 
 GAP = 8  # between the two pictures, in pixels
+MAX_RATIO = 4  # of a long picture, of which the network saw a square
 UNSEEN = 0.35  # brightness of what lies outside the square that the network sees
 # Colours of a map from 0 to 1: "inferno" of matplotlib, of which brightness alone tells the order, too.
 COLOURS = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32)
@@ -62,7 +63,7 @@ class ExplainedImages:
 
     def summary(self) -> str:
         """One sentence on what was written."""
-        return f"{self._num_written} explained pictures are in {self._folder}: bright places raised the score"
+        return f"explained pictures, whose bright places raised the score, in {self._folder}: {self._num_written}"
 
 
 def explain(
@@ -76,6 +77,7 @@ def explain(
         heat: [h, w] float32 from 0 to 1, of the square that the network saw.
         box: this square in pixels of the image: left, top, right, bottom.
     """
+    image, box = cut_to_ratio(image, box)
     shown = fit_for_display(image)
     scale = shown.width / image.width, shown.height / image.height
     box = tuple(side * scale[place % 2] for place, side in enumerate(box))
@@ -88,6 +90,21 @@ def explain(
         pair.paste(coloured, (shown.width + GAP, 0))
     pair.paste(shown, (0, 0))
     return add_caption(pair, rows_of(prediction))
+
+
+def cut_to_ratio(image: Image.Image, box: tuple[float, float, float, float]) -> tuple[Image.Image, tuple]:
+    """The part of a long image around `box`, MAX_RATIO times as long as wide, and the box in it.
+
+    An image of 20 x 6000 pixels, of which the network saw 20 x 20, would be a line. Where it saw more, all is kept.
+    """
+    along = int(image.height > image.width)  # the side that is long: 0 across, 1 down
+    length = MAX_RATIO * min(image.size)
+    if image.size[along] <= length or box[along + 2] - box[along] > length:
+        return image, box
+    middle = (box[along] + box[along + 2]) / 2
+    start = round(min(max(middle - length / 2, 0), image.size[along] - length))
+    part = (0, start, image.width, start + length) if along else (start, 0, start + length, image.height)
+    return image.crop(part), tuple(side - start * (place % 2 == along) for place, side in enumerate(box))
 
 
 def colour_by_map(image: Image.Image, heat: np.ndarray, box: tuple[float, float, float, float]) -> Image.Image:

@@ -57,8 +57,8 @@ class SortedFolders:
 
     def summary(self) -> str:
         """One sentence on what was copied."""
-        present = f"; {self.num_present} were there already" if self.num_present else ""
-        return f"{self.num_copied} pictures were copied into {self._folder}, one folder per class{present}"
+        present = f", and already there: {self.num_present}" if self.num_present else ""
+        return f"pictures copied into {self._folder}, one folder per class: {self.num_copied}{present}"
 
 
 def _write_new(folder: Path, name: str, content: bytes, status: os.stat_result) -> bool:

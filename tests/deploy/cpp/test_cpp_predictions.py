@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from datasets.preprocess import Preprocess
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
 from datasets.reading.pixels import image_to_input
+from deploy import load
 from deploy.card import Card
 from deploy.export.export_folder import export_folder
 from deploy.export.parity import parity_images
 from deploy.predictor import open_predictor
 from tests.deploy.cpp.inputs import edit
+from tests.deploy.odd_pictures import write_odd_pictures
 
 pytestmark = pytest.mark.cpp
 
@@ -65,6 +68,23 @@ def test_scores_equal_python_at_any_temperature(infer, exported_onnx, jpegs_and_
     assert (prediction["scores"] == plain["scores"]) == (temperature == 1)
     edit(folder, lambda card: card.pop("temperature"))
     assert predictions_of(infer(folder, jpegs_and_pngs / "b.jpg")) == [plain]
+
+
+@pytest.mark.parametrize("exif", ["ignore", "apply"])
+def test_predictions_equal_those_of_load_on_odd_pictures(infer, source, tmp_path, exif):
+    """EXIF 1 to 8, 16 bits, CMYK, palette, alpha, grey, 1 x 1, tall, wide: equal to 1e-6, as every way of Python."""
+    card = replace(source.card, preprocess=replace(source.card.preprocess, exif_orientation=exif))
+    source.export(tmp_path / "exported", ["onnx"], card=card)
+    pictures = write_odd_pictures(tmp_path / "pictures")
+    expected = load(tmp_path / "exported", engine="openvino").predict(tmp_path / "pictures")
+    run = infer(tmp_path / "exported", tmp_path / "pictures")
+    assert run.returncode == 0, run.stderr
+    found = predictions_of(run)
+    assert len(found) == len(pictures) == 20
+    for prediction, of_python in zip(found, (one.to_dict() for one in expected), strict=True):
+        assert prediction["scores"] == pytest.approx(of_python["scores"], abs=1e-6)
+        for name in ("file_name", "class_ids", "label_names"):
+            assert prediction[name] == of_python[name]
 
 
 def slow(name: str):

@@ -119,7 +119,7 @@ def test_pictures_are_written_below_the_folder_and_only_own_ones_replaced(tmp_pa
         names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
         assert names == ["a (2).jpg", "a.jpg", "a.png.jpg", "grey.png.jpg", "sub/b.png.jpg"]
     assert (out / "a.jpg").read_bytes() == before
-    assert images.summary() == f"4 annotated pictures are in {out}"
+    assert images.summary() == f"annotated pictures in {out}: 4"
     with Image.open(out / "sub" / "b.png.jpg") as picture:
         assert picture.size == (360, picture.height) and picture.height > 270
 

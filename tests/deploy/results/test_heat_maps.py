@@ -6,7 +6,7 @@ from PIL import Image
 
 from datasets.preprocess import Preprocess
 from datasets.reading.pixels import crop_pixels
-from deploy.results.heat_maps import ExplainedImages, colour_by_map
+from deploy.results.heat_maps import ExplainedImages, colour_by_map, cut_to_ratio
 
 SIDE, CELLS = 64, 8
 
@@ -59,7 +59,7 @@ def test_the_heat_lies_on_the_patch_that_decides(tmp_path, size, place):
     prediction = {"class_ids": [0], "scores": [1.0], "file_name": str(tmp_path / "a.png"), "label_names": ["red"]}
     explained = ExplainedImages(str(tmp_path / "out"), [str(tmp_path / "a.png")], BrightPlaces(), preprocess)
     explained.write([prediction])
-    assert explained.summary().startswith("1 explained pictures are in")
+    assert explained.summary().endswith("out: 1")
     written = np.asarray(Image.open(tmp_path / "out" / "a.png.jpg").convert("RGB"), float)
     start = (0, height + 8) if width > 1.5 * height else (width + 8, 0)
     coloured = written[start[1] : start[1] + height, start[0] : start[0] + width]
@@ -94,3 +94,17 @@ def test_failed_pictures_have_no_map(tmp_path):
     explained = ExplainedImages(str(tmp_path / "out"), [], BrightPlaces(), Preprocess(SIDE))
     explained.write([{"class_ids": [], "scores": [], "file_name": "bad.jpg", "label_names": [], "error": "damaged"}])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", [(20, 6000), (6000, 20)])
+def test_of_a_long_picture_the_part_around_the_square_is_shown(size):
+    image = Image.new("RGB", size, (40, 40, 40))
+    middle = (2990, 0, 3010, 20) if size[0] > size[1] else (0, 2990, 20, 3010)
+    image.paste((200, 0, 0), middle)
+    part, box = cut_to_ratio(image, middle)
+    assert sorted(part.size) == [20, 80]
+    assert part.crop(box).getcolors() == [(400, (200, 0, 0))]
+    whole = (0, 0, *size)
+    assert cut_to_ratio(image, whole) == (image, whole), "squashed or with a border: the network saw all of it"
+    end = (5980, 0, 6000, 20) if size[0] > size[1] else (0, 5980, 20, 6000)
+    assert cut_to_ratio(image, end)[1] in ((60, 0, 80, 20), (0, 60, 20, 80))

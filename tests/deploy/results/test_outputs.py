@@ -80,7 +80,7 @@ def test_pictures_are_annotated_and_sorted(run, tmp_path):
         assert picture.width >= 360
     copied = sorted(path.name for path in (tmp_path / "sorted").rglob("*.*") if path.is_file())
     assert copied == ["a.jpg", "b.png"]
-    assert "2 annotated pictures are in" in err and "2 pictures were copied into" in err
+    assert f"annotated pictures in {tmp_path}/drawn: 2" in err and "one folder per class: 2" in err
 
 
 @pytest.mark.parametrize("flag", ["save_images", "sort_into"])

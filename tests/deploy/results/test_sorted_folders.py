@@ -42,7 +42,7 @@ def test_pictures_are_copied_into_the_folder_of_their_class(photos):
         "no class/a.jpg": b"two",
     }
     assert not (photos / "x").exists() and not (photos / "in" / "x").exists()
-    assert sorted_folders.summary() == f"4 pictures were copied into {out}, one folder per class"
+    assert sorted_folders.summary() == f"pictures copied into {out}, one folder per class: 4"
     assert (out / "cat" / "a.jpg").stat().st_mtime == 1_000_000
     assert files_below(photos / "one") == {"a.jpg": b"one"}, "copied, not moved"
 
@@ -53,7 +53,7 @@ def test_a_second_run_copies_only_what_is_new(photos):
         again = SortedFolders(out, NAMES, 2)
         again.write([prediction(photos / "one/a.jpg", 1), prediction(photos / "two/a.jpg", 1)])
     assert files_below(out) == {"cat/a.jpg": b"one", "cat/a (2).jpg": b"two"}
-    assert again.summary().endswith("; 2 were there already")
+    assert again.summary().endswith("class: 0, and already there: 2")
 
 
 def test_no_file_is_overwritten_and_no_link_followed(photos):
