@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import warnings
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,40 +18,16 @@ import infer
 import predict
 from common.errors import BadImage, CheckpointError, DataError, MissingDependencyError, ProjectError, UsageError
 from datasets.preprocess import Preprocess
-from datasets.reading.pixels import image_to_input
 from deploy import load
-from deploy.card import Card
 from deploy.classifier import in_python_words
 from deploy.engine_base import import_runtime
-from deploy.export.export_folder import export_folder
-from deploy.export.parity import parity_images
 from deploy.paddle_engine import PaddleEngine
 from deploy.results.prediction import Prediction, Predictions
 from engine.checkpoint import write_checkpoint
-from engine.export import export_program
-from models import create_model
 from tests.deploy.odd_pictures import write_odd_pictures
+from tests.deploy.varied_model import CLASSES, NAME, SIDE, export_model, make_model
 
 ROOT = Path(__file__).parents[2]
-NAME, SIDE = "mobilenet_v3_small_x0_35", 32
-CLASSES = ["cat", "<b>dog</b>", "三", "fox"]
-
-
-def make_model():
-    """A network whose probabilities differ from image to image."""
-    paddle.seed(1)
-    model = create_model(NAME, num_classes=len(CLASSES))
-    images = paddle.to_tensor(np.stack([image_to_input(image, Preprocess(SIDE)) for image in parity_images()]))
-    for weight in model.parameters():
-        if weight.ndim == 4:  # as large as those of a trained network
-            weight.set_value(paddle.randn(weight.shape) * (2 / np.prod(weight.shape[1:])) ** 0.5)
-        elif weight.ndim == 2:
-            weight.set_value(paddle.randn(weight.shape) * 10 / weight.shape[0] ** 0.5)
-    model.train()
-    for _ in range(20):  # statistics of the batch norms
-        model(images)
-    model.eval()
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +43,7 @@ def trained(tmp_path_factory):
     tensors = {f"model/{name}": value.numpy() for name, value in model.state_dict().items()}
     meta = {"next_epoch": 1, "next_step": 0, "epoch": 0, "info": info}
     write_checkpoint(folder / "checkpoint-best.pd", tensors, meta)
-    images = parity_images()
-    with paddle.no_grad():
-        logits = model(paddle.to_tensor(np.stack([image_to_input(image, preprocess) for image in images]))).numpy()
-    card = Card(NAME, type(model).__name__, len(CLASSES), preprocess, tuple(CLASSES))
-    export_folder(folder / "exported", ["paddle"], card, partial(export_program, model, SIDE), images, logits)
+    export_model(model, folder / "exported", ["paddle"], preprocess)
     return folder
 
 
