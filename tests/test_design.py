@@ -7,7 +7,7 @@ import pytest
 
 from common import errors
 from tests import layout_report
-from tests.source import PACKAGES, ROOT, SCRIPTS, files, part_of, text_of
+from tests.source import ROOT, files, part_of, text_of
 
 DESIGN = text_of("docs/design.md")
 CODE = [path for path in files("*.py") if part_of(path) != "tests"]
@@ -57,24 +57,13 @@ def test_the_layout_names_every_folder_and_nothing_else():
     assert named - folders == set()
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README_ch.md"])
-def test_the_tree_of_the_readme_names_every_package_and_script(readme):
-    tree = re.search(r"```\n(main\.py .*?)```", text_of(readme), re.DOTALL)[1]
-    assert re.findall(r"^(\w+)/", tree, re.MULTILINE) == [*PACKAGES, "docs"]
-    assert all(f"{script}.py" in tree for script in SCRIPTS)
-
-
-@pytest.mark.parametrize("page", ["docs/design.md", "README.md", "README_ch.md"])
+@pytest.mark.parametrize("page", ["docs/design.md", "docs/compatibility.md", "docs/compatibility_ch.md"])
 def test_exit_codes(page):
     """Every code of common/errors.py is on the page, and no other but 0."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ProjectError)]
     codes = {kind.exit_code for kind in kinds} - {1}  # 1: a fault that a restart may cure, and a fault of the project
-    if page == "docs/design.md":
-        named = {int(row[0]) for row in rows(section("Errors and exit codes"))}
-    else:
-        text = re.search(r"^0 (?:done|完成) · .*?\n\n", text_of(page), re.MULTILINE | re.DOTALL)[0]
-        named = {int(code) for code in re.findall(r"(?:^|· ?\n?)(\d+) ", text)} - {0}
-    assert named == codes
+    named = re.findall(r"^\| (\d+) \|", text_of(page), re.MULTILINE)
+    assert {int(code) for code in named} - {0} == codes
 
 
 # ---------------------------------------------------------------------------------------------------- counts

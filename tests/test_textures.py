@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from demo import textures
 from demo.textures import DRAW, draw_texture, write_textures
 from tests.messy_folder import NOT_READABLE, write_messy_folder
 
@@ -22,6 +24,13 @@ def test_textures_are_written_by_class(tmp_path):
         "wood/wood_000.jpg",
         "wood/wood_001.jpg",
     ]
+
+
+def test_the_program_writes_all_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(textures, "draw_texture", lambda name, seed: Image.new("RGB", (8, 8)))
+    assert textures.main([str(tmp_path / "My Pictures")]) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'My Pictures'}: 310 pictures in 5 classes\n"
+    assert len(list(tmp_path.rglob("*.jpg"))) == 310
 
 
 def test_the_messy_folder_has_its_faults(tmp_path):
