@@ -107,6 +107,7 @@ def test_the_commands_run_in_their_order(sandbox):
     assert (sandbox / "output" / "answers.csv").read_text().startswith("file_name,label_name,score,class_id,error")
 
 
+PAGES = "reliability data deployment alignment pretrained finetuning compatibility own_pictures".split()
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 GOALS = sorted(
     {command.split()[1] for command in commands("README.md") if command.startswith("make ")}
@@ -204,7 +205,7 @@ def test_paths_on_the_pages_exist():
 
 @pytest.mark.parametrize(
     "page",
-    ["README", *(f"docs/{name}" for name in "reliability data deployment alignment pretrained finetuning compatibility".split())],
+    ["README", *(f"docs/{name}" for name in PAGES)],
 )
 def test_both_languages_say_the_same(page):
     english, chinese = ((ROOT / f"{page}{end}.md").read_text(encoding="utf-8") for end in ("", "_ch"))
