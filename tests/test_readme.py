@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo.textures import write_textures
+from demo.textures import draw_texture, write_textures
 from tests.scripts.conftest import ENVIRONMENT
 from tests.source import files
 
 ROOT = Path(__file__).parent.parent
 # What a machine without ImageNet, GPUs and days needs; a flag given twice means its last value.
-SMALL = "--input_size 32 --epochs 1 --batch_size 4 --num_workers 0".split()
+SMALL = "--input_size 32 --epochs 1 --batch_size 4 --num_workers 0 --min_steps 0".split()
 SHORTER = {
     "main.py": SMALL,
-    "eval.py": [*SMALL[:2], *SMALL[4:]],
+    "eval.py": [*SMALL[:2], *SMALL[4:8]],
     "predict.py": SMALL[:2],
     "export_model.py": SMALL[:2],
     "infer.py": [],
@@ -35,6 +35,9 @@ ELSEWHERE = (
     "bash test_tipc/",
     ".venv/bin/python -m alignment",
 )
+
+
+RUN = ("README.md", "docs/own_pictures.md", "docs/finetuning.md")
 
 
 def commands(readme: str) -> list[str]:
@@ -59,7 +62,10 @@ def sandbox(tmp_path_factory) -> Path:
             lines.append(f"{split}/{i}.JPEG {i * 100}\n")
         (folder / "ILSVRC2012" / f"{split}_list.txt").write_text("".join(lines))
     write_textures(folder / "My Pictures", {"brick": 8, "grass": 8, "wood": 8})
-    write_textures(folder / "new_pictures", {"brick": 2}, seed=1)
+    draw_texture("brick", [1, 0]).save(folder / "a.jpg")
+    for name in ("new_pictures/1.jpg", "more/2.png"):
+        (folder / name).parent.mkdir()
+        draw_texture("wood", [1, 1]).save(folder / name)
     return folder
 
 
@@ -67,7 +73,9 @@ def on_this_machine(command: str) -> list[str]:
     words = shlex.split(command)
     assert words[0] == "python", command
     words = [word if word != "--gpus=0,1" else "--nproc_per_node=2" for word in words[1:]]
-    words = [word for word in words if word != "--pretrained"]  # there is no network; tests/scripts have a server
+    if "--pretrained" in words:  # there is no network; the first training starts without weights, others from its own
+        at = words.index("--pretrained")
+        words[at : at + 1] = [] if "output/own" in words else ["--finetune", "output/own/checkpoint-best.pd"]
     script = next((word for word in words if word in SHORTER), None)
     return [sys.executable, *words, *SHORTER.get(script, [])]
 
@@ -96,14 +104,22 @@ def run_in_order(sandbox: Path, lines: list[str]) -> None:
 
 def test_the_commands_run_in_their_order(sandbox):
     """Those that come of the first training, and beside them the rest."""
-    lines = [line for line in commands("README.md") if not line.startswith(ELSEWHERE)]
-    assert len(lines) >= 9
-    first = [line for line in lines if "output/peleenet" in line or "output/exported " in line]
+    lines = [line for page in RUN for line in commands(page) if not line.startswith(ELSEWHERE)]
+    lines = list(dict.fromkeys(lines))  # a command that stands on two pages once
+    assert len(lines) >= 18
+    first = [line for line in lines if re.search(r"output/(peleenet|exported)\b", line)]
     assert len(first) >= 6
     with ThreadPoolExecutor(1) as beside:
         rest = beside.submit(run_in_order, sandbox, [line for line in lines if line not in first])
         run_in_order(sandbox, first)
     rest.result()
+    for page in RUN:
+        for code in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL):
+            done = subprocess.run(
+                [sys.executable, "-c", code], cwd=sandbox, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+    assert (sandbox / "output" / "own" / "report" / "report.html").stat().st_size > 10_000
     assert (sandbox / "output" / "answers.csv").read_text().startswith("file_name,label_name,score,class_id,error")
 
 
