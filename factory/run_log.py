@@ -52,4 +52,5 @@ def log_end(config: TrainConfig, run, top1_percent: float) -> None:
     logger.info(f"best: {top1_percent:.2f}% top-1{best_epoch(run.output_dir)}, in {best}")
     val_list = f" --cls_label_path_val {shlex.quote(data.cls_label_path_val)}" if data.cls_label_path_val else ""
     images = f"--data_path {shlex.quote(data.data_path)}{val_list}"
-    logger.info(f"next: python eval.py --resume {shlex.quote(str(best))} {images}")
+    report = shlex.quote(str(run.output_dir / "report"))
+    logger.info(f"next: python eval.py --resume {shlex.quote(str(best))} {images} --output_dir {report}")

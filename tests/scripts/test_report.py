@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shlex
 import shutil
 from pathlib import Path
 
@@ -227,3 +228,11 @@ def test_the_pictures_of_shards_are_shown_and_called_as_the_packed_files(data, t
     assert {max(pictures.thumbnail(index, 16).size) for index in range(33)} == {16}
     (tmp_path / "val" / "list.txt").unlink()
     assert "@" in report.ReportPictures(open_dataset(tmp_path, "val", None), "ignore").path(0)
+
+
+def test_the_next_command_of_a_training_is_this_evaluation(trained):
+    line = next(line for line in (trained / "stdout.txt").read_text().splitlines() if "next: python eval.py" in line)
+    argv = shlex.split(line.split("python eval.py ")[1])
+    config = parse(EvalConfig, argv, prog="eval.py")
+    assert config.report.output_dir == str(trained / "report")
+    assert config.weights.resume == str(trained / "checkpoint-best.pd")
