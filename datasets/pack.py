@@ -35,9 +35,10 @@ from common.regular_files import read_regular
 
 from .parallel import parallel_map
 from .reading.dataset import open_dataset
-from .reading.decode import MAX_BYTES, decode, read_bytes
+from .reading.decode import decode, read_bytes
 from .reading.image_list import ImageList
 from .reading.jpeg import encode_tiled
+from .reading.limits import MAX_BYTES
 from .reading.shards import ENTRY, INDEX_FILE, LIST_FILE, SHARDS_FILE, ShardedImages
 
 MAX_SIDE = 65_500  # of libjpeg
@@ -74,7 +75,7 @@ class Encoding:
         data = read_bytes(path)
         if self.store == "as_is":
             return os.path.splitext(path)[1].lower() or ".jpg", bytes(data)
-        image = self._shrunk(decode(data, path, self.exif_orientation))
+        image = self._shrunk(decode(data, path, self.exif_orientation, may_shrink=self.short_side is not None))
         if max(image.size) > MAX_SIDE or (self.store == "raw" and 3 * image.width * image.height > MAX_BYTES - 20):
             raise DataError(f"{path}: {image.width} x {image.height} pixels are too many for --store {self.store}")
         if self.store == "raw":
@@ -107,9 +108,11 @@ def write_shard(shard: Shard) -> dict:
 
     Raises:
         BadImage: an image cannot be decoded.
-        DataError: the existing file holds other images.
+        DataError: what exists is no regular file, or holds other images.
         DiskError: the shard cannot be written.
     """
+    if os.path.lexists(shard.path) and not os.path.isfile(shard.path):
+        raise DataError(f"{shard.path}: is no regular file; remove it and pack again")
     path, is_there = Path(shard.path), os.path.exists(shard.path)
     sha256 = _verified_checksum(path) if is_there else None
     is_kept = sha256 is not None and _has_sizes_of(shard)
@@ -265,6 +268,8 @@ def check_shards(folder: Path, num_workers: int) -> None:
 
 
 def _checksum_or_error(path: str) -> str:
+    if not os.path.isfile(path):  # reading a FIFO would wait for ever
+        return "no regular file"
     try:
         return sha256_of_file(path)
     except OSError as error:

@@ -77,16 +77,25 @@ def examine(path: str, facts: np.void) -> None:
     facts["sha256"] = hashlib.sha256(data).digest()
     facts["extension"] = path.rpartition(".")[2].lower().encode(errors="replace")[:8]
     image = decode(data, path)
-    pixels = np.asarray(image)
-    facts["width"], facts["height"] = image.size
     facts["thumbnail"] = thumbnail_of(image)
-    facts["is_blank"] = bool((pixels == pixels[0, 0]).all())
-    facts["pixels"] = hashlib.blake2b(pixels, digest_size=16, key=b"%dx%d" % image.size).digest()
+    facts["is_blank"] = all(low == high for low, high in image.getextrema())
+    facts["pixels"] = _checksum_of_pixels(image)
     header = Image.open(io.BytesIO(data), formats=FORMATS)
+    is_jpeg = header.format in ("JPEG", "MPO")  # a very large one is decoded smaller; a TIFF may be rotated
+    facts["width"], facts["height"] = header.size if is_jpeg else image.size
+    del image
     facts["format"], facts["mode"] = (header.format or "").encode(), header.mode.encode()
     facts["is_animated"] = getattr(header, "is_animated", False) and header.format != "MPO"
     facts["orientation"] = orientation_of(header)
     facts["is_suspect"] = read_ordinary_header(data) is not None and not _decodes_without_complaint(data)
+
+
+def _checksum_of_pixels(image: Image.Image) -> bytes:
+    """Checksum of size and RGB pixels, in bands that take little memory."""
+    checksum, rows = hashlib.blake2b(digest_size=16, key=b"%dx%d" % image.size), max(1, 2**20 // image.width)
+    for top in range(0, image.height, rows):
+        checksum.update(image.crop((0, top, image.width, min(top + rows, image.height))).tobytes())
+    return checksum.digest()
 
 
 def _decodes_without_complaint(data: bytes) -> bool:

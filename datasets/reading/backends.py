@@ -17,8 +17,9 @@ from common.errors import MissingDependencyError
 from ..constants import BACKEND_PACKAGES
 from ..preprocess import CenterCrop
 from .crop import MAX_RESIZED_PIXELS, Crop, center_crop, crop_and_resize
-from .decode import MAX_BYTES, decode, read_bytes
+from .decode import decode, read_bytes
 from .jpeg import JpegHeader, Tiles, find_tiles, read_ordinary_header
+from .limits import MAX_BYTES
 
 SCALES = (8, 4, 2)  # scales 1/8, 1/4, 1/2 of libjpeg-turbo's DCT that are fast; others cost more than they save
 RESTART_INTERVALS = b"\xff\xdd\0\4"

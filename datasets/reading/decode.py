@@ -3,12 +3,17 @@
 import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from common.errors import BadImage
 
+from .headers import check_header
+from .jpeg import read_header
+from .limits import MAX_BYTES, MAX_PIXELS, MAX_TEXT_BYTES, Header, check_costs
 from .shards import is_member, read_member
 
 IMAGE_EXTENSIONS = (
@@ -18,11 +23,11 @@ IMAGE_EXTENSIONS = (
 
 # The content of a file decides, not its name. Pillow would also try EPS (through Ghostscript), PDF, WMF and forty more.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-MAX_BYTES = 64 * 2**20
-MAX_PIXELS = 64_000_000  # checked in the header, before decoding: a PNG of 140 kB can hold 144 million pixels
 
 # A sound PNG may hold megabytes of text, XMP or colour profile; Pillow's own limit is 1 MB each, and 64 MB in all.
-PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_TEXT_BYTES
+PngImagePlugin.MAX_TEXT_MEMORY = 4 * MAX_TEXT_BYTES
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # above it Pillow warns; `limits` has refused such an image before
 
 _EXIF_ORIENTATION = 0x0112
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value
@@ -76,35 +81,45 @@ def read_bytes(path: str | os.PathLike) -> bytes | memoryview:
         if status.st_size > MAX_BYTES:
             raise BadImage(path, _too_long(status.st_size))
         with open(path, "rb") as file:
-            return file.read()
+            data = file.read(MAX_BYTES + 1)  # the file may grow, and files of the kernel state no length
+        if len(data) > MAX_BYTES:
+            raise BadImage(path, _too_long(len(data)))
+        return data
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise BadImage(path, getattr(error, "strerror", None) or str(error)) from None
 
 
 def decode(
-    data: bytes | memoryview, name: str, exif_orientation: str = "ignore", *, least_side: int | None = None
+    data: bytes | memoryview,
+    name: str,
+    exif_orientation: str = "ignore",
+    *,
+    least_side: int | None = None,
+    may_shrink: bool = True,
 ) -> Image.Image:
     """Decode the content of an image file to RGB.
 
     As in the references, transparency is dropped (hidden colours show), Pillow converts CMYK and palettes, an animation
     gives its first frame, and EXIF orientation is ignored unless `exif_orientation` is "apply" (Pillow rotates TIFF by
     itself). Gray of 16 bits keeps its upper 8 bits, as in Pillow's treatment of colour; Pillow would clip such gray to
-    white.
+    white. A JPEG that would take too much memory at its full size, about 40 megapixels, is decoded at 1/2, 1/4 or 1/8
+    of its sides.
 
     Args:
         data: content of the file.
         name: path for the message of an error.
         exif_orientation: "ignore", or "apply" to rotate photographs as EXIF says.
         least_side: a JPEG may be decoded at a fraction of its size, if both sides keep this number of pixels.
+        may_shrink: whether a very large JPEG may be decoded smaller; else it is refused.
 
     Raises:
-        BadImage: the format is not one of FORMATS, the data is damaged or cut short, the file or the image is too
-            large, or the pixels have no defined range (float and 32-bit TIFF).
+        BadImage: the format is not one of FORMATS, the data is damaged or cut short, decoding would take more time or
+            memory than `limits` allows, or the pixels have no defined range (float and 32-bit TIFF).
     """
     if len(data) > MAX_BYTES:
         raise BadImage(name, _too_long(len(data)))
     try:
-        return _decode(data, name, exif_orientation, least_side)
+        return _decode(data, name, exif_orientation, least_side, may_shrink=may_shrink)
     except BadImage:
         raise
     except UnidentifiedImageError:
@@ -153,15 +168,38 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _decode(data: bytes, name: str, exif_orientation: str, least_side: int | None) -> Image.Image:
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        raise BadImage(name, f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
-    if image.format == "PNG":
-        Image.open(io.BytesIO(data), formats=("PNG",)).verify()  # Pillow would decode a wrong checksum to black
+def _decode(data: bytes, name: str, exif_orientation: str, least_side: int | None, *, may_shrink: bool) -> Image.Image:
+    with _limits_of(name):
+        format_name, header = check_header(data) or ("JPEG", _jpeg_costs(data))
+    image = Image.open(io.BytesIO(data), formats=(format_name,))
+    with _limits_of(name):
+        num_bytes = len(data) * (1 if isinstance(data, bytes) else 2)  # BytesIO copies what is no bytes object
+        is_turned = header.may_turn and (exif_orientation == "apply" or format_name == "TIFF")
+        if is_turned and format_name != "PNG":  # whose metadata may stand after the pixels
+            is_turned = orientation_of(image) != UPRIGHT
+        scale = check_costs(header, image.size, image.mode, num_bytes, is_turned=is_turned)
+    if scale > 1 and not may_shrink:
+        raise BadImage(name, f"{image.width} x {image.height} pixels are decoded only smaller; give a --short_side")
     if least_side is not None:
-        image.draft(None, (least_side, least_side))  # does nothing but for a JPEG
+        scale = max(scale, min(image.size) // least_side)
+    if scale > 1:  # does nothing but for a JPEG
+        image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
     return _upright_rgb(image, name, exif_orientation)
+
+
+@contextmanager
+def _limits_of(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise BadImage(name, str(error)) from None
+
+
+def _jpeg_costs(data: bytes | memoryview) -> Header:
+    header = read_header(data)
+    if header is None:
+        raise UnidentifiedImageError
+    return header.costs
 
 
 def _upright_rgb(image: Image.Image, name: str, exif_orientation: str) -> Image.Image:

@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import re
+import stat
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 from common.errors import BadImage, DataError
 
 from .image_list import ImageList, fingerprint_of, read_image_list
+from .limits import MAX_BYTES
 
 SHARDS_FILE = "shards.json"  # written last: a folder without it is not complete
 INDEX_FILE = "index.npy"
@@ -44,8 +46,10 @@ class ShardedImages:
         self.root = os.fspath(folder)
         self._about = _read_json(Path(folder) / SHARDS_FILE)
         try:
+            if not os.path.isfile(Path(folder) / INDEX_FILE):  # opening a FIFO would wait for ever
+                raise ValueError(f"{INDEX_FILE} is no regular file")
             self._index = np.load(Path(folder) / INDEX_FILE, mmap_mode="r", allow_pickle=False)
-            self._shards = [os.path.join(self.root, shard["name"]) for shard in self._about["shards"]]
+            self._shards = [os.path.join(self.root, os.path.basename(shard["name"])) for shard in self._about["shards"]]
             names, num_images = self._about["class_names"], self._about["num_images"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder}: its index cannot be read ({error}); pack it again") from None
@@ -54,6 +58,13 @@ class ShardedImages:
         shard = self._index["shard"]
         if len(shard) != num_images or shard.min(initial=0) < 0 or shard.max(initial=-1) >= len(self._shards):
             raise DataError(f"{folder}/{INDEX_FILE}: is damaged; remove it and pack again")
+        for field in ("label", "offset", "size"):
+            if self._index[field].min(initial=0) < 0:
+                number = int(self._index[field].argmin())
+                raise DataError(
+                    f"{folder}/{INDEX_FILE}: {field} {self._index[field][number]} of image {number} is negative; "
+                    "remove the folder and pack again"
+                )
         self.class_names = None if names is None else tuple(names)
         self.labels = np.array(self._index["label"])  # [N] int64
         self.remarks: tuple[str, ...] = ()
@@ -140,17 +151,22 @@ def read_member(path: str) -> memoryview:
     """Read the file at a place of a shard, without a copy.
 
     Raises:
-        BadImage: the shard ends before the end of the file.
+        BadImage: the file is longer than a picture may be, the shard is no regular file, or it ends before the file.
         OSError: the shard cannot be opened.
     """
     shard, offset, size = _PLACE.fullmatch(path).groups()
-    content, end = _mapped(shard), int(offset) + int(size)
+    start, end = int(offset), int(offset) + int(size)
+    if end - start > MAX_BYTES:
+        raise BadImage(path, f"{(end - start) >> 20} MB; the limit is {MAX_BYTES >> 20} MB")
+    content = _mapped(shard)
     if end > len(content):
         raise BadImage(path, f"the shard ends at byte {len(content)}; pack it again")
-    return memoryview(content)[int(offset) : end]
+    return memoryview(content)[start:end]
 
 
 @lru_cache(MAX_OPEN)
 def _mapped(shard: str) -> mmap.mmap:
+    if not stat.S_ISREG(os.stat(shard).st_mode):  # opening a FIFO would wait for ever
+        raise BadImage(shard, "the shard is not a regular file")
     with open(shard, "rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,23 +1,20 @@
 """Look at every picture of a plain folder once: checksum, thumbnail, and why a picture cannot be read."""
 
 import hashlib
-import io
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from common.cpus import usable_cpus
 from common.errors import BadImage
 
 from ..near_copies import SIDE, THUMBNAIL_BYTES, find_near_copies, group_copies, thumbnail_of
-from ..reading.decode import MAX_PIXELS, decode, read_bytes
+from ..reading.decode import decode, read_bytes
 
 QUIET_SECONDS = 2.0  # a longer look says how far it is
 EVERY_SECONDS = 10.0
@@ -71,25 +68,12 @@ def _look_at(path: str) -> tuple[str, tuple[float, np.ndarray] | None, str]:
     try:
         data = bytes(read_bytes(path))
         checksum = hashlib.sha256(data).hexdigest()
-        image = _small(data)
+        if not data:
+            raise BadImage("", "0 bytes")
+        image = decode(data, "", least_side=4 * SIDE)
         return checksum, (image.width / image.height, thumbnail_of(image)), ""
     except BadImage as error:
         return checksum, None, error.reason
-
-
-def _small(data: bytes) -> Image.Image:
-    """An RGB image, of a large JPEG one of 1/2, 1/4 or 1/8 of its sides.
-
-    Raises:
-        BadImage: the file cannot be decoded.
-    """
-    if not data:
-        raise BadImage("", "0 bytes")
-    with suppress(Exception):  # not a JPEG, or a damaged one, of which `decode` says what is wrong
-        image = Image.open(io.BytesIO(data), formats=("JPEG",))
-        if image.width * image.height <= MAX_PIXELS and image.draft("RGB", (4 * SIDE, 4 * SIDE)):
-            return image.convert("RGB")
-    return decode(data, "")
 
 
 def _checksum(path: str) -> str:

@@ -10,9 +10,7 @@
 namespace classify {
 namespace {
 
-// As in datasets/reading/decode.py.
-constexpr std::uintmax_t kMaxBytes = 64 << 20;
-constexpr std::uint64_t kMaxPixels = 64'000'000;
+constexpr std::uintmax_t kMaxBytes = 64 << 20;  // as in datasets/reading/limits.py
 
 const Bytes kJpegStart = {0xff, 0xd8, 0xff};
 const Bytes kPngStart = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
@@ -45,12 +43,12 @@ Bytes read_file(const std::filesystem::path& path) {
     return data;
 }
 
-Decoded decode(const Bytes& data) {
+Decoded decode(const Bytes& data, bool may_turn) {
     if (starts_with(data, kJpegStart)) {
-        return decode_jpeg(data);
+        return decode_jpeg(data, may_turn);
     }
     if (starts_with(data, kPngStart)) {
-        return decode_png(data);
+        return decode_png(data, may_turn);
     }
     throw BadImage("not a JPEG or PNG, the formats of this program; infer.py reads more formats");
 }
@@ -58,16 +56,10 @@ Decoded decode(const Bytes& data) {
 }  // namespace
 
 Image read_image(const std::filesystem::path& path, ExifOrientation exif_orientation) {
-    Decoded decoded = decode(read_file(path));
-    const int stored = exif_orientation == ExifOrientation::kApply ? orientation(decoded.metadata) : 1;
+    const bool may_turn = exif_orientation == ExifOrientation::kApply;
+    Decoded decoded = decode(read_file(path), may_turn);
+    const int stored = may_turn ? orientation(decoded.metadata) : 1;
     return stored == 1 ? std::move(decoded.image) : upright(decoded.image, stored);
-}
-
-void check_num_pixels(std::uint64_t width, std::uint64_t height) {
-    if (width * height > kMaxPixels) {
-        throw BadImage(std::to_string(width) + " x " + std::to_string(height) + " pixels; the limit is " +
-                       std::to_string(kMaxPixels));
-    }
 }
 
 }  // namespace classify

@@ -24,11 +24,9 @@ struct Decoded {
     Metadata metadata;
 };
 
-// Decode `data`, whose first bytes are those of the format. Throw BadImage.
-Decoded decode_jpeg(const Bytes& data);
-Decoded decode_png(const Bytes& data);
-
-// Throws BadImage if the header says more pixels than datasets/reading/decode.py allows.
-void check_num_pixels(std::uint64_t width, std::uint64_t height);
+// Decode `data`, whose first bytes are those of the format, within the limits of limits.h; `may_turn` says whether the
+// image is rotated afterwards if its metadata say so. Throw BadImage.
+Decoded decode_jpeg(const Bytes& data, bool may_turn);
+Decoded decode_png(const Bytes& data, bool may_turn);
 
 }  // namespace classify

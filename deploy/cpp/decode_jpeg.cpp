@@ -10,6 +10,8 @@
 
 #include "decode.h"
 #include "errors.h"
+#include "exif.h"
+#include "limits.h"
 
 namespace classify {
 namespace {
@@ -56,11 +58,17 @@ class JpegReader {
     void read_header(const Bytes& data) {
         require(open(data));
     }
+    // Decodes at 1/`scale` of the sides; to be called before the next two.
+    void set_scale(int scale) {
+        info_.scale_num = 1;
+        info_.scale_denom = unsigned(scale);
+        jpeg_calc_output_dimensions(&info_);
+    }
     int width() const {
-        return int(info_.image_width);
+        return int(info_.output_width);
     }
     int height() const {
-        return int(info_.image_height);
+        return int(info_.output_height);
     }
     bool is_cmyk() const {
         return info_.num_components == 4;
@@ -144,11 +152,14 @@ void cmyk_to_rgb(const Bytes& inks, Bytes& pixels) {
 
 }  // namespace
 
-Decoded decode_jpeg(const Bytes& data) {
+Decoded decode_jpeg(const Bytes& data, bool may_turn) {
+    const Header header = check_jpeg(data);
     JpegReader reader;
     reader.read_header(data);
-    check_num_pixels(std::uint64_t(reader.width()), std::uint64_t(reader.height()));
-    Decoded decoded = {Image(reader.width(), reader.height()), reader.metadata()};
+    const Metadata metadata = reader.metadata();
+    const bool is_turned = may_turn && orientation(metadata) != 1;
+    reader.set_scale(choose_scale(header, data.size(), true, is_turned));
+    Decoded decoded = {Image(reader.width(), reader.height()), metadata};
     if (reader.is_cmyk()) {
         Bytes inks(decoded.image.pixels.size() / 3 * 4);
         reader.read_pixels(inks.data());

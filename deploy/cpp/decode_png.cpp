@@ -7,6 +7,7 @@
 
 #include "decode.h"
 #include "errors.h"
+#include "limits.h"
 
 namespace classify {
 namespace {
@@ -92,7 +93,7 @@ class PngReader {
         }
         png_set_read_fn(png_, &source_, read_data);
         png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
-        png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // check_num_pixels limits the size
+        png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // check_png limits the size
         png_read_info(png_, info_);
         return true;
     }
@@ -127,10 +128,11 @@ class PngReader {
 
 }  // namespace
 
-Decoded decode_png(const Bytes& data) {
+Decoded decode_png(const Bytes& data, bool may_turn) {
+    const Header header = check_png(data);
+    choose_scale(header, data.size(), false, may_turn && header.costs.may_turn);
     PngReader reader(data);
     reader.read_header();
-    check_num_pixels(reader.width(), reader.height());
     Image image(int(reader.width()), int(reader.height()));
     std::vector<png_bytep> rows(std::size_t(image.height));
     for (int y = 0; y < image.height; ++y) {

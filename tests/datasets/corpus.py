@@ -215,7 +215,7 @@ CORPUS = {
     "ICO": Case(0, encode_image(IMAGE, "ICO"), NOT_AN_IMAGE, "x.ico"),
     "PNG with a byte of its checksum changed": Case(0, changed(PNG, len(PNG) - 13), DAMAGED, "x.png"),
     "PNG that claims 65 million pixels": Case(
-        0, png(8_125, 8_000, 8, 2), r"8125 x 8000 pixels; the limit is 64,000,000", "x.png"
+        0, png(8_125, 8_000, 8, 2), r"8125 x 8000 pixels .* the limit is", "x.png"
     ),
     "PNG without rows": Case(0, png(10, 0, 8, 2), NOT_AN_IMAGE, "x.png"),
     "32-bit TIFF": Case(

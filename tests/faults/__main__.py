@@ -55,6 +55,12 @@ PROMISES = {
     "D3": ("damage", 100, 1000, "the manifest detects a flipped bit in a JPEG, also where the decoder does not"),
     "D4": ("damage", 1, 12, "skipped bad images do not change the other samples"),
     "D5": ("data", 20, 79, "lists and folders give the stated samples, or an error that names the place"),
+    "D6": (
+        "hostile",
+        60,
+        2000,
+        "mutants of image files made to cost much stay within 1 s and 200 MB in every way in, or are refused",
+    ),
     "S1": ("untrusted", 60, 500, "no code of a file of weights runs"),
     "S2": (
         "untrusted",

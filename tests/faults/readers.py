@@ -1,5 +1,6 @@
 """Readers of images: train, eval, predict, infer and datasets.check, each in a process that a file may kill."""
 
+import ctypes
 import importlib.util
 import os
 import resource
@@ -27,7 +28,7 @@ from datasets.constants import BACKEND_PACKAGES
 from datasets.preprocess import Preprocess
 
 SIDE, NUM_CLASSES, SEED = 224, 4, 0
-MAX_SECONDS, ALARM_SECONDS, MAX_MEGABYTES = 1.0, 5, 200  # for a data set of one or a few images
+MAX_SECONDS, ALARM_SECONDS, MAX_MEGABYTES = 1.0, 20, 200  # for a data set of one or a few images
 ADDRESS_SPACE = 600 << 20  # bytes that a reader may add to its memory; more is a MemoryError
 FORBIDDEN = ("subprocess.Popen", "os.exec", "os.fork", "os.posix_spawn", "os.system", "socket.connect")
 
@@ -90,7 +91,7 @@ class Reader(NamedTuple):
 
 BACKENDS = [name for name, packages in BACKEND_PACKAGES.items() if all(map(importlib.util.find_spec, packages))]
 READERS = [Reader(name, backend) for backend in BACKENDS for name in ("train", "eval", "predict", "infer")]
-CHECK = Reader("check")
+CHECK, BYTES = Reader("check"), Reader("bytes")
 
 
 def read_all(reader: Reader, sources: Sequence[Source], exif_orientation: str = "ignore") -> Iterator[Outcome]:
@@ -136,7 +137,7 @@ def _ending(pid: int) -> str:
 def _read_sources(reader: Reader, sources: Sequence[Source], exif_orientation: str, report_to) -> None:
     warnings.simplefilter("ignore")
     signal.alarm(60)
-    backend = "pil" if reader.name in ("train", "check") else reader.backend
+    backend = "pil" if reader.name in ("train", "check", "bytes") else reader.backend
     preprocess = Preprocess(SIDE, exif_orientation=exif_orientation, image_backend=backend)
     read, events = READ_FUNCTIONS[reader.name](reader, preprocess), []
     list(read(warm_up()))
@@ -145,6 +146,7 @@ def _read_sources(reader: Reader, sources: Sequence[Source], exif_orientation: s
     resource.setrlimit(resource.RLIMIT_AS, (size + ADDRESS_SPACE, resource.RLIM_INFINITY))
     for source in sources:
         events.clear()
+        ctypes.CDLL(None).malloc_trim(0)  # else freed memory of the last file would hide that of this one
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the memory
         before, start = _memory("VmRSS"), time.process_time()
         signal.alarm(ALARM_SECONDS)
@@ -358,12 +360,27 @@ def examination(reader: Reader, preprocess: Preprocess) -> ReadFunction:
     return read
 
 
+def conversion(reader: Reader, preprocess: Preprocess) -> ReadFunction:
+    """Read images as a server does, from their bytes."""
+    from datasets.reading.decode import to_rgb
+    from datasets.reading.pixels import image_to_input
+
+    def read(source: Source) -> Iterator[Sample]:
+        files = [source.infer_path] if source.infer_path.is_file() else sorted(source.infer_path.rglob("*.jpg"))
+        for file in files:
+            image = to_rgb(file.read_bytes(), preprocess.exif_orientation)
+            yield Sample(str(file), None, image_to_input(image, preprocess))
+
+    return read
+
+
 READ_FUNCTIONS = {
     "train": training,
     "eval": evaluation,
     "predict": prediction,
     "infer": inference,
     "check": examination,
+    "bytes": conversion,
 }
 
 

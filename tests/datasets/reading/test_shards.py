@@ -104,3 +104,49 @@ def test_what_cannot_be_opened(root, tmp_path):
         main(["--output_dir", str(tmp_path), "--check"])
     with pytest.raises(DataError, match="no such folder"):
         main(["--data_path", str(tmp_path / "none"), "--output_dir", str(tmp_path)])
+
+
+def test_an_address_is_bounded_like_a_picture(tmp_path):
+    shard = tmp_path / "sparse.tar"
+    shard.touch()
+    os.truncate(shard, 12 * 2**30)
+    with pytest.raises(BadImage, match="12288 MB; the limit is 64 MB"):
+        read_bytes(f"{shard}@0+{12 * 2**30}")
+    assert len(read_bytes(f"{shard}@{11 * 2**30}+512")) == 512
+
+
+def test_a_shard_that_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo.tar")
+    (tmp_path / "folder.tar").mkdir()
+    (tmp_path / "null.tar").symlink_to("/dev/zero")
+    for name in ("fifo", "folder", "null"):
+        with pytest.raises(BadImage, match="not a regular file"):
+            read_bytes(f"{tmp_path}/{name}.tar@0+512")
+
+
+@pytest.mark.parametrize("name", ["train-00001.tar", "index.npy", "settings.json"])
+def test_a_fifo_in_a_packed_folder_is_refused(root, tmp_path, name):
+    pack_train(root, tmp_path)
+    (tmp_path / "train" / name).unlink()
+    os.mkfifo(tmp_path / "train" / name)
+    again = [f"--data_path={root}", f"--output_dir={tmp_path}", "--per_shard=7", "--num_workers=0"]
+    if name != "settings.json":
+        with pytest.raises(DataError):
+            open_dataset(tmp_path, "train", None, 3)
+        with pytest.raises(DataError):
+            main(["--output_dir", str(tmp_path), "--check", "--num_workers", "0"])
+    if name == "train-00001.tar":
+        with pytest.raises(DataError, match="is no regular file; remove it and pack again"):
+            main(again)
+    else:
+        assert main(again) == 0
+
+
+@pytest.mark.parametrize("field", ["label", "offset", "size"])
+def test_a_negative_number_in_the_index_is_named(root, tmp_path, field):
+    pack_train(root, tmp_path)
+    index = np.load(tmp_path / "train" / "index.npy")
+    index[field][4] = -3
+    np.save(tmp_path / "train" / "index.npy", index)
+    with pytest.raises(DataError, match=rf"index\.npy: {field} -3 of image 4 is negative; remove the folder"):
+        open_dataset(tmp_path, "train", None, 3)

@@ -10,6 +10,7 @@ import pytest
 
 from datasets.preprocess import LATER_FIELDS, Preprocess
 from deploy.card import add_checksum_line, file_record
+from tests.datasets.reading.test_limits import REFUSED
 from tests.deploy.cpp.inputs import chunk, edit, make_image, png_header, write_folder
 
 pytestmark = pytest.mark.cpp
@@ -236,6 +237,18 @@ def test_a_bad_image_is_reported_and_the_others_are_predicted(infer, folder, tmp
         assert by_name[name]["error"].startswith(reason)
         assert f"error: {images / name}: {reason}" in run.stderr
     assert all(len(by_name[name]["class_ids"]) == 4 for name in ("a.jpg", "z.png"))
+
+
+COSTLY = ["scans", "segments", "long segments", "fill bytes", "arithmetic", "chunks", "pixel chunks", "texts", "a side"]
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_costly_image_is_refused_as_in_python(infer, folder, tmp_path, name):
+    path = tmp_path / "x.jpg"
+    path.write_bytes(REFUSED[name][0])
+    run = infer(folder, path)
+    reason = json.loads(run.stdout)["error"]
+    assert run.returncode == 3 and re.search("limit|rare kind", reason), reason
 
 
 def test_no_images_is_an_error(infer, folder, tmp_path):
