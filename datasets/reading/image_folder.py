@@ -167,7 +167,7 @@ def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike], scan: Fo
             raise DataError(f"{path}: no such file or folder")
         found = sorted(scan.images_below(path)) if os.path.isdir(path) else [path]
         if found == [path] and not os.path.isfile(path):
-            raise DataError(f"{path}: neither a file nor a folder of images; a pipe or a device can have no end")
+            raise DataError(f"{path}: not a regular file and no folder: a pipe or a device can have no end")
         if not found:
             note = "".join(f"; {remark}" for remark in scan.remarks)
             raise DataError(f"{path}: no image in this folder or below; {_looked_for()}{note}")
