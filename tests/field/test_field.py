@@ -289,7 +289,7 @@ FLAGS = [
     S("--imgsz of other tools", "export_model --imgsz 64", 2, ("did you mean --input_size?",)),
     S("recipe with a key that does not exist", "main --config {m}/recipe_typo.yaml", 2, ("did you mean epochs?",)),
     S("recipe with a key twice", "main --config {m}/recipe_twice.yaml", 2, ("epochs stands there 2 times",)),
-    S("recipe with aliases", "eval --config {m}/recipe_alias.yaml", 2, ("aliases",)),
+    S("recipe with aliases", "eval --config {m}/recipe_alias.yaml", 2, ("it holds an alias",)),
     S("recipe is a list", "predict --config {m}/recipe_list.yaml", 2, ("expected `flag: value` lines",)),
     S("recipe with 5,000 digits", "main --config {m}/recipe_digits.yaml", 2, ("recipe_digits.yaml",)),
     S("recipe is a page of HTML", "infer --config {m}/recipe_html.yaml", 2, ("recipe_html.yaml",)),
