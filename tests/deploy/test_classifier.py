@@ -82,6 +82,18 @@ def test_the_records_are_those_of_infer_and_predict(classifier, trained, picture
     assert_same([one.to_dict() for one in load(checkpoint, device="cpu").predict(folder)], theirs)
 
 
+def test_predict_explains_every_picture(trained, pictures, tmp_path, capfd):
+    """Batches of one: a worker predicts the next picture while the map of this one is computed."""
+    out, flags = tmp_path / "maps", ["--print=none", "--device=cpu", "--batch_size=1"]
+    checkpoint = trained / "checkpoint-best.pd"
+    predict.main([f"--resume={checkpoint}", "--infer_imgs", str(pictures[0].parent), f"--explain={out}", *flags])
+    assert sorted(path.name.removesuffix(".jpg") for path in out.iterdir()) == sorted(
+        path.name.removesuffix(".jpg") for path in pictures
+    )
+    out, err = capfd.readouterr()
+    assert out == "" and "20 images predicted:" in err and err.rstrip().endswith("maps: 20")
+
+
 def test_exif_is_applied_as_the_card_says(classifier, pictures):
     """The first is upright, and the sixth is turned: only a reader of EXIF gives both the right scores."""
     by_name = {path.name: path for path in pictures}
