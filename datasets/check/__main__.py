@@ -221,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if manifest is not None:
         compare_with_manifest(splits, root, manifest)
     findings = find_all(splits)
-    print_report(splits, findings)
+    print_report(splits, findings, str(root))
     for split in splits:
         for remark in split.images.remarks:
             print_safely(f"note: {remark}")

@@ -1,6 +1,7 @@
 """The report of a check: on the terminal, as JSON, and as one plot."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,14 +70,16 @@ def write_json(splits: Sequence[Split], findings: Sequence[Finding], path: Path)
     write_atomically(path, text.encode("utf-8", errors="backslashreplace"))
 
 
-def print_report(splits: Sequence[Split], findings: Sequence[Finding]) -> None:
-    """Print a table of the splits, and a paragraph for each finding."""
+def print_report(splits: Sequence[Split], findings: Sequence[Finding], root: str) -> None:
+    """Print a table of the splits, and a paragraph for each finding; paths are shown from `root` on."""
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console(soft_wrap=True, highlight=False)
-    table = Table("split", "images", "decodable", "MB", "classes", "images per class", "short side", "width / height")
+    titles = ("split", "images", "readable", "MB", "classes", "per class", "short side", "width/height")
+    table = Table(*titles, box=SIMPLE, pad_edge=False)
     for split in splits:
         facts = summary(split)
         counts = list(facts["images_per_class"].values()) or [0]
@@ -86,16 +89,17 @@ def print_report(splits: Sequence[Split], findings: Sequence[Finding]) -> None:
             f"{facts['decodable']:,}",
             f"{facts['megabytes']:,.1f}",
             f"{facts['classes']:,}",
-            f"{min(counts)} to {max(counts)}",
+            f"{min(counts)} - {max(counts)}",
             _span(facts["short_side_percentiles"]),
             _span(facts["aspect_percentiles"]),
         )
     console.print(table)
     for finding in findings:
         kind, colour = KINDS[finding.kind], {"error": "red", "warning": "yellow"}[finding.severity]
-        console.print(f"[bold {colour}]{finding.severity}[/] {finding.split}: {finding.count:,} {kind.what}")
+        console.print(f"[bold {colour}]{finding.severity}[/] {finding.split}: {kind.what}: {finding.count:,}")
         for example in finding.examples:
-            console.print(f"    {escape(printable(example))}")
+            below = example.replace(f" ({root})", "").replace(os.path.join(root, ""), "")
+            console.print(f"    {escape(printable(below))}")
         if finding.count > len(finding.examples):
             console.print(f"    and {finding.count - len(finding.examples):,} more")
         console.print(f"  fix: {kind.fix}")
@@ -105,7 +109,7 @@ def print_report(splits: Sequence[Split], findings: Sequence[Finding]) -> None:
 
 
 def _span(percentiles: dict[str, float]) -> str:
-    return f"{percentiles['0']:g} / {percentiles['50']:g} / {percentiles['100']:g}" if percentiles else "-"
+    return " - ".join(f"{round(percentiles[at], 2):g}" for at in ("0", "100")) if percentiles else "-"
 
 
 def draw_report(splits: Sequence[Split], path: Path) -> None:

@@ -124,7 +124,7 @@ PRINCIPLES: dict[str, dict[str, Row]] = {
         "predict": ("predict --resume {best} --infer_imgs=~/pictures/cat.png", 0, "cat.png"),
         "export_model": (f"{EXPORT} --check_images=~/pictures/cat.png", 0, "Model is saved"),
         "infer": ("infer --model_file {exported} --input_file=~/pictures/cat.png", 0, "cat.png"),
-        "datasets.check": (f"{CHECK} '~/cls3'", 0, "decodable"),
+        "datasets.check": (f"{CHECK} '~/cls3'", 0, "readable"),
         "datasets.pack": ("datasets.pack --output_dir {out} --num_workers 1 --data_path=~/cls3", 0, "12 images"),
     },
 }  # fmt: skip
