@@ -61,6 +61,11 @@ PROMISES = {
         2000,
         "mutants of image files made to cost much stay within 1 s and 200 MB in every way in, or are refused",
     ),
+    "W1": ("whole", 20, 200, "a killed check leaves no list and no manifest that is cut short and accepted"),
+    "W2": ("whole", 20, 200, "a killed split leaves no list that is cut short and accepted"),
+    "W3": ("whole", 20, 200, "a killed packing continues to the same bytes"),
+    "W4": ("whole", 20, 200, "a killed exchange of exports leaves the old or the new one, whole"),
+    "W5": ("whole", 50, 500, "four readers during exchanges of exports get one of them whole"),
     "S1": ("untrusted", 60, 500, "no code of a file of weights runs"),
     "S2": (
         "untrusted",

@@ -29,6 +29,9 @@ QUICK = {  # the longest first, since two are measured at a time
     "D2": 3,
     "D3": 20,
     "D5": 20,
+    "W1": 10,
+    "W2": 10,
+    "W3": 10,
     "S5": 10,
     "S6": 30,
 }
