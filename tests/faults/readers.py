@@ -213,7 +213,7 @@ def training(reader: Reader, preprocess: Preprocess) -> ReadFunction:
         num_classes = NUM_CLASSES if source.list_file else max(1, len(folders))
         flags = {"data_path": source.root, "nb_classes": num_classes} | (lists if source.list_file else {})
         argv = [f"--{name}={value}" for name, value in flags.items()]
-        images = open_datasets(parse(TrainConfig, argv, prog="main.py"), check_files=True).train_set
+        images = open_datasets(parse(TrainConfig, argv, prog="main.py")).train_set
         loader = TrainLoader(
             images,
             transform_of(preprocess),
