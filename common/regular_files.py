@@ -49,7 +49,8 @@ def read_regular(path: str | os.PathLike, max_bytes: int | None = None) -> bytes
         size = os.fstat(file.fileno()).st_size
         if max_bytes is not None and size > max_bytes:
             raise OSError(errno.EFBIG, f"has {size:,} bytes, and at most {max_bytes:,} are read", os.fspath(path))
-        return file.read() if max_bytes is None else file.read(max_bytes)  # a file may grow while it is read
+        # A file may grow while it is read; `read` allocates all that it is asked for, 1 GB for a list of two lines.
+        return file.read() if max_bytes is None else file.read(min(max_bytes, size + 2**16))
 
 
 def _open_without_waiting(path: str | os.PathLike, flags: int) -> int:

@@ -81,10 +81,7 @@ def read_bytes(path: str | os.PathLike) -> bytes | memoryview:
         if status.st_size > MAX_BYTES:
             raise BadImage(path, _too_long(status.st_size))
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)  # the file may grow, and files of the kernel state no length
-        if len(data) > MAX_BYTES:
-            raise BadImage(path, _too_long(len(data)))
-        return data
+            return file.read(status.st_size)  # the file may grow; `read` allocates as many bytes as it is asked for
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise BadImage(path, getattr(error, "strerror", None) or str(error)) from None
 
