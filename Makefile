@@ -26,8 +26,9 @@ help:
 demo: $(VENV)/.demo
 	$(PY) -m demo.run
 
+# As many processes as processors; the tests of one file share its fixtures, so they stay in one process.
 test: $(VENV)/.dev
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile
 
 test-all: $(VENV)/.dev
 	$(PY) -m pytest -m ""

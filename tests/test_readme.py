@@ -1,4 +1,4 @@
-"""Every command of the README runs, on a little data set in place of ImageNet; the two languages say the same."""
+"""What the README and the pages promise: goals of make, files, two languages; the commands on ImageNet run."""
 
 import os
 import re
@@ -9,81 +9,26 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from demo.textures import draw_texture, write_textures
-from tests.scripts.conftest import ENVIRONMENT
+from tests.readme_commands import ROOT, commands, commands_to_run, create_checkout, run_in_order, value_of
 from tests.source import files
 
-ROOT = Path(__file__).parent.parent
-# What a machine without ImageNet, GPUs and days needs; a flag given twice means its last value.
-SMALL = "--input_size 32 --epochs 1 --batch_size 4 --num_workers 0 --min_steps 0".split()
-SHORTER = {
-    "main.py": SMALL,
-    "eval.py": [*SMALL[:2], *SMALL[4:8]],
-    "predict.py": SMALL[:2],
-    "export_model.py": SMALL[:2],
-    "infer.py": [],
-}
-# Run by .ci/run itself, by other tests, or by the reader.
-ELSEWHERE = (
-    "make ",
-    "python -m pip ",
-    "python -m demo.textures ",
-    "bash test_tipc/",
-    ".venv/bin/python -m alignment",
-)
+PAGES = "reliability data deployment alignment pretrained finetuning compatibility own_pictures".split()
 
 
-RUN = ("README.md", "docs/own_pictures.md", "docs/finetuning.md")
-
-
-def commands(readme: str) -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line]
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory) -> Path:
-    """A checkout (by links) with a tiny ILSVRC2012 beside the scripts."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for path in ROOT.iterdir():
-        if not path.name.startswith(".") and path.name not in ("output", "build", "log"):
-            (folder / path.name).symlink_to(path)
-    rng = np.random.default_rng(0)
-    for split in ("train", "val"):
-        lines = []
-        for i in range(8):
-            path = folder / "ILSVRC2012" / split / f"{i}.JPEG"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(path)
-            lines.append(f"{split}/{i}.JPEG {i * 100}\n")
-        (folder / "ILSVRC2012" / f"{split}_list.txt").write_text("".join(lines))
-    write_textures(folder / "My Pictures", {"brick": 8, "grass": 8, "wood": 8})
-    draw_texture("brick", [1, 0]).save(folder / "a.jpg")
-    for name in ("new_pictures/1.jpg", "more/2.png"):
-        (folder / name).parent.mkdir()
-        draw_texture("wood", [1, 1]).save(folder / name)
-    return folder
-
-
-def on_this_machine(command: str) -> list[str]:
-    words = shlex.split(command)
-    assert words[0] == "python", command
-    words = [word if word != "--gpus=0,1" else "--nproc_per_node=2" for word in words[1:]]
-    if "--pretrained" in words:  # there is no network; the first training starts without weights, others from its own
-        at = words.index("--pretrained")
-        words[at : at + 1] = [] if "output/own" in words else ["--finetune", "output/own/checkpoint-best.pd"]
-    script = next((word for word in words if word in SHORTER), None)
-    return [sys.executable, *words, *SHORTER.get(script, [])]
-
-
-def value_of(flag: str, command: str) -> str:
-    """The value of a flag in a command; "" if the command does not have the flag."""
-    words = shlex.split(command)
-    return words[words.index(flag) + 1] if flag in words else ""
+def test_the_commands_on_imagenet_run(tmp_path):
+    """Those that come of the first training, and beside them the rest; tests/test_own_pictures.py has the others."""
+    folder = create_checkout(tmp_path)
+    lines = commands_to_run("README.md", own_pictures=False)
+    assert len(lines) >= 9
+    first = [line for line in lines if re.search(r"output/(peleenet|exported)\b", line)]
+    assert len(first) >= 6
+    with ThreadPoolExecutor(1) as beside:
+        rest = beside.submit(run_in_order, folder, [line for line in lines if line not in first])
+        run_in_order(folder, first)
+    rest.result()
+    assert (folder / "output" / "answers.csv").read_text().startswith("file_name,label_name,score,class_id,error")
 
 
 def test_logs_of_the_launcher_are_in_the_output_folder():
@@ -94,36 +39,6 @@ def test_logs_of_the_launcher_are_in_the_output_folder():
         assert value_of("--log_dir", line).startswith(value_of("--output_dir", line) + "/"), line
 
 
-def run_in_order(sandbox: Path, lines: list[str]) -> None:
-    for command in lines:
-        done = subprocess.run(
-            on_this_machine(command), cwd=sandbox, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-
-
-def test_the_commands_run_in_their_order(sandbox):
-    """Those that come of the first training, and beside them the rest."""
-    lines = [line for page in RUN for line in commands(page) if not line.startswith(ELSEWHERE)]
-    lines = list(dict.fromkeys(lines))  # a command that stands on two pages once
-    assert len(lines) >= 18
-    first = [line for line in lines if re.search(r"output/(peleenet|exported)\b", line)]
-    assert len(first) >= 6
-    with ThreadPoolExecutor(1) as beside:
-        rest = beside.submit(run_in_order, sandbox, [line for line in lines if line not in first])
-        run_in_order(sandbox, first)
-    rest.result()
-    for page in RUN:
-        for code in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL):
-            done = subprocess.run(
-                [sys.executable, "-c", code], cwd=sandbox, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
-            )
-            assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-    assert (sandbox / "output" / "own" / "report" / "report.html").stat().st_size > 10_000
-    assert (sandbox / "output" / "answers.csv").read_text().startswith("file_name,label_name,score,class_id,error")
-
-
-PAGES = "reliability data deployment alignment pretrained finetuning compatibility own_pictures".split()
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 GOALS = sorted(
     {command.split()[1] for command in commands("README.md") if command.startswith("make ")}
