@@ -39,11 +39,22 @@ def create_parser() -> argparse.ArgumentParser:
 
 
 def fold_lists(split: FolderSplit, num_folds: int) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Lists of K-fold cross-validation: `fold_1/train`, `fold_1/val`, ..., and what is to be said of rare classes."""
+    """Lists of K-fold cross-validation: `fold_1/train`, `fold_1/val`, ..., and what is to be said of rare classes.
+
+    Raises:
+        UsageError: there are more folds than pictures that are no copies of each other.
+    """
     pictures = split.pictures
     rest = np.sort(np.concatenate([split.parts["train"], split.parts["val"]]))
     lists, remarks = {}, []
-    for number, val in enumerate(divide_into_folds(pictures, rest, num_folds, split.shares.seed), start=1):
+    folds = divide_into_folds(pictures, rest, num_folds, split.shares.seed)
+    num_filled = sum(len(val) > 0 for val in folds)
+    if num_filled < num_folds:
+        raise UsageError(
+            f"--k_fold {num_folds}: the {len(rest)} pictures, copies kept together, fill {num_filled} folds only; take "
+            f"at most --k_fold {num_filled}"
+        )
+    for number, val in enumerate(folds, start=1):
         lists[f"fold_{number}/train"], lists[f"fold_{number}/val"] = np.setdiff1d(rest, val), val
         for part in ("train", "val"):
             absent = np.setdiff1d(pictures.labels[rest], pictures.labels[lists[f"fold_{number}/{part}"]])

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import DataError
-from common.files import disk_errors, write_atomically, write_with_checksum
+from common.files import CHECKSUM_SUFFIX, disk_errors, write_atomically, write_with_checksum
 from common.printable import printable
+from common.regular_files import read_regular
 
 from ..class_names import read_class_names
 from ..manifest import manifest_lines, read_manifest
@@ -32,7 +33,10 @@ RECORD_ENTRIES = {
     "remarks": list,
     "unread": list,
 }
+# Lists that this module or `python -m datasets.split` writes.
+LISTS = ("train_list.txt", "val_list.txt", "test_list.txt", "fold_*/train_list.txt", "fold_*/val_list.txt")
 MAX_PAIRS_SHOWN = 5
+MAX_RECORD_BYTES = 1 << 28  # a record names the files that cannot be opened
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,8 @@ def key_of(folder: PlainFolder, shares: Shares) -> str:
 def write_split(split: FolderSplit, target: Path, *, extra: dict[str, Sequence[int]] | None = None) -> None:
     """Write `<part>_list.txt`, label_list.txt, manifest.txt and, as the last, split.json, each whole or not at all.
 
+    The lists of an older split in the folder are removed: a list of it would have images that are trained on now.
+
     Args:
         split: the split.
         target: the folder, created if missing.
@@ -151,6 +157,8 @@ def write_split(split: FolderSplit, target: Path, *, extra: dict[str, Sequence[i
     """
     with disk_errors(target):
         target.mkdir(parents=True, exist_ok=True)
+        if (target / RECORD).exists():
+            _remove_lists(target)
         (target / RECORD).unlink(missing_ok=True)  # what is there is no split while it is replaced
     folder, pictures = split.folder, split.pictures
     for name, indices in {**split.parts, **(extra or {})}.items():
@@ -177,6 +185,14 @@ def write_split(split: FolderSplit, target: Path, *, extra: dict[str, Sequence[i
         write_with_checksum(target / LABEL_LIST, names)
         write_atomically(target / MANIFEST, (os.fsencode(line) for line in manifest_lines(rows)))
         write_atomically(target / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def _remove_lists(target: Path) -> None:
+    for path in [path for pattern in LISTS for path in target.glob(pattern)]:
+        path.with_name(path.name + CHECKSUM_SUFFIX).unlink(missing_ok=True)
+        path.unlink()
+        if path.parent != target and not any(path.parent.iterdir()):
+            path.parent.rmdir()
 
 
 @dataclass(frozen=True)
@@ -212,7 +228,7 @@ def read_split(folder: str | os.PathLike) -> SplitFiles | None:
     """
     path = Path(folder) / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(read_regular(path, MAX_RECORD_BYTES))
         wrong = [name for name, kind in RECORD_ENTRIES.items() if not isinstance(record.get(name), kind)]
     except FileNotFoundError:
         return None

@@ -103,7 +103,7 @@ def find_plain_folder(root: str | os.PathLike) -> PlainFolder:
                 f"{root}: no line of a list can hold the names of class {name!r}; rename the folder without blanks at "
                 "its ends, line breaks and letters that are not UTF-8 (of GBK: convmv -f gbk -t utf-8 -r --notest)"
             )
-        unlistable += [path for path in of_class if path not in set(good)]
+        unlistable += [path for path in of_class if not can_stand_in_list(path)]
         paths += of_class
         labels += [label] * len(of_class)
     remarks = [f"{root}: {remark}" for remark in (*_remarks(list(classes), empty, beside), *scan.remarks)]

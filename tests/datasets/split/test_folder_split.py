@@ -115,6 +115,13 @@ def test_a_damaged_record_is_an_error(files, content):
         read_split(files.folder)
 
 
+def test_a_pipe_is_no_record(files):
+    (files.folder / "split.json").unlink()
+    os.mkfifo(files.folder / "split.json")
+    with pytest.raises(DataError, match=r"split.json: no record of a split: .*is a named pipe"):
+        read_split(files.folder)
+
+
 def test_no_record_is_no_split(tmp_path):
     assert read_split(tmp_path) is None
 
@@ -145,12 +152,33 @@ def test_the_program_writes_lists_and_folds(folder, tmp_path, capsys):
     assert len(folds[0] & folds[1]) == 0 and len(folds[0] | folds[1]) == 8
 
 
+def test_no_list_of_an_older_split_stays(folder, tmp_path):
+    lists = tmp_path / "lists"
+    main([str(folder), f"--output_dir={lists}", "--test=0.1", "--k_fold=3"])
+    (lists / "fold_3/notes.txt").write_text("mine")
+    (lists / "my_list.txt").write_text("cats/0.png 0")
+    main([str(folder), f"--output_dir={lists}", "--k_fold=2", "--seed=1"])
+    found = {path.relative_to(lists).as_posix() for path in lists.rglob("*") if path.is_file()}
+    of_split = {f"{start}{part}_list.txt" for start in ("", "fold_1/", "fold_2/") for part in ("train", "val")}
+    of_split |= {"label_list.txt"}
+    own = {"fold_3/notes.txt", "my_list.txt"}
+    assert found == of_split | {f"{name}.sha256" for name in of_split} | own | {"manifest.txt", "split.json"}
+
+
+def test_lists_in_a_folder_without_a_split_stay(folder, tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/test_list.txt").write_text("cats/0.png 0")
+    main([str(folder), f"--output_dir={tmp_path / 'lists'}"])
+    assert (tmp_path / "lists/test_list.txt").read_text() == "cats/0.png 0"
+
+
 @pytest.mark.parametrize(
     ("flags", "error", "message"),
     [
         (["{folder}/none"], DataError, "no such folder"),
         (["{folder}", "--val=0.7", "--test=0.3"], UsageError, "--val 0.7 --test 0.3: .* leave nothing"),
         (["{folder}", "--k_fold=1"], UsageError, "expected 2 or more"),
+        (["{folder}", "--k_fold=11"], UsageError, "the 10 pictures, .* fill 10 folds only; take at most --k_fold 10"),
         (["{folder}/.."], DataError, "one class only, own"),
     ],
 )
