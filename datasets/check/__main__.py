@@ -69,7 +69,8 @@ def _open_plain_folder(root: str) -> tuple[ImageList, list[Finding]]:
     folder = find_plain_folder(root)
     images = ImageList(root, map(os.fsencode, folder.paths), folder.labels, class_names=folder.names)
     images.remarks = folder.remarks
-    indices = [index for index, path in enumerate(folder.paths) if path in set(folder.unlistable)]
+    unlistable = set(folder.unlistable)
+    indices = [index for index, path in enumerate(folder.paths) if path in unlistable]
     examples = [images.path(index) for index in indices[:MAX_EXAMPLES]]
     return images, [Finding("unlistable", len(indices), examples, ALL, dropped=indices)]
 
