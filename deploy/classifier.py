@@ -1,9 +1,11 @@
 """Prediction from Python: `Classifier`, which `deploy.load` opens, takes images in any form and from any thread."""
 
+import operator
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +59,9 @@ class Classifier:
             ExportedModelError: the model gives nan or inf.
             UsageError: a number that cannot be used.
         """
-        _check("topk", topk, topk >= 1 and topk == int(topk), "a whole number of at least 1")
-        _check("batch_size", batch_size, batch_size >= 1 and batch_size == int(batch_size), "at least 1")
-        _check("threshold", threshold, 0 <= threshold <= 1, "a number from 0 to 1")
+        topk, batch_size = _whole_number("topk", topk), _whole_number("batch_size", batch_size)
+        if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+            raise UsageError(f"threshold: expected a number from 0 to 1, got {threshold!r}")
         sources, is_single = find_sources(images)
         exif = self._predictor.card.preprocess.exif_orientation
         predictions = Predictions()
@@ -101,9 +103,14 @@ class Classifier:
         return f"<Classifier {self._path}: {card.architecture}, {card.num_classes} classes, {side} x {side}, {engine}>"
 
 
-def _check(name: str, value, is_right: bool, expected: str) -> None:
-    if not is_right:
-        raise UsageError(f"{name}: expected {expected}, got {value!r}")
+def _whole_number(name: str, value) -> int:
+    try:
+        number = operator.index(value)  # an int, or an integer of numpy
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"{name}: expected a whole number of at least 1, got {value!r}")
+    return number
 
 
 def is_exported(path: Path) -> bool:

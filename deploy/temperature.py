@@ -1,10 +1,11 @@
 """The temperature of calibrated probabilities: logits are divided by it before the softmax."""
 
 import json
-import math
+import sys
 from pathlib import Path
 
 from common.errors import DataError, UsageError
+from common.regular_files import read_regular
 
 NO_TEMPERATURE = 1.0  # leaves the probabilities as the model gives them
 KEY = "temperature"  # in the metrics.json of eval.py
@@ -14,7 +15,7 @@ MAX_BYTES = 1 << 24  # of a metrics.json
 
 def is_temperature(value: object) -> bool:
     """Whether `value` is a finite number above 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 def read_temperature(value: str) -> float:
@@ -37,16 +38,14 @@ def read_temperature(value: str) -> float:
 
 def _read_file(path: Path) -> float:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise DataError(f"--temperature {path}: more than {MAX_BYTES >> 20} MB, so not a metrics.json; {NEXT_STEP}")
-        metrics = json.loads(content)
+        metrics = json.loads(read_regular(path, MAX_BYTES))
     except FileNotFoundError:
         raise DataError(
             f"--temperature {path}: neither a number above 0 nor an existing metrics.json; {NEXT_STEP}"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise DataError(f"--temperature {path}: {error.strerror or error}; {NEXT_STEP}") from None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"--temperature {path}: cannot be read as JSON: {error}; {NEXT_STEP}") from None
     if not isinstance(metrics, dict) or KEY not in metrics:
         raise DataError(f"--temperature {path}: has no entry {KEY!r}; {NEXT_STEP}")

@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -265,7 +266,19 @@ def test_a_tensor_is_told_how_to_become_an_array(classifier):
 
 
 @pytest.mark.parametrize(
-    "numbers", [{"topk": 0}, {"topk": 1.5}, {"threshold": -1}, {"threshold": 2}, {"batch_size": 0}]
+    "numbers",
+    [
+        {"topk": 0},
+        {"topk": 1.5},
+        {"threshold": -1},
+        {"threshold": 2},
+        {"batch_size": 0},
+        {"topk": "5"},
+        {"topk": math.nan},
+        {"batch_size": 2.0},
+        {"threshold": "0.5"},
+        {"threshold": math.nan},
+    ],
 )
 def test_wrong_numbers(classifier, pictures, numbers):
     with pytest.raises(UsageError, match=rf"{next(iter(numbers))}: expected"):

@@ -1,11 +1,12 @@
 """--temperature: a number, or the metrics.json of eval.py; everything else is an error that names the next step."""
 
 import json
+import os
 
 import pytest
 
 from common.errors import DataError, UsageError
-from deploy.temperature import read_temperature
+from deploy.temperature import MAX_BYTES, read_temperature
 
 
 @pytest.mark.parametrize(("text", "value"), [("", 1.0), ("1", 1.0), ("2.5", 2.5), ("1e-3", 0.001)])
@@ -35,6 +36,8 @@ def test_a_metrics_file(tmp_path, value):
         ('{"temperature": NaN}', "temperature: expected a finite number above 0, got nan"),
         ('{"temperature": "1.5"}', "temperature: expected a finite number above 0, got '1.5'"),
         ('{"temperature": true}', "temperature: expected a finite number above 0, got True"),
+        (f'{{"temperature": 1{"0" * 400}}}', "temperature: expected a finite number above 0, got 1000"),
+        (" " * (MAX_BYTES + 1), "at most 16,777,216 are read"),
         ('{"temperature": null}', "temperature: expected a finite number above 0, got None"),
         ("{", "cannot be read as JSON"),
         ("\xff", "cannot be read as JSON"),
@@ -52,5 +55,8 @@ def test_a_wrong_metrics_file(tmp_path, content, message):
 def test_a_path_that_is_no_file(tmp_path):
     with pytest.raises(DataError, match=r"1,5: neither a number above 0 nor an existing metrics.json; eval.py"):
         read_temperature("1,5")
-    with pytest.raises(DataError, match="cannot be read as JSON"):
+    with pytest.raises(DataError, match=r"Is a directory; eval.py"):
         read_temperature(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"is a named pipe, not a regular file; eval.py"):
+        read_temperature(str(tmp_path / "pipe"))
