@@ -39,14 +39,17 @@ class FontFile:
     def _glyph(self, code: int) -> int:
         for first, last, glyph_of in self._segments:
             if first <= code <= last:
-                return glyph_of(code)
+                try:
+                    return glyph_of(code)
+                except struct.error:  # the table is cut short
+                    return 0
         return 0
 
     @cached_property
     def _segments(self) -> list[tuple]:
         try:
             return _read_segments(self.path, self.index)
-        except (OSError, struct.error, IndexError, ValueError, OverflowError):
+        except (OSError, struct.error, LookupError, ValueError, OverflowError):
             return []  # not a font, or damaged
 
 

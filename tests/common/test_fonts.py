@@ -81,6 +81,15 @@ def test_files_that_draw_nothing_are_passed_over(folder):
     assert not any("Blank" in font.path for font in fonts.list_fonts())
 
 
+def test_a_damaged_font_is_no_traceback(folder):
+    whole = write_font(folder / "whole.ttf", "ab").read_bytes()
+    for end in range(0, len(whole), 7):
+        (folder / "cut.ttf").write_bytes(whole[:end])
+        fonts.FontFile(str(folder / "cut.ttf")).has("a")
+    (folder / "no_cmap.ttf").write_bytes(whole.replace(b"cmap", b"xxxx"))
+    assert not fonts.FontFile(str(folder / "no_cmap.ttf")).has("a")
+
+
 def test_a_font_of_a_collection(folder):
     from fontTools.ttLib import TTCollection
 
