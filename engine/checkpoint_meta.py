@@ -59,6 +59,11 @@ def _list_of_names(value: object) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
 
 
+def _table_of_texts(value: object) -> bool:
+    """Paths, of which some may be missing, and checksums."""
+    return _table(value) and all(one is None or isinstance(one, str) for one in value.values())
+
+
 def _table_of_plain_values(value: object) -> bool:
     """Flags, sizes, triples of numbers."""
     return _table(value) and all(
@@ -72,6 +77,7 @@ ENTRIES = {
     "epoch": _whole_number,
     "best_top1_percent": _number,
     "best_top1_ema_percent": _number,
+    "best_epoch": _whole_number,
     "num_skipped": _count,
     "has_best": _truth_value,
     "lr_meter": _table,
@@ -83,8 +89,9 @@ ENTRIES = {
 INFO_ENTRIES = {
     "args": _table_of_plain_values,
     "preprocess": _table_of_plain_values,
-    "data": _table_of_plain_values,
+    "data": _table_of_texts,
     "class_names": _list_of_names,
+    "class_folders": _list_of_names,
     "effective_batch": _count,
 }
 METER_ENTRIES = {"recent": _list_of_numbers, "total": _number, "count": _count}
