@@ -132,14 +132,14 @@ class Prediction:
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         times = max(1, THUMBNAIL // (2 * max(image.size)))  # so that a picture of 20 pixels is seen
         image = image.resize((times * image.width, times * image.height), Image.Resampling.NEAREST)
-        content = io.BytesIO()
-        image.save(content, "JPEG", quality=85)
-        data = base64.b64encode(content.getvalue()).decode()
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=85)
+        data = base64.b64encode(stream.getvalue()).decode()
         return f'<img alt="" style="max-width:{THUMBNAIL}px" src="data:image/jpeg;base64,{data}">'
 
 
 BOX = "display:inline-block;vertical-align:top;margin:4px;padding:6px;width:200px;overflow-wrap:anywhere;"
-ROW = "display:flex;justify-content:space-between;gap:8px;padding:1px 4px;margin-top:2px;"
+ROW = "display:flex;justify-stream:space-between;gap:8px;padding:1px 4px;margin-top:2px;"
 
 
 class Predictions(list):
