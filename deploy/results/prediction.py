@@ -139,7 +139,7 @@ class Prediction:
 
 
 BOX = "display:inline-block;vertical-align:top;margin:4px;padding:6px;width:200px;overflow-wrap:anywhere;"
-ROW = "display:flex;justify-stream:space-between;gap:8px;padding:1px 4px;margin-top:2px;"
+ROW = "display:flex;justify-content:space-between;gap:8px;padding:1px 4px;margin-top:2px;"
 
 
 class Predictions(list):
