@@ -1,15 +1,13 @@
 """log.txt: one JSON object per epoch."""
 
-import errno
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.files import disk_errors
 
-from .json_lines import keep_lines, read_json_lines
+from .json_lines import append_lines, keep_lines, read_json_lines
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +33,7 @@ class EpochLog:
         if self._file:
             self._unwritten += json.dumps(numbers) + "\n"
             try:
-                self._append(self._unwritten.encode())
+                append_lines(self._file, self._unwritten)
                 self._unwritten = ""
             except OSError as error:
                 logger.warning(
@@ -43,13 +41,6 @@ class EpochLog:
                 )
         for send in self._senders:
             send(numbers)
-
-    def _append(self, data: bytes) -> None:
-        with open(self._file, "ab", buffering=0) as file:
-            size = file.tell()
-            if file.write(data) < len(data):
-                file.truncate(size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def forget_from(self, epoch: int) -> None:
         """Remove the lines of `epoch` and of later epochs, which a resumed run writes again; set a damaged file aside.

@@ -1,7 +1,9 @@
-"""Files to which a run appends lines of JSON: read the good lines, and set a damaged file aside."""
+"""Files to which a run appends lines of JSON: append whole lines, read the good ones, set a damaged file aside."""
 
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,20 @@ from common.files import set_aside, write_atomically
 from common.regular_files import read_regular
 
 logger = logging.getLogger(__name__)
+
+
+def append_lines(path: Path, text: str) -> None:
+    """Append whole lines to a file; where the disk takes a part of them only, the file stays as it was.
+
+    Raises:
+        OSError: the file cannot be written, or the disk is full.
+    """
+    data = text.encode()
+    with open(path, "ab", buffering=0) as file:
+        size = file.tell()
+        if file.write(data) < len(data):
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_json_lines(path: str | Path) -> tuple[list[tuple[str, dict]], bool]:

@@ -1,13 +1,11 @@
 """metrics.jsonl: one JSON object per log line of the training and per epoch."""
 
-import errno
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .json_lines import keep_lines
+from .json_lines import append_lines, keep_lines
 from .trackers import Tracker
 
 logger = logging.getLogger(__name__)
@@ -65,13 +63,8 @@ class StepLog:
     def _append(self, numbers: dict) -> None:
         if not self._file:
             return
-        data = (json.dumps(numbers) + "\n").encode()
         try:
-            with open(self._file, "ab", buffering=0) as file:
-                size = file.tell()
-                if file.write(data) < len(data):
-                    file.truncate(size)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            append_lines(self._file, json.dumps(numbers) + "\n")
         except OSError as error:
             self._warn(error)
 

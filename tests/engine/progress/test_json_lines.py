@@ -1,10 +1,13 @@
 """A damaged log.txt or metrics.jsonl is set aside with a warning, and the run goes on with its good lines."""
 
+import errno
+import io
 import json
 import os
 
 import pytest
 
+from engine.progress import json_lines
 from engine.progress.epoch_log import EpochLog, read_records
 from engine.progress.step_log import StepLog
 
@@ -65,3 +68,24 @@ def test_the_lines_before_the_place_of_a_resumed_run_stay_byte_for_byte(tmp_path
     before = (tmp_path / "metrics.jsonl").read_text().splitlines()
     steps.forget_from(1, 5)
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == before[:4]
+
+
+class FullDisk(io.FileIO):
+    """A file on a disk with room for three more bytes."""
+
+    def write(self, data):
+        return super().write(data[:3])
+
+
+def test_a_line_that_does_not_fit_leaves_no_part_of_it(tmp_path, monkeypatch):
+    path = tmp_path / "log.txt"
+    path.write_text(LINES[0])
+    monkeypatch.setattr(json_lines, "open", lambda name, mode, buffering: FullDisk(name, mode), raising=False)
+    with pytest.raises(OSError) as caught:
+        json_lines.append_lines(path, LINES[1])
+    assert caught.value.errno == errno.ENOSPC and path.read_text() == LINES[0]
+    log = EpochLog(tmp_path)
+    log.record({"epoch": 1})
+    monkeypatch.undo()
+    log.record({"epoch": 2})
+    assert [record["epoch"] for record in read_records(path)] == [0, 1, 2]
