@@ -45,20 +45,15 @@ def fit(
     """
     run.epoch_log.forget_from(state.next_epoch)
     run.step_log.forget_from(*state.place)
-    logger.info(f"Start training for {recipe.epochs} epochs")
-    if state.next_epoch >= recipe.epochs:
-        last = f"--epochs {recipe.epochs}"
-        logger.info(f"nothing is left to train: epoch {state.next_epoch} comes after the last, {last}")
+    _log_start(state, recipe)
     started, start = perf_counter(), state.place
     network = wrap_model(state.model, run.ranks)
     with run.live, explain_lost_ranks(run.members):
         try:
             for epoch in range(state.next_epoch, recipe.epochs):
                 if _is_out_of_patience(state, recipe):  # also where a run resumes that had stopped here
-                    logger.info(
-                        f"the training ends before epoch {epoch}: no better top-1 since epoch {state.best_epoch} "
-                        f"(--patience {recipe.patience})"
-                    )
+                    since = f"no better top-1 since epoch {state.best_epoch} (--patience {recipe.patience})"
+                    logger.info(f"the training ends before epoch {epoch}: {since}")
                     break
                 train_epoch(state, network, train_loader, recipe, run, saver)
                 scores, ema_scores = _evaluate(state, val_loader, recipe, run, saver)
@@ -69,8 +64,8 @@ def fit(
                 state.begin_epoch(epoch + 1)
                 if saver:
                     # LATEST is written last: when a run resumes from it, all other files of the epoch are on the disk.
-                    last = epoch + 1 if _is_out_of_patience(state, recipe) else recipe.epochs
-                    saver.save(*best_names, *saver.numbered_names(epoch, last), LATEST)
+                    num_epochs = epoch + 1 if _is_out_of_patience(state, recipe) else recipe.epochs
+                    saver.save(*best_names, *saver.numbered_names(epoch, num_epochs), LATEST)
             if saver:
                 saver.finish()
         except (Preempted, NonFiniteLossError):  # raised by all ranks together
@@ -84,6 +79,13 @@ def fit(
                 _save_after_error(state, saver)
             raise
     logger.info(f"Training time {timedelta(seconds=int(perf_counter() - started))}")
+
+
+def _log_start(state: TrainState, recipe: Recipe) -> None:
+    logger.info(f"Start training for {recipe.epochs} epochs")
+    if state.next_epoch >= recipe.epochs:
+        last = f"--epochs {recipe.epochs}"
+        logger.info(f"nothing is left to train: epoch {state.next_epoch} comes after the last, {last}")
 
 
 def _is_out_of_patience(state: TrainState, recipe: Recipe) -> bool:

@@ -70,9 +70,7 @@ def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, ru
         DiskError: the checkpoint could not be written too often in a row.
     """
     epoch, first_step, num_steps = state.next_epoch, state.next_step, loader.steps_per_epoch
-    header = f"Epoch: [{epoch}]"
-    progress = ProgressLog(header, num_steps, log_every=run.log_every, first_step=first_step, live=run.live)
-    run.live.begin_epoch(epoch)
+    progress = _start_progress(epoch, first_step, num_steps, run)
     guard = NonFiniteGuard(state, recipe.skip_nonfinite, path_of=loader.path)
     batches = run.watch(loader.batches(epoch, first_step), "training images", lambda: loader.waiting_for())
     unsynced: list[Step] = []
@@ -107,14 +105,19 @@ def train_epoch(state: TrainState, network: nn.Layer, loader, recipe: Recipe, ru
                 saver.save(LATEST)
             if is_stopped:
                 raise Preempted(_stopped_message(epoch, state.next_step, is_saved=saver is not None))
-        is_logged = progress.is_due
-        num_images = sum(len(indices) for indices in done.indices) * run.ranks.world
+        is_logged, num_images = progress.is_due, sum(map(len, done.indices)) * run.ranks.world
         progress.step_done(f"lr: {lr:.6f}  loss: {state.loss_meter}", num_images)
         if is_logged:
             run.step_log.record_step(epoch, step, num_steps, _numbers(lr, state, progress))
     assert state.next_step == num_steps, f"{state.next_step} steps in an epoch of {num_steps}"
     progress.finish()
     logger.info(f"Averaged stats: lr: {state.lr_meter.mean:.6f}  loss: {state.loss_meter}")
+
+
+def _start_progress(epoch: int, first_step: int, num_steps: int, run: Run) -> ProgressLog:
+    run.live.begin_epoch(epoch)
+    header = f"Epoch: [{epoch}]"
+    return ProgressLog(header, num_steps, log_every=run.log_every, first_step=first_step, live=run.live)
 
 
 def _numbers(lr: float, state: TrainState, progress: ProgressLog) -> dict[str, float]:
