@@ -210,7 +210,8 @@ def pack(images: ImageList, folder: Path, *, encoding: Encoding, per_shard: int,
     shards = list(parallel_map(write_shard, jobs, num_workers=num_workers, title="shards"))
     rewritten = [shard["name"] for shard in shards if shard.pop("is_rewritten")]
     if rewritten:
-        print(f"note: {folder}: written again, because they were damaged or have no checksum: {', '.join(rewritten)}")
+        names = ", ".join(rewritten)
+        print_safely(f"note: {folder}: written again, because they were damaged or have no checksum: {names}")
     index = [(number, *entry) for number, shard in enumerate(shards) for entry in shard.pop("entries")]
     with disk_errors(folder):
         with atomic_write(folder / INDEX_FILE) as file:
@@ -249,7 +250,7 @@ def _read_settings(path: Path) -> dict | None:
     aside = set_aside(path)
     for checksum in path.parent.glob(f"*.tar{CHECKSUM_SUFFIX}"):  # of shards whose settings nobody knows
         checksum.unlink()
-    print(f"note: {path} is damaged: it is now {aside}, and all shards are packed anew")
+    print_safely(f"note: {path} is damaged: it is now {aside}, and all shards are packed anew")
     return None
 
 
