@@ -2,7 +2,6 @@
 
 import logging
 
-import factory
 from common.cli import run as run_program
 from common.logs import set_up_logging
 from configs.loader import changed, parse
@@ -13,6 +12,8 @@ logger = logging.getLogger("eval")
 
 def main(argv: list[str]) -> None:
     config = parse(EvalConfig, argv, prog="eval.py")
+    import factory  # numpy and Pillow from here on: --help does not wait for them
+
     if factory.list_models_or_check(config.model, config.preprocess):
         return
     if config.report.output_dir:

@@ -3,21 +3,24 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import factory
 from common.cli import run
 from common.errors import CheckpointError, DataError, UsageError
 from common.printable import print_safely
 from configs.loader import parse
 from configs.schema import EvalDataConfig, ExportConfig
-from datasets.reading.image_folder import FolderScan, find_images, is_utf8
-from deploy.temperature import read_temperature
+
+if TYPE_CHECKING:
+    import factory
 
 METRICS = ("best_top1_percent", "best_top1_ema_percent", "epoch")  # of the checkpoint, kept in the card
 
 
 def main(argv: list[str]) -> None:
     config = parse(ExportConfig, argv, prog="export_model.py")
+    import factory  # numpy and Pillow from here on: --help does not wait for them
+
     if factory.list_models_or_check(config.model, config.preprocess):
         return
     if not config.export.output_dir:
@@ -28,12 +31,12 @@ def main(argv: list[str]) -> None:
             "--resume is missing: random weights are not exported; name a checkpoint, or --pretrained"
         )
 
-    temperature = read_temperature(config.export.temperature)
-
     from deploy.engines import EagerEngine
     from deploy.export.export_folder import export_folder
     from deploy.predictor import Predictor
+    from deploy.temperature import read_temperature
 
+    temperature = read_temperature(config.export.temperature)
     trained = factory.read_trained(config.model, config.weights, config.preprocess, config.export.label_list)
     for note in trained.notes:
         print_safely(f"warning: {note}", sys.stderr)
@@ -79,6 +82,8 @@ def refuse_names_of_bytes(names) -> None:
     Raises:
         DataError: a name is not UTF-8.
     """
+    from datasets.reading.image_folder import is_utf8
+
     wrong = [label for label, name in enumerate(names) if not is_utf8(name)]
     if wrong:
         name = repr(os.fsencode(names[wrong[0]]))[1:]
@@ -116,6 +121,8 @@ def gate_images(config: ExportConfig, preprocess):
 
 def find_pictures(folder: str) -> list[str]:
     """The images below a folder; what was passed over is said on stderr."""
+    from datasets.reading.image_folder import FolderScan, find_images
+
     scan = FolderScan()
     paths = find_images(folder, scan)
     for remark in scan.remarks:
@@ -123,7 +130,7 @@ def find_pictures(folder: str) -> list[str]:
     return paths
 
 
-def quantization_data(config: ExportConfig, trained: factory.TrainedModel):
+def quantization_data(config: ExportConfig, trained: "factory.TrainedModel"):
     """Calibration and validation images of onnx-int8, whose classes are compared with the model's.
 
     Returns:
@@ -133,6 +140,7 @@ def quantization_data(config: ExportConfig, trained: factory.TrainedModel):
         DataError: no images, or classes that do not agree.
         UsageError: no --calibration_images, and no split beside the checkpoint.
     """
+    import factory
     from deploy.export.quantize import Calibration, Validation
 
     flags = config.quantize

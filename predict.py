@@ -2,18 +2,19 @@
 
 import sys
 
-import factory
 from common.cli import run
 from common.errors import UsageError
 from common.printable import print_safely
 from configs.loader import parse
 from configs.schema import PredictConfig
-from datasets.reading.image_folder import FolderScan, find_images
-from deploy.temperature import read_temperature
 
 
 def main(argv: list[str]) -> None:
     config = parse(PredictConfig, argv, prog="predict.py")
+    import factory  # numpy and Pillow from here on: --help does not wait for them
+    from datasets.reading.image_folder import FolderScan, find_images
+    from deploy.temperature import read_temperature
+
     if factory.list_models_or_check(config.model, config.preprocess):
         return
     images = config.images

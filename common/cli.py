@@ -18,6 +18,16 @@ from .printable import print_safely
 # What Paddle 3.3.1 says at import, where it needs no compiler, and at every training forward of a batch norm.
 PADDLE_WARNINGS = ("No ccache found", "When training, we now always track global mean and variance")
 
+# What requirements.txt installs, by the name of the import.
+REQUIRED_PACKAGES = {
+    "numpy": "numpy",
+    "paddle": "paddlepaddle",
+    "PIL": "Pillow",
+    "rich": "rich",
+    "safetensors": "safetensors",
+    "yaml": "PyYAML",
+}
+
 
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Call `main(sys.argv[1:])` and exit with the code that it returns (None: 0).
@@ -25,7 +35,8 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     Before it, packages of other projects with the names of this project's are found (`check_own_packages`).
 
     An exception with an `exit_code` is printed as one message `error: ...` and becomes that exit code. An OSError that
-    names a file is exit code 74. Any other exception is a fault of the project and keeps its traceback.
+    names a file is exit code 74, and a package of requirements.txt that is not installed is 7. Any other exception is
+    a fault of the project and keeps its traceback.
     """
     for message in PADDLE_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
@@ -43,10 +54,20 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         exit_code, message = getattr(error, "exit_code", None), str(error)
         if exit_code is None and isinstance(error, OSError) and error.filename is not None:
             exit_code, message = 74, f"{error.filename}: {error.strerror}"
-        if exit_code is None:
+        if exit_code is None and isinstance(error, ModuleNotFoundError):
+            exit_code, message = 7, _name_missing_package(error)
+        if exit_code is None or message is None:
             raise
         print_safely(f"error: {message}", sys.stderr)
         sys.exit(exit_code)
+
+
+def _name_missing_package(error: ModuleNotFoundError) -> str | None:
+    """What to install, or None: any other module that is missing is a fault of the project."""
+    package = REQUIRED_PACKAGES.get((error.name or "").partition(".")[0])
+    if package is None:
+        return None
+    return f"{package} is not installed: python -m pip install -r requirements.txt (for GPUs: requirements-gpu.txt)"
 
 
 def _run_finalizers() -> None:

@@ -8,13 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-import yaml
-
 from common.cli import did_you_mean
 from common.errors import UsageError
 from common.files import set_aside, write_atomically
 from common.regular_files import read_regular
-from common.yaml_text import parse_yaml
 
 from .declare import default_text, flag_name, value_type
 from .flag_names import suggest_flag
@@ -105,6 +102,8 @@ def write_config(config, path: Path) -> None:
     Raises:
         OSError: the file cannot be written; an older one is untouched.
     """
+    import yaml  # not above: --help also works where nothing is installed
+
     if os.path.lexists(path):
         try:
             _read_recipe(str(path), _flags_of(type(config)))
@@ -208,6 +207,8 @@ def _scalar(field: dataclasses.Field, kind: type, value, place: str):
 
 
 def _read_recipe(path: str, flags: Flags) -> dict:
+    from common.yaml_text import parse_yaml
+
     try:
         recipe = parse_yaml(read_regular(path, MAX_RECIPE_BYTES).decode("utf-8"))
     except OSError as error:

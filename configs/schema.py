@@ -508,7 +508,7 @@ class OutputConfig:
 
     output_dir: str = flag("", "folder of checkpoints, log.txt and config.yaml; '' saves nothing", on_resume="ignore")
     log_every: int = flag(20, "steps between two log lines", low=1, on_resume="ignore")
-    save_freq: int = flag(20, "epochs between two numbered checkpoints", low=1, on_resume="ignore")
+    save_freq: int = flag(20, "epochs between numbered checkpoints", low=1, on_resume="ignore")
     save_steps: int | None = flag(
         None, "also write checkpoint-latest.pd every this number of steps", low=1, on_resume="ignore"
     )

@@ -405,6 +405,11 @@ def test_recipes_parse_and_hold_only_what_differs(recipe):
     assert same == [], "these are the defaults"
 
 
+def test_the_recipe_for_own_pictures_turns_photographs_of_telephones():
+    recipe = ROOT / "configs" / "recipes" / "finetune_own_pictures.yaml"
+    assert parse(TrainConfig, ["--config", str(recipe)], prog="main.py").preprocess.exif_orientation == "apply"
+
+
 @pytest.mark.parametrize(("error", "code"), [(UsageError("no"), 2), (FileNotFoundError("a bug of ours"), None)])
 def test_errors_become_exit_codes_and_bugs_stay_loud(error, code, capsys):
     def script(argv):
@@ -415,6 +420,26 @@ def test_errors_become_exit_codes_and_bugs_stay_loud(error, code, capsys):
     if code:
         assert caught.value.code == code
         assert capsys.readouterr().err == "error: no\n"
+
+
+@pytest.mark.parametrize(("module", "package"), [("numpy", "numpy"), ("PIL.Image", "Pillow"), ("yaml", "PyYAML")])
+def test_a_package_that_is_not_installed_is_named_with_its_requirements_file(module, package, capsys):
+    def script(argv):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    with pytest.raises(SystemExit) as caught:
+        run(script)
+    assert caught.value.code == 7
+    start = f"error: {package} is not installed: python -m pip install -r requirements.txt"
+    assert capsys.readouterr().err.startswith(start)
+
+
+def test_a_module_of_ours_that_is_missing_stays_loud():
+    def script(argv):
+        raise ModuleNotFoundError("No module named 'engine.nothing'", name="engine.nothing")
+
+    with pytest.raises(ModuleNotFoundError):
+        run(script)
 
 
 def test_ctrl_c_and_a_closed_pipe_end_a_script_by_their_signal_without_a_traceback(monkeypatch):

@@ -1,11 +1,14 @@
 """`--help` of each script fits a screen of 80 columns, and its example is a command that the script takes."""
 
 import shlex
+import subprocess
+import sys
 
 import pytest
 
 from configs.help_screen import SCREENS, help_screen
 from configs.loader import parse
+from tests.source import ROOT
 
 LINES = 48  # of a terminal of usual height
 
@@ -36,3 +39,32 @@ def test_all_flags_stand_in_help_all(capsys):
         with pytest.raises(SystemExit):
             parse(config_class, ["--help_all"], prog="x")
         assert len(capsys.readouterr().out.splitlines()) > LINES
+
+
+def run_without_packages(*words: str) -> subprocess.CompletedProcess:
+    """Start a program by a Python that has its standard library alone."""
+    return subprocess.run([sys.executable, "-S", *words], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("config_class", SCREENS, ids=lambda config_class: config_class.__doc__)
+def test_help_needs_no_package(config_class):
+    ended = run_without_packages(config_class.__doc__, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "") and "usage: python" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("main.py", "--data_path=x"),
+        ("main.py", "--config=configs/recipes/finetune_own_pictures.yaml"),
+        ("eval.py", "--resume=x"),
+        ("predict.py", "--resume=x", "--infer_imgs=y"),
+        ("export_model.py", "--resume=x", "--output_dir=y"),
+        ("infer.py", "--model_file=x", "--input_file=y"),
+    ],
+)
+def test_without_the_packages_a_script_names_what_to_install(words):
+    ended = run_without_packages(*words)
+    assert ended.returncode == 7, ended.stderr
+    assert "is not installed: python -m pip install -r requirements.txt" in ended.stderr
+    assert "Traceback" not in ended.stderr
