@@ -67,7 +67,7 @@ KINDS = {
     "tiny": Kind("warning", f"images whose short side is below {TINY} pixels", "check whether they are thumbnails"),
     "ribbon": Kind("warning", f"images longer than {LONG:.0f} times their width", "view them; crop them"),
     "blank": Kind("warning", "images of a single colour", "view them; they may replace missing ones"),
-    "turned": Kind("warning", "photographs that EXIF rotates", "--exif_orientation apply, in training and evaluation"),
+    "turned": Kind("warning", "photographs that EXIF rotates", "--exif_orientation apply; the recipe has it"),
     "odd_mode": Kind("warning", "images with alpha, palette, CMYK or 16 bits", "docs/data.md says how each is decoded"),
     "animated": Kind("warning", "animations, of which the first frame is used", "store the wanted frame"),
     "extension": Kind("warning", "files with the extension of another format", "harmless here; rename them for others"),
