@@ -110,7 +110,9 @@ def load_predictor(config: InferConfig, engine: str, options):
     if predictor.class_names is None:
         print_safely(f"{flags.model_file} has no class names: classes are called by their numbers", sys.stderr)
     if predictor.card.temperature != 1:
-        print_safely(f"scores are calibrated by the temperature of the card, {predictor.card.temperature}", sys.stderr)
+        print_safely(
+            f"scores are calibrated by the temperature of the card, {predictor.card.temperature:.3g}", sys.stderr
+        )
     if not has_card(flags.model_file):
         print_safely(f"{flags.model_file} has no card.yaml: images are fed as {predictor.card.preprocess}", sys.stderr)
     return predictor

@@ -181,6 +181,5 @@ def sync_losses(state: TrainState, unsynced: list[Step], path_of: Callable[[int]
 
 
 def _stopped_message(epoch: int, next_step: int, *, is_saved: bool) -> str:
-    if not is_saved:
-        return f"stopped by a signal before epoch {epoch}, step {next_step}; nothing is saved without --output_dir"
-    return f"stopped by a signal before epoch {epoch}, step {next_step}; saved: continue with --resume auto"
+    what_next = "saved: continue with --resume auto" if is_saved else "nothing is saved without --output_dir"
+    return f"stopped by a signal before epoch {epoch}, step {next_step} (counted from 0); {what_next}"

@@ -36,7 +36,8 @@ def with_run_length(config: TrainConfig, data: TrainingData) -> tuple[TrainConfi
     if steps_per_epoch and epochs * steps_per_epoch < schedule.min_steps:
         epochs = -(-schedule.min_steps // steps_per_epoch)
         notes.append(
-            f"--min_steps {schedule.min_steps}: {epochs} epochs of {steps_per_epoch} steps, not {schedule.epochs}"
+            f"--min_steps {schedule.min_steps}: {epochs} epochs of {steps_per_epoch} steps, not {schedule.epochs}; "
+            f"--min_steps 0 keeps --epochs {schedule.epochs}"
         )
     if not config.has_weights_to_start and config.resume.resume in ("", "auto"):
         optim, remark = _with_equal_rates(config, num_images)

@@ -78,21 +78,10 @@ def print_report(splits: Sequence[Split], findings: Sequence[Finding], root: str
     from rich.table import Table
 
     console = Console(soft_wrap=True, highlight=False)
-    titles = ("split", "images", "readable", "MB", "classes", "per class", "short side", "width/height")
-    table = Table(*titles, box=SIMPLE, pad_edge=False)
-    for split in splits:
-        facts = summary(split)
-        counts = list(facts["images_per_class"].values()) or [0]
-        table.add_row(
-            split.name,
-            f"{facts['images']:,}",
-            f"{facts['decodable']:,}",
-            f"{facts['megabytes']:,.1f}",
-            f"{facts['classes']:,}",
-            f"{min(counts)} - {max(counts)}",
-            _span(facts["short_side_percentiles"]),
-            _span(facts["aspect_percentiles"]),
-        )
+    table = Table("", *(split.name for split in splits), box=SIMPLE, pad_edge=False)  # a column a split: fits 80
+    columns = [_column(summary(split)) for split in splits]
+    for name in columns[0]:
+        table.add_row(name, *(column[name] for column in columns))
     console.print(table)
     for finding in findings:
         kind, colour = KINDS[finding.kind], {"error": "red", "warning": "yellow"}[finding.severity]
@@ -106,6 +95,19 @@ def print_report(splits: Sequence[Split], findings: Sequence[Finding], root: str
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
     console.print(f"{errors} kind{'s' * (errors != 1)} of errors, {warnings} kind{'s' * (warnings != 1)} of warnings")
+
+
+def _column(facts: dict) -> dict[str, str]:
+    counts = list(facts["images_per_class"].values()) or [0]
+    return {
+        "images": f"{facts['images']:,}",
+        "readable": f"{facts['decodable']:,}",
+        "MB": f"{facts['megabytes']:,.1f}",
+        "classes": f"{facts['classes']:,}",
+        "images per class": f"{min(counts):,} - {max(counts):,}",
+        "short side in pixels": _span(facts["short_side_percentiles"]),
+        "width / height": _span(facts["aspect_percentiles"]),
+    }
 
 
 def _span(percentiles: dict[str, float]) -> str:

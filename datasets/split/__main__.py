@@ -63,6 +63,11 @@ def fold_lists(split: FolderSplit, num_folds: int) -> tuple[dict[str, np.ndarray
     return lists, remarks
 
 
+def _count(number: int, noun: str) -> str:
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{plural * (number != 1)}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = create_parser()
     flags = parser.parse_args(argv)
@@ -83,9 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_safely(f"note: {remark}")
     for name, indices in {**split.parts, **lists}.items():
         num_classes = len(np.unique(split.pictures.labels[indices]))
-        print_safely(f"{flags.output_dir / name}_list.txt: {len(indices):,} pictures of {num_classes} classes")
+        print_safely(
+            f"{flags.output_dir / name}_list.txt: {_count(len(indices), 'picture')} of {_count(num_classes, 'class')}"
+        )
     path = flags.output_dir / LABEL_LIST
-    print_safely(f"{path}: the names of the {len(split.folder.names)} classes")
+    print_safely(f"{path}: the names of the {len(split.folder.names):,} classes")
     where = flags.output_dir / "fold_1" if flags.k_fold else flags.output_dir
     print_safely(
         f"next: python main.py --data_path {shlex.quote(flags.folder)} --cls_label_path_train "

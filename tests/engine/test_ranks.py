@@ -88,7 +88,8 @@ def test_gradients_are_exchanged_once_a_step(two):
 
 def test_a_signal_on_one_rank_stops_both_and_one_file_resumes_both_exactly(two):
     for rank in two:
-        error = "Preempted 75 stopped by a signal before epoch 0, step 2; saved: continue with --resume auto"
+        place = "before epoch 0, step 2 (counted from 0)"
+        error = f"Preempted 75 stopped by a signal {place}; saved: continue with --resume auto"
         assert rank["resumed"] == {"error": error, "equal": [True] * 3, "loss": True}
 
 

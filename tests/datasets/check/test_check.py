@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from common.errors import DataError, DiskError
+from datasets.check import report
 from datasets.check.__main__ import main
 from datasets.check.findings import KINDS
 from datasets.class_names import read_class_names
@@ -337,3 +339,26 @@ def test_near_copies_between_splits_and_classes_are_warnings(folder, check, spli
     assert code == 0
     [finding] = [finding for finding in report["findings"] if finding["kind"].startswith("near")]
     assert (finding["kind"], finding["count"], finding["split"]) == (kind, 1, split)
+
+
+@pytest.mark.parametrize("splits", [1, 2])
+def test_the_table_fits_a_terminal_of_80_columns(splits, capsys, monkeypatch):
+    """With the figures of ImageNet, and with no word or number cut or broken."""
+    facts = {
+        "images": 1_281_167,
+        "decodable": 1_281_167,
+        "megabytes": 140_123.4,
+        "classes": 1000,
+        "images_per_class": {"0": 732, "1": 1300},
+        "short_side_percentiles": {"0": 20, "100": 9331},
+        "aspect_percentiles": {"0": 0.104, "100": 20.5},
+    }
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(report, "summary", lambda split: facts)
+    report.print_report([SimpleNamespace(name=name) for name in ("train", "val")[:splits]], [], "data")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for row in ("images", "images per class", "short side in pixels", "width / height"):
+        assert any(line.split("  ")[0].strip() == row for line in lines), (row, lines)
+    for text in ("1,281,167", "140,123.4", "732 - 1,300", "20 - 9331", "0.1 - 20.5"):
+        assert sum(line.count(text) for line in lines) >= splits

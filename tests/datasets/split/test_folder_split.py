@@ -172,6 +172,13 @@ def test_lists_in_a_folder_without_a_split_stay(folder, tmp_path):
     assert (tmp_path / "lists/test_list.txt").read_text() == "cats/0.png 0"
 
 
+def test_a_list_of_one_picture_is_counted_as_one(folder, tmp_path, capsys):
+    for one in ("cats/5.png", "dogs/3.jpg", "dogs/2.jpg", "dogs/1.jpg"):
+        (folder / one).unlink()
+    assert main([str(folder), f"--output_dir={tmp_path / 'lists'}", "--val=0.2"]) == 0
+    assert "val_list.txt: 1 picture of 1 class\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "error", "message"),
     [

@@ -144,3 +144,11 @@ def test_the_range_of_a_number():
     assert interval(Estimate(0.5, 0.25, 0.75)) == "25.0 to 75.0 %"
     assert interval(Estimate(2.0, 1.5, 2.5), False) == "1.500 to 2.500"
     assert interval(Estimate(1.0)) == ""
+
+
+@pytest.mark.parametrize(("num_classes", "fits"), [(2, True), (12, True), (13, False)])
+def test_a_matrix_of_twelve_classes_fits_a_telephone(num_classes, fits):
+    """A wider one keeps a size at which its numbers can be read, and scrolls."""
+    page = make_page(make_results(60, num_classes))
+    assert ("min-width: 0px" in page) == fits
+    assert ("max-width: none" in page) == (not fits)
