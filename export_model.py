@@ -150,7 +150,8 @@ def quantization_data(config: ExportConfig, trained: "factory.TrainedModel"):
     if flags.calibration_images:
         paths = find_pictures(flags.calibration_images)
     else:
-        images = factory.open_train_images(EvalDataConfig(), None, trained) if "info" in trained.weights.meta else None
+        known = trained.weights.meta.get("info", {}).get("data")
+        images = factory.open_train_images(EvalDataConfig(), None, trained) if known else None
         if images is None:
             raise UsageError(
                 "--format onnx-int8 needs --calibration_images, a folder of training images: those of the training of "

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import DataError, UsageError
@@ -76,6 +76,20 @@ def open_plain_folder(config: TrainConfig, rank: int) -> RunSplit:
     if continued := _continued_split(config):
         refuse_changed_folder(continued, folder)
         return _read(continued, root, f"the split of the continued run, {continued.folder}")
+    split = _open_new_split(folder, shares, output_dir, rank)
+    if config.resume.resume in ("", "auto"):
+        return split
+    path = config.resume.resume
+    remark = (
+        f"{Path(path).parent} has no {SPLIT}/, so the folder is split anew: if {path} was trained on these images, the "
+        f"accuracies are too good; copy the folder {SPLIT} of its training beside it"
+    )
+    return replace(split, remarks=(*split.remarks, remark))
+
+
+def _open_new_split(folder: PlainFolder, shares: Shares, output_dir: str, rank: int) -> RunSplit:
+    """Split the folder on rank 0, and read the lists; the other ranks wait for them."""
+    root = folder.root
     if not output_dir:
         split = split_folder(folder, shares)
         where = f"split by --seed {shares.seed}, which is not kept without --output_dir"

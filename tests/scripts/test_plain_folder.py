@@ -88,6 +88,14 @@ def test_a_checkpoint_without_its_split_is_an_error(folder, tmp_path):
         factory.open_datasets(config_of(folder, tmp_path / "out", "--resume=auto"))
 
 
+def test_a_resumed_file_without_a_split_is_a_warning(folder, tmp_path):
+    (tmp_path / "weights.pdparams").touch()
+    _, data = begin(folder, tmp_path / "out", f"--resume={tmp_path}/weights.pdparams")
+    assert any("has no split/, so the folder is split anew: if" in remark for remark in data.remarks)
+    _, data = begin(folder, tmp_path / "other")
+    assert not any("split anew" in remark for remark in data.remarks)
+
+
 def test_without_an_output_folder_nothing_is_written(folder, tmp_path):
     data = factory.open_datasets(config_of(folder))
     _, kept = begin(folder, tmp_path / "out")
@@ -162,18 +170,19 @@ def test_a_missing_split_and_that_of_another_run_are_errors(folder, tmp_path):
         factory.open_val_images(EvalDataConfig(), trained_of(tmp_path / "out", data, config))
 
 
-def test_the_images_of_the_split_calibrate_and_compare_int8(folder, tmp_path):
+def test_the_images_of_the_split_calibrate_and_compare_int8(folder, tmp_path, monkeypatch):
     config, data = begin(folder, tmp_path / "out")
     trained = trained_of(tmp_path / "out", data, config)
     flags = [f"--resume={tmp_path}/out/checkpoint-best.pd", f"--output_dir={tmp_path}/out8", "--format=onnx-int8"]
-    calibration, validation = export_model.quantization_data(
-        parse(ExportConfig, flags, prog="export_model.py"), trained
-    )
+    export = parse(ExportConfig, flags, prog="export_model.py")
+    calibration, validation = export_model.quantization_data(export, trained)
     assert {"/".join(Path(path).parts[-2:]) for path in calibration.paths} == set(names_of(data.train_set))
     assert ["/".join(Path(path).parts[-2:]) for path in validation.paths] == names_of(data.val_set)
-    trained.weights.meta.clear()
-    with pytest.raises(UsageError, match="--format onnx-int8 needs --calibration_images"):
-        export_model.quantization_data(config, trained)
+    monkeypatch.setattr("factory.open_train_images", lambda *_: pytest.fail("images are guessed"))
+    for meta in ({"info": {}}, {}):  # of an earlier version, and of another project
+        trained.weights.meta = meta
+        with pytest.raises(UsageError, match="--format onnx-int8 needs --calibration_images"):
+            export_model.quantization_data(export, trained)
 
 
 def test_folders_and_lists_of_a_training_are_found_too(folder, tmp_path):
