@@ -29,8 +29,7 @@ ALLOWED = {
     "deploy/self_check.py": (2, WORKING),
     "engine/export.py": (1, WORKING),
     "engine/output_dir.py": (1, APPENDS),
-    "engine/progress/epoch_log.py": (1, APPENDS),
-    "engine/progress/step_log.py": (1, APPENDS),
+    "engine/progress/json_lines.py": (1, APPENDS),
     "models/weights_cache.py": (1, APPENDS),
 }
 METHODS = {"write_text", "write_bytes", "savefig", "savez", "savez_compressed", "dump", "tofile", "to_csv", "save"}
