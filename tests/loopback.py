@@ -90,7 +90,7 @@ def _handler(server: Server) -> type:
             asked = self.headers.get("Range")
             if isinstance(step, WrongRange):
                 asked = "bytes=0-"
-            elif isinstance(step, NoRanges) or self.headers.get("If-Range") != etag:
+            elif isinstance(step, NoRanges) or self.headers.get("If-Range", etag) != etag:
                 asked = None
             start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
             if asked:

@@ -168,6 +168,10 @@ def test_our_own_defaults(script):
     assert ours == OUR_DEFAULTS[script]
 
 
+def test_the_betas_of_adamw_that_none_stands_for():
+    assert parse(TrainConfig, [], prog="main.py").optim.betas == (0.9, 0.999)
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_default_has_the_type_of_its_flag(script):
     """0 == 0.0 == False for the tests above, but not in a written config."""
@@ -337,6 +341,7 @@ def test_output_is_output_dir():
         (["--reprob", "1.5"], "--reprob: expected between 0 and 1, got 1.5"),
         (["--cutmix_minmax", "0.5"], "--cutmix_minmax takes two values, got 1"),
         (["--cutmix_minmax", "0.8", "0.2"], "the smaller value comes first"),
+        (["--cutmix_minmax", "0.5", "0.4"], "the smaller value comes first"),
         (["--scale", "0.5", "1", "2"], "--scale: expected between 0 and 1, got 2"),
         (["--model_ema_eval"], "--model_ema_eval needs --model_ema"),
         (["--resume_ema", "c.pd"], "--resume_ema needs --model_ema"),
@@ -440,6 +445,16 @@ def test_a_module_of_ours_that_is_missing_stays_loud():
 
     with pytest.raises(ModuleNotFoundError):
         run(script)
+
+
+def test_a_file_that_cannot_be_written_has_the_exit_code_of_the_disk(capsys):
+    def script(argv):
+        raise PermissionError(13, "Permission denied", "/kept/log.txt")
+
+    with pytest.raises(SystemExit) as caught:
+        run(script)
+    assert caught.value.code == 74
+    assert capsys.readouterr().err == "error: /kept/log.txt: Permission denied\n"
 
 
 def test_ctrl_c_and_a_closed_pipe_end_a_script_by_their_signal_without_a_traceback(monkeypatch):

@@ -71,8 +71,18 @@ def test_the_temporary_files_of_killed_writers_are_removed_and_those_of_living_o
     kill_while_writing(tmp_path / "list1.txt")  # the same pattern, if the name were one
     with atomic_write(path) as file:
         file.write(b"whole")
-        assert len(remove_abandoned(path)) == 1
+        [removed] = remove_abandoned(path)
+    assert removed.name.startswith(".list[1].txt.")
     assert path.read_bytes() == b"whole" and len(names(tmp_path)) == 2
+
+
+def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_end(tmp_path, monkeypatch):
+    order, replace = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: order.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    monkeypatch.setattr(os, "replace", lambda source, target: (order.append("rename"), replace(source, target)))
+    with atomic_write(tmp_path / "a.txt") as file:
+        file.write(b"a")
+    assert order == [str(files.temporary_path(tmp_path / "a.txt")), "rename", str(tmp_path)]
 
 
 def test_writing_again_removes_what_a_killed_writer_left(tmp_path):

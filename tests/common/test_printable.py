@@ -127,3 +127,5 @@ def test_a_formula_becomes_a_text_and_can_be_read_back(text):
 def test_numbers_and_other_texts_are_no_formulas():
     cells = [-1.5, -3, "a=b", "1-2", "", "'a'"]
     assert [spreadsheet_text(cell) for cell in cells] == cells
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    assert [original_text(text) for text in texts] == texts

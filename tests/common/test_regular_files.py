@@ -62,5 +62,8 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
     os.truncate(path, 1 << 40)
     with pytest.raises(OSError, match="1,099,511,627,776 bytes, and at most 1,000"):
         read_regular(path, 1000)
+    os.truncate(path, 1001)
+    with pytest.raises(OSError, match="1,001 bytes"):
+        read_regular(path, 1000)
     os.truncate(path, 1000)
     assert len(read_regular(path, 1000)) == 1000

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from common import yaml_text
-from common.yaml_text import MAX_VALUES, parse_yaml
+from common.yaml_text import MAX_DEPTH, MAX_VALUES, parse_yaml
 
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
@@ -45,6 +45,12 @@ def test_without_libyaml_the_same_is_refused(monkeypatch):
         with pytest.raises(ValueError, match=message):
             parse_yaml(text[:100_000])
     assert parse_yaml("a: [1, 2.5, x]") == {"a": [1, 2.5, "x"]}
+
+
+def test_the_depth_has_a_limit():
+    assert parse_yaml("[" * MAX_DEPTH + "]" * MAX_DEPTH)
+    with pytest.raises(ValueError, match=f"nested more than {MAX_DEPTH} times"):
+        parse_yaml("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1))
 
 
 def test_plain_values_are_read():

@@ -5,12 +5,14 @@ python -m tests.mutants --package engine      the faults of one package
 python -m tests.mutants --only E01 P09        some faults
 python -m tests.mutants --all_survivors       all recorded survivors together, against the whole suite
 
-A fault is noticed if one of the tests named with it fails or hangs; if none does, the tests of its package follow.
+A fault is found if one of the tests named with it fails or hangs; if none does, the tests of its package follow. At the
+end the tests that found something run without a fault: one that fails then, too, has found nothing.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,12 +21,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from common.cli import run
 from common.errors import ProjectError, UsageError
 from common.files import write_atomically
-from tests.mutants.catalog import PACKAGES, ROOT, Mutant, read_mutants, tests_of, tracked_files
-from tests.mutants.pytest_process import FAILED, HUNG, NOTHING, PASSED, import_libraries, run_pytest
+from tests.mutants.catalog import PACKAGES, ROOT, Mutant, files_of, read_mutants, tests_of, tracked_files
+from tests.mutants.pytest_process import FAILED, HUNG, PASSED, import_libraries, run_pytest
 
 RESULT = Path(__file__).with_name("result.json")
 SUITE_SECONDS = 7200.0
@@ -35,6 +38,8 @@ def copied_tree() -> Iterator[Path]:
     """A copy of all files of the repository, with their present content, in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tree = Path(folder) / "tree"
+        for package in PACKAGES:
+            files_of(package)  # which are those that are copied, whatever happens meanwhile
         for name in tracked_files():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tree / name)
@@ -51,7 +56,7 @@ def planted(mutants: Iterable[Mutant], tree: Path) -> Iterator[None]:
     before: dict[Path, tuple[bytes, os.stat_result]] = {}
     try:
         for mutant in mutants:
-            places = mutant.places()
+            places = mutant.places(tree)
             if len(places) != 1:
                 raise UsageError(f"{mutant.id}: its text stands {len(places)} times in {mutant.package}: {places}")
             path = tree / places[0]
@@ -66,32 +71,49 @@ def planted(mutants: Iterable[Mutant], tree: Path) -> Iterator[None]:
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def check_tests_pass(mutants: Sequence[Mutant], tree: Path, output: Path) -> None:
-    """Run all tests that are named by the faults without any fault: a test that fails anyway notices nothing.
+class Outcome(NamedTuple):
+    """What became of a fault: how it was found ("" if it was not), and the tests that found it."""
 
-    Raises:
-        ProjectError: a test fails, or a name is not that of a test.
-    """
-    tests = sorted({test for mutant in mutants for test in mutant.tests})
+    how: str
+    tests: tuple[str, ...] = ()
+
+
+def failed_tests(output: Path) -> tuple[str, ...]:
+    """The functions and files that failed, from the summary of pytest."""
+    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+    return tuple(match[1] for line in lines if (match := re.match(r"(?:FAILED|ERROR) (tests/[^\s\[]+)", line)))
+
+
+def notice(mutant: Mutant, tree: Path, output: Path, options: argparse.Namespace) -> Outcome:
+    """Plant one fault, and run the tests that are named with it, then those of its package."""
+    steps = [("named tests", mutant.tests, options.timeout)]
+    if not options.named_only:
+        steps.append(("tests of the package", tests_of(mutant.package), SUITE_SECONDS))
+    with planted([mutant], tree):
+        for how, tests, seconds in steps:
+            ended = run_pytest(tree, ["-x", *tests], seconds, output)
+            if ended == HUNG:
+                return Outcome(f"{how}, by a hang", tests)
+            if ended == FAILED:
+                return Outcome(how, failed_tests(output) or tests)
+    return Outcome("")
+
+
+def without_false_alarms(outcomes: dict[str, Outcome], tree: Path, output: Path) -> dict[str, Outcome]:
+    """The outcomes without those of tests that fail also where no fault is planted."""
+    tests = sorted({test for outcome in outcomes.values() for test in outcome.tests})
     whole = {test for test in tests if "::" not in test}
     words = [test for test in tests if test in whole or test.partition("::")[0] not in whole]
-    ended = run_pytest(tree, words, SUITE_SECONDS, output)
-    if ended != PASSED:
-        raise ProjectError(
-            f"without a fault the tests {ended}; their end:\n{output.read_text(errors='replace')[-3000:]}"
-        )
-
-
-def notice(mutant: Mutant, tree: Path, output: Path, options: argparse.Namespace) -> str:
-    """Plant one fault and say what noticed it: "named tests", "tests of the package", or "" if nothing did."""
-    with planted([mutant], tree):
-        ended = run_pytest(tree, ["-x", *mutant.tests], options.timeout, output)
-        if ended in (FAILED, HUNG):
-            return f"named tests{', by a hang' if ended == HUNG else ''}"
-        if ended == NOTHING or options.named_only:
-            return ""
-        ended = run_pytest(tree, ["-x", *tests_of(mutant.package)], SUITE_SECONDS, output)
-        return "tests of the package" if ended in (FAILED, HUNG) else ""
+    if not words or run_pytest(tree, words, SUITE_SECONDS, output) == PASSED:
+        return outcomes
+    failing = failed_tests(output)
+    if not failing:
+        raise ProjectError(f"the tests cannot be run without a fault:\n{output.read_text(errors='replace')[-3000:]}")
+    print(f"these tests fail without a fault, and notice nothing: {' '.join(sorted({*failing}))}")
+    files = {test.partition("::")[0] for test in failing}
+    return {
+        name: Outcome("") if {*outcome.tests} & {*failing, *files} else outcome for name, outcome in outcomes.items()
+    }
 
 
 def table(results: dict[str, dict]) -> list[str]:
@@ -114,20 +136,23 @@ def read_result() -> dict[str, dict]:
 def run_mutants(mutants: Sequence[Mutant], options: argparse.Namespace) -> dict[str, dict]:
     """Plant the faults one after the other, and return the result by package."""
     import_libraries()
-    results: dict[str, dict] = {}
+    outcomes: dict[str, Outcome] = {}
     with copied_tree() as tree, tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         output = Path(folder) / "output.txt"
-        if not options.unchecked:
-            check_tests_pass(mutants, tree, output)
+        with planted(mutants, tree):  # each of them has a place
+            pass
         for mutant in mutants:
             start = time.monotonic()
-            found = notice(mutant, tree, output, options)
-            seconds = time.monotonic() - start
-            print(f"{mutant.id:6} {found or 'NOT FOUND':22} {seconds:6.1f} s  {mutant.fault}", flush=True)
-            row = results.setdefault(mutant.package, {"planted": 0, "found": 0, "survived": []})
-            row["planted"] += 1
-            row["found"] += bool(found)
-            row["survived"] += [] if found else [mutant.id]
+            outcomes[mutant.id] = notice(mutant, tree, output, options)
+            how, seconds = outcomes[mutant.id].how or "NOT FOUND", time.monotonic() - start
+            print(f"{mutant.id:6} {how:22} {seconds:6.1f} s  {mutant.fault}", flush=True)
+        outcomes = without_false_alarms(outcomes, tree, output)
+    results: dict[str, dict] = {}
+    for mutant in mutants:
+        row = results.setdefault(mutant.package, {"planted": 0, "found": 0, "survived": []})
+        row["planted"] += 1
+        row["found"] += bool(outcomes[mutant.id].how)
+        row["survived"] += [] if outcomes[mutant.id].how else [mutant.id]
     return results
 
 
@@ -149,12 +174,15 @@ def run_survivors() -> str:
     return f"{len(mutants)} survivors together: the suite {ended}"
 
 
-def record(results: dict[str, dict]) -> None:
+def present_commit() -> str:
+    """The first digits of the commit that is checked out."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def record(results: dict[str, dict], commit: str) -> None:
     """Write the results of whole packages into the file of the last results, with date and commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    facts = {"date": time.strftime("%Y-%m-%d"), "commit": commit.stdout.strip()}
+    facts = {"date": time.strftime("%Y-%m-%d"), "commit": commit}
     kept = read_result() | {package: row | facts for package, row in results.items()}
     write_atomically(RESULT, json.dumps({name: kept[name] for name in PACKAGES if name in kept}, indent=1) + "\n")
 
@@ -164,9 +192,8 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m tests.mutants", description=__doc__.splitlines()[0])
     parser.add_argument("--package", nargs="+", choices=PACKAGES, default=PACKAGES, help="faults of these packages")
     parser.add_argument("--only", nargs="+", metavar="ID", help="these faults alone")
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds until a hang is found (%(default)s)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds until a hang is found (%(default)s)")
     parser.add_argument("--named_only", action="store_true", help="do not run the tests of the package for survivors")
-    parser.add_argument("--unchecked", action="store_true", help="do not run the tests without a fault first")
     parser.add_argument("--record", action="store_true", help=f"write the result into {RESULT.name}")
     parser.add_argument("--all_survivors", action="store_true", help="all recorded survivors against the whole suite")
     options = parser.parse_args(argv)
@@ -179,10 +206,10 @@ def main(argv: list[str]) -> int:
         if unknown or options.record:
             raise UsageError(f"--only: no fault {', '.join(unknown)}" if unknown else "--record: only whole packages")
         mutants = [mutant for mutant in mutants if mutant.id in options.only]
-    results = run_mutants(mutants, options)
+    commit, results = present_commit(), run_mutants(mutants, options)
     print("\n".join(table(results)))
     if options.record:
-        record(results)
+        record(results, commit)
     explained = {mutant.id for mutant in mutants if mutant.survives}
     return int(any(set(row["survived"]) - explained for row in results.values()))
 

@@ -59,9 +59,9 @@ class Mutant:
         return text.replace(self.find, self.put)
 
 
-@cache
+@cache  # a fault is planted and taken out again, so that the text stays true
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 @cache

@@ -75,9 +75,10 @@ def _become_pytest(tree: Path, words: Sequence[str], output: Path) -> None:
         here = str(Path(__file__).parents[2])
         sys.path[:] = [str(tree), *(path for path in sys.path if path not in ("", here))]
         sys.argv[:] = ["pytest", *words]
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # loading them takes longer than most tests
         import pytest
 
-        code = int(pytest.main(["-p", "no:cacheprovider", "-q", "--durations=0", *words]))
+        code = int(pytest.main(["-p", "no:cacheprovider", "-q", *words]))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
