@@ -141,9 +141,8 @@ def _read_frame(data: bytes | memoryview, at: int, *, is_progressive: bool) -> J
 
 def _with_scans(data: bytes | memoryview, at: int, header: JpegHeader) -> JpegHeader:
     """Add the number of scans to the header of a JPEG whose first scan is at byte `at`, if there may be several."""
-    block = (
-        MAX_JUNK_BYTES // 2
-    )  # longer runs of fill bytes have one such block; Pillow takes the square of their length
+    # Each longer run of fill bytes has one such block; Pillow's time grows with the square of its length.
+    block = MAX_JUNK_BYTES // 2
     for start in range(at, len(data) - block, block):
         if data[start] == 0xFF and bytes(data[start : start + block]).count(0xFF) == block:
             raise ValueError(TOO_MUCH_JUNK)

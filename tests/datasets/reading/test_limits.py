@@ -65,7 +65,7 @@ REFUSED = {
         hostile.tiff_strips(random.Random(0), 8, bytes(1000)),
         "strips of the TIFF are together longer than the file",
     ),
-    "comments of PPM": (b"P6\n" + b"#x\n" * 30_000 + b"1 1\n255\nabc", "a PPM header of more than 65536 bytes"),
+    "comments of PPM": (b"P6\n" + b"#x\n" * 30_000 + b"1 1\n255\nabc", "a PPM header of more than 16384 bytes"),
     "text of PPM": (b"P2\n1500 1500\n255\n" + b"7 " * 2_250_000, r"\(plain PPM\)"),
     "maximum of PPM": (b"P6\n700 700\n100\n" + bytes(3 * 490_000), "neither 255 nor 65535"),
     "runs of BMP": (hostile.bmp(random.Random(0), 8, 1, b"\1\5" * 2_000_000, 2000), "BMP with run lengths"),
