@@ -14,7 +14,6 @@ from common.printable import original_text, spreadsheet_text
 from common.regular_files import open_regular
 
 SUFFIXES = (".json", ".jsonl", ".csv")
-KEYS = {"class_ids", "scores", "file_name", "label_names"}  # of every prediction; a failed one has "error" too
 CSV_COLUMNS = ("file_name", "rank", "class_id", "score", "label_name", "error")  # of one row per class
 CSV_CLASS = ("label_name", "score", "class_id")  # columns of a class where there is one row per image
 
@@ -165,13 +164,27 @@ def read_predictions(path: str | Path) -> Iterator[dict]:
         errors = "surrogateescape" if path.suffix == ".csv" else "strict"
         with open_regular(path, "r", encoding="utf-8", errors=errors, newline="\n") as file:
             for prediction in reader(file):
-                if not (isinstance(prediction, dict) and prediction.keys() >= KEYS):
+                if not _is_prediction(prediction):
                     raise ValueError(f"{prediction!r:.80} is not a prediction")
                 yield prediction
     except OSError as error:
         raise PredictionsFileError(f"{path}: cannot be read as predictions: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise PredictionsFileError(f"{path}: cannot be read as predictions: {error}") from None
+
+
+def _is_prediction(value: object) -> bool:
+    """Whether a value is a prediction of `topk_predictions`, or a failed one, which has an `error` and no classes."""
+    match value:
+        case {"class_ids": [*labels], "scores": [*scores], "file_name": str(), "label_names": [*names]}:
+            return (
+                len(labels) == len(scores) == len(names)
+                and all(type(label) is int and label >= 0 for label in labels)
+                and all(type(score) in (int, float) for score in scores)
+                and all(isinstance(name, str) for name in names)
+                and isinstance(value.get("error", ""), str)
+            )
+    return False
 
 
 def _read_json(file) -> Iterator[dict]:

@@ -156,6 +156,20 @@ NOT_PREDICTIONS = [
     ("a.json", "[1]"),
     ("a.json", '{"a": 1}'),
     ("a.jsonl", '{"file_name": "a"}\n'),
+    ("a.csv", "file_name,label_name,score,class_id,error\na.jpg,x,0.5,-1,\n"),
+    *(
+        ("a.jsonl", json.dumps(PREDICTIONS[0] | change) + "\n")
+        for change in (
+            {"class_ids": None},
+            {"class_ids": [2]},
+            {"class_ids": ["2", "0"]},
+            {"class_ids": [-1, 0]},
+            {"scores": ["high", "low"]},
+            {"label_names": [1, 2]},
+            {"file_name": 3},
+            {"error": 3},
+        )
+    ),
 ]
 
 
