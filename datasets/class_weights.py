@@ -39,6 +39,8 @@ def choose_class_weights(
         weights = 1 / np.maximum(counts, 1)
     else:
         weights = np.array(read_class_weights(config.class_weights, classes))
+    weights = np.where(counts > 0, weights, 0)
+    weights = weights / (weights.max() or 1)  # the sum below must not overflow
     drawn = (counts > 0).astype(float) if is_balanced else counts
     mean = (weights * drawn).sum() / drawn.sum()
     if mean == 0:

@@ -100,7 +100,9 @@ def _of_left_out(root: str, left_out: dict[str, str]) -> list[str]:
     if not left_out:
         return []
     shown = shorten([f"{printable(path)}: {reason}" for path, reason in left_out.items()])
-    return [f"{root}: {len(left_out)} pictures are left out, because they cannot be used: {shown}"]
+    one = len(left_out) == 1
+    which = "1 picture is left out, because it" if one else f"{len(left_out)} pictures are left out, because they"
+    return [f"{root}: {which} cannot be used: {shown}"]
 
 
 def _of_copies(pictures: Pictures) -> list[str]:
@@ -116,7 +118,10 @@ def _of_copies(pictures: Pictures) -> list[str]:
     if sets:
         example = f"{paths[sets[0][0]]} and {paths[sets[0][1]]}"
         number = sum(len(one) - 1 for one in sets)
-        remarks.append(f"{number} copies or near-copies are kept on the side of their picture, for example {example}")
+        which = "1 copy or near-copy is kept on the side of its"
+        if number > 1:
+            which = f"{number} copies or near-copies are kept on the side of their"
+        remarks.append(f"{which} picture, for example {example}")
     return remarks
 
 

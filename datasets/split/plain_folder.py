@@ -113,9 +113,10 @@ def find_plain_folder(root: str | os.PathLike) -> PlainFolder:
 def _too_few_classes(root: str, classes: Sequence[str], empty: Sequence[str], beside: Sequence[str]) -> str:
     pictures = [name for name in beside if name.lower().endswith(IMAGE_EXTENSIONS)]
     if pictures:
-        other = f"; beside them is the folder {classes[0]}" if classes else ""
+        number = "1 picture that lies" if len(pictures) == 1 else f"{len(pictures)} pictures that lie"
+        other = f"; beside that is the folder {classes[0]}" if classes else ""
         return (
-            f"{root}: expected one folder of pictures per class, got {len(pictures)} pictures that lie in it directly: "
+            f"{root}: expected one folder of pictures per class, got {number} in it directly: "
             f"{shorten(pictures)}{other}. Is it one class, and did you mean {_parent(root)}? Otherwise put the "
             "pictures of each class into a folder with its name, or name list files"
         )

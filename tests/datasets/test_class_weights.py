@@ -47,6 +47,10 @@ def test_the_name_of_a_class_goes_before_its_number(tmp_path):
     np.testing.assert_allclose(weights, [0.5, 1.5])
 
 
+def test_the_largest_numbers_do_not_overflow(tmp_path):
+    np.testing.assert_allclose(weights_of(tmp_path, "cat 1e308\nbig dog 1e308\n2 1e308"), [1, 1, 1])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

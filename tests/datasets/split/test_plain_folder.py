@@ -68,7 +68,7 @@ def test_one_file_of_every_kind(tmp_path):
         (["1.png", "2.png"], r"got 2 pictures that lie in it directly: 1.png, 2.png. .*did you mean .*\?"),
         (["cats/1.png"], "one class only, cats, and a classifier needs two"),
         (["photos/cats/1.png", "photos/dogs/1.png"], r"did you mean .*/photos, which holds cats, dogs"),
-        (["1.png", "old/1.png"], r"got 1 pictures .* beside them is the folder old. .* did you mean"),
+        (["1.png", "old/1.png"], r"got 1 picture that lies .* beside that is the folder old. .* did you mean"),
         (["# a/1.png", "b/1.png"], "no line of a list can hold the names of class '# a'; rename the folder"),
         ([" a/1.png", "b/1.png"], "no line of a list can hold the names of class ' a'; rename the folder"),
     ],
