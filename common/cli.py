@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import itertools
 import math
 import os
 import select
@@ -18,6 +19,7 @@ from .printable import print_safely
 # What Paddle 3.3.1 says at import, where it needs no compiler, and at every training forward of a batch norm.
 PADDLE_WARNINGS = ("No ccache found", "When training, we now always track global mean and variance")
 
+MAX_NAMES = 10_000  # of a folder, that are compared with a name that is not in it
 # What requirements.txt installs, by the name of the import.
 REQUIRED_PACKAGES = {
     "numpy": "numpy",
@@ -97,6 +99,18 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """`; did you mean X?` with the known word nearest to `word`, or an empty text if none has the ratio `cutoff`."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def did_you_mean_path(path: str | os.PathLike) -> str:
+    """`; did you mean X?` with the file or folder whose name is nearest to that of a path that does not exist."""
+    folder, name = os.path.split(os.path.normpath(os.fspath(path)))
+    try:
+        with os.scandir(folder or ".") as entries:
+            names = {entry.name.casefold(): entry.name for entry in itertools.islice(entries, MAX_NAMES)}
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.75)
+    return f"; did you mean {os.path.join(folder, names[close[0]])}?" if close else ""
 
 
 def positive_int(text: str) -> int:

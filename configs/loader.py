@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from common.cli import did_you_mean
+from common.cli import did_you_mean, did_you_mean_path
 from common.errors import UsageError
 from common.files import set_aside, write_atomically
 from common.regular_files import read_regular
@@ -157,7 +157,10 @@ def _add_flag(group, field: dataclasses.Field) -> None:
 
 def _unknown(word: str, flags: Flags) -> str:
     if not word.startswith("-"):
-        return f"unexpected word {word!r}: switches such as --use_amp take no value, and text with blanks needs quotes"
+        return (
+            f"unexpected word {word!r}: switches such as --use_amp take no value, text with blanks needs quotes, and "
+            "in place of many files name their folder"
+        )
     known = [word for name, field in flags.items() for word in (name, *field.metadata["aliases"])]
     return f"unknown flag {word}{suggest_flag(word.split('=')[0], known)}"
 
@@ -212,7 +215,8 @@ def _read_recipe(path: str, flags: Flags) -> dict:
     try:
         recipe = parse_yaml(read_regular(path, MAX_RECIPE_BYTES).decode("utf-8"))
     except OSError as error:
-        raise UsageError(f"--config {path}: cannot be read as a YAML recipe: {error.strerror or error}") from None
+        near = did_you_mean_path(path) if isinstance(error, FileNotFoundError) else ""
+        raise UsageError(f"--config {path}: cannot be read as a YAML recipe: {error.strerror or error}{near}") from None
     except ValueError as error:
         raise UsageError(f"--config {path}: cannot be read as a YAML recipe: {error}") from None
     if not isinstance(recipe, dict):

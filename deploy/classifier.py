@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.cli import did_you_mean_path
 from common.errors import BadImage, MissingDependencyError, ProjectError, UsageError
 
 from .card import CARD_NAME, has_card
@@ -128,9 +129,8 @@ def is_exported(path: Path) -> bool:
     if path.suffix in PROGRAM_SUFFIXES and path.exists():
         raise UsageError(f"{path}: no {CARD_NAME} beside this program; infer.py runs programs without one")
     if not path.exists():
-        raise UsageError(
-            f"{path}: no such file or folder; expected a folder of export_model.py, or a checkpoint of main.py"
-        )
+        near = did_you_mean_path(path) or "; expected a folder of export_model.py, or a checkpoint of main.py"
+        raise UsageError(f"{path}: no such file or folder{near}")
     return False
 
 

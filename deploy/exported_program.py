@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from common.cli import did_you_mean_path
 from common.errors import EngineOptionError, ExportedModelError
 from common.regular_files import check_regular
 from datasets.preprocess import Preprocess
@@ -161,7 +162,8 @@ def _find_without_card(model_path: Path, params_path: str | Path | None, default
         try:
             check_regular(file)
         except FileNotFoundError:
-            raise ExportedModelError(f"{file}: no such file; export_model.py writes it") from None
+            near = did_you_mean_path(file) or "; export_model.py writes it"
+            raise ExportedModelError(f"{file}: no such file{near}") from None
         except OSError as error:
             raise ExportedModelError(f"{file}: {error.strerror or error}") from None
     if len(files) == 1 and model_path.suffix in (".json", ".pdmodel"):

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from common.cli import did_you_mean_path
 from common.errors import CheckpointError
 from common.regular_files import open_regular
 
@@ -63,7 +64,8 @@ def read_bytes(path: Path, size: int = -1) -> bytes:
         inside = f"; name a file in it: {', '.join(names)}" if names else " without checkpoints"
         raise CheckpointError(f"cannot read {path}: it is a folder{inside}") from None
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+        near = did_you_mean_path(path) if isinstance(error, FileNotFoundError) else ""
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}{near}") from error
     except MemoryError:
         raise CheckpointError(f"cannot read {path}: the memory does not suffice for its bytes") from None
 

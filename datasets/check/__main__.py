@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import home_path, run
+from common.cli import did_you_mean_path, home_path, run
 from common.cpus import usable_cpus
 from common.errors import DataError
 from common.files import disk_errors, write_with_checksum
@@ -117,7 +117,8 @@ def examine_splits(root: str, lists: Sequence[str], num_classes: int, num_worker
     if not sources and is_plain_folder(root):
         sources = [(ALL, None)]
     if not sources:
-        raise DataError(f"{root}: no such folder; name one with a folder per class, or with train/ and val/")
+        near = did_you_mean_path(root) or "; name one with a folder per class, or with train/ and val/"
+        raise DataError(f"{root}: no such folder{near}")
     splits = []
     for name, list_file in sources:
         images, early = open_leniently(root, name, list_file, num_classes)

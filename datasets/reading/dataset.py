@@ -2,6 +2,7 @@
 
 import os
 
+from common.cli import did_you_mean_path
 from common.errors import DataError
 
 from .image_folder import scan_image_folder
@@ -31,7 +32,8 @@ def open_dataset(
         DataError: nothing is there, a line of the list is wrong, or there are more classes than `num_classes`.
     """
     if not os.path.isdir(root):
-        raise DataError(f"{root}: no such folder; name the root of the data with --data_path")
+        near = did_you_mean_path(root) or "; name the root of the data with --data_path"
+        raise DataError(f"{root}: no such folder{near}")
     if is_sharded(os.path.join(root, split)):
         if list_file:
             raise DataError(f"{root}/{split} holds shards, which have their labels with them; leave out {list_file}")

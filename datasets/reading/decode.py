@@ -24,6 +24,9 @@ IMAGE_EXTENSIONS = (
 # The content of a file decides, not its name. Pillow would also try EPS (through Ghostscript), PDF, WMF and forty more.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
+# What telephones write instead, also into a file called .jpg: the brands of an ISO media file that holds one picture.
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+
 # A sound PNG may hold megabytes of text, XMP or colour profile; Pillow's own limit is 1 MB each, and 64 MB in all.
 PngImagePlugin.MAX_TEXT_CHUNK = MAX_TEXT_BYTES
 PngImagePlugin.MAX_TEXT_MEMORY = 4 * MAX_TEXT_BYTES
@@ -120,6 +123,9 @@ def decode(
     except BadImage:
         raise
     except UnidentifiedImageError:
+        if bytes(data[4:8]) == b"ftyp" and bytes(data[8:12]) in HEIF_BRANDS:
+            how = "convert it to JPEG, for example with magick mogrify -format jpg"
+            raise BadImage(name, f"a HEIC or AVIF photograph, which is not read: {how}") from None
         raise BadImage(name, f"not an image of {', '.join(FORMATS)}, or damaged at its start") from None
     except Exception as error:  # damaged data makes Pillow raise some fifteen different types
         raise BadImage(name, f"damaged: {error}") from None

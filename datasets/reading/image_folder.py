@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from common.cli import did_you_mean_path
 from common.errors import DataError
 
 from .decode import IMAGE_EXTENSIONS
@@ -89,7 +90,8 @@ class FolderScan:
                 files = f"{count} {extension} file{'s are' if count > 1 else ' is'}"
                 tool = FOREIGN_EXTENSIONS[extension]
                 how = f"{tool} -format jpg *{extension}" if "mogrify" in tool else tool
-                lines.append(f"{files} not read: convert them to JPEG or PNG, for example with {how}")
+                them = "them" if count > 1 else "it"
+                lines.append(f"{files} not read: convert {them} to JPEG or PNG, for example with {how}")
         return lines
 
 
@@ -164,7 +166,7 @@ def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike], scan: Fo
     for given in [paths] if isinstance(paths, str | os.PathLike) else paths:
         path = os.path.expanduser(os.fspath(given))
         if not os.path.exists(path):
-            raise DataError(f"{path}: no such file or folder")
+            raise DataError(f"{path}: no such file or folder{did_you_mean_path(path)}")
         found = sorted(scan.images_below(path)) if os.path.isdir(path) else [path]
         if found == [path] and not os.path.isfile(path):
             raise DataError(f"{path}: not a regular file and no folder: a pipe or a device can have no end")

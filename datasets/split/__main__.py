@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.cli import home_path, non_negative_float, non_negative_int, positive_int, run
+from common.cli import did_you_mean_path, home_path, non_negative_float, non_negative_int, positive_int, run
 from common.errors import DataError, UsageError
 from common.printable import print_safely
 
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.k_fold == 1:
         raise UsageError("--k_fold 1: expected 2 or more")
     if not os.path.isdir(flags.folder):
-        raise DataError(f"{flags.folder}: no such folder")
+        raise DataError(f"{flags.folder}: no such folder{did_you_mean_path(flags.folder)}")
     if not is_plain_folder(flags.folder):
         raise DataError(f"{flags.folder}: holds train/ or val/ already; name a folder with one folder per class")
     try:

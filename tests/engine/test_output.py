@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from common.errors import MissingDependencyError, ProjectError
@@ -67,6 +68,22 @@ def test_plots(tmp_path):
     for file in (curves, sheet):
         with Image.open(file) as image:
             assert len(np.unique(np.asarray(image))) > 10  # not blank
+
+
+@pytest.mark.parametrize(("top5", "is_drawn"), [((100, 100), False), ((99, 100), True)])
+def test_top_5_is_no_curve_where_there_are_no_more_classes(tmp_path, monkeypatch, top5, is_drawn):
+    """A line at 100 % says nothing, and presses the other one into half of the panel."""
+    epochs = [{"epoch": e, "test_acc1": 50, "test_acc5": value} for e, value in enumerate(top5)]
+    (tmp_path / "log.txt").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    drawn, real = [], Axes.plot
+
+    def plot(axes, *points, label, **style):
+        drawn.append(label)
+        return real(axes, *points, label=label, **style)
+
+    monkeypatch.setattr(Axes, "plot", plot)
+    plot_curves(tmp_path / "log.txt", tmp_path / "curves.png")
+    assert drawn == ["top 1"] + ["top 5"] * is_drawn
 
 
 def test_an_empty_log_is_no_plot(tmp_path):

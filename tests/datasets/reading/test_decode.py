@@ -22,6 +22,18 @@ GOOD = {name: (case.data, case.expected) for name, case in CORPUS.items() if cas
 UPRIGHT = {orientation: turn(PIXELS) for orientation, turn in TURNS.items()}
 
 
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"avif"])
+def test_a_photograph_of_a_telephone_is_named_with_its_converter(brand):
+    """Also under a name that ends in .jpg: telephones and messengers rename them."""
+    with pytest.raises(BadImage, match=r"a HEIC or AVIF photograph, .* magick mogrify -format jpg"):
+        decode(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(64), "IMG_1.jpg")
+
+
+def test_a_film_is_no_photograph():
+    with pytest.raises(BadImage, match="not an image of JPEG"):
+        decode(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(64), "IMG_1.jpg")
+
+
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_bad(name):

@@ -69,7 +69,7 @@ def test_images_of_other_types_are_counted_and_named(tmp_path):
     scan = FolderScan()
     find_images(make_tree(tmp_path, "1.jpg", "2.HEIC", "3.heic", "4.cr2", "5.txt"), scan)
     assert len(scan.remarks) == 2
-    assert "1 .cr2 file is not read: convert them to JPEG or PNG" in scan.remarks[0]
+    assert "1 .cr2 file is not read: convert it to JPEG or PNG" in scan.remarks[0]
     assert "2 .heic files are not read" in scan.remarks[1] and "*.heic" in scan.remarks[1]
     with pytest.raises(DataError, match=r"no image in this folder or below; .*; 1 \.avif file is not read"):
         find_images(make_tree(tmp_path / "only", "1.avif"))

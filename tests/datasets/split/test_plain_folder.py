@@ -56,7 +56,7 @@ def test_one_file_of_every_kind(tmp_path):
         "2 files beside the class folders are not used: 1.png, read me.txt",
         "test is taken for a class",
         "1 .git, 1 .ipynb_checkpoints, 1 @eaDir, 1 __MACOSX",
-        "1 .heic file is not read: convert them to JPEG or PNG, for example with magick mogrify -format jpg *.heic",
+        "1 .heic file is not read: convert it to JPEG or PNG, for example with magick mogrify -format jpg *.heic",
     ):
         assert text in remarks
 
