@@ -165,6 +165,13 @@ def test_flags_replace_the_share_of_the_weights(flags, expected):
     assert (found.crop_pct, found.resize_size) == expected
 
 
+def test_a_flag_that_says_what_the_weights_say_changes_nothing():
+    trained = Preprocess(32, resize_size=40).to_dict()
+    older = {name: value for name, value in trained.items() if name not in ("fit", "crop_pct")}
+    for fields in (trained, older):
+        assert Preprocess.from_config(TrainedPreprocessConfig(input_size=32), fields).resize_size == 40
+
+
 def test_a_crop_of_weights_that_see_whole_images_is_refused():
     trained = Preprocess(64, fit="letterbox").to_dict()
     with pytest.raises(UsageError, match=r"--crop_pct 0.9 is for --fit crop; .* fitted by letterbox"):

@@ -274,6 +274,22 @@ def test_files_without_a_number_are_ordered_by_place_then_time_and_come_after_th
     assert find_latest(tmp_path) == own
 
 
+def test_the_time_of_a_file_grows_although_the_clock_goes_back(tmp_path, monkeypatch):
+    times = []
+    for now in (10**18, 10**18 - 86_400 * 10**9):
+        monkeypatch.setattr("time.time_ns", lambda now=now: now)
+        times.append(checkpoint._read_header(write(tmp_path)).written)
+    assert times == [10**18, 10**18 + 1]
+
+
+def test_files_of_another_run_come_after_those_without_a_number(tmp_path):
+    write(tmp_path, "checkpoint-best.pd", epoch=300, mark=Mark("other", 900))
+    older = write(tmp_path, "checkpoint-3.pd", epoch=3)
+    latest = write(tmp_path, "checkpoint-latest.pd", epoch=4, mark=Mark("one", 2))
+    latest.write_bytes(latest.read_bytes()[:-1])  # damaged, and its header still says which run it is
+    assert find_latest(tmp_path) == older
+
+
 def test_files_of_another_run_come_last_and_are_named(tmp_path, caplog):
     """A best checkpoint of a longer run, copied into the folder, must not take the place of the run in it."""
     write(tmp_path, "checkpoint-best.pd", epoch=300, mark=Mark("other", 900))

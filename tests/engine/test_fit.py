@@ -18,9 +18,11 @@ from tests.engine.test_train import LOADER, RECIPE, new_state
 TOP1 = [(40.0, 30.0), (40.0, 30.0), (50.0, 30.0), (45.0, 60.0), (55.0, 65.0)]
 
 
-def run_fit(state, folder, monkeypatch, evaluate, *, on_saved=lambda epoch, step: None, **recipe) -> list[dict]:
+def run_fit(
+    state, folder, monkeypatch, evaluate, *, on_saved=lambda epoch, step: None, records=None, **recipe
+) -> list[dict]:
     """Run the epochs without training; returns the numbers that were recorded."""
-    records = []
+    records = [] if records is None else records
     monkeypatch.setattr("engine.fit.train_epoch", lambda *arguments: None)
     monkeypatch.setattr("engine.fit.evaluate", lambda *arguments: evaluate())
     recipe = replace(RECIPE, **({"epochs": len(TOP1), "eval_ema": True} | recipe))
@@ -38,14 +40,15 @@ def scores_of(tops):
 
 def test_all_that_an_epoch_leaves_is_on_the_disk_before_the_latest_checkpoint(tmp_path, monkeypatch):
     """A run resumes from the latest checkpoint and does not repeat its epochs: nothing would write the other files."""
-    state, seen = new_state(), []
+    state, seen, recorded = new_state(), [], []
 
     def note(next_epoch, next_step):
+        assert len(recorded) >= next_epoch
         names = [path.name for path in tmp_path.glob("checkpoint-*.pd") if path.name != "checkpoint-previous.pd"]
         epochs = {name: read_checkpoint(tmp_path / name).meta["next_epoch"] for name in names}
         seen.append((next_epoch, {name for name, epoch in epochs.items() if epoch == next_epoch}))
 
-    records = run_fit(state, tmp_path, monkeypatch, scores_of(TOP1), on_saved=note)
+    records = run_fit(state, tmp_path, monkeypatch, scores_of(TOP1), on_saved=note, records=recorded)
     assert seen == [
         (1, {LATEST, BEST, BEST_EMA}),
         (2, {LATEST, "checkpoint-1.pd"}),

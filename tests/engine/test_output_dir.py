@@ -63,11 +63,12 @@ def test_the_files_of_an_earlier_run_are_moved_together(tmp_path):
     for number in (1, 2):
         for name in ("checkpoint-best.pd", "checkpoint-3.pd", "log.txt", "config.yaml"):
             (tmp_path / name).write_text(f"{name} of run {number}")
+        (tmp_path / "split").mkdir()
         (tmp_path / "run_state.json").write_text("of this run")
         aside = set_earlier_run_aside(tmp_path)
         assert aside.parent == tmp_path and aside.name.startswith("previous-")
         assert sorted(path.name for path in aside.iterdir()) == [
-            "checkpoint-3.pd", "checkpoint-best.pd", "config.yaml", "log.txt"
+            "checkpoint-3.pd", "checkpoint-best.pd", "config.yaml", "log.txt", "split"
         ]  # fmt: skip
         assert (aside / "log.txt").read_text() == f"log.txt of run {number}"
     assert sorted(path.name[:9] for path in tmp_path.iterdir()) == ["previous-", "previous-", "run_state"]

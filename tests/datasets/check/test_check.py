@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from common.errors import DataError, DiskError
 from datasets.check import report
 from datasets.check.__main__ import main
-from datasets.check.findings import KINDS
+from datasets.check.findings import KINDS, Split, _of_classes
 from datasets.class_names import read_class_names
 from datasets.pack import main as pack
 from datasets.reading.dataset import open_dataset
@@ -362,3 +363,24 @@ def test_the_table_fits_a_terminal_of_80_columns(splits, capsys, monkeypatch):
         assert any(line.split("  ")[0].strip() == row for line in lines), (row, lines)
     for text in ("1,281,167", "140,123.4", "732 - 1,300", "20 - 9331", "0.1 - 20.5"):
         assert sum(line.count(text) for line in lines) >= splits
+
+
+def test_a_side_of_32_pixels_is_not_tiny(folder, check):
+    fake_image(32, 40, 50).save(folder / "train/a/32.png")
+    fake_image(31, 40, 51).save(folder / "train/b/31.png")
+    found = [finding for finding in check(folder)[1]["findings"] if finding["kind"] == "tiny"]
+    assert [(finding["split"], finding["count"]) for finding in found] == [("train", 1)]
+
+
+@pytest.mark.parametrize(("num_images", "is_small"), [(10, False), (11, True)])
+def test_a_class_of_a_tenth_of_the_largest_is_not_too_small(num_images, is_small):
+    images = SimpleNamespace(labels=np.array([0] * num_images + [1]), class_names=None)
+    [finding] = _of_classes(Split("train", images, np.zeros(0), {}))
+    assert finding.count == is_small
+
+
+def test_a_clean_list_loses_only_what_is_wrong_in_its_own_split(folder, check):
+    (folder / "train/a/1.png").write_bytes(b"x")
+    check(folder, "--write_clean_lists", folder / "clean")
+    sizes = [len(read_image_list(folder / "clean" / f"{split}_list.txt", folder)) for split in ("train", "val")]
+    assert sizes == [3, 4]

@@ -29,3 +29,11 @@ def test_facts_of_unusual_files(tmp_path):
     with pytest.raises(BadImage):
         examine(str(tmp_path), facts[1])
     assert facts[1]["num_bytes"] == -1
+
+
+def test_the_checksum_of_pixels_depends_on_the_sides(tmp_path):
+    facts, pixels = np.zeros(2, FACTS), np.asarray(fake_image(48, 40))
+    for number, shape in enumerate([(40, 48, 3), (48, 40, 3)]):
+        Image.fromarray(pixels.reshape(shape)).save(tmp_path / "a.png")
+        examine(str(tmp_path / "a.png"), facts[number])
+    assert facts["pixels"][0] != facts["pixels"][1]

@@ -138,6 +138,8 @@ def test_bad_images_of_an_evaluation_are_marked_and_keep_their_rows(images, num_
             assert (after.is_bad is None) == (not is_bad.any())
             if is_bad.any():
                 np.testing.assert_array_equal(after.is_bad, is_bad)
+                rows = after.images.numpy()[is_bad]
+                np.testing.assert_array_equal(rows, np.broadcast_to(rows[:1, :, :1, :1], rows.shape))  # of one colour
     assert capfd.readouterr().err.count("counted as wrong: image") == 3
     with pytest.raises(DataError, match="more than --max_bad_images 2 could not be read"):
         list(open_eval_loader(images, 8, on_bad_image="skip", max_bad_images=2).batches())

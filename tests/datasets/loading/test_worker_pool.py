@@ -157,6 +157,14 @@ def test_too_little_shared_memory_means_threads_and_a_next_step(free_mb, is_enou
         assert caught.value.exit_code == 7
 
 
+@pytest.mark.parametrize("missing", [0, 1])
+def test_shared_memory_that_just_suffices_is_enough(monkeypatch, missing):
+    needed = 3 * worker_pool.SLOTS_PER_WORKER * 3 * 4 * SAMPLES.side**2  # 3 processes, batches of 4
+    monkeypatch.setattr(worker_pool.os.path, "isdir", lambda path: True)
+    monkeypatch.setattr(worker_pool.shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - missing))
+    assert bool(shared_memory_shortage(SAMPLES, 4, 3)) == bool(missing)
+
+
 def test_a_machine_that_starts_no_process_gets_threads(images, monkeypatch, capsys):
     def refuse(process):
         raise PermissionError(1, "Operation not permitted")

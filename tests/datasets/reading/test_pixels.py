@@ -8,7 +8,8 @@ from common.errors import BadImage
 from datasets.constants import IMAGENET_MEAN, IMAGENET_STD
 from datasets.preprocess import Preprocess
 from datasets.reading import crop as module
-from datasets.reading.crop import MAX_RESIZED_PIXELS, RESAMPLING
+from datasets.reading.backends import open_image
+from datasets.reading.crop import MAX_RESIZED_PIXELS, RESAMPLING, Crop
 from datasets.reading.decode import read_image
 from datasets.reading.pixels import crop_pixels, image_to_input, read_pixels
 from tests.datasets.fake_images import fake_image
@@ -138,6 +139,15 @@ def test_raw_pixels_are_resized_without_decoding(tmp_path, fast_backends):
     fake_image(400, 320).save(tmp_path / "a.ppm")
     for fit in ("crop", "squash", "letterbox"):
         assert 0 < difference(str(tmp_path / "a.ppm"), fit=fit) < 1
+
+
+def test_raw_pixels_are_averaged_where_a_crop_shrinks(fast_backends):
+    """One column in four is white: what lies between two pixels alone would be black or half white."""
+    columns = np.zeros((64, 64, 3), np.uint8)
+    columns[:, ::4] = 255
+    raw = open_image(b"P6\n64 64\n255\n" + columns.tobytes(), "a.ppm", "ignore", "cv2")
+    shrunk = raw.crop(Crop(0, 0, 64, 64, "bilinear"), 16)
+    assert shrunk.min() >= 63 and shrunk.max() <= 64
 
 
 @pytest.mark.parametrize("backend", ["cv2", "turbo"])

@@ -87,3 +87,13 @@ def test_a_full_disk_costs_no_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize("field", ["mean", "median", "recent_mean"])
 def test_an_empty_meter_is_zero(field):
     assert getattr(Meter(), field) == 0
+
+
+def test_lines_that_a_full_disk_did_not_take_follow_later(tmp_path, monkeypatch):
+    log = EpochLog(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.progress.epoch_log.append_lines", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        log.record({"epoch": 0})
+        log.record({"epoch": 1})
+    log.record({"epoch": 2})
+    assert [record["epoch"] for record in read_records(tmp_path / "log.txt")] == [0, 1, 2]

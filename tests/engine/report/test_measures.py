@@ -78,6 +78,18 @@ def test_the_bootstrap_interval_is_that_of_the_standard_error_of_a_mean():
     assert (mean.low, mean.high) == pytest.approx((mean.value - half, mean.value + half), abs=0.1 * half)
 
 
+def test_an_interval_ends_at_the_least_and_the_largest_value():
+    for values, end in (([1.0, 0.0, 0.0], 0), ([1.0, 1.0, 0.0], 1)):
+        [mean] = bootstrap(lambda weights, values=values: np.array([weights @ values / 3]), 3, upper=(1.0,))
+        assert (mean.low, mean.high)[end] == end
+
+
+def test_the_most_frequent_confusions_come_first(monkeypatch):
+    monkeypatch.setattr(intervals, "NUM_RESAMPLES", 1)
+    confusions = measure(from_predictions([0, 1, 1, 2, 2, 2], [1, 0, 2, 0, 0, 0], 3)).confusions
+    assert [pair[:3] for pair in confusions] == [(2, 0, 3), (0, 1, 1), (1, 0, 1), (1, 2, 1)]
+
+
 def test_where_all_resamples_are_alike_there_is_no_interval():
     measures = measure(from_predictions([0, 1, 2] * 5, [0, 1, 2] * 5, 3))
     assert measures.balanced_accuracy.value == 1 and measures.balanced_accuracy.low is None
@@ -99,6 +111,7 @@ def test_a_picture_that_could_not_be_read_is_wrong_and_has_no_loss(monkeypatch):
     assert measures.log_loss.value == pytest.approx(np.delete(whole.scores.losses, [0, 4]).mean())
     assert measures.brier.value == pytest.approx(np.delete(whole.scores.briers, [0, 4]).mean())
     assert measures.bins.counts.sum() == 28
+    assert all((values[[0, 4]] == 0).all() for values in part.scores[1:])  # confidences, losses, Brier scores
     assert measures.balanced_accuracy.value == pytest.approx((9 / 10 + 9 / 10 + 1) / 3)
     assert measures.macro_f1.value == pytest.approx((18 / 19 + 18 / 19 + 1) / 3)
     assert {(pair.label, pair.predicted) for pair in measures.confusions} == {
