@@ -41,8 +41,8 @@ REFUSED = {
     ),
     "segments": (jpeg_of(*[segment(0xFE)] * 1001), "more than 1001 segments"),
     "long segments": (jpeg_of(*[segment(0xFE, bytes(65_000))] * 260), "17 MB|16 MB"),
-    "fill bytes": (jpeg_of(b"\xff" * 70_000), "more than 65,536 bytes between the parts of a JPEG"),
-    "fill bytes after the scan": (JPEG[:-2] + b"\xff" * 70_000 + b"\xff\xd9", "more than 65,536 bytes between"),
+    "fill bytes": (jpeg_of(b"\xff" * 70_000), "more than 16,384 bytes between the parts of a JPEG"),
+    "fill bytes after the scan": (JPEG[:-2] + b"\xff" * 70_000 + b"\xff\xd9", "more than 16,384 bytes between"),
     "arithmetic": (JPEG.replace(b"\xff\xc0", b"\xff\xc9"), "rare kind SOF9; save it as a baseline JPEG"),
     "tags of EXIF": (
         jpeg_of(segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + hostile.tags(random.Random(0), 5000, 4))),
