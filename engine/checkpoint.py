@@ -23,8 +23,9 @@ from .weights_format import BEFORE_CHECKSUM, FORMATS, read_bytes, recognise_form
 
 CHECKSUM = slice(8 + len(BEFORE_CHECKSUM), 8 + len(BEFORE_CHECKSUM) + 64)  # place of the checksum in the file
 UNKNOWN = "0" * 64  # in its place while the checksum is computed
-# Temporary files that a killed writer leaves; the last pattern is that of earlier versions.
-LEFTOVERS = (".checkpoint-*.tmp", ".log.txt.*.tmp", ".config.yaml.*.tmp", "checkpoint-*.tmp")
+# Temporary files that a killed writer of a file of the run leaves; the last pattern is that of earlier versions.
+WRITTEN = ("checkpoint-*", "log.txt", "metrics.jsonl", "config.yaml", "run_state.json", "env.json", "curves.png")
+LEFTOVERS = (*(f".{name}.*.tmp" for name in WRITTEN), "checkpoint-*.tmp")
 
 LATEST, PREVIOUS = "checkpoint-latest.pd", "checkpoint-previous.pd"
 

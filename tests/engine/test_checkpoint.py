@@ -19,8 +19,9 @@ from common import files
 from common.errors import CheckpointError, DiskError
 from common.files import temporary_path
 from configs.schema import OutputConfig
-from engine import checkpoint
+from engine import checkpoint, run_state
 from engine.checkpoint import Mark, find_latest, last_mark, read_checkpoint, remove_leftovers, write_checkpoint
+from engine.progress import environment, epoch_log, step_log
 from engine.safetensors_io import encode
 from engine.saver import Saver
 from engine.state import Snapshot
@@ -129,6 +130,16 @@ def test_a_kill_at_any_stage_leaves_the_old_or_the_new_file(tmp_path, monkeypatc
     assert find_latest(tmp_path) == path
     remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_of_every_file_of_a_run_are_removed(tmp_path):
+    names = ("checkpoint-latest.pd", epoch_log.FILE, step_log.FILE, run_state.FILE, environment.FILE, "curves.png")
+    leftovers = [temporary_path(tmp_path / name) for name in (*names, "config.yaml")]
+    kept = [tmp_path / "checkpoint-latest.pd", tmp_path / ".notes.txt.1-ab.tmp"]
+    for path in (*leftovers, *kept):
+        path.touch()
+    assert sorted(remove_leftovers(tmp_path)) == sorted(leftovers)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 @pytest.mark.parametrize("stage", STAGES)
