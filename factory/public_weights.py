@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from common.errors import UsageError
 from configs.schema import ModelConfig, ResumeConfig, TrainConfig
 from datasets.class_names import IMAGENET_LABEL_LIST, read_class_names
 from datasets.preprocess import Preprocess
@@ -68,11 +69,17 @@ def choose_start(config: TrainConfig) -> ResumeConfig:
 
     Raises:
         DownloadError, CheckpointError, DiskError: as `fetch_public`.
+        UsageError: --freeze with --resume auto, and there is neither a checkpoint nor a file of weights.
     """
     flags = config.resume
     is_continued = flags.resume not in ("", "auto") or (
         flags.resume == "auto" and any(Path(config.output.output_dir).glob("checkpoint-*.pd"))
     )
+    if config.optim.freeze and not is_continued and not config.has_weights_to_start:
+        raise UsageError(
+            f"--freeze needs weights to start from, and {config.output.output_dir} has no checkpoint to continue; give "
+            "--pretrained or --finetune too, which are read at the first start alone"
+        )
     if not flags.pretrained or is_continued:
         return replace(flags, pretrained="")
     path, _ = fetch_public(flags.pretrained, flags.weights_dir, config.model.name)

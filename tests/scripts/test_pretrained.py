@@ -157,6 +157,15 @@ def test_a_run_without_a_checkpoint_yet_starts_from_the_file(tmp_path, monkeypat
         assert (start.finetune, start.pretrained) == (str(tmp_path / "peleenet.official"), "")
 
 
+def test_random_weights_are_not_frozen_where_there_is_nothing_to_continue(tmp_path):
+    flags = ("--freeze", "backbone", "--resume", "auto", "--output_dir", str(tmp_path))
+    with pytest.raises(UsageError, match=r"--freeze needs weights to start from, and .* has no checkpoint to continue"):
+        factory.choose_start(train_config(*flags)[0])
+    assert factory.choose_start(train_config(*flags, "--finetune", "weights.pd")[0]).finetune == "weights.pd"
+    (tmp_path / "checkpoint-latest.pd").write_bytes(b"")
+    factory.choose_start(train_config(*flags)[0])
+
+
 # --- eval.py, predict.py, export_model.py ----------------------------------------------------------------------------
 
 
