@@ -41,7 +41,7 @@ def test_every_cell_runs(tmp_path):
         if entry.name not in ("output", "build", ".git") and not entry.name.startswith(".venv"):
             (tmp_path / entry.name).symlink_to(entry)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    cells = [code.replace("--epochs 3", "--epochs 1") for code in CODE]
+    cells = [code.replace("--epochs 6", "--epochs 1") for code in CODE]
     assert cells != CODE
     done = subprocess.run(
         [sys.executable, "-c", RUN], cwd=tmp_path, env=environment, input=json.dumps(cells), text=True,
