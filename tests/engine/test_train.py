@@ -99,7 +99,7 @@ def test_resuming_anywhere_in_an_epoch_changes_no_bit(tmp_path, capsys, opt, sto
 
     path = tmp_path / "checkpoint-latest.pd"
     stopped = new_state(opt)
-    with pytest.raises(Preempted, match=f"epoch 0, step {stop}; saved"):
+    with pytest.raises(Preempted, match=f"epoch 0, step {stop} .counted from 0.; saved"):
         train(stopped, FakeSaver(stopped, path), run={"preemption": StopAfter(stopped, stop)})
     nn.Linear(3, 3)  # another process would have other automatic names
     resumed = new_state(opt, seed=9)
