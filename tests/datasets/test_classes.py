@@ -64,6 +64,10 @@ def test_1000_classes_that_are_not_imagenets_have_no_names(tmp_path):
     assert choose_classes(listed(tmp_path, "a.jpg 0\nb.jpg 9\n"), given=1000).names is None
 
 
+def test_some_folders_of_imagenet_are_named_as_they_are(tmp_path):
+    assert choose_classes(folders(tmp_path / "train", "n01440764", "n01443537")).names == ("n01440764", "n01443537")
+
+
 def test_a_number_that_is_given_with_a_list(tmp_path):
     images = listed(tmp_path, "a.jpg 0\nb.jpg 4\n")
     assert "only 2 of them have training images" in choose_classes(images, given=9).source

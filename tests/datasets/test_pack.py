@@ -61,6 +61,16 @@ def test_packing_continues_and_gives_the_same_bytes(root, tmp_path, capsys):
         main(f"--data_path={root} --output_dir={tmp_path / 'b'} --per_shard=8 --num_workers=0".split())
 
 
+def test_other_images_with_the_same_labels_are_refused(tmp_path):
+    for name in ("a", "b"):
+        path = tmp_path / name / "train" / "cat" / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        fake_image(seed=len(name)).save(path)
+    main(f"--data_path={tmp_path / 'a'} --output_dir={tmp_path / 'out'} --num_workers=0".split())
+    with pytest.raises(DataError, match="holds other images or settings; choose another --output_dir"):
+        main(f"--data_path={tmp_path / 'b'} --output_dir={tmp_path / 'out'} --num_workers=0".split())
+
+
 def test_a_stopped_writer_leaves_no_part_of_a_shard_under_its_name(root, tmp_path, monkeypatch):
     """While a shard is written, its name is not in the folder; the name appears with the whole content."""
     pack_train(root, tmp_path / "whole")
@@ -104,6 +114,16 @@ def test_shards_json_is_the_last_file_and_says_that_all_others_are_there(root, t
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(DiskError, match=r"cannot write .*: No space left on device"):
         main(f"--data_path={root} --output_dir={tmp_path} --per_shard=7 --num_workers=0".split())
+    assert not (tmp_path / "train" / "shards.json").exists()
+
+
+def test_a_packing_that_is_repaired_is_not_called_whole_meanwhile(root, tmp_path, monkeypatch):
+    pack_train(root, tmp_path)
+    shard = tmp_path / "train" / "train-00001.tar"
+    shard.write_bytes(b"damaged")
+    monkeypatch.setattr(Encoding, "encode", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(DiskError):
+        pack_train(root, tmp_path)
     assert not (tmp_path / "train" / "shards.json").exists()
 
 

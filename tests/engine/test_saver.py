@@ -36,6 +36,12 @@ def disk(monkeypatch):
     return Disk
 
 
+def test_every_fifth_epoch_and_the_last_one_have_a_checkpoint_of_their_own(tmp_path):
+    saver = make(tmp_path, save_freq=5)
+    names = {epoch: saver.numbered_names(epoch, 9) for epoch in range(9)}
+    assert {epoch: named for epoch, named in names.items() if named} == {4: ["checkpoint-4.pd"], 8: ["checkpoint-8.pd"]}
+
+
 def test_training_may_continue_while_a_snapshot_is_written(tmp_path, monkeypatch):
     state, may_write, real = new_state(), threading.Event(), module.write_checkpoint
     monkeypatch.setattr(module, "write_checkpoint", lambda *a, **k: (may_write.wait(10), real(*a, **k)))

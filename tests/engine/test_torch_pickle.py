@@ -408,6 +408,19 @@ def test_entries_that_share_bytes_are_refused():
         read(bytes(data))
 
 
+def test_entries_that_reach_into_others_are_refused():
+    data = bytearray(zip_form({"w": tensor(ROWS), "v": tensor(ROWS + 1, "1")}))
+    [at] = [
+        at
+        for at in range(len(data))
+        if data[at : at + 4] == b"PK\x01\x02" and data[at + 46 :][:14] == b"archive/data/0"
+    ]
+    for place in (at + 20, at + 24):  # both sizes
+        struct.pack_into("<I", data, place, ROWS.nbytes + 100)
+    with pytest.raises(CheckpointError, match="overlap"):
+        read(bytes(data))
+
+
 def test_archives_without_checksums_are_read_and_wrong_ones_are_damage():
     """torch can be told to write no checksums; each is then 0."""
     data = bytearray(zip_form({"w": tensor(ROWS)}))

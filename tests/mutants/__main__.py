@@ -89,13 +89,13 @@ def notice(mutant: Mutant, tree: Path, output: Path, options: argparse.Namespace
     steps = [("named tests", mutant.tests, options.timeout)]
     if not options.named_only:
         steps.append(("tests of the package", tests_of(mutant.package), SUITE_SECONDS))
-    with planted([mutant], tree):
-        for how, tests, seconds in steps:
+    for how, tests, seconds in steps:
+        with planted([mutant], tree):
             ended = run_pytest(tree, ["-x", *tests], seconds, output)
-            if ended == HUNG:
-                return Outcome(f"{how}, by a hang", tests)
-            if ended == FAILED:
-                return Outcome(how, failed_tests(output) or tests)
+        if ended == FAILED:
+            return Outcome(how, failed_tests(output) or tests)
+        if ended == HUNG and run_pytest(tree, ["-x", *tests], seconds, output) != HUNG:
+            return Outcome(f"{how}, by a hang", tests)
     return Outcome("")
 
 

@@ -218,3 +218,7 @@ def test_tags_are_read_in_both_byte_orders(order):
     forged = hostile.tiff(random.Random(0), hostile.tiff_fields(30, 20, 50001, 1800), bytes(1800), order)
     with pytest.raises(BadImage, match="compression 50001"):
         decode(forged, "x")
+
+
+def test_a_webp_is_in_memory_four_times():
+    assert costs(Header("WEBP"), 0, "RGB", 1_000_000, 1)[1] == 4

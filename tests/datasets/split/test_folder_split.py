@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from common.errors import DataError, UsageError
+from common.errors import DataError, DiskError, UsageError
 from datasets.class_names import read_class_names
 from datasets.manifest import read_manifest
 from datasets.reading.image_list import read_image_list
@@ -192,3 +192,13 @@ def test_a_list_of_one_picture_is_counted_as_one(folder, tmp_path, capsys):
 def test_wrong_flags_of_the_program(folder, tmp_path, flags, error, message):
     with pytest.raises(error, match=message):
         main([*(word.format(folder=folder) for word in flags), f"--output_dir={tmp_path / 'lists'}"])
+
+
+def test_a_split_that_is_half_replaced_is_no_split(folder, files, monkeypatch):
+    def full_disk(*_):
+        raise DiskError("no space left")
+
+    monkeypatch.setattr("datasets.split.folder_split.write_with_checksum", full_disk)  # after the lists
+    with pytest.raises(DiskError):
+        write_split(split_folder(find_plain_folder(folder), Shares(seed=1)), files.folder)
+    assert read_split(files.folder) is None
