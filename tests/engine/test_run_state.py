@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -235,6 +236,19 @@ def test_the_wait_before_a_restart_doubles_up_to_a_limit_and_is_reset_after_prog
     assert done.returncode == 1
     waits = [line.split(" in ")[1].split(" s,")[0] for line in done.stderr.splitlines() if ": restart " in line]
     assert waits == ["0.02", "0.04", "0.05", "0.05", "0.05", "0.01", "0.02"]
+
+
+def test_a_run_is_restarted_as_often_without_progress_as_patience_says(tmp_path, monkeypatch):
+    options = SimpleNamespace(backoff=0, max_backoff=0, patience=2, max_restarts=100, grace=1)
+    supervisor, attempts = supervise.Supervisor(["program"], tmp_path, options), []
+    monkeypatch.setattr(supervise, "adopt_orphans", lambda: None)
+    monkeypatch.setattr(supervise.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(supervisor, "_attempt", lambda: attempts.append("no") or (1, "no"))
+    assert supervisor.run() == 1 and len(attempts) == 1 + 2
+
+
+def test_faults_that_would_come_again_are_final():
+    assert {2, 3, 4, 5, 6, 7} == supervise.FINAL
 
 
 HANGING = """

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from common.errors import CheckpointError
+from engine.restricted_pickle import PickleMachine
 from engine.torch_pickle import read_torch_file
 from engine.torch_weights import read_torch_sections
 from tests.engine.torch_writer import (
@@ -406,6 +407,15 @@ def test_entries_that_share_bytes_are_refused():
     data[second + 42 : second + 46] = data[first + 42 : first + 46]
     with pytest.raises(CheckpointError, match="is not where the directory says"):
         read(bytes(data))
+
+
+def test_an_integer_of_many_digits_is_refused():
+    def load(data: bytes):
+        return PickleMachine(data, lambda module, name: None).load()[0]
+
+    assert load(b"I" + b"9" * 256 + b"\n.") == 10**256 - 1
+    with pytest.raises(CheckpointError, match="an integer of 257 digits"):
+        load(b"I" + b"9" * 257 + b"\n.")
 
 
 def test_entries_that_reach_into_others_are_refused():

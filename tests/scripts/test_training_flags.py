@@ -418,6 +418,18 @@ def test_every_class_is_drawn_equally_often(run, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("flags", [[], ["--balanced_sampling"]], ids=str)
+def test_the_weights_of_the_classes_know_how_classes_are_drawn(run, monkeypatch, flags):
+    data, seen = importlib.import_module("factory.data"), []
+
+    def choose(*arguments, is_balanced=False):
+        seen.append(is_balanced)
+
+    monkeypatch.setattr(data, "choose_class_weights", choose)
+    run("--class_weights=balanced", *flags)
+    assert seen == [bool(flags)]
+
+
 def test_the_loss_has_the_weights_of_the_classes_and_the_focus(run, root, tmp_path):
     """Classes 0 to 3 with 6 images each: weights 1, 2, 3, 4 of a file, divided by their mean."""
     (tmp_path / "weights.txt").write_text("".join(f"{label} {label + 1}\n" for label in range(4)))
