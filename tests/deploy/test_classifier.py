@@ -9,6 +9,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -20,9 +21,11 @@ import predict
 from common.errors import BadImage, CheckpointError, DataError, MissingDependencyError, ProjectError, UsageError
 from datasets.preprocess import Preprocess
 from deploy import load
-from deploy.classifier import in_python_words
+from deploy.card import Card
+from deploy.classifier import Classifier, in_python_words
 from deploy.engine_base import import_runtime
 from deploy.paddle_engine import PaddleEngine
+from deploy.predictor import Predictor
 from deploy.results.prediction import Prediction, Predictions
 from engine.checkpoint import write_checkpoint
 from tests.deploy.odd_pictures import write_odd_pictures
@@ -397,3 +400,12 @@ def test_load_without_paddle(exported_onnx, pictures, engine):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in ("zero", "one, uno", "two: zwei", "三")
+
+
+def test_the_temperature_of_the_card_makes_the_scores():
+    card = Card("fake", "Fake", 2, Preprocess(8), ("a", "b"), temperature=0.5)
+    engine = SimpleNamespace(run=lambda batch: np.tile(np.float32([0, 1]), (len(batch), 1)))
+    predictor, image, score = Predictor(engine, card), Image.new("RGB", (8, 8)), 1 / (1 + math.exp(-2))
+    assert Classifier(predictor, "fake").predict(image).score == pytest.approx(score)
+    [record] = predictor.predict([image], ["a.png"])
+    assert record["scores"][0] == pytest.approx(score)

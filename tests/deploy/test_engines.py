@@ -284,7 +284,11 @@ def test_a_program_with_a_fixed_batch_size_of_1(source, tmp_path):
         assert program in predictor.engine.description
         arrays = predictor.preprocess(source.images[:batch_size])
         np.testing.assert_allclose(predictor.logits(arrays), source.logits[:batch_size], rtol=1e-4, atol=1e-5)
-    assert_agrees(open_predictor(tmp_path / "model_b1.pdmodel"), source)  # four images, one after the other
+    predictor, sizes = open_predictor(tmp_path / "model_b1.pdmodel"), []
+    run = predictor.engine.run
+    predictor.engine.run = lambda images: (sizes.append(len(images)), run(images))[1]
+    assert_agrees(predictor, source)
+    assert set(sizes) == {1}  # four images, one after the other
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

@@ -233,3 +233,18 @@ def test_a_removal_that_is_killed_after_its_first_file_leaves_the_export_whole(t
     monkeypatch.setattr(shutil, "rmtree", lambda path, **_: (path / "weights.bin").unlink(missing_ok=True))
     export(tmp_path, 1)
     assert folder_of_files(tmp_path) == tmp_path and read(tmp_path) == 1
+
+
+def test_the_files_are_on_the_disk_before_the_card_names_them(tmp_path, monkeypatch):
+    written, place = [], exchange_module._place
+    monkeypatch.setattr(exchange_module, "fsync_file", lambda path: written.append(path.name))
+
+    def noted(work, name, folder):
+        if name == "card.yaml":
+            assert {*written} >= {*PROGRAM.files, "card.yaml"}
+            written.append("placed")
+        place(work, name, folder)
+
+    monkeypatch.setattr(exchange_module, "_place", noted)
+    export(tmp_path, 1)
+    assert "placed" in written

@@ -11,6 +11,8 @@ from paddle.pir_utils import DygraphOldIrGuard
 from common.errors import ExportedModelError
 from deploy import operator_allowlist
 from deploy.card import Card, file_record, read_card, write_card
+from deploy.engine_base import EngineOptions
+from deploy.exported_program import find_program
 from deploy.operator_allowlist import ALLOWLISTS
 from deploy.predictor import open_predictor
 from export_model import program_writer
@@ -166,6 +168,15 @@ def test_a_damaged_self_check_is_refused(exported, tmp_path, content, message):
     true_checksums(folder)
     with pytest.raises(ExportedModelError, match=message):
         open_predictor(folder)
+
+
+@pytest.mark.parametrize("name", ["check.json", "check.png"])
+def test_the_files_of_the_self_check_have_checksums(exported, tmp_path, name):
+    """On a GPU and for INT8 the logits are not compared, so that damage would not be seen otherwise."""
+    folder = shutil.copytree(exported, tmp_path / "exported")
+    (folder / name).write_bytes((folder / name).read_bytes()[:-1] + b" ")
+    with pytest.raises(ExportedModelError, match=f"{name}: sha256"):
+        find_program(folder, None, "paddle", EngineOptions(), None)
 
 
 @pytest.mark.deploy

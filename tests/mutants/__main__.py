@@ -42,7 +42,7 @@ def copied_tree() -> Iterator[Path]:
             files_of(package)  # which are those that are copied, whatever happens meanwhile
         for name in tracked_files():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, tree / name)
+            shutil.copy2(ROOT / name, tree / name, follow_symlinks=False)
         yield tree
 
 

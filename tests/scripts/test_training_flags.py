@@ -419,14 +419,14 @@ def test_every_class_is_drawn_equally_often(run, monkeypatch):
 
 
 @pytest.mark.parametrize("flags", [[], ["--balanced_sampling"]], ids=str)
-def test_the_weights_of_the_classes_know_how_classes_are_drawn(run, monkeypatch, flags):
+def test_the_weights_of_the_classes_know_how_classes_are_drawn(run, monkeypatch, tmp_path, flags):
     data, seen = importlib.import_module("factory.data"), []
 
     def choose(*arguments, is_balanced=False):
         seen.append(is_balanced)
 
     monkeypatch.setattr(data, "choose_class_weights", choose)
-    run("--class_weights=balanced", *flags)
+    run(f"--class_weights={tmp_path / 'weights.txt'}", *flags)
     assert seen == [bool(flags)]
 
 

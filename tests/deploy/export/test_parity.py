@@ -16,7 +16,7 @@ from datasets.preprocess import Preprocess
 from datasets.reading.pixels import image_to_input
 from deploy.card import add_checksum_line, read_card, write_card
 from deploy.export import export_folder
-from deploy.export.parity import check_parity, parity_images
+from deploy.export.parity import TOLERANCE, allowed_difference, check_parity, parity_images
 from deploy.predictor import Predictor, open_predictor
 from tests.deploy.conftest import Source
 
@@ -102,6 +102,7 @@ def test_the_tolerance_grows_with_the_logits(exported, source, monkeypatch):
         else:
             with pytest.raises(ParityError):
                 check_parity(exported / "model.json", source.images[:1], expected)
+    assert allowed_difference(np.array([[0.1, -0.2]])) == allowed_difference(np.array([[9.0]])) == TOLERANCE
 
 
 @pytest.mark.parametrize(
