@@ -1,6 +1,7 @@
 """The TIPC harness: its grammar, its configs against the scripts' flags, and every planted failure, on fake scripts."""
 
 import hashlib
+import math
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from configs import schema
 from configs.loader import parse
+from test_tipc import check
 from tests.tipc_fakes import REFERENCE, TIPC, Place
 
 CONFIGS = sorted((TIPC / "config").rglob("*.txt"))
@@ -421,3 +423,20 @@ def test_shellcheck(script):
     done = subprocess.run([SHELLCHECK, "-x", script.name], cwd=script.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert not re.search(r"(^|[;&|]\s*|\s)eval\s+[\"$]", script.read_text(encoding="utf-8"))
+
+
+def test_a_probability_that_is_no_number_differs_from_every_other():
+    assert check.difference({0: 0.75, 1: math.nan}, {0: 0.75, 1: 0.25}) == math.inf
+    assert check.difference({0: 0.75, 1: 0.25}, {0: 0.75, 1: 0.125}) == 0.125
+
+
+@pytest.mark.parametrize("num_other", [0, 100])
+def test_int8_may_give_another_class_for_few_images_alone(monkeypatch, num_other):
+    expected = {str(image): {0: 0.75, 1: 0.25} for image in range(100)}
+    predicted = {str(image): {0: 0.25, 1: 0.75} if image < num_other else expected[str(image)] for image in range(100)}
+    monkeypatch.setattr(check, "read_same_images", lambda *_: (expected, predicted))
+    if num_other:
+        with pytest.raises(check.WrongResult, match="another class for 100 of 100 images"):
+            check.same_classes(Path("a"), Path("b"))
+    else:
+        check.same_classes(Path("a"), Path("b"))

@@ -2,9 +2,11 @@
 
 import time
 
+import numpy as np
 import pytest
 
 from alignment.case import Case, read_case
+from alignment.exchange import read_arrays
 from alignment.paddle_side.port import Port
 from alignment.reference import File, Reference
 from alignment.runner import run_stages
@@ -67,3 +69,9 @@ def test_missing_torch_names_the_install_command(tmp_path, stub_python):
         assert caught.value.exit_code == 7
     with Reference(str(tmp_path / "absent")) as reference, pytest.raises(MissingDependencyError, match="cannot start"):
         reference.ask("versions")
+
+
+def test_recorded_arrays_hold_no_objects(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.array([{}], object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_arrays(tmp_path / "a.npz")

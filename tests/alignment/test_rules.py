@@ -90,3 +90,9 @@ def test_paddleclas_alexnet_becomes_our_alexnet():
     assert np.abs(model(images).numpy() - other(images).numpy()).max() < 1e-6
     back = rules.from_port(rules.to_port(state))
     assert all(back[name].tobytes() == state[name].tobytes() for name in state)
+
+
+def test_a_scale_is_undone():
+    rules, source = Rules(scale={"w": 0.5}), {"w": np.array([3.0, 4.0])}
+    assert rules.to_port(source)["w"].tolist() == [1.5, 2]
+    assert rules.from_port(rules.to_port(source))["w"].tolist() == [3, 4]

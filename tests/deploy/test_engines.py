@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -297,3 +298,13 @@ def test_auto_without_other_runtimes_runs_a_program_of_the_folder(source, tmp_pa
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "paddle")
     engine, options = choose_engine(tmp_path, EngineOptions(max_batch_size=batch_size, num_threads=1))
     assert_agrees(open_predictor(tmp_path, engine=engine, options=options), source)
+
+
+def test_a_gpu_gets_its_memory_and_its_number():
+    """A fake replaces the configuration of Paddle Inference."""
+    asked, engine = [], object.__new__(PaddleEngine)
+    engine.description = ""
+    config = SimpleNamespace(enable_use_gpu=lambda *given: asked.append(given))
+    precisions = SimpleNamespace(Float32="float32", Half="float16", Int8="int8")
+    engine._use_gpu(config, EngineOptions(gpu_id=1, gpu_mem_mb=500, precision="fp16"), precisions)
+    assert asked == [(500, 1, "float16")] and engine.device == "gpu" and "GPU 1" in engine.description

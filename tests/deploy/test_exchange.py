@@ -248,3 +248,17 @@ def test_the_files_are_on_the_disk_before_the_card_names_them(tmp_path, monkeypa
     monkeypatch.setattr(exchange_module, "_place", noted)
     export(tmp_path, 1)
     assert "placed" in written
+
+
+def test_two_exports_change_a_folder_one_after_the_other(tmp_path, monkeypatch):
+    """While another process holds the lock of the folder, nothing is exchanged."""
+
+    def busy(descriptor):
+        raise TimeoutError
+
+    with new_export(tmp_path) as work:
+        fill(work, 1)
+        monkeypatch.setattr(exchange_module, "wait_for_lock", busy)
+        with pytest.raises((TimeoutError, DiskError)):
+            exchange(work, tmp_path)
+        assert not (tmp_path / "card.yaml").exists()

@@ -1,6 +1,7 @@
 """export_model.py by its command line: files, messages and errors."""
 
 import os
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -194,10 +195,12 @@ def test_wrong_inputs(checkpoint, tmp_path, more, error, message):
 
 
 @pytest.mark.deploy
-def test_other_tools_find_labels_and_preprocessing_in_the_onnx_file(exported_onnx):
+def test_other_tools_find_labels_and_preprocessing_in_the_onnx_file(exported_onnx, tmp_path):
     import json
 
     import onnx
+
+    from deploy.export.onnx_export import write_onnx
 
     model = onnx.load(exported_onnx / "model.onnx")
     assert model.opset_import[0].version == 17
@@ -212,6 +215,10 @@ def test_other_tools_find_labels_and_preprocessing_in_the_onnx_file(exported_onn
     assert json.loads(metadata["preprocess"]) == card["preprocess"]
     assert json.loads(metadata["class_names"]) == card["class_names"]
     assert json.loads(metadata["temperature"]) == card["temperature"] == 1
+    calibrated = replace(read_card(exported_onnx), temperature=0.5)
+    write_onnx(exported_onnx / "model.json", tmp_path / "calibrated.onnx", calibrated)
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "calibrated.onnx").metadata_props}
+    assert json.loads(metadata["temperature"]) == 0.5
 
 
 @pytest.mark.deploy

@@ -43,6 +43,8 @@ def copied_tree() -> Iterator[Path]:
         for name in tracked_files():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tree / name, follow_symlinks=False)
+        for words in (["init", "--quiet"], ["add", "--all"]):  # some tests ask git for the files
+            subprocess.run(["git", *words], cwd=tree, check=True)
         yield tree
 
 

@@ -5,6 +5,7 @@ survives that code moves. A table is named as its package; `scripts.yaml` belong
 the TIPC harness.
 """
 
+import os
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -69,7 +70,7 @@ def tracked_files() -> tuple[str, ...]:
     """Paths of all files of the repository, new ones included, relative to its root."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
-    return tuple(name for name in names if name and (ROOT / name).is_file())
+    return tuple(name for name in names if name and os.path.lexists(ROOT / name))
 
 
 @cache

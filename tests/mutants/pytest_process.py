@@ -19,6 +19,8 @@ LIBRARIES = ("paddle", "numpy", "PIL.Image", "yaml", "pytest", "cv2", "sklearn.m
 PASSED, FAILED, HUNG, NOTHING = "passed", "failed", "hung", "nothing was run"
 NO_TESTS_RAN = 5  # exit code of pytest
 POLL_SECONDS = 0.05
+# Plugins of other packages: loading them takes longer than most tests.
+WITHOUT = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "xdist", "xdist.looponfail", "anyio")]
 
 
 def import_libraries() -> None:
@@ -75,10 +77,9 @@ def _become_pytest(tree: Path, words: Sequence[str], output: Path) -> None:
         here = str(Path(__file__).parents[2])
         sys.path[:] = [str(tree), *(path for path in sys.path if path not in ("", here))]
         sys.argv[:] = ["pytest", *words]
-        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # loading them takes longer than most tests
         import pytest
 
-        code = int(pytest.main(["-p", "no:cacheprovider", "-q", *words]))
+        code = int(pytest.main([*WITHOUT, "-q", *words]))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -6,6 +6,7 @@ is fed, what is written and what the runtime is asked for.
 
 import json
 import re
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -134,6 +135,15 @@ def test_predict(root, models, tmp_path, more, weight):
     assert len(records) == 6 and {tuple(record["label_names"]) for record in records} == {("name1", "name0")}
     expected = np.exp(2 * weight) / np.exp(np.array([2, 1, 0, 0]) * weight).sum()
     assert records[0]["scores"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_predict_computes_in_the_precision_of_its_flag(root, models, monkeypatch):
+    """A fake replaces a GPU."""
+    entered, asked = [], []
+    precision = SimpleNamespace(autocast=lambda: entered.append(True) or nullcontext())
+    monkeypatch.setattr("engine.amp.choose_precision", lambda use_amp: asked.append(use_amp) or precision)
+    predict.main([*MODEL, f"--resume={root / 'c.pd'}", f"--infer_imgs={root / 'val'}", "--use_amp"])
+    assert asked == [True] and entered
 
 
 def test_predict_with_a_temperature(root, models, tmp_path):

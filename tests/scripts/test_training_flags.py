@@ -25,6 +25,7 @@ from datasets.augment.mixup import Mixup, MixupDraw
 from datasets.augment.random_erasing import RandomErasing
 from datasets.augment.transforms import TrainTransform
 from datasets.loading.sampler import epoch_order
+from engine import train
 from engine.checkpoint import read_checkpoint, write_checkpoint
 from tests.scripts.conftest import write_split
 
@@ -141,6 +142,21 @@ def test_the_seed_is_that_of_weights_and_order_and_labels_are_smoothed_without_m
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     loss = -(0.75 * log_p[np.arange(NUM_TRAIN), labels].mean() + 0.25 * log_p.mean())
     assert seen.log[0]["train_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_seed_is_that_of_dropout(run, monkeypatch):
+    seeds, step_seed = [], train.step_seed
+    monkeypatch.setattr(train, "step_seed", lambda seed, *place: seeds.append(seed) or step_seed(seed, *place))
+    run("--seed=7")
+    assert {*seeds} == {7}
+
+
+def test_a_new_run_sets_an_earlier_one_aside(run, tmp_path):
+    run("--lr=0.5")
+    assert not list(tmp_path.glob("previous-*"))
+    assert len(run("--lr=0.25").log) == 1
+    [aside] = tmp_path.glob("previous-*")
+    assert (aside / "checkpoint-latest.pd").exists() and (aside / "config.yaml").exists()
 
 
 def test_preprocessing_backends_and_workers(run, monkeypatch):

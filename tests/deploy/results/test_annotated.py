@@ -9,7 +9,7 @@ from PIL import Image
 from common import fonts
 from deploy.predictions import failed_prediction
 from deploy.results import caption
-from deploy.results.annotated import AnnotatedImages, annotate
+from deploy.results.annotated import AnnotatedImages, annotate, was_made_here
 
 NAMES = ["cat", "a name that is so long that it cannot stand on one line of a small picture", "三只猫"]
 
@@ -132,3 +132,12 @@ def test_a_picture_is_drawn_as_the_network_sees_it(tmp_path, exif, is_tall):
     AnnotatedImages(tmp_path / "out", [tmp_path / "a.jpg"], NAMES, exif).write([prediction(tmp_path / "a.jpg", (0.5,))])
     with Image.open(tmp_path / "out" / os.fspath("a.jpg")) as picture:
         assert (picture.height > picture.width) == is_tall and "exif" not in picture.info
+
+
+def test_a_link_to_an_own_picture_is_no_own_picture(tmp_path):
+    photo = tmp_path / "photo.jpg"
+    Image.new("RGB", (40, 30)).save(photo)
+    AnnotatedImages(tmp_path / "out", [photo], NAMES).write([prediction(photo)])
+    own, link = tmp_path / "out" / "photo.jpg", tmp_path / "link.jpg"
+    link.symlink_to(own)
+    assert was_made_here(own) and not was_made_here(link) and not was_made_here(photo)
