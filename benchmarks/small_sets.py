@@ -1,6 +1,5 @@
 """Small data sets to fine-tune on: clothes, digits, patches of photographs; and Fashion-MNIST to train first."""
 
-import gzip
 import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from common.errors import MissingDependencyError
+from datasets.idx import FASHION_MNIST, open_source
 
 SIDE = 56  # of the pictures in pixels: evaluation at 48 crops 48 of 55, as 224 of 256
-FASHION = Path("/usr/share/datasets/fashion-mnist")  # of the Debian package dataset-fashion-mnist
 PHOTOGRAPHS = ("brick", "chelsea", "coffee", "coins", "grass", "gravel", "hubble_deep_field", "ihc")  # of scikit-image
 CLOTHES = ("0", "2", "3", "4", "6", "9")  # four of them look alike
 
@@ -49,14 +48,8 @@ def fashion(split: str) -> Iterator[Sample]:
     Raises:
         MissingDependencyError: the Debian package is not installed.
     """
-    if not FASHION.exists():
-        raise MissingDependencyError(f"{FASHION}: no such folder; apt-get install dataset-fashion-mnist")
-    part = "train" if split == "train" else "t10k"
-    with gzip.open(FASHION / f"{part}-images-idx3-ubyte.gz") as file:
-        pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
-    with gzip.open(FASHION / f"{part}-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read(), np.uint8, offset=8)
-    yield from zip(pixels, labels.astype(str).tolist(), strict=True)
+    source = open_source(FASHION_MNIST)
+    yield from zip(source.images[split].rows(), source.labels[split].astype(str).tolist(), strict=True)
 
 
 def digits(split: str) -> Iterator[Sample]:

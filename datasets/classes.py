@@ -106,7 +106,8 @@ def compare_names(names: Sequence[str], folders: Sequence[str], label_list: str,
         is_whole = all(map(is_utf8, folders))
         return f"; {label_list} names them" + (" alike" if is_whole else ", and names not in UTF-8 are not compared")
     is_code = all(SYNSET.fullmatch(folder) for folder in folders)
-    is_number = [str(number) for number in range(len(folders))] == list(folders)
+    width = len(str(len(folders) - 1))  # datasets.idx writes 00, 01, ..., so that their order is that of the numbers
+    is_number = list(folders) in ([f"{n:0{w}d}" for n in range(len(folders))] for w in (1, width))
     if (is_code or is_number) and not {*map(_normal, names)} & {*map(_normal, folders)}:
         return f"; {label_list} gives names to these codes, which cannot be compared with them"
     lines = [

@@ -22,6 +22,7 @@ ALLOWED = {
     "benchmarks/record.py": (1, APPENDS),
     "benchmarks/small_sets.py": (1, GENERATED),
     "datasets/digits.py": (1, GENERATED),
+    "datasets/idx.py": (1, GENERATED),
     "demo/run.py": (1, "a log"),
     "demo/textures.py": (1, GENERATED),
     "deploy/export/onnx_export.py": (1, WORKING),
