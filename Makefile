@@ -10,13 +10,14 @@ REQUIREMENTS ?= requirements.txt
 
 CPP_PACKAGES := cmake g++ libjpeg-dev libpng-dev libyaml-cpp-dev
 
-.PHONY: help demo test test-all test-cpp test-pythons faults faults-long align deploy lint format clean
+.PHONY: help demo test test-all test-cpp test-pythons faults faults-long align deploy serving lint format clean
 
 help:
 	@echo "make demo       train, evaluate, predict, export and infer on real images; pictures in output/demo"
 	@echo "make test       all fast tests"
 	@echo "make align      install PyTorch, the reference of the alignment tool (docs/alignment.md)"
 	@echo "make deploy     install ONNX Runtime and OpenVINO (docs/deployment.md)"
+	@echo "make serving    install what the service needs (docs/serving.md)"
 	@echo "make test-cpp   build the C++ program and test it (deploy/cpp/README.md)"
 	@echo "make test-pythons  train to infer on a few images with each Python from 3.10 to 3.13 that this machine has"
 	@echo "make faults     kill, cut, flip and fill up what a training must survive (docs/reliability.md)"
@@ -36,6 +37,8 @@ test-all: $(VENV)/.dev
 align: $(VENV)/.align
 
 deploy: $(VENV)/.deploy
+
+serving: $(VENV)/.serving
 
 test-cpp: $(VENV)/.dev
 	@dpkg -s $(CPP_PACKAGES) > /dev/null 2>&1 || if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; \
@@ -81,7 +84,11 @@ $(VENV)/.deploy: requirements-deploy.txt $(VENV)/.base
 	@echo "installing $<"; $(PIP) -r $<
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.demo $(VENV)/.deploy
+$(VENV)/.serving: requirements-serving.txt $(VENV)/.deploy
+	@echo "installing $<"; $(PIP) -r $<
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.demo $(VENV)/.serving
 	@echo "installing $<"; $(PIP) -r $<
 	@touch $@
 

@@ -63,16 +63,19 @@ class Predictor:
         settings = self.card.preprocess
         return np.stack([image_to_input(to_rgb(image, settings.exif_orientation), settings) for image in images])
 
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Compute the outputs [B, C] of a preprocessed `batch` [B, 3, S, S], finite or not."""
+        if self._one_by_one:
+            return np.concatenate([self.engine.run(image[None]) for image in batch])
+        return self.engine.run(batch)
+
     def logits(self, batch: np.ndarray) -> np.ndarray:
         """Compute the logits [B, C] of a preprocessed `batch` [B, 3, S, S].
 
         Raises:
             ExportedModelError: a logit is nan or inf.
         """
-        if self._one_by_one:
-            logits = np.concatenate([self.engine.run(image[None]) for image in batch])
-        else:
-            logits = self.engine.run(batch)
+        logits = self.run(batch)
         if not np.isfinite(logits).all():
             raise ExportedModelError(f"{self.card.model}: the program gives nan or inf; {EXPORT_AGAIN}")
         return logits

@@ -1,0 +1,315 @@
+"""An engine process as the server sees it: started, fed with images, replaced when it ends or hangs."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import multiprocessing
+import socket
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from common.errors import ProjectError
+from common.processes import STOP_SIGNALS, signals_blocked
+
+from ..errors import ServingError, deadline_passed, engine_away
+from .batching import Answer
+from .frames import TIMES, Frame, Kind, read_frame
+from .worker import WorkerSettings, run_worker
+
+SECONDS_TO_HANG = 5.0  # after the deadline of a request: an engine process answers these too, so it hangs
+SECONDS_TO_END = 5.0  # of a process whose connection was closed
+
+
+class Image(NamedTuple):
+    """One image of a request."""
+
+    kind: Kind  # IMAGE or TENSOR
+    data: bytes | memoryview  # an image file, or [3, S, S] float32
+
+
+class Computed(NamedTuple):
+    """The answers to the images of a request, and the description of the model that gave them."""
+
+    description: dict
+    answers: list[Answer | ServingError]
+
+
+class StartError(ProjectError):
+    """An engine process could not load its model; has the exit code of the error there."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class EngineProcess:
+    """One engine process that has loaded its model; `start` makes it."""
+
+    def __init__(self, process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, description: dict):
+        """Begin to take the answers of a process that has said that it is ready.
+
+        Args:
+            process: of multiprocessing.
+            reader: gives its messages.
+            writer: takes messages to it.
+            description: of the model, by `worker.describe`.
+        """
+        self.description = description
+        self.pid: int = process.pid
+        self._process, self._reader, self._writer = process, reader, writer
+        self._waiting: dict[int, tuple[asyncio.Future, float]] = {}
+        self._numbers = itertools.count(1)
+        self._is_closed = False
+        self.ended = asyncio.get_running_loop().create_task(self._take_answers())
+
+    @property
+    def num_waiting(self) -> int:
+        """Number of images that have no answer yet."""
+        return len(self._waiting)
+
+    def submit(self, image: Image, deadline: float) -> tuple[int, asyncio.Future]:
+        """Send an image; returns its number, and the future Answer or ServingError.
+
+        Raises:
+            ServingError: the process has ended.
+        """
+        if self._is_closed:
+            raise engine_away()
+        number, future = next(self._numbers), asyncio.get_running_loop().create_future()
+        self._waiting[number] = future, deadline
+        self._writer.write(Frame(image.kind, number, deadline, image.data).header())
+        self._writer.write(image.data)
+        return number, future
+
+    def cancel(self, number: int) -> None:
+        """Give up an image, of which the answer is not wanted any more."""
+        waiting = self._waiting.pop(number, None)
+        if waiting and not self._is_closed:
+            waiting[0].cancel()
+            self._writer.write(Frame(Kind.CANCEL, number).header())
+
+    def kill_if_it_hangs(self) -> bool:
+        """Kill the process if it has not even refused an image long after its deadline."""
+        late = time.monotonic() - SECONDS_TO_HANG
+        if any(deadline < late for _, deadline in self._waiting.values()):
+            self._process.kill()
+            return True
+        return False
+
+    async def close(self) -> None:
+        """Wait for all answers, then end the process."""
+        while futures := [future for future, _ in self._waiting.values() if not future.done()]:
+            await asyncio.wait(futures)
+        self._writer.close()
+        await self.ended
+
+    async def _take_answers(self) -> None:
+        """Give every answer to its future, until the connection ends; then those that are left get none."""
+        while frame := await read_frame(self._reader):
+            future, _ = self._waiting.pop(frame.job, (None, 0.0))
+            if future is None or future.done():
+                continue
+            if frame.kind == Kind.RESULT:
+                times = TIMES.unpack_from(frame.body)
+                future.set_result(Answer(np.frombuffer(frame.body, np.float32, offset=TIMES.size), *times))
+            else:
+                refusal = json.loads(frame.body)
+                future.set_result(ServingError(refusal["status"], refusal["kind"], refusal["message"]))
+        self._is_closed = True
+        self._writer.close()
+        for future, _ in self._waiting.values():
+            if not future.done():
+                future.set_result(engine_away())
+        self._waiting.clear()
+        await asyncio.get_running_loop().run_in_executor(None, end_process, self._process)
+
+
+def end_process(process) -> None:
+    """Wait for the end of a process; kill it where it does not end by itself."""
+    process.join(SECONDS_TO_END)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+
+
+async def start_engine(settings: WorkerSettings) -> EngineProcess:
+    """Start an engine process and wait until its model is loaded, verified and warm.
+
+    Raises:
+        StartError: the folder cannot be used, or the process ended while it loaded the model.
+    """
+    own_end, other_end = socket.socketpair()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=run_worker, args=(other_end, settings), daemon=True, name="engine")
+    with signals_blocked(STOP_SIGNALS):  # the server decides when its engine ends
+        process.start()
+    other_end.close()
+    own_end.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=own_end)
+    try:
+        frame = await read_frame(reader)
+        if frame is not None and frame.kind == Kind.READY:
+            return EngineProcess(process, reader, writer, json.loads(frame.body))
+    except BaseException:
+        process.kill()
+        writer.close()
+        raise
+    writer.close()
+    await asyncio.get_running_loop().run_in_executor(None, end_process, process)
+    if frame is None:
+        raise StartError(
+            f"{settings.folder}: the engine process ended with {process.exitcode} while it loaded the model", 4
+        )
+    failure = json.loads(frame.body)
+    raise StartError(failure["message"], failure["exit_code"])
+
+
+class Engine:
+    """The engine process of one model, and its replacement when it ends; `open` comes first."""
+
+    def __init__(self, settings: WorkerSettings, *, max_queue: int, on_event: Callable[[str, str], None]):
+        """Describe the engine.
+
+        Args:
+            settings: of the process.
+            max_queue: number of images that may wait; more are refused.
+            on_event: called with what happened, as "engine_ended", and details for the log.
+        """
+        self.settings, self.max_queue = settings, max_queue
+        self._on_event = on_event
+        self._process: EngineProcess | None = None
+        self._older: set[asyncio.Task] = set()  # tasks that close the processes that were replaced
+        self._supervisor: asyncio.Task | None = None
+        self._starting = asyncio.Lock()
+        self._seconds_per_image = 0.05
+        self.description: dict = {}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether an engine process takes images."""
+        return self._process is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Number of the engine process."""
+        return self._process.pid if self._process else None
+
+    @property
+    def num_waiting(self) -> int:
+        """Number of images that have no answer yet."""
+        return self._process.num_waiting if self._process else 0
+
+    async def open(self) -> None:
+        """Start the process.
+
+        Raises:
+            StartError: the folder cannot be used.
+        """
+        self._use(await start_engine(self.settings))
+        self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+
+    async def reload(self) -> None:
+        """Start a process with what is in the folder now, and send it all further images; the older one finishes.
+
+        Raises:
+            StartError: the folder cannot be used; the older process goes on.
+        """
+        async with self._starting:
+            started = await start_engine(self.settings)
+            older = self._process
+            self._use(started)
+        if older is not None:
+            task = asyncio.get_running_loop().create_task(older.close())
+            self._older.add(task)
+            task.add_done_callback(self._older.discard)
+
+    async def close(self) -> None:
+        """Wait for all answers, then end the process."""
+        if self._supervisor:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+        if self._process:
+            await self._process.close()
+        if self._older:
+            await asyncio.wait(self._older)
+
+    def check_queue(self, num_images: int = 1) -> None:
+        """Refuse images for which there is no place.
+
+        Raises:
+            ServingError: too many images are waiting, or no engine process is ready.
+        """
+        if self._process is None:
+            raise engine_away()
+        if self.num_waiting + num_images > self.max_queue:
+            seconds = max(1, round(self.num_waiting * self._seconds_per_image))
+            message = "too many images are waiting; send the request again later"
+            raise ServingError(503, "busy", message, retry_after=seconds)
+
+    async def compute(self, images: list[Image], deadline: float) -> Computed:
+        """Compute the logits of images; one that cannot be read has an error in its place.
+
+        Args:
+            images: of one request.
+            deadline: time of `time.monotonic`.
+
+        Raises:
+            ServingError: too many images are waiting, no engine process is ready, it ended, or the deadline passed.
+        """
+        self.check_queue(len(images))
+        process, description, jobs = self._process, self.description, []
+        try:
+            for image in images:
+                jobs.append(process.submit(image, deadline))
+            futures = [future for _, future in jobs]
+            _, late = await asyncio.wait(futures, timeout=max(0.0, deadline - time.monotonic()))
+        except BaseException:  # the client is gone, or the process
+            for number, _ in jobs:
+                process.cancel(number)
+            raise
+        if late:  # the process refuses them too; one that does not hangs
+            for future in late:
+                future.cancel()
+            raise deadline_passed()
+        answers = [future.result() for future in futures]
+        for answer in answers:
+            if isinstance(answer, ServingError) and answer.status != 422:
+                raise answer
+            if isinstance(answer, Answer):
+                self._seconds_per_image += 0.05 * (answer.compute_seconds / answer.batch_size - self._seconds_per_image)
+        return Computed(description, answers)
+
+    def _use(self, process: EngineProcess) -> None:
+        self._process, self.description = process, process.description
+
+    async def _supervise(self) -> None:
+        """Replace the process when it ends, and kill it when it hangs."""
+        while True:
+            process = self._process
+            await asyncio.wait([process.ended], timeout=1)
+            if process.ended.done():
+                if process is self._process:
+                    await self._replace(process)
+            elif process.kill_if_it_hangs():
+                self._on_event("engine_hangs", f"process {process.pid} was killed")
+
+    async def _replace(self, process: EngineProcess) -> None:
+        self._process, pause = None, 0.0
+        self._on_event("engine_ended", f"process {process.pid} ended")
+        while self._process is None:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause + 0.5, 8.0)
+            async with self._starting:
+                if self._process is not None:  # a reload was first
+                    return
+                try:
+                    self._use(await start_engine(self.settings))
+                except StartError as error:
+                    self._on_event("engine_not_started", str(error))
+                else:
+                    self._on_event("engine_started", f"process {self.pid} is ready")
