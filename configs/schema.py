@@ -259,15 +259,22 @@ class TrainLoaderConfig(LoaderConfig):
 class AugmentConfig:
     """Augmentation: random changes to a training image"""
 
+    crop: str = flag(
+        "resized",
+        "random crop of a training image; resized: a rectangle of --scale and --ratio, resized to the square; pad4 (or "
+        "another number): the image as it is evaluated, with a border of 4 pixels, of which a square of the input size "
+        "is cut out",
+        on_resume="warn",
+    )
     scale: tuple[float, ...] = flag(
         (0.08, 1.0),
-        "smallest and largest area of a random crop, as a share of the image",
+        "smallest and largest area of a random resized crop, as a share of the image",
         low=0,
         high=1,
         on_resume="warn",
     )
     ratio: tuple[float, ...] = flag(
-        (3 / 4, 4 / 3), "smallest and largest width / height of a random crop", low=0.01, on_resume="warn"
+        (3 / 4, 4 / 3), "smallest and largest width / height of a random resized crop", low=0.01, on_resume="warn"
     )
     hflip: float = flag(0.5, "probability of a horizontal flip", low=0, high=1, on_resume="warn")
     aa: str = flag(
@@ -283,8 +290,15 @@ class AugmentConfig:
     recount: int = flag(1, "largest number of boxes erased in one image", low=1, on_resume="warn")
 
     def __post_init__(self):
+        if not re.fullmatch(r"resized|pad[1-9]\d{0,3}", self.crop, re.ASCII):
+            raise UsageError(f"--crop {self.crop!r}: expected resized, or pad and a number of pixels, for example pad4")
         check_range("scale", self.scale, example="0.08 1.0")
         check_range("ratio", self.ratio, example="0.75 1.333")
+
+    @property
+    def padding(self) -> int:
+        """Width of the border of a random crop with padding, in pixels; 0 for a random resized crop."""
+        return int(self.crop.removeprefix("pad")) if self.crop.startswith("pad") else 0
 
 
 @dataclass(frozen=True)

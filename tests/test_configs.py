@@ -74,6 +74,7 @@ FROM_DATA = {
 OUR_DEFAULTS = {
     "main": {
         "list_models": False, "exif_orientation": "ignore", "eval_image_backend": None, "fit": "crop", "crop_pct": None,
+        "crop": "resized",
         "device": "auto",
         "worker_type": "auto", "image_backend": "pil", "on_bad_image": "error", "max_bad_images": 100,
         "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "hflip": 0.5, "decay_norm_and_bias": None, "opt_alpha": 0.99,

@@ -16,6 +16,7 @@ EVAL_SETTINGS = ((224, 256, "bicubic"), (224, 256, "bilinear"), (176, 232, "bili
 WHOLE_IMAGES = ("squash", "letterbox")  # values of --fit; torchvision resizes and pads
 MAX_IMAGES = 64  # of a folder
 SIDE = 64  # of replayed training crops, in pixels
+PADDING = 4  # of the random crop with a border, in pixels
 # Operation of torch_side/torch_formulas.py for each value of --fit: a rectangle becomes a square.
 FITTED = {"crop": "resized_crop", "squash": "resized_crop", "letterbox": "letterboxed_crop"}
 ONE_LEVEL = 1 / 255  # after normalization one level of a uint8 pixel is at least 4 times this
@@ -44,6 +45,7 @@ def run(session: Session) -> StageResult:
         checks = [_eval_pixels(session, paths, *setting) for setting in EVAL_SETTINGS]
         checks += [_whole_images(session, paths, fit) for fit in WHOLE_IMAGES]
         checks += [_crops(session, paths, fit) for fit in ("crop", *WHOLE_IMAGES)]
+        checks.append(_padded_crops(session, paths))
         checks += [*_operations(session, paths), *_mixes(session), *_orders(session)]
     return StageResult("data", checks)
 
@@ -145,6 +147,28 @@ def _crops(session: Session, paths: list[str], fit: str) -> Check:
         choices.append([[FITTED[fit], arguments | {"size": SIDE}], *([["flip", {}]] if is_flipped else [])])
     name = "random resized crop and flip" + (f", {fit}" if fit != "crop" else "")
     return _replayed(session, name, paths, choices, actual)
+
+
+def _padded_crops(session: Session, paths: list[str]) -> Check:
+    """Random crop with padding: resize, cut out the centre, add a border, cut out what the project draws."""
+    from configs.schema import AugmentConfig, PreprocessConfig
+    from datasets.augment.transforms import build_train_transform, sample_rng
+
+    crop = build_train_transform(AugmentConfig(crop=f"pad{PADDING}"), PreprocessConfig(SIDE)).crop
+    actual, choices = [], []
+    for index, path in enumerate(paths):
+        image = _open(path)
+        drawn = crop.draw(sample_rng(session.case.seed, 0, index), image.size)
+        actual.append(np.asarray(crop.apply(image, drawn)))
+        center, square = drawn.center, {"width": SIDE, "height": SIDE}
+        size = {"width": center.width, "height": center.height, "interpolation": center.interpolation}
+        choices.append([
+            ["resize", size],
+            ["crop", {"left": center.left, "top": center.top, **square}],
+            ["pad", {"padding": PADDING}],
+            ["crop", {"left": drawn.left + PADDING, "top": drawn.top + PADDING, **square}],
+        ])  # fmt: skip
+    return _replayed(session, f"random crop with a border of {PADDING} pixels", paths, choices, actual)
 
 
 def _operations(session: Session, paths: list[str]) -> list[Check]:

@@ -54,6 +54,9 @@ def replay(paths: list[str], choices: list[list], output: str) -> dict:
         "letterboxed_crop": lambda image, top, left, height, width, size, interpolation: _letterboxed(
             F.crop(image, top, left, height, width), size, modes[interpolation], fill
         ),
+        "resize": lambda image, width, height, interpolation: F.resize(image, [height, width], modes[interpolation]),
+        "pad": lambda image, padding: F.pad(image, padding),
+        "crop": F.crop,
         "flip": F.hflip,
         "rotate": lambda image, degrees, resample: F.rotate(image, degrees, modes[resample], fill=fill),
         "posterize": F.posterize,

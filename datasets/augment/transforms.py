@@ -2,15 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
+from common.errors import UsageError
 from configs.schema import AugmentConfig, PreprocessConfig
 
-from ..preprocess import Colour, Preprocess
-from ..reading.crop import Crop, crop_and_resize
+from ..preprocess import CenterCrop, Colour, Preprocess
+from ..reading.backends import LazyImage
+from ..reading.crop import Crop, center_crop, crop_and_resize
 from ..rng import generator
 from .auto_augment import parse_policy
 from .image_ops import Op, apply_op, draw_interpolation
@@ -85,6 +87,80 @@ class RandomResizedCrop:
         """Cut out the rectangle and resize it."""
         return crop_and_resize(image, choice, self.side)
 
+    def read(self, image: LazyImage, choice: Crop) -> Image.Image | np.ndarray:
+        """Do as `apply` does with an image of which an image backend decodes what the rectangle needs."""
+        return image.crop(choice, self.side)
+
+
+class Shift(NamedTuple):
+    """The square of the evaluation, seen through a window of its size that begins at (left, top) pixels of it."""
+
+    center: CenterCrop
+    left: int
+    top: int
+    fill: Colour
+
+    def apply(self, square: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
+        """Move the pixels of a square [S, S, 3]; what lies outside of it has the colour `fill`."""
+        if isinstance(square, Image.Image):
+            moved = Image.new("RGB", square.size, self.fill)
+            moved.paste(square, (-self.left, -self.top))
+            return moved
+        moved = np.empty_like(square)
+        moved[:] = self.fill
+        left, top, side = self.left, self.top, len(square)
+        kept = square[max(top, 0) : side + top, max(left, 0) : side + left]
+        moved[max(-top, 0) :, max(-left, 0) :][: len(kept), : kept.shape[1]] = kept
+        return moved
+
+
+@dataclass(frozen=True)
+class PaddedCrop:
+    """The image as evaluation feeds it, with a border, of which a random square of the same size is cut out.
+
+    The crop of the CIFAR networks (He et al., 2016, section 4.2), there with a border of 4 pixels. As published the
+    border is black before the normalisation; with "letterbox" it continues that of the image.
+
+    Args:
+        preprocess: how the images of the evaluation are fed.
+        interpolation: of the resizing: "bilinear", "bicubic", or "random" for either.
+        padding: width of the border in pixels, less than the side of the square.
+
+    Raises:
+        UsageError: the border is as wide as the square.
+    """
+
+    preprocess: Preprocess
+    interpolation: str
+    padding: int
+
+    def __post_init__(self):
+        if self.padding >= self.side:
+            raise UsageError(
+                f"--crop pad{self.padding}: a border of {self.padding} pixels around images of {self.side}; give less, "
+                "for example pad4"
+            )
+
+    @property
+    def side(self) -> int:
+        """Side of the square in pixels."""
+        return self.preprocess.input_size
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Shift:
+        """Draw the place of the square for an image of `size`, (width, height)."""
+        interpolation = draw_interpolation(rng, self.interpolation)
+        left, top = rng.integers(-self.padding, self.padding, size=2, endpoint=True).tolist()
+        center = self.preprocess.center_crop(size)._replace(interpolation=interpolation)
+        return Shift(center, left, top, center.fill)
+
+    def apply(self, image: Image.Image, choice: Shift) -> Image.Image:
+        """Fit the image into the square as for evaluation, and move it."""
+        return choice.apply(center_crop(image, choice.center))
+
+    def read(self, image: LazyImage, choice: Shift) -> Image.Image | np.ndarray:
+        """Do as `apply` does with an image that an image backend decodes."""
+        return choice.apply(image.center_crop(choice.center))
+
 
 @dataclass(frozen=True)
 class HorizontalFlip:
@@ -130,7 +206,7 @@ class ColorJitter:
 class TrainTransform:
     """Transforms a decoded image to the pixels of a training sample, [S, S, 3] uint8."""
 
-    crop: RandomResizedCrop
+    crop: RandomResizedCrop | PaddedCrop
     operations: tuple[Operation, ...]
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> tuple:
@@ -155,7 +231,9 @@ class TrainTransform:
 def build_train_transform(
     config: AugmentConfig, flags: PreprocessConfig, preprocess: Preprocess | None = None
 ) -> TrainTransform:
-    """Build the training transform of PeleeNet-paddle: crop, flip, and automatic augmentation or else colour jitter.
+    """Build the training transform: crop, flip, and automatic augmentation or else colour jitter.
+
+    With the random resized crop this is the transform of PeleeNet-paddle.
 
     Args:
         config: branch `augment` of the config.
@@ -164,6 +242,7 @@ def build_train_transform(
 
     Raises:
         PolicyError: --aa is not a policy.
+        UsageError: the border of --crop is as wide as the image.
     """
     interpolation, preprocess = flags.train_interpolation, preprocess or Preprocess.from_config(flags)
     operations: tuple[Operation, ...] = (HorizontalFlip(config.hflip),)
@@ -171,6 +250,8 @@ def build_train_transform(
         operations += (parse_policy(config.aa, interpolation),)
     elif config.color_jitter:
         operations += (ColorJitter(config.color_jitter),)
+    if config.padding:
+        return TrainTransform(PaddedCrop(preprocess, interpolation, config.padding), operations)
     how = (preprocess.fit, preprocess.fill) if preprocess.fit != "crop" else ()
     crop = RandomResizedCrop(preprocess.input_size, interpolation, config.scale, config.ratio, *how)
     return TrainTransform(crop, operations)

@@ -53,7 +53,7 @@ class TrainSampleMaker:
         """Draw the choices of sample `index` in `epoch`, and carry them out: [S, S, 3] uint8."""
         image = open_file(path, self.exif_orientation, self.image_backend)
         choice = self.transform.draw(sample_rng(self.seed, epoch, index), image.size)
-        return self.transform.apply_to_crop(image.crop(choice[0], self.side), choice)
+        return self.transform.apply_to_crop(self.transform.crop.read(image, choice[0]), choice)
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from common.errors import UsageError
 from configs.schema import AugmentConfig, PreprocessConfig
 from datasets.augment.image_ops import Op
 from datasets.augment.transforms import (
     ColorJitter,
     HorizontalFlip,
+    PaddedCrop,
     RandomResizedCrop,
     build_train_transform,
     sample_rng,
 )
 from datasets.preprocess import FITS, Preprocess
+from datasets.reading.backends import BACKEND_PACKAGES, open_image
 from datasets.reading.pixels import crop_pixels
-from tests.datasets.fake_images import fake_image
+from tests.datasets.fake_images import encode_image, fake_image
 from tests.datasets.loaders import random_crop
 
 POLICIES = [
@@ -111,6 +114,69 @@ def test_without_chance_training_sees_what_evaluation_sees(fit, size, interpolat
     transform, image = build_train_transform(config, flags), fake_image(*size)
     choice = transform.draw(sample_rng(0, 0, 0), image.size)
     np.testing.assert_array_equal(transform.apply(image, choice), crop_pixels(image, Preprocess.from_config(flags)))
+
+
+def padded_crop(side: int = 32, padding: int = 4, interpolation: str = "bicubic", **flags) -> PaddedCrop:
+    config = AugmentConfig(crop=f"pad{padding}", hflip=0.0, aa="")
+    return build_train_transform(config, PreprocessConfig(side, interpolation, **flags)).crop
+
+
+def test_padded_crops_take_every_place_equally_often():
+    crops = draws(padded_crop(padding=2), 5000)
+    for values in ([crop.left for crop in crops], [crop.top for crop in crops]):
+        numbers, counts = np.unique(values, return_counts=True)
+        assert numbers.tolist() == [-2, -1, 0, 1, 2] and counts.min() > 880 and counts.max() < 1120
+    assert abs(np.corrcoef([crop.left for crop in crops], [crop.top for crop in crops])[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [(60, 40), (28, 28), (32, 32), (300, 7)], ids=str)
+def test_a_padded_crop_is_the_evaluation_moved_over_black(size, fit):
+    """As torchvision's RandomCrop with padding: a border around the image, a square cut out of it."""
+    crop, image = padded_crop(padding=5, fit=fit), fake_image(*size)
+    pixels = crop_pixels(image, Preprocess(32, fit=fit))
+    fill = (124, 116, 104) if fit == "letterbox" else (0, 0, 0)
+    padded = np.empty((42, 42, 3), np.uint8)
+    padded[:] = fill
+    padded[5:37, 5:37] = pixels
+    for index in range(30):
+        choice = crop.draw(sample_rng(0, 0, index), size)
+        expected = padded[choice.top + 5 :, choice.left + 5 :][:32, :32]
+        np.testing.assert_array_equal(np.asarray(crop.apply(image, choice)), expected)
+        np.testing.assert_array_equal(choice.apply(pixels), expected)  # what cv2 and turbo give
+
+
+@pytest.mark.parametrize("backend", BACKEND_PACKAGES)
+def test_every_backend_reads_a_padded_crop(backend):
+    pytest.importorskip("simplejpeg" if backend == "turbo" else "cv2" if backend == "cv2" else "PIL")
+    image = open_image(encode_image(fake_image(90, 60), "JPEG"), "x.jpg", "ignore", backend)
+    crop = padded_crop()
+    choice = crop.draw(sample_rng(0, 0, 3), image.size)
+    expected = choice.apply(image.center_crop(choice.center))
+    np.testing.assert_array_equal(np.asarray(crop.read(image, choice)), np.asarray(expected))
+
+
+def test_a_padded_crop_goes_with_flip_policy_and_every_interpolation():
+    config = AugmentConfig(crop="pad4", aa="rand-m9-mstd0.5-inc1")
+    transform, image = build_train_transform(config, PreprocessConfig(32, "random", crop_pct=1.0)), fake_image(60, 40)
+    drawn = [transform.draw(sample_rng(0, 0, index), image.size) for index in range(40)]
+    assert {choice[0].center.interpolation for choice in drawn} == {"bilinear", "bicubic"}
+    assert {choice[1] for choice in drawn} == {True, False} and len({choice[2] for choice in drawn}) > 5
+    assert all(transform.apply(image, choice).shape == (32, 32, 3) for choice in drawn)
+    choice = drawn[0]
+    np.testing.assert_array_equal(transform.apply(image, choice), transform.apply(image, choice))
+
+
+@pytest.mark.parametrize("crop", ["pad", "pad0", "pad-1", "pad04", "padded", "", "pad12345", "pad٤"])
+def test_other_crops_are_refused(crop):
+    with pytest.raises(UsageError, match="expected resized, or pad and a number of pixels, for example pad4"):
+        AugmentConfig(crop=crop)
+
+
+def test_a_border_as_wide_as_the_image_is_refused():
+    with pytest.raises(UsageError, match="--crop pad32: a border of 32 pixels around images of 32"):
+        padded_crop(padding=32)
+    assert padded_crop(padding=31).padding == 31
 
 
 def test_a_letterboxed_part_keeps_its_shape():

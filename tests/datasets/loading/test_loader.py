@@ -107,6 +107,23 @@ def test_samples_are_those_of_the_drawn_choices(images, place):
         assert batch.labels[row].item() == images.label(index)
 
 
+def test_padded_crops_go_with_erasing_and_mixup_in_every_worker(images):
+    """The same bytes by worker processes, of which each row can be computed again; only then it is erased and mixed."""
+    augment = AugmentConfig(crop="pad3", aa="", reprob=1.0)
+    alone, others = (
+        as_bytes(open_train_loader(images, sampler_of(images), augment, mixup=MIXUP, num_workers=number).batches(1))
+        for number in (0, 2)
+    )
+    assert alone == others and len(alone) > 2
+    plain = AugmentConfig(crop="pad3", aa="", reprob=0.0)
+    batch = next(open_train_loader(images, sampler_of(images), plain).batches(1))
+    transform = build_train_transform(plain, PreprocessConfig(SIDE, "random"))
+    for row, index in enumerate(batch.indices):
+        image = read_image(images.path(index))
+        pixels = transform.apply(image, transform.draw(sample_rng(5, 1, index), image.size))
+        np.testing.assert_array_equal(batch.images[row].numpy(), PREPROCESS.normalize(pixels))
+
+
 def test_mixed_labels_are_soft(images):
     loader = open_train_loader(images, sampler_of(images), ERASE, mixup=MIXUP)
     mixed = [batch.labels.numpy() for batch in loader.batches(0)]
