@@ -1,19 +1,17 @@
 """A case: the YAML file that names a port, its reference, and how the two are compared."""
 
-import typing
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from common.cli import did_you_mean
 from common.errors import CaseError
 from common.regular_files import check_regular, read_regular
 from common.yaml_text import parse_yaml
 
-from .rules import BATCH_NORM, COUNTERS, Rules
+from .rules import BATCH_NORM, COUNTERS, Reshape, Rules
+from .typed_yaml import filled, unknown
 
 MAX_CASE_BYTES = 1 << 20
+LEAST_TRAIN_BATCH = 4  # the statistics of a batch norm need some samples
 CASES = Path(__file__).parent / "cases"
 PROJECT = Path(__file__).parents[1]
 # A constructor runs with the rights of the user and with arguments of the case. So a case takes it from files beside
@@ -96,6 +94,38 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class ShapePair:
+    """Shape of an entry in the reference and in the port, before it is transposed; one length of each may be -1."""
+
+    reference: tuple[int, ...]
+    port: tuple[int, ...]
+
+
+INPUT_TYPES = ("float32", "int64", "bool")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of both models; in a case a list alone is the shape.
+
+    Attributes:
+        shape: of the tensor.
+        range: lowest and highest value that is drawn; None is `input_range` of the case.
+        type: float32, int64 or bool; an empty text is float32, or int64 where the reference takes only that.
+    """
+
+    SHORT = "shape"
+
+    shape: tuple[int, ...]
+    range: tuple[float, float] | None = None
+    type: str = ""
+
+    def __post_init__(self):
+        if self.type and self.type not in INPUT_TYPES:
+            raise CaseError(f"inputs: {unknown('type', self.type, INPUT_TYPES)}")
+
+
+@dataclass(frozen=True)
 class Case:
     """A pair of models and how they are compared; the defaults are for an ImageNet classifier.
 
@@ -109,12 +139,17 @@ class Case:
         reference: the torch model, `path/file.py:callable` or `package.module:callable`.
         port_arguments: keyword arguments of the port.
         reference_arguments: keyword arguments of the reference.
-        shape: of the images of the stage forward, [B, 3, H, W].
+        shape: of the images of the stage forward, [B, 3, H, W], or of the input whatever it is.
         input_range: lowest and highest value of the random images.
+        inputs: {name of an argument of forward: input}, of models that take other inputs than images of `shape`.
+        output: the output that is compared: a key, a position, or keys with dots between; empty compares all.
         seed: of images, labels, weights and dropout masks.
         rename: {name of a weight in the reference: name in the port}, with `*`.
-        transpose: names in the port of matrices that are transposed.
+        transpose: names in the port of matrices that are transposed; None transposes the weights of linear layers.
         drop: as in `Rules`.
+        split, concat: as in `Rules`.
+        reshape: {name in the port: shapes on both sides}.
+        keep: names in the port of entries without a match in the reference, which keep their values.
         layouts: {name of a publisher: layout of its weights}.
         layers: {path of a layer in the reference: path in the port}, with `*`.
         train: settings of the stages backward and train.
@@ -130,10 +165,16 @@ class Case:
     reference_arguments: dict = field(default_factory=dict)
     shape: tuple[int, ...] = (1, 3, 224, 224)
     input_range: tuple[float, float] = (-2.0, 2.0)
+    inputs: dict[str, Input] = field(default_factory=dict)
+    output: str | int = ""
     seed: int = 0
     rename: dict[str, str] = field(default_factory=dict)
-    transpose: tuple[str, ...] = ()
+    transpose: tuple[str, ...] | None = None
     drop: dict[str, str] = field(default_factory=dict)
+    split: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    concat: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    reshape: dict[str, ShapePair] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
     layouts: dict[str, Layout] = field(default_factory=dict)
     layers: dict[str, str] = field(default_factory=dict)
     train: Training = field(default_factory=Training)
@@ -147,12 +188,15 @@ class Case:
             CaseError: the case has no such layout.
         """
         if layout == "torch":
-            rename = tuple(self.rename.items())
-            return Rules(rename, BATCH_NORM, tuple(self.transpose), COUNTERS | self.drop, prefix="module.")
+            return Rules(
+                tuple(self.rename.items()), BATCH_NORM, tuple(self.transpose or ()), COUNTERS | self.drop, "module.",
+                split=self.split, concat=self.concat,
+                reshape={name: Reshape(pair.reference, pair.port) for name, pair in self.reshape.items()},
+            )  # fmt: skip
         if layout == "paddle":
             return Rules()
         if layout not in self.layouts:
-            raise CaseError(_unknown("layout", layout, ["torch", "paddle", *self.layouts]))
+            raise CaseError(unknown("layout", layout, ["torch", "paddle", *self.layouts]))
         rules = self.layouts[layout]
         return Rules(tuple(rules.rename.items()), transpose=rules.transpose, scale=rules.scale, drop=rules.drop)
 
@@ -227,7 +271,7 @@ def read_case(name_or_path: str, *, is_trusted: bool = False) -> Case:
     """
     path = Path(name_or_path) if name_or_path.endswith((".yaml", ".yml")) else CASES / f"{name_or_path}.yaml"
     if not path.exists() and path.parent == CASES:
-        raise CaseError(_unknown("case", name_or_path, list_cases()) + "; or give the path of a YAML file")
+        raise CaseError(unknown("case", name_or_path, list_cases()) + "; or give the path of a YAML file")
     try:
         content = parse_yaml(read_regular(path, MAX_CASE_BYTES).decode("utf-8"))
     except FileNotFoundError:
@@ -236,7 +280,28 @@ def read_case(name_or_path: str, *, is_trusted: bool = False) -> Case:
         raise CaseError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise CaseError(f"{path} is not YAML: {error}") from None
-    case = _filled(Case, content, str(path), name=path.stem, folder=path.parent.resolve(), is_trusted=is_trusted)
+    return checked_case(content, str(path), name=path.stem, folder=path.parent.resolve(), is_trusted=is_trusted)
+
+
+def checked_case(content: object, where: str, *, name: str, folder: Path, is_trusted: bool) -> Case:
+    """A case from the keys and values of its YAML file, with its constructors and files checked.
+
+    If only the shape of the stage forward is given, the training has batches of that shape, of at least 4 samples.
+
+    Args:
+        content: the table of the YAML file.
+        where: its path, for messages.
+        name: of the case.
+        folder: paths of files in the case are relative to it.
+        is_trusted: as in `Case`.
+
+    Raises:
+        CaseError: as `read_case`.
+    """
+    case = filled(Case, content, where, name=name, folder=folder, is_trusted=is_trusted)
+    if "shape" in content and "shape" not in content.get("train", {}):
+        shape = (max(LEAST_TRAIN_BATCH, case.shape[0]), *case.shape[1:])
+        case = replace(case, train=replace(case.train, shape=shape))
     if not is_trusted:
         case.check_constructors()
     case.check_files()
@@ -247,55 +312,3 @@ def absolute_spec(spec: str, folder: Path) -> str:
     """`path/file.py:name` with a path relative to `folder` becomes absolute; `package.module:name` is unchanged."""
     place, _, name = spec.rpartition(":")
     return f"{(folder / place).resolve()}:{name}" if place.endswith(".py") else spec
-
-
-def _filled(kind: type, values: object, where: str, **given: object):
-    """A dataclass from a table of YAML and the fields in `given`; CaseError for unknown, missing and wrong keys."""
-    known = {entry.name: entry for entry in fields(kind) if entry.name not in given}
-    filled = dict(given)
-    for key, value in _checked(dict, values, where).items():
-        if key not in known:
-            raise CaseError(f"{where}: {_unknown('key', str(key), known)}")
-        filled[key] = _typed(known[key].type, value, f"{where}: {key}")
-    for name, entry in known.items():
-        if name not in filled and entry.default is MISSING and entry.default_factory is MISSING:
-            raise CaseError(f"{where}: the key '{name}' is missing")
-    return kind(**filled)
-
-
-def _typed(kind: type, value: object, where: str):
-    """A value of YAML as a dataclass, a number, a text, a tuple or a table of these."""
-    parts = typing.get_args(kind)
-    if is_dataclass(kind):
-        return _filled(kind, value, where)
-    if kind is float:
-        return _number(value, where)
-    if typing.get_origin(kind) is tuple:
-        items = _checked(list, value, where)
-        if parts[-1] is not ... and len(items) != len(parts):
-            raise CaseError(f"{where}: expected {len(parts)} values, got {value!r}")
-        return tuple(_typed(parts[0], item, where) for item in items)
-    if typing.get_origin(kind) is dict:
-        table = _checked(dict, value, where)
-        return {_typed(parts[0], key, where): _typed(parts[1], item, f"{where}: {key}") for key, item in table.items()}
-    return _checked(kind, value, where)
-
-
-TYPE_NAMES = {dict: "a table, `key: value` lines", list: "a list", str: "a text", int: "a whole number"}
-
-
-def _checked(kind: type, value: object, where: str):
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise CaseError(f"{where}: expected {TYPE_NAMES[kind]}, got {value!r}")
-    return value
-
-
-def _number(value: object, where: str) -> float:
-    if isinstance(value, int | float | str) and not isinstance(value, bool):  # YAML 1.1 reads 1e-5 as a text
-        with suppress(ValueError):
-            return float(value)
-    raise CaseError(f"{where}: expected a number, got {value!r}")
-
-
-def _unknown(kind: str, given: str, known: Iterable[str]) -> str:
-    return f"unknown {kind} '{given}'{did_you_mean(given, known) or ';'} known: {', '.join(known)}"

@@ -1,12 +1,14 @@
 """Rules that turn the names and layouts of a publisher's weights into those of the port, and back without loss."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from common.errors import WeightsError
+
+from .mapping.patterns import fill, match, rename
 
 Arrays = dict[str, np.ndarray]
 
@@ -15,20 +17,31 @@ BATCH_NORM = (("*.running_mean", "*._mean"), ("*.running_var", "*._variance"))
 COUNTERS = {"*.num_batches_tracked": "*.running_mean"}
 
 
+class Reshape(NamedTuple):
+    """Shape of an entry in the source and in the port, before it is transposed; one length of each may be -1."""
+
+    source: tuple[int, ...]
+    port: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Rules:
     """How one publisher's weights of a network (the source) differ from those of the port.
 
-    In a pattern, `*` stands for any text, dots included.
+    In a pattern, `*` stands for any text, dots included, and `{*+1}` for a whole number: with `layers.*.w` and
+    `blocks.{*+1}.w`, layers.0.w becomes blocks.1.w.
 
     Attributes:
         rename: pairs (pattern of the source, pattern of the port); the first that fits a name is applied.
         endings: pairs as in `rename`, applied after it.
         transpose: patterns of port names of matrices whose two axes are exchanged.
-        drop: {pattern of a counter of the source: pattern of an entry beside it}. Counters have no match in the port;
-            on the way back an int64 0 is written beside each such entry.
+        drop: {pattern of an entry of the source without a match in the port: pattern of an entry beside it}. On the way
+            back an int64 0 is written beside each such entry; an empty text writes nothing.
         prefix: removed if every name of the source starts with it, as names of torch's DataParallel do.
         scale: {port name: factor}; the factors are powers of two, so that the way back is exact.
+        split: {pattern of the source: patterns of the port}. Axis 0 of the source is divided into equal parts.
+        concat: {pattern of the port: patterns of the source}, which are joined along axis 0.
+        reshape: {pattern of the port: shapes of the entry on both sides}.
     """
 
     rename: tuple[tuple[str, str], ...] = ()
@@ -37,18 +50,31 @@ class Rules:
     drop: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
     scale: Mapping[str, float] = field(default_factory=dict)
+    split: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    concat: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reshape: Mapping[str, Reshape] = field(default_factory=dict)
 
     def port_name(self, source_name: str) -> str:
-        """Name in the port of an entry of the source."""
-        return _rename(_rename(source_name, self.rename), self.endings)
+        """Name in the port of an entry of the source that is neither split nor joined."""
+        return rename(rename(source_name, self.rename), self.endings)
 
     def source_name(self, port_name: str) -> str:
-        """Name in the source of an entry of the port."""
-        return _rename(_rename(port_name, _reversed(self.endings)), _reversed(self.rename))
+        """Name in the source of an entry of the port that is neither split nor joined."""
+        return rename(rename(port_name, _reversed(self.endings)), _reversed(self.rename))
+
+    def port_names(self, source_name: str) -> list[str]:
+        """Names in the port of what an entry of the source becomes; none if it is dropped."""
+        if any(match(pattern, source_name) is not None for pattern in self.drop):
+            return []
+        if found := _group_of(self.split, source_name, by_key=True):
+            return found.parts
+        if found := _group_of(self.concat, source_name):
+            return [found.whole]
+        return [self.port_name(source_name)]
 
     def axes(self, port_name: str) -> list[int] | None:
         """[1, 0] for an entry that is transposed, in either direction; None for others."""
-        return [1, 0] if any(_match(pattern, port_name) for pattern in self.transpose) else None
+        return [1, 0] if any(match(pattern, port_name) is not None for pattern in self.transpose) else None
 
     def unused_transposes(self, port_names: Iterable[str]) -> list[str]:
         """One line for each pattern of `transpose` that fits no name of the port."""
@@ -56,45 +82,110 @@ class Rules:
         return [
             f"transpose: the port has no {pattern}"
             for pattern in self.transpose
-            if not any(_match(pattern, name) for name in names)
+            if all(match(pattern, name) is None for name in names)
         ]
 
     def to_port(self, arrays: Arrays) -> Arrays:
         """Entries of the source with the names and layouts of the port.
 
+        An entry of the port that is joined from several is left out if one of them is missing.
+
         Raises:
-            WeightsError: two names of the source become one, or an array to transpose is not a matrix.
+            WeightsError: two names of the source become one, or an array cannot be transposed, split or reshaped.
         """
         if self.prefix and arrays and all(name.startswith(self.prefix) for name in arrays):
             arrays = {name.removeprefix(self.prefix): array for name, array in arrays.items()}
-        kept = {name: array for name, array in arrays.items() if not any(_match(p, name) for p in self.drop)}
-        port = {self.port_name(name): self._transposed(self.port_name(name), kept[name]) for name in kept}
+        port: Arrays = {}
+        for name, array in arrays.items():
+            for port_name, part in self._to_port(name, array, arrays):
+                reshape = self._reshape(port_name)
+                part = _reshaped(port_name, part, reshape.port) if reshape else part
+                port[port_name] = self._transposed(port_name, part)
         for name in self.scale.keys() & port.keys():
             port[name] = port[name] * port[name].dtype.type(self.scale[name])
-        for name in kept:
-            back = self.source_name(self.port_name(name))
-            if back != name:
-                raise WeightsError(f"the rename rules lose a name: {name} -> {self.port_name(name)} -> {back}")
         return port
 
     def from_port(self, arrays: Arrays) -> Arrays:
         """Entries of the port with the names and layouts of the source; counters are written as 0.
 
         Raises:
-            WeightsError: an array to transpose is not a matrix.
+            WeightsError: an array cannot be transposed, split or reshaped.
         """
-        scaled = {name: array / array.dtype.type(self.scale.get(name, 1)) for name, array in arrays.items()}
-        source = {self.source_name(name): self._transposed(name, array) for name, array in scaled.items()}
+        plain = {name: self._source_layout(name, array) for name, array in arrays.items()}
+        source: Arrays = {}
+        for name, array in plain.items():
+            if found := _group_of(self.split, name):
+                if name == found.parts[0] and all(part in plain for part in found.parts):
+                    source[found.whole] = np.concatenate([plain[part] for part in found.parts])
+            elif found := _group_of(self.concat, name, by_key=True):
+                source |= zip(found.parts, _equal_parts(name, array, len(found.parts)), strict=True)
+            else:
+                source[self.source_name(name)] = array
         for counter, neighbour in self.drop.items():
-            names = [_rename(name, [(neighbour, counter)]) for name in source if _match(neighbour, name)]
+            names = [rename(name, [(neighbour, counter)]) for name in source if match(neighbour, name) is not None]
             source |= {name: np.zeros((), np.int64) for name in names}
         return source
+
+    def _to_port(self, name: str, array: np.ndarray, arrays: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+        """The entries of the port that begin with this entry of the source, in the layout of the source."""
+        if any(match(pattern, name) is not None for pattern in self.drop):
+            return
+        if found := _group_of(self.split, name, by_key=True):
+            yield from zip(found.parts, _equal_parts(name, array, len(found.parts)), strict=True)
+        elif found := _group_of(self.concat, name):
+            if name == found.parts[0] and all(part in arrays for part in found.parts):
+                yield found.whole, np.concatenate([arrays[part] for part in found.parts])
+        else:
+            port_name = self.port_name(name)
+            if (back := self.source_name(port_name)) != name:
+                raise WeightsError(f"the rename rules lose a name: {name} -> {port_name} -> {back}")
+            yield port_name, array
+
+    def _source_layout(self, name: str, array: np.ndarray) -> np.ndarray:
+        scaled = array / array.dtype.type(self.scale[name]) if name in self.scale else array
+        transposed = self._transposed(name, scaled)
+        reshape = self._reshape(name)
+        return _reshaped(name, transposed, reshape.source) if reshape else transposed
+
+    def _reshape(self, port_name: str) -> Reshape | None:
+        return next((shapes for pattern, shapes in self.reshape.items() if match(pattern, port_name) is not None), None)
 
     def _transposed(self, port_name: str, array: np.ndarray) -> np.ndarray:
         axes = self.axes(port_name)
         if axes and array.ndim != 2:
             raise WeightsError(f"{port_name} has the shape {list(array.shape)}; only matrices can be transposed")
         return np.ascontiguousarray(array.transpose(axes)) if axes else array
+
+
+class _Group(NamedTuple):
+    """Names of an entry and of the parts that it is divided into or joined from."""
+
+    whole: str
+    parts: list[str]
+
+
+def _group_of(table: Mapping[str, tuple[str, ...]], name: str, *, by_key: bool = False) -> _Group | None:
+    """The group of a table of `split` or `concat` that a name is in: as the whole if `by_key`, else as a part."""
+    for whole, parts in table.items():
+        for pattern in (whole,) if by_key else parts:
+            if (texts := match(pattern, name)) is not None:
+                return _Group(fill(whole, texts), [fill(part, texts) for part in parts])
+    return None
+
+
+def _equal_parts(name: str, array: np.ndarray, num_parts: int) -> list[np.ndarray]:
+    if array.ndim == 0 or array.shape[0] % num_parts:
+        raise WeightsError(f"{name} has the shape {list(array.shape)}; its axis 0 has no {num_parts} equal parts")
+    return np.split(array, num_parts)
+
+
+def _reshaped(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return array.reshape(shape)
+    except ValueError:
+        raise WeightsError(
+            f"{name} has the shape {list(array.shape)}, which is not reshaped to {list(shape)}"
+        ) from None
 
 
 def unaccounted(arrays: Arrays, expected: Mapping[str, tuple[int, ...]]) -> list[str]:
@@ -107,23 +198,10 @@ def unaccounted(arrays: Arrays, expected: Mapping[str, tuple[int, ...]]) -> list
         array = arrays[name]
         if array.shape != tuple(shape):
             problems.append(f"wrong shape: {name} is {list(array.shape)}, the port has {list(shape)}")
-        elif array.dtype.kind != "f":
+        elif array.dtype.kind not in getattr(expected, "kinds", {}).get(name, "f"):
             problems.append(f"wrong type: {name} is {array.dtype}, the port has floating point numbers")
     return problems
 
 
-def _match(pattern: str, name: str) -> re.Match | None:
-    return re.fullmatch("(.+)".join(re.escape(part) for part in pattern.split("*")), name)
-
-
 def _reversed(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(port, source) for source, port in pairs]
-
-
-def _rename(name: str, pairs: Iterable[tuple[str, str]]) -> str:
-    """The name changed by the first pair that fits; each `*` of the new pattern takes the text of that of the old."""
-    for old, new in pairs:
-        if match := _match(old, name):
-            parts = new.split("*")
-            return parts[0] + "".join(text + part for text, part in zip(match.groups(), parts[1:], strict=True))
-    return name
