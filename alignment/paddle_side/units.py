@@ -1,0 +1,123 @@
+"""Find the layers with weights of a Paddle model in order of execution."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.nn.layer.rnn import RNNBase
+
+from ..mapping.units import IN_OUT, OUT_IN, Entry, Unit, UnitRecorder, kind_of
+from ..trace import tensors_of
+
+
+def is_whole(layer: nn.Layer) -> bool:
+    """Whether a layer is compared as a whole: it has no sublayers, or Paddle computes with their weights itself."""
+    return isinstance(layer, nn.MultiHeadAttention | RNNBase) or not list(layer.children())
+
+
+def whole_layers(model: nn.Layer) -> dict[str, nn.Layer]:
+    """{path: layer} of the layers that are compared as a whole; none of them is in another."""
+    found: dict[str, nn.Layer] = {}
+    for path, layer in model.named_sublayers(include_self=True):
+        is_inside = any(not outer or path.startswith(f"{outer}.") for outer in found)
+        if not is_inside and is_whole(layer):
+            found[path] = layer
+    return found
+
+
+def shared_names(model: nn.Layer) -> dict[str, str]:
+    """{name in the state: first name of the same tensor}, for tensors with several names, as those of an LSTM."""
+    first: dict[int, str] = {}
+    names = {}
+    for name, value in model.state_dict().items():
+        canonical = first.setdefault(id(value), name)
+        if canonical != name:
+            names[name] = canonical
+    return names
+
+
+def entries_of(model: nn.Layer) -> dict[str, list[Entry]]:
+    """{path of a layer: entries of the state}, without second names of a tensor."""
+    whole, shared = whole_layers(model), shared_names(model)
+    parameters = {id(parameter) for parameter in model.parameters()}
+    layers = dict(model.named_sublayers(include_self=True))
+    found: dict[str, list[Entry]] = {path: [] for path in layers}
+    for name, value in model.state_dict().items():
+        if name in shared:
+            continue
+        owner = next((path for path in whole if not path or name.startswith(f"{path}.")), name.rpartition(".")[0])
+        role = name.removeprefix(f"{owner}.") if owner else name
+        layer = layers.get(name.rpartition(".")[0], model)
+        entry = Entry(name, role, tuple(value.shape), id(value) in parameters, value.is_floating_point(), "")
+        if len(entry.shape) == 2 and role.rpartition(".")[2] in ("weight", "weight_v", "weight_orig"):
+            entry.axes = _axes(layer)
+        found.setdefault(owner, []).append(entry)
+    return found
+
+
+def _axes(layer: nn.Layer) -> str:
+    if isinstance(layer, nn.Linear):
+        return IN_OUT
+    # paddle.compat.nn.Linear, which converters write, keeps the layout of torch.
+    return OUT_IN if type(layer).__name__ == "Linear" and "compat" in type(layer).__module__ else ""
+
+
+def record_units(model: nn.Layer, inputs: dict[str, paddle.Tensor], call) -> tuple[list[Unit], str]:
+    """The units of the model in the order in which one forward in evaluation mode uses them, and the error of the port.
+
+    Args:
+        model: the port.
+        inputs: its inputs by name.
+        call: (model, inputs) -> outputs.
+    """
+    whole = whole_layers(model)
+    kinds = {path: kind_of(type(layer).__name__) for path, layer in whole.items()}
+    recorder = UnitRecorder(entries_of(model), kinds)
+    hooks = []
+    for path, layer in whole.items():
+        hooks.append(layer.register_forward_pre_hook(_before(recorder, path)))
+        hooks.append(layer.register_forward_post_hook(_after(recorder, path)))
+    paths = {id(layer): path for path, layer in model.named_sublayers(include_self=True)}
+    error = ""
+    with _reads(recorder, paths, whole), paddle.no_grad():
+        try:
+            model.eval()
+            call(model, inputs)
+        except Exception as failure:  # what ran before it is paired nevertheless
+            error = f"{type(failure).__name__}: {failure}"
+    for hook in hooks:
+        hook.remove()
+    return recorder.all_units(), error
+
+
+def _arrays(value) -> list[np.ndarray]:
+    return [tensor.numpy() for _, tensor in tensors_of(value, paddle.is_tensor)]
+
+
+def _before(recorder: UnitRecorder, path: str):
+    return lambda layer, arguments: recorder.use_layer(path, _arrays(arguments))
+
+
+def _after(recorder: UnitRecorder, path: str):
+    return lambda layer, arguments, output: recorder.finish_layer(path, _arrays(output))
+
+
+@contextmanager
+def _reads(recorder: UnitRecorder, paths: dict[int, str], whole: dict[str, nn.Layer]) -> Iterator[None]:
+    """Inside the context the recorder hears of parameters and buffers that code reads as attributes of layers."""
+    original = nn.Layer.__getattr__
+
+    def read(layer, name):
+        value = original(layer, name)
+        path = paths.get(id(layer))
+        if path is not None and isinstance(value, paddle.Tensor):
+            recorder.use_layer(path) if path in whole else recorder.use_entry(path, name)
+        return value
+
+    nn.Layer.__getattr__ = read
+    try:
+        yield
+    finally:
+        nn.Layer.__getattr__ = original
