@@ -7,6 +7,7 @@ from common.errors import CaseError
 from common.regular_files import check_regular, read_regular
 from common.yaml_text import parse_yaml
 
+from .adapter import Adapter
 from .rules import BATCH_NORM, COUNTERS, Reshape, Rules
 from .typed_yaml import filled, unknown
 
@@ -129,8 +130,8 @@ class Input:
 class Case:
     """A pair of models and how they are compared; the defaults are for an ImageNet classifier.
 
-    The keys of the YAML file are the attributes without `name`, `folder` and `is_trusted`; docs/alignment.md has a
-    table of them.
+    The keys of the YAML file are the attributes without `name`, `folder`, `is_trusted` and `adapter`; docs/alignment.md
+    has a table of them.
 
     Attributes:
         name: of the case.
@@ -155,6 +156,7 @@ class Case:
         train: settings of the stages backward and train.
         tolerances: largest errors that pass.
         is_trusted: `port` and `reference` may name any file and any package.
+        adapter: how several inputs and outputs are packed; it is found when the case is run.
     """
 
     name: str
@@ -180,6 +182,7 @@ class Case:
     train: Training = field(default_factory=Training)
     tolerances: Tolerances = field(default_factory=Tolerances)
     is_trusted: bool = False
+    adapter: Adapter | None = None
 
     def rules(self, layout: str = "torch") -> Rules:
         """Rules for the weights of the reference ("torch"), of the port ("paddle"), or of a publisher in `layouts`.
@@ -204,6 +207,7 @@ class Case:
     def reference_spec(self) -> dict:
         """What the other process needs to build the reference."""
         spec = {"callable": absolute_spec(self.reference, self.folder), "arguments": self.reference_arguments}
+        spec |= {"adapter": self.adapter.as_message()} if self.adapter else {}
         package = package_of(self.reference)
         return spec if self.is_trusted or not package else spec | {"package": package}
 
@@ -298,7 +302,7 @@ def checked_case(content: object, where: str, *, name: str, folder: Path, is_tru
     Raises:
         CaseError: as `read_case`.
     """
-    case = filled(Case, content, where, name=name, folder=folder, is_trusted=is_trusted)
+    case = filled(Case, content, where, name=name, folder=folder, is_trusted=is_trusted, adapter=None)
     if "shape" in content and "shape" not in content.get("train", {}):
         shape = (max(LEAST_TRAIN_BATCH, case.shape[0]), *case.shape[1:])
         case = replace(case, train=replace(case.train, shape=shape))

@@ -20,14 +20,14 @@ class TraceSettings:
         is_training: True for train mode, False for evaluation mode.
         loss: {"name": "cross_entropy", "smoothing": number}, or None for a forward alone.
         seed: of the dropout masks.
-        axes: {name of a reference parameter: order of axes} that transposes a gradient into the port's layout.
+        rules: fields of Rules, which give the gradients of the reference the names and layouts of the port.
     """
 
     dtype: str
     is_training: bool
     loss: dict | None
     seed: int
-    axes: dict[str, list[int]]
+    rules: dict
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TrainSettings:
         optimizer: {"name": "momentum" or "adamw", and the settings of the optimizer}.
         loss: {"name": "cross_entropy", "smoothing": number}.
         seed: of the dropout masks.
-        axes: as in TraceSettings.
+        rules: as in TraceSettings.
         width: length of the sketch of each tensor after each step; 0 records the losses alone.
     """
 
@@ -49,7 +49,7 @@ class TrainSettings:
     optimizer: dict
     loss: dict
     seed: int
-    axes: dict[str, list[int]]
+    rules: dict
     width: int
 
     def optimizer_settings(self) -> dict:

@@ -1,7 +1,7 @@
 """Rules that turn the names and layouts of a publisher's weights into those of the port, and back without loss."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,18 @@ class Rules:
     split: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     concat: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reshape: Mapping[str, Reshape] = field(default_factory=dict)
+
+    def as_message(self) -> dict:
+        """The rules as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def of_message(cls, values: dict) -> "Rules":
+        """The rules that the other process sent with `as_message`."""
+        pairs = {key: tuple(map(tuple, values[key])) for key in ("rename", "endings")}
+        tables = {key: {name: tuple(parts) for name, parts in values[key].items()} for key in ("split", "concat")}
+        reshape = {name: Reshape(*map(tuple, shapes)) for name, shapes in values["reshape"].items()}
+        return cls(**values | pairs | tables | {"reshape": reshape})
 
     def port_name(self, source_name: str) -> str:
         """Name in the port of an entry of the source that is neither split nor joined."""
@@ -188,8 +200,12 @@ def _reshaped(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
         ) from None
 
 
-def unaccounted(arrays: Arrays, expected: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """One line for each entry that is missing, extra, or of another shape or type than the port expects."""
+def unaccounted(arrays: Arrays, expected: Mapping[str, tuple[int, ...]], integers: Iterable[str] = ()) -> list[str]:
+    """One line for each entry that is missing, extra, or of another shape or type than the port expects.
+
+    `integers` are names of entries of the port that hold whole numbers.
+    """
+    integers = set(integers)
     problems = [f"missing: {name} {list(shape)}" for name, shape in expected.items() if name not in arrays]
     problems += [f"extra: {name} {list(array.shape)}" for name, array in arrays.items() if name not in expected]
     for name, shape in expected.items():
@@ -198,8 +214,9 @@ def unaccounted(arrays: Arrays, expected: Mapping[str, tuple[int, ...]]) -> list
         array = arrays[name]
         if array.shape != tuple(shape):
             problems.append(f"wrong shape: {name} is {list(array.shape)}, the port has {list(shape)}")
-        elif array.dtype.kind not in getattr(expected, "kinds", {}).get(name, "f"):
-            problems.append(f"wrong type: {name} is {array.dtype}, the port has floating point numbers")
+        elif (array.dtype.kind == "f") == (name in integers):
+            kind = "whole" if name in integers else "floating point"
+            problems.append(f"wrong type: {name} is {array.dtype}, the port has {kind} numbers")
     return problems
 
 

@@ -1,7 +1,7 @@
 """One case during a run: the port, the reference, and the weights and inputs that all stages share."""
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,12 +9,15 @@ import numpy as np
 
 from common.errors import WeightsError
 
+from .adapter import adapt
 from .case import Case
 from .exchange import DropoutMasks, TraceSettings
-from .paddle_side.port import Port, default_dtype, set_state, state_shapes
+from .mapping.resolve import with_adapter, with_rules
+from .mapping.sequence import Mapping
+from .paddle_side.port import FRAMEWORK, Port, PortState, default_dtype, set_state
 from .paddle_side.recorder import record_trace
 from .reference import File, Reference
-from .rules import Arrays, unaccounted
+from .rules import Arrays, Rules, unaccounted
 from .trace import Trace
 
 # Images of the size of the stage forward that set the statistics of the batch norms. With statistics of smaller images
@@ -41,10 +44,42 @@ class Session:
         weights: Arrays | None = None,
         image_folder: Path | None = None,
     ):
-        self.case, self.reference, self.port = case, reference, port or Port.of_case(case)
+        self._given_case, self.reference, self._given_port = case, reference, port
         self.image_folder = image_folder
-        self.rules = case.rules("torch")
         self._given_weights = weights
+
+    @cached_property
+    def _resolved(self) -> tuple[Case, Mapping | None]:
+        """The case with its inputs and outputs and with rules for all weights, and how these were found."""
+        case = with_adapter(self._given_case, self.reference)
+        port = self._port_of(case)
+        return with_rules(case, self.reference, port.build, images_of(case, case.shape), self._draw)
+
+    @property
+    def case(self) -> Case:
+        """The pair of models, with everything that the YAML file may leave out."""
+        return self._resolved[0]
+
+    @property
+    def mapping(self) -> Mapping | None:
+        """The pairs of weights that were found; None if the rules of the case account for all weights."""
+        return self._resolved[1]
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The rules for the weights of the reference."""
+        return self.case.rules("torch")
+
+    @cached_property
+    def port(self) -> Port:
+        """The parts of the port."""
+        return self._port_of(self.case)
+
+    def _port_of(self, case: Case) -> Port:
+        if self._given_port is None:
+            return Port.of_case(case)
+        make = self._given_port.build
+        return replace(self._given_port, build=lambda: adapt(make(), case.adapter, FRAMEWORK))
 
     @cached_property
     def inventory(self) -> dict:
@@ -52,19 +87,32 @@ class Session:
         return self.reference.ask("inventory", reference=self.case.reference_spec)
 
     @cached_property
+    def _state_of_port(self) -> PortState:
+        return PortState.of_model(self.port.build())
+
+    @property
     def port_shapes(self) -> dict[str, tuple[int, ...]]:
         """{name: shape} of the state of the port."""
-        return state_shapes(self.port.build())
+        return {name: array.shape for name, array in self._state_of_port.arrays.items()}
+
+    @property
+    def port_integers(self) -> list[str]:
+        """Names of the entries of the port that hold whole numbers."""
+        return [name for name, array in self._state_of_port.arrays.items() if array.dtype.kind != "f"]
 
     @cached_property
     def reference_weights(self) -> Arrays:
         """The weights of the run, {name in the reference: array}."""
+        return self._draw(self.case)
+
+    def _draw(self, case: Case) -> Arrays:
+        """The given weights, or random ones, {name in the reference: array}."""
         if self._given_weights is not None:
             return self._given_weights
-        checked, shape = self.images(self.case.shape), self.case.shape[1:]
-        others = self.images((max(CALIBRATION_BATCH - len(checked), 0), *shape), "calibration")
+        checked, shape = images_of(case, case.shape), case.shape[1:]
+        others = images_of(case, (max(CALIBRATION_BATCH - len(checked), 0), *shape), "calibration")
         images = self.reference.put({"images": np.concatenate([checked, others])})
-        spec, seed = self.case.reference_spec, self.case.seed
+        spec, seed = case.reference_spec, case.seed
         _, arrays = self.reference.ask_arrays(
             "initialise", reference=spec, seed=seed, images=images, num_checked=len(checked)
         )
@@ -73,6 +121,7 @@ class Session:
     @cached_property
     def weights_file(self) -> File:
         """File of the weights for questions to the reference."""
+        self.port_weights  # noqa: B018 (asks the reference; a later question would skip an answer that is awaited)
         return self.reference.put(self.reference_weights)
 
     @cached_property
@@ -82,30 +131,26 @@ class Session:
         Raises:
             WeightsError: the rules of the case do not account for every entry of both sides.
         """
-        arrays = self.rules.to_port(self.reference_weights)
-        if problems := unaccounted(arrays, self.port_shapes):
+        arrays = self.converted(self.reference_weights)
+        if problems := unaccounted(arrays, self.port_shapes, self.port_integers):
             raise WeightsError(f"the rules of {self.case.name} do not fit the port:\n" + "\n".join(problems[:10]))
         return arrays
 
-    @cached_property
-    def axes(self) -> dict[str, list[int]]:
-        """{name in the reference: order of axes} of gradients that the reference transposes before it sends them."""
-        names = [entry["name"] for entry in self.inventory["entries"]]
-        axes = {name: self.rules.axes(self.rules.port_name(name)) for name in names}
-        return {name: order for name, order in axes.items() if order}
+    def converted(self, weights: Arrays) -> Arrays:
+        """Weights of the reference with the names and layouts of the port.
+
+        Tensors with several names in one of the models are completed or left out, and entries of the key `keep` have
+        the values of the port.
+        """
+        return self._state_of_port.completed(self.rules.to_port(weights), self.case.keep, self.inventory["shared"])
 
     def images(self, shape: tuple[int, ...], purpose: str = "images") -> np.ndarray:
         """Random float32 images of `shape`, a function of the seed and of `purpose`; both precisions get the same."""
-        low, high = self.case.input_range
-        return self._rng(purpose).uniform(low, high, shape).astype(np.float32)
+        return images_of(self.case, shape, purpose)
 
     def labels(self, shape: tuple[int, ...], num_classes: int, purpose: str = "labels") -> np.ndarray:
         """Random labels, a function of the seed and of `purpose`: `shape` int64."""
-        return self._rng(purpose).integers(0, num_classes, shape)
-
-    def _rng(self, purpose: str) -> np.random.Generator:
-        number = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
-        return np.random.default_rng([self.case.seed, number])
+        return _rng(self.case.seed, purpose).integers(0, num_classes, shape)
 
     @cached_property
     def num_classes(self) -> int:
@@ -125,7 +170,7 @@ class Session:
         self, images: np.ndarray, labels: np.ndarray, dtype: str, *, loss: dict | None, is_training: bool
     ) -> tuple[Trace, Trace]:
         inputs = self.reference.put({"images": images, "labels": labels})
-        settings = TraceSettings(dtype, is_training, loss, self.case.seed, self.axes)
+        settings = TraceSettings(dtype, is_training, loss, self.case.seed, self.rules.as_message())
         finish = self.reference.begin(
             "record_trace", reference=self.case.reference_spec, weights=self.weights_file, inputs=inputs,
             **asdict(settings),
@@ -147,6 +192,17 @@ class Session:
 
             images, masks = images.astype(settings.dtype), DropoutMasks(settings.seed)
             return record_trace(model, images, loss_of, masks, is_training=settings.is_training)
+
+
+def images_of(case: Case, shape: tuple[int, ...], purpose: str = "images") -> np.ndarray:
+    """Random float32 images of `shape`, a function of the seed of the case and of `purpose`."""
+    low, high = case.input_range
+    return _rng(case.seed, purpose).uniform(low, high, shape).astype(np.float32)
+
+
+def _rng(seed: int, purpose: str) -> np.random.Generator:
+    number = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
+    return np.random.default_rng([seed, number])
 
 
 def cross_entropy_spec(smoothing: float) -> dict:

@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,19 @@ from PIL import Image
 from common.errors import CaseError
 from common.regular_files import check_regular
 
+from ..adapter import Framework, adapt
 from ..case import Case, absolute_spec, package_of
 from ..exchange import constructor
+from ..mapping.patterns import match
 from ..rules import Arrays
+from .units import shared_names
+
+FRAMEWORK = Framework(
+    paddle.is_tensor,
+    lambda tensor, dtype: tensor.astype(dtype),
+    lambda tensor, low, high: tensor.clip(low, high),
+    lambda tensors, axis: paddle.concat(tensors, axis),
+)
 
 
 def default_preprocess(image: Image.Image, size: int, resize: int, interpolation: str) -> np.ndarray:
@@ -110,9 +120,10 @@ def build(case: Case) -> nn.Layer:
     if ":" not in case.port:
         from models import create_model
 
-        return create_model(case.port, **case.port_arguments)
+        return adapt(create_model(case.port, **case.port_arguments), case.adapter, FRAMEWORK)
     package = None if case.is_trusted else package_of(case.port)
-    return _load_callable(absolute_spec(case.port, case.folder), package)(**case.port_arguments)
+    make = _load_callable(absolute_spec(case.port, case.folder), package)
+    return adapt(make(**case.port_arguments), case.adapter, FRAMEWORK)
 
 
 def _load_callable(spec: str, package: str | None = None) -> Callable:
@@ -138,6 +149,45 @@ def state_shapes(model: nn.Layer) -> dict[str, tuple[int, ...]]:
 def state_arrays(model: nn.Layer) -> Arrays:
     """{name: array} of every parameter and buffer of the model."""
     return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+@dataclass(frozen=True)
+class PortState:
+    """The state of a new port.
+
+    Attributes:
+        arrays: {name: array}.
+        shared: {name: first name of the same tensor}.
+    """
+
+    arrays: Arrays
+    shared: dict[str, str]
+
+    @classmethod
+    def of_model(cls, model: nn.Layer) -> "PortState":
+        """The state of a model."""
+        return cls(state_arrays(model), shared_names(model))
+
+    def completed(self, arrays: Arrays, kept: Iterable[str], shared_in_reference: Mapping[str, str]) -> Arrays:
+        """Arrays of the port with every name of its state that the reference accounts for.
+
+        Args:
+            arrays: what the rules make of the reference's weights.
+            kept: patterns of entries that keep the values of the new port.
+            shared_in_reference: second names of tensors of the reference, which the port need not have.
+        """
+        found = {
+            name: array for name, array in arrays.items() if name in self.arrays or name not in shared_in_reference
+        }
+        for name, first in self.shared.items():
+            if first not in found and name in found:
+                found[first] = found[name]
+            if first in found:
+                found[name] = found[first]
+        for name, array in self.arrays.items():
+            if name not in found and any(match(pattern, name) is not None for pattern in kept):
+                found[name] = array
+        return {name: found[name] for name in self.arrays if name in found} | found
 
 
 def set_state(model: nn.Layer, arrays: Arrays, source: str, dtype: str = "float32") -> nn.Layer:

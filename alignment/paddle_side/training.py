@@ -23,7 +23,7 @@ def train_port(
         weights: {name in the port: array} at the start.
         images: [N, B, 3, H, W], one batch per step.
         labels: [N, B].
-        settings: how the model is trained; `axes` is not used.
+        settings: how the model is trained; `rules` is not used.
     """
     records: dict[str, list[np.ndarray]] = {}
 

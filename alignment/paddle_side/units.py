@@ -8,8 +8,8 @@ import paddle
 from paddle import nn
 from paddle.nn.layer.rnn import RNNBase
 
+from ..adapter import tensors_of
 from ..mapping.units import IN_OUT, OUT_IN, Entry, Unit, UnitRecorder, kind_of
-from ..trace import tensors_of
 
 
 def is_whole(layer: nn.Layer) -> bool:

@@ -61,7 +61,7 @@ def _settings(session: Session, dtype: str, rates: list[float], width: int) -> T
     optimizer = {"name": train.optimizer, "weight_decay": train.weight_decay}
     optimizer |= {"momentum": train.momentum} if train.optimizer == "momentum" else {}
     loss = cross_entropy_spec(train.smoothing)
-    return TrainSettings(dtype, rates, optimizer, loss, session.case.seed, session.axes, width)
+    return TrainSettings(dtype, rates, optimizer, loss, session.case.seed, session.rules.as_message(), width)
 
 
 def _begin(session: Session, images: np.ndarray, labels: np.ndarray, settings: TrainSettings, weights: File):
@@ -100,7 +100,7 @@ def _record_checks(session: Session, actual: Arrays, expected: Arrays) -> list[C
     for key, rows in expected.items():
         if "/" in key:
             kind, name = key.split("/", 1)
-            by_kind.setdefault(kind, {})[session.rules.port_name(name)] = rows
+            by_kind.setdefault(kind, {})[name] = rows
     return [_kind_check(session, kind, actual, by_kind[kind]) for kind in KINDS if kind in by_kind]
 
 

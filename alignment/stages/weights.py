@@ -14,8 +14,10 @@ def run(session: Session) -> StageResult:
     declared = {entry["name"]: tuple(entry["shape"]) for entry in session.inventory["entries"]}
     shapes = {name: array.shape for name, array in weights.items()}
     checks = [exactly("the reference has the entries it declares", shapes == declared, f"{len(weights)} entries")]
-    arrays = session.rules.to_port(weights)
-    problems = unaccounted(arrays, session.port_shapes) + session.rules.unused_transposes(session.port_shapes)
+    arrays = session.converted(weights)
+    problems = unaccounted(arrays, session.port_shapes, session.port_integers) + session.rules.unused_transposes(
+        session.port_shapes
+    )
     detail = "; ".join(problems[:5]) or f"{len(arrays)} entries"
     checks.append(exactly("every entry is accounted for", not problems, detail))
     if problems:
@@ -26,16 +28,17 @@ def run(session: Session) -> StageResult:
 
 def _round_trip(session: Session, weights: Arrays) -> Check:
     back = session.rules.from_port(session.rules.to_port(weights))
-    counters = {name for name, array in weights.items() if array.dtype.kind != "f"}
-    lost = [name for name in weights if name not in back]
-    changed = [n for n in weights if n in back and n not in counters and weights[n].tobytes() != back[n].tobytes()]
+    dropped = {name for name in weights if not session.rules.port_names(name)}
+    lost = [name for name in weights if name not in back and name not in dropped]
+    changed = [n for n in weights if n in back and n not in dropped and weights[n].tobytes() != back[n].tobytes()]
     detail = f"lost {lost[:3]}, changed {changed[:3]}" if lost or changed else "bit for bit"
     return exactly("round trip to the port and back", not lost and not changed, detail)
 
 
 def _loaded_values(session: Session, arrays: Arrays) -> Check:
     model = set_state(session.port.build(), arrays, session.case.name)
-    wrong = [n for n, v in model.state_dict().items() if not np.array_equal(v.numpy(), arrays[n].astype("float32"))]
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    wrong = [name for name, array in state.items() if not np.array_equal(array, arrays[name].astype(array.dtype))]
     detail = f"differ: {wrong[:3]}" if wrong else f"{len(arrays)} entries"
     return exactly("the port holds the values after loading", not wrong, detail)
 
@@ -43,8 +46,11 @@ def _loaded_values(session: Session, arrays: Arrays) -> Check:
 def _trainable_parameters(session: Session) -> Check:
     parameters = session.port.build().named_parameters()
     port = {name: parameter.size for name, parameter in parameters if not parameter.stop_gradient}
-    entries = [entry for entry in session.inventory["entries"] if entry["is_parameter"]]
-    reference = {session.rules.port_name(entry["name"]): int(np.prod(entry["shape"])) for entry in entries}
+    names = {entry["name"] for entry in session.inventory["entries"] if entry["is_trained"]}
+    trained = {name: array for name, array in session.reference_weights.items() if name in names}
+    shared = session.inventory["shared"]
+    trained = {name: array for name, array in trained.items() if name not in shared}
+    reference = {name: array.size for name, array in session.rules.to_port(trained).items()}
     detail = f"{sum(port.values()):,} in the port, {sum(reference.values()):,} in the reference"
     if frozen := [name for name in reference if name not in port]:
         detail += f"; frozen in the port: {', '.join(frozen[:3])}"

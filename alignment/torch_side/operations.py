@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from alignment.exchange import DropoutMasks, TraceSettings, TrainSettings, read_arrays, sketch, write_arrays
+from alignment.rules import Arrays, Rules
 from alignment.trace import short_path
 
-from . import torch_formulas
+from . import structure, torch_formulas
 from .float32_constants import float32_constants
 from .recorder import record
 from .references import DTYPES, build, constant_layers, load_callable, set_random_weights, set_state
@@ -28,13 +29,15 @@ def versions() -> dict:
 def inventory(reference: dict) -> dict:
     """Every entry of the state, and file and line of the class of each module."""
     model = build(reference)
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     return {
         "entries": [
             {"name": name, "shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch."),
-             "is_parameter": name in parameters}
+             "is_parameter": name in parameters,
+             "is_trained": name in parameters and parameters[name].requires_grad}
             for name, value in model.state_dict().items()
         ],
+        "shared": structure.shared_names(model),
         "classes": {path: class_place(type(module)) for path, module in model.named_modules()},
     }  # fmt: skip
 
@@ -90,19 +93,20 @@ def record_trace(reference: dict, weights: str, inputs: str, output: str, **sett
     images = torch.from_numpy(arrays["images"]).to(DTYPES[settings.dtype])
     labels = torch.from_numpy(arrays["labels"])
     loss_of = (lambda logits: loss_function(settings.loss)(logits, labels)) if settings.loss else None
+    rules = Rules.of_message(settings.rules)
     with float32_constants(settings.dtype == "float64"):
-        trace = record(
-            model, images, loss_of, DropoutMasks(settings.seed), lambda name, array: pack(name, array, settings.axes)
-        )
+        trace = record(model, images, loss_of, DropoutMasks(settings.seed), lambda gradients: pack(gradients, rules))
     answer, values = trace.as_message()
     write_arrays(Path(output), values)
     return answer
 
 
-def pack(name: str, gradient: np.ndarray, axes: dict[str, list[int]]) -> np.ndarray:
-    """The gradient of a parameter in the layout of the port, or a sketch of it if it is large."""
-    gradient = gradient.transpose(axes[name]) if name in axes else gradient
-    return gradient if gradient.size <= WHOLE_GRADIENTS else sketch(gradient)
+def pack(gradients: Arrays, rules: Rules) -> Arrays:
+    """The gradients of parameters with the names and layouts of the port; a sketch of each that is large."""
+    return {
+        name: gradient if gradient.size <= WHOLE_GRADIENTS else sketch(gradient)
+        for name, gradient in rules.to_port(gradients).items()
+    }
 
 
 def loss_function(loss: dict) -> Callable:
@@ -154,4 +158,5 @@ OPERATIONS = {
     "rates": torch_formulas.rates,
     "accuracy": torch_formulas.accuracy,
     "loader_order": torch_formulas.loader_order,
+    **structure.OPERATIONS,
 }

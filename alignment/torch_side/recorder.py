@@ -12,7 +12,7 @@ from alignment.exchange import DropoutMasks
 from alignment.trace import TORCH, Trace, TraceRecorder, as_list, read_settings
 
 FRAMEWORK = f"{Path(torch.__file__).parent}/"
-Pack = Callable[[str, np.ndarray], np.ndarray]  # (name of the parameter, its gradient) -> what is sent
+Pack = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # gradients of parameters -> what is sent of them
 
 
 class TorchRecorder(TraceRecorder):
@@ -76,11 +76,14 @@ class TorchRecorder(TraceRecorder):
             given = [torch.from_numpy(gradient) for gradient in gradients]
             found = torch.autograd.grad(outputs, list(wanted.values()), given, allow_unused=True)
             path = node["path"].split("#")[0]
-            trace.isolated_gradients[index] = {
-                name: pack(f"{path}.{name}", gradient.numpy())
+            gradients = {
+                name if name.startswith("in") and name[2:].isdigit() else f"{path}.{name}".lstrip("."): gradient.numpy()
                 for name, gradient in zip(wanted, found, strict=True)
                 if gradient is not None
             }
+            inputs = {name: array for name, array in gradients.items() if name in wanted and name[2:].isdigit()}
+            rest = {name: array for name, array in gradients.items() if name not in inputs}
+            trace.isolated_gradients[index] = inputs | pack(rest)
             for name, buffer in module.named_buffers():
                 buffer.copy_(buffers[name])
 
@@ -93,7 +96,7 @@ def record(model: nn.Module, images: torch.Tensor, loss_of: Callable | None, mas
         images: [B, 3, H, W].
         loss_of: logits -> loss, or None for a forward alone.
         masks: of the dropout layers.
-        pack: what is sent of the gradient of a parameter.
+        pack: what is sent of the gradients of parameters.
     """
     recorder = TorchRecorder(model, masks)
     images = images.clone().requires_grad_(loss_of is not None)
@@ -111,11 +114,9 @@ def record(model: nn.Module, images: torch.Tensor, loss_of: Callable | None, mas
         with shared_dropout(masks):
             recorder.run_layers_alone(masks, pack)
         trace.image_gradient = images.grad.numpy()
-        trace.parameter_gradients = {
-            name: pack(name, parameter.grad.numpy())
-            for name, parameter in model.named_parameters()
-            if parameter.grad is not None
-        }
+        trace.parameter_gradients = pack({
+            name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None
+        })  # fmt: skip
     return trace
 
 

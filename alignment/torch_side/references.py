@@ -10,9 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from alignment.adapter import Adapter, Framework, adapt
 from alignment.exchange import constructor
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+FRAMEWORK = Framework(
+    torch.is_tensor,
+    lambda tensor, dtype: tensor.to(dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)),
+    lambda tensor, low, high: tensor.clamp(low, high),
+    lambda tensors, axis: torch.cat(tensors, axis),
+)
 
 
 def load_callable(spec: str, package: str | None = None) -> Callable:
@@ -45,7 +52,7 @@ def build(reference: dict, dtype: str = "float32") -> nn.Module:
     """Build a model from {"callable": ..., "arguments": {...}}, and "package" where the case is not trusted."""
     torch.manual_seed(0)
     model = load_callable(reference["callable"], reference.get("package"))(**reference["arguments"])
-    return model.to(DTYPES[dtype])
+    return adapt(model.to(DTYPES[dtype]), Adapter.of_message(reference.get("adapter")), FRAMEWORK)
 
 
 def set_state(model: nn.Module, arrays: dict[str, np.ndarray]) -> nn.Module:

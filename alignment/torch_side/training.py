@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from alignment.exchange import DropoutMasks, TrainSettings, sketch
+from alignment.rules import Arrays, Rules
 
 from .float32_constants import share_as_float32
 from .recorder import shared_dropout
+from .units import shared_names
 
 # Names of optimizer states in torch, and in the records.
 STATE_KINDS = {"momentum_buffer": "velocity", "exp_avg": "moment1", "exp_avg_sq": "moment2"}
@@ -75,13 +77,14 @@ class BiasedVariance:
 class Records:
     """Sketches of tensors by `kind/name`, one for each step.
 
-    The kinds are gradient, velocity, moment1, moment2 and weight (which includes statistics). `axes` transposes an
-    array into the layout of the port.
+    The kinds are gradient, velocity, moment1, moment2 and weight (which includes statistics). Names and layouts are
+    those of the port.
     """
 
     def __init__(self, model: nn.Module, settings: TrainSettings):
         self._model, self._settings = model, settings
         self._rows: dict[str, list[np.ndarray]] = {}
+        self._rules, self._shared = Rules.of_message(settings.rules), shared_names(model)
         self._variances = {
             f"{path}.running_var": BiasedVariance(module)
             for path, module in model.named_modules()
@@ -92,24 +95,24 @@ class Records:
         """Record the model and the optimizer after a step."""
         for variance in self._variances.values():
             variance.update()
+        found: dict[str, Arrays] = {}
         for name, parameter in self._model.named_parameters():
             if parameter.grad is not None:
-                self._add("gradient", name, parameter.grad)
+                found.setdefault("gradient", {})[name] = parameter.grad.numpy()
             for kind, value in optimizer.state[parameter].items():
                 if kind in STATE_KINDS and value is not None:
-                    self._add(STATE_KINDS[kind], name, value)
+                    found.setdefault(STATE_KINDS[kind], {})[name] = value.numpy()
         for name, value in self._model.state_dict().items():
-            if value.is_floating_point():
-                self._add("weight", name, self._variances[name].value if name in self._variances else value)
+            if value.is_floating_point() and name not in self._shared:
+                value = self._variances[name].value if name in self._variances else value
+                found.setdefault("weight", {})[name] = value.numpy()
+        for kind, arrays in found.items():
+            for name, array in self._rules.to_port(arrays).items():
+                self._rows.setdefault(f"{kind}/{name}", []).append(sketch(array, self._settings.width))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """{kind/name: [N, <= width]}."""
         return {key: np.stack(rows) for key, rows in self._rows.items()}
-
-    def _add(self, kind: str, name: str, tensor: torch.Tensor) -> None:
-        array, axes = tensor.detach().numpy(), self._settings.axes
-        array = array.transpose(axes[name]) if name in axes else array
-        self._rows.setdefault(f"{kind}/{name}", []).append(sketch(array, self._settings.width))
 
 
 def train(

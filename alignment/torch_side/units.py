@@ -6,12 +6,14 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from alignment.adapter import tensors_of
 from alignment.mapping.units import IN_OUT, OUT_IN, Entry, UnitRecorder, kind_of
-from alignment.trace import tensors_of
 
 COUNTER = "num_batches_tracked"
-LINEAR_ROLES = ("weight", "weight_v", "weight_orig", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight",
-                "parametrizations.weight.original", "parametrizations.weight.original1")  # fmt: skip
+LINEAR_ROLES = (
+    "weight", "weight_v", "weight_orig", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight",
+    "parametrizations.weight.original", "parametrizations.weight.original1",
+)  # fmt: skip
 
 
 def is_whole(module: nn.Module) -> bool:
@@ -125,5 +127,3 @@ def _reads(recorder: UnitRecorder, paths: dict[int, str], whole: dict[str, nn.Mo
         yield
     finally:
         nn.Module.__getattr__ = original
-
-

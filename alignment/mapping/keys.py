@@ -1,0 +1,83 @@
+"""Write pairs of weights as the keys of a case: rename, transpose, split, concat, reshape, drop, keep, layers."""
+
+from typing import TYPE_CHECKING
+
+from ..rules import BATCH_NORM
+from .entries import Link
+from .patterns import rename
+from .sequence import Mapping
+from .units import PARAMETER, Entry
+
+if TYPE_CHECKING:
+    from ..case import Case
+
+
+def keys_of(case: "Case", mapping: Mapping, given: list[Link]) -> dict:
+    """The keys of the case that the pairs give; what the case says already comes first and stays.
+
+    Args:
+        case: whose keys are completed.
+        mapping: pairs that were found.
+        given: links that the keys of the case make already.
+    """
+    from ..case import ShapePair
+
+    links = [one for pair in mapping.pairs for one in pair.links]
+    renames, splits, concats, reshapes, turned = {}, dict(case.split), dict(case.concat), dict(case.reshape), []
+    for one in links:
+        if len(one.port) > 1:
+            splits[one.reference[0].name] = tuple(entry.name for entry in one.port)
+            turned += [entry.name for entry in one.port] if one.is_transposed else []
+            continue
+        if len(one.reference) > 1:
+            concats[one.port[0].name] = tuple(entry.name for entry in one.reference)
+        elif rename(one.reference[0].name, BATCH_NORM) != one.port[0].name:
+            renames[one.reference[0].name] = one.port[0].name
+        if one.is_reshaped:
+            reshapes[one.port[0].name] = ShapePair(*_shapes(one))
+    plain = [one for one in [*links, *given] if len(one.port) == 1 and one.is_transposed]
+    plain += [one for one in given if len(one.port) > 1 and one.is_transposed]
+    if case.transpose is None:
+        turned += [entry.name for one in plain for entry in one.port]
+    else:
+        turned = [*case.transpose, *(name for name in turned if name not in case.transpose)]
+    buffers = [entry for unit in mapping.only_reference for entry in unit.entries if not entry.is_parameter]
+    buffers += _unlinked(mapping, is_port=False)
+    kept = [entry for unit in mapping.only_port for entry in unit.entries if not entry.is_parameter]
+    kept += _unlinked(mapping, is_port=True)
+    return {
+        "rename": case.rename | renames,
+        "transpose": tuple(dict.fromkeys(turned)),
+        "split": splits,
+        "concat": concats,
+        "reshape": reshapes,
+        "drop": case.drop | {entry.name: "" for entry in buffers},
+        "keep": (*case.keep, *(entry.name for entry in kept)),
+        "layers": _layers(mapping) | case.layers,
+    }
+
+
+def _shapes(one: Link) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape in the reference, and in the port before it is transposed."""
+    reference, port = one.reference[0].shape, one.port[0].shape
+    return reference, port[::-1] if one.is_transposed else port
+
+
+def _unlinked(mapping: Mapping, *, is_port: bool) -> list[Entry]:
+    """Buffers of paired units that have no match, as the statistics of a batch norm that the other side lacks."""
+    found = []
+    for pair in mapping.pairs:
+        linked = {entry.name for one in pair.links for entry in (one.port if is_port else one.reference)}
+        units = pair.port if is_port else pair.reference
+        found += [entry for unit in units for entry in unit.entries if entry.name not in linked]
+    return found
+
+
+def _layers(mapping: Mapping) -> dict[str, str]:
+    return {
+        pair.reference[0].path: pair.port[0].path
+        for pair in mapping.pairs
+        if len(pair.reference) == len(pair.port) == 1
+        and pair.reference[0].kind != PARAMETER
+        and pair.reference[0].path != pair.port[0].path
+    }

@@ -1,0 +1,117 @@
+"""Complete a case before it is run: its inputs and outputs, and the rules for its weights."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from common.errors import CaseError
+
+from ..adapter import FLOAT, INTEGER, Adapter, InputLayout
+from ..case import Case
+from ..reference import Reference
+from ..rules import Arrays
+from .find import Side, find_mapping, fits
+from .sequence import Mapping
+from .units import Unit, fingerprint
+
+DEFAULT_RANGE = (-2.0, 2.0)
+LEAST_TRAIN_BATCH = 4
+
+
+def with_adapter(case: Case, reference: Reference) -> Case:
+    """The case with the adapter that its reference needs; unchanged for one tensor of images and one of logits."""
+    if case.adapter is not None:
+        return case
+    found = reference.ask("describe", reference=case.reference_spec, shape=list(case.shape)) if not case.inputs else {}
+    layouts = _layouts(case, found)
+    is_plain = len(layouts) == 1 and layouts[0].type == FLOAT and layouts[0].range is None
+    if is_plain and not case.output and case.output != 0 and len(found.get("outputs", [0])) == 1:
+        return case
+    adapter = Adapter([] if is_plain and not case.inputs else layouts, tuple(case.input_range), case.output)
+    if not adapter.inputs:
+        return replace(case, adapter=adapter)
+    shape = adapter.packed_shape()
+    num = max(LEAST_TRAIN_BATCH, case.train.shape[0]) if adapter.has_common_batch else shape[0]
+    train = replace(case.train, shape=(num, *shape[1:]))
+    if len(layouts) == 1 and case.train.shape[1:] == case.shape[1:]:
+        train = case.train
+    return replace(case, adapter=adapter, shape=shape, train=train)
+
+
+def _layouts(case: Case, found: dict) -> list[InputLayout]:
+    """The inputs that the case names, or those of the reference, each of the shape of the case."""
+    if case.inputs:
+        return [
+            InputLayout(name, one.shape, one.type or FLOAT, one.range and tuple(one.range))
+            for name, one in case.inputs.items()
+        ]
+    layouts = []
+    for one in found["inputs"]:
+        drawn = tuple(case.input_range)
+        values = (0.0, float(max(found["num_values"] - 1, 0))) if drawn == DEFAULT_RANGE else drawn
+        layouts.append(
+            InputLayout(one["name"], tuple(case.shape), one["type"], values if one["type"] == INTEGER else None)
+        )
+    return layouts
+
+
+def with_rules(
+    case: Case, reference: Reference, build: Callable, images: np.ndarray, draw: Callable[[Case], Arrays]
+) -> tuple[Case, Mapping | None]:
+    """The case with rules for all weights; the mapping is None if the case had them.
+
+    Args:
+        case: with its adapter.
+        reference: the process of the reference.
+        build: makes the port.
+        images: for one forward.
+        draw: random weights of the reference.
+
+    Raises:
+        CaseError: a key of the case names what the port does not have.
+    """
+    from ..paddle_side.port import state_shapes
+    from ..paddle_side.units import shared_names
+
+    inventory = reference.ask("inventory", reference=case.reference_spec)
+    shapes = {entry["name"]: tuple(entry["shape"]) for entry in inventory["entries"]}
+    model = build()
+    port_shapes = state_shapes(model)
+    if case.transpose is not None and not shared_names(model) and fits(case.rules("torch"), shapes, port_shapes):
+        return case, None
+    inputs = reference.put({"images": images})
+
+    def run_reference(weights: Arrays | None) -> Side:
+        file = None if weights is None else reference.put(weights)
+        answer = reference.ask("units", reference=case.reference_spec, inputs=inputs, weights=file)
+        return Side([Unit.of_message(unit) for unit in answer["units"]], answer["outputs"], answer["shared"])
+
+    def run_port(weights: Arrays | None) -> Side:
+        return _run_port(case, build, images, weights)
+
+    return find_mapping(case, run_reference, run_port, lambda: draw(case))
+
+
+def _run_port(case: Case, build: Callable, images: np.ndarray, weights: Arrays | None) -> Side:
+    import paddle
+
+    from ..paddle_side.port import default_dtype, set_state
+    from ..paddle_side.units import record_units, shared_names
+
+    outputs = []
+
+    def call(model, inputs):
+        outputs.append(fingerprint(model(inputs["images"]).numpy()))
+
+    with default_dtype("float64"):
+        model = build()
+        if weights is not None:
+            try:
+                set_state(model, weights, case.name)
+            except Exception as error:
+                raise CaseError(f"the weights that were paired for {case.name} do not fit the port: {error}") from None
+        model = model.to(dtype="float64")
+        tensor = paddle.to_tensor(images.astype(np.float64))
+        units, error = record_units(model, {"images": tensor}, call)
+    return Side(units, outputs, shared_names(model), error)

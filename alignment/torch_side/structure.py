@@ -1,0 +1,81 @@
+"""What a reference is made of: its inputs and outputs, and its layers with weights in order of execution."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from alignment.adapter import required_inputs, tensors_of
+from alignment.exchange import read_arrays
+from alignment.mapping.units import fingerprint
+
+from .references import build, set_state
+from .units import record_units, shared_names
+
+INTEGER_WORDS = ("Long", "Int", "indices", "integer", "int64")  # of messages about an input that must be whole numbers
+
+
+def describe(reference: dict, shape: list[int]) -> dict:
+    """Names and types of the inputs, and (path, shape, type) of the outputs, for inputs of `shape`.
+
+    An input that the model takes only as whole numbers is of the type int64, and `num_values` is how many values the
+    smallest of its embeddings has.
+    """
+    model = build(reference).eval()
+    names = required_inputs(model.forward)
+    types, error = _accepted_types(model, names, shape)
+    answer = {"inputs": [{"name": name, "type": kind} for name, kind in zip(names, types, strict=True)], "error": error}
+    sizes = [layer.num_embeddings for layer in model.modules() if isinstance(layer, nn.Embedding)]
+    answer["num_values"] = min(sizes, default=0)
+    answer["outputs"] = [] if error else _outputs(model, types, shape)
+    return answer
+
+
+def _accepted_types(model: nn.Module, names: list[str], shape: list[int]) -> tuple[list[str], str]:
+    """The first types of inputs that the model takes: floats, then whole numbers for all, then for one of them."""
+    num, first_error = len(names), ""
+    attempts = [["float32"] * num, ["int64"] * num]
+    attempts += [["int64" if k == j else "float32" for k in range(num)] for j in range(num if num > 1 else 0)]
+    for types in attempts:
+        try:
+            _call(model, types, shape)
+            return types, ""
+        except Exception as error:
+            first_error = first_error or f"{type(error).__name__}: {error}"
+            if not any(word in str(error) for word in INTEGER_WORDS):
+                break
+    return ["float32"] * num, first_error
+
+
+def _call(model: nn.Module, types: list[str], shape: list[int]):
+    with torch.no_grad():
+        return model(*(torch.zeros(shape, dtype=getattr(torch, kind)) for kind in types))
+
+
+def _outputs(model: nn.Module, types: list[str], shape: list[int]) -> list[list]:
+    found = tensors_of(_call(model, types, shape), torch.is_tensor)
+    return [[path, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")] for path, tensor in found]
+
+
+def units(reference: dict, inputs: str, weights: str | None = None) -> dict:
+    """The layers with weights in the order in which one forward uses them, and fingerprints of the outputs.
+
+    Args:
+        reference: the model, see `references.build`.
+        inputs: file with `images`.
+        weights: file of weights; by default those of a new model.
+    """
+    model = build(reference, "float64")
+    if weights:
+        set_state(model, read_arrays(Path(weights)))
+    images = torch.from_numpy(read_arrays(Path(inputs))["images"]).double()
+    outputs = []
+
+    def call(model, inputs):
+        outputs.append(model(inputs["images"]).numpy())
+
+    found = record_units(model, {"images": images}, call)
+    return {"units": found, "outputs": [fingerprint(array) for array in outputs], "shared": shared_names(model)}
+
+
+OPERATIONS = {"describe": describe, "units": units}
