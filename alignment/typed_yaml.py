@@ -23,6 +23,12 @@ def filled(kind: type, values: object, where: str, **given: object):
 
     A dataclass with the class attribute `SHORT` may also be given by the value of that one key.
 
+    Args:
+        kind: the dataclass.
+        values: the table, as the YAML reader returns it.
+        where: path of the file and keys, for messages.
+        given: fields that are not keys of the table.
+
     Raises:
         CaseError: a key is unknown, missing or of a wrong type.
     """
