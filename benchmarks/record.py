@@ -24,5 +24,6 @@ def record(benchmark: str, file: Path = RESULTS, **results) -> None:
     """
     machine = {"processor": processor(), "processors": os.cpu_count(), "load": os.getloadavg()[0]}
     line = {"benchmark": benchmark, "date": date.today().isoformat(), **machine, **results}
+    is_cut = file.exists() and not file.read_bytes().endswith(b"\n") and file.stat().st_size > 0  # by a full disk
     with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+        stream.write("\n" * is_cut + json.dumps(line) + "\n")

@@ -17,6 +17,7 @@ ALLOWED = {
     "alignment/torch_side/run.py": (1, "a pipe"),
     "alignment/weights.py": (1, "into the temporary file of atomic_write, by its name"),
     "benchmarks/backend_accuracy.py": (1, WORKING),
+    "benchmarks/fashion.py": (1, "a log"),
     "benchmarks/finetune.py": (2, "a log, and a list in a temporary folder"),
     "benchmarks/flags.py": (1, "tries whether a file can be written"),
     "benchmarks/record.py": (1, APPENDS),
