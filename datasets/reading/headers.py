@@ -16,6 +16,7 @@ from .limits import (
     MAX_JUNK_BYTES,
     MAX_PARTS,
     MAX_SEGMENTS,
+    MAX_STRIP_BYTES,
     MAX_STRIP_SCANS,
     MAX_STRIPS,
     MAX_TAGS,
@@ -115,6 +116,7 @@ def check_webp(data: memoryview) -> Header:
 
 
 _GIF_BLOCK = re.compile(rb"[!,;]")
+_NUM_SKIPPED_AS_ONE = 16  # bytes of metadata that take as long as one byte between blocks, which Pillow skips singly
 
 
 def check_gif(data: memoryview) -> Header:
@@ -135,9 +137,11 @@ def check_gif(data: memoryview) -> Header:
             num_frames += 1
             at, _, _ = _skip_blocks(data, at + 11 + _palette_bytes(data, at + 9))
         else:
-            found = _GIF_BLOCK.search(data, at)
-            metadata.add(16 * ((found.start() if found else len(data)) - at))  # Pillow skips them one by one
-            at = found.start() if found else len(data)
+            most = at + MAX_HEADER_BYTES // _NUM_SKIPPED_AS_ONE + 1
+            found = _GIF_BLOCK.search(data, at, most)
+            end = found.start() if found else min(len(data), most)
+            metadata.add(_NUM_SKIPPED_AS_ONE * (end - at))
+            at = end
     return Header("GIF", 2 * metadata.num_bytes)
 
 
@@ -165,10 +169,7 @@ _CHANNELS, _ROWS, _STRIP_BYTES = 277, 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 # raw, CCITT (2 to 4), LZW, JPEG, deflate, PackBits; the memory of others (LZMA, Zstandard, WebP, old JPEG) is unknown
 _COMPRESSIONS, _RAW, _JPEG = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}, 1, 7
-_JPEG_SCAN, _OTHER_FRAME = (
-    re.compile(rb"\xff\xda"),
-    re.compile(rb"\xff[\xc2\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\0[\x0b\x11\x14]"),
-)
+_OTHER_FRAME = re.compile(rb"\xff[\xc2\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\0[\x0b\x11\x14]")
 
 
 def check_tiff(data: memoryview) -> Header:
@@ -204,11 +205,15 @@ def check_tiff(data: memoryview) -> Header:
 
 
 def _check_jpeg_strips(data: memoryview, offsets: list[int], lengths: list[int]) -> None:
-    """Refuse strips of several scans, each of which may cover the whole strip."""
-    strips = zip(offsets, lengths, strict=False) if lengths else [(0, len(data))] * bool(offsets)
+    """Refuse strips of several scans, each of which may cover the whole strip, and strips that are long to search."""
+    strips = list(zip(offsets, lengths, strict=False)) if lengths else [(0, len(data))] * bool(offsets)
+    if sum(max(0, length) for _, length in strips) > MAX_STRIP_BYTES:
+        raise ValueError(
+            f"TIFF with JPEG strips of more than {MAX_STRIP_BYTES >> 20} MB, the limit; save it with another compression"
+        )
     for offset, length in strips:
-        strip = data[max(0, offset) : max(0, offset) + max(0, length)]
-        num_scans = sum(1 for _ in _JPEG_SCAN.finditer(strip))
+        strip = bytes(data[max(0, offset) : max(0, offset) + max(0, length)])
+        num_scans = strip.count(b"\xff\xda")
         if num_scans > (MAX_STRIP_SCANS if lengths else MAX_STRIP_SCANS * len(offsets)) or _OTHER_FRAME.search(strip):
             raise ValueError(
                 f"TIFF with a JPEG strip of {num_scans} scans, or of no baseline JPEG; the limit is {MAX_STRIP_SCANS}; "

@@ -20,6 +20,7 @@ MAX_TEXT_BYTES = 4 * 2**20
 MAX_TAGS = 4096  # of an IFD of TIFF or EXIF
 MAX_STRIPS = 65_536  # strips or tiles of TIFF
 MAX_STRIP_SCANS = 4  # of a JPEG in a strip or tile
+MAX_STRIP_BYTES = 24 * 2**20  # of JPEG in strips or tiles: they are searched for frames, up to 20 ns for each byte
 
 SCALES = (1, 2, 4, 8)  # by which libjpeg divides both sides while it decodes
 

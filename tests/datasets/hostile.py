@@ -256,8 +256,8 @@ def tiff_tiles(rng: random.Random) -> bytes:
     return tiff(rng, fields | {322: (4, [side]), 323: (4, [side]), 324: (4, [8]), 325: (4, [len(data)])}, data)
 
 
-def tiff_of_jpeg(rng: random.Random) -> bytes:
-    data = repeated_scan(rng)[: MOST // 2]
+def tiff_of_jpeg(rng: random.Random, data: bytes = b"") -> bytes:
+    data = data or repeated_scan(rng)[: MOST // 2]
     return tiff(rng, tiff_fields(60, 40, 7, len(data)), data)
 
 
@@ -307,6 +307,7 @@ KINDS: dict[str, Callable[[random.Random], bytes]] = {
     "JPEG: comments after the scan": lambda rng: jpeg_with(rng, segment(0xFE), after_scan=True),
     "JPEG: fill bytes": lambda rng: jpeg_with(rng, b"\xff"),
     "JPEG: fill bytes after the scan": lambda rng: jpeg_with(rng, b"\xff", after_scan=True),
+    "JPEG: scans without pixels": lambda rng: progressive()[0] + b"\xff\xda" * amount(rng, MOST / 2) + b"\xff\xd9",
     "JPEG: something between segments": lambda rng: jpeg_with(rng, b"ab"),
     "JPEG: escaped bytes between segments": lambda rng: jpeg_with(rng, b"\xff\0"),
     "JPEG: segments that Pillow does not know": lambda rng: jpeg_with(rng, segment(0xF0, bytes(60_000))),
@@ -362,6 +363,7 @@ KINDS: dict[str, Callable[[random.Random], bytes]] = {
     "GIF: large screen": lambda rng: gif(rng, b"", side=amount(rng, 65_535)),
     "GIF: large frame": lambda rng: gif(rng, b"", frame=amount(rng, 65_535)),
     "GIF: many pixels": lambda rng: _flat(round(amount(rng, 6e7) ** 0.5), "L", "GIF"),
+    "GIF: something between blocks": lambda rng: gif(rng, b"ab"),
     "WebP: many pixels": lambda rng: _flat(
         round(amount(rng, 6.4e7) ** 0.5), "RGB", "WEBP", (("lossless", True), ("method", 0))
     ),
@@ -375,6 +377,9 @@ KINDS: dict[str, Callable[[random.Random], bytes]] = {
     "TIFF: strips that share their bytes": lambda rng: tiff_strips(rng, 8, b"x\x9c" + b"\0\0\0\xff\xff" * 200_000),
     "TIFF: a large tile": tiff_tiles,
     "TIFF: JPEG of many scans": tiff_of_jpeg,
+    "TIFF: JPEG of markers and fill bytes": lambda rng: tiff_of_jpeg(
+        rng, jpeg_with(rng, rng.choice([b"\xff", b"\xff\xc2", b"\xff\xda"]))
+    ),
     "TIFF: pages": tiff_pages,
     "TIFF: BigTIFF of many tags": big_tiff,
     "TIFF: many channels": lambda rng: tiff(rng, tiff_fields(500, 500, 1, 10, amount(rng, 60_000)), bytes(10)),

@@ -43,6 +43,7 @@ REFUSED = {
     "long segments": (jpeg_of(*[segment(0xFE, bytes(65_000))] * 260), "17 MB|16 MB"),
     "fill bytes": (jpeg_of(b"\xff" * 70_000), "more than 16,384 bytes between the parts of a JPEG"),
     "fill bytes after the scan": (JPEG[:-2] + b"\xff" * 70_000 + b"\xff\xd9", "more than 16,384 bytes between"),
+    "no marker after them": (JPEG[:2] + b"\xff" * 70_000, "more than 16,384 bytes between the parts of a JPEG"),
     "arithmetic": (JPEG.replace(b"\xff\xc0", b"\xff\xc9"), "rare kind SOF9; save it as a baseline JPEG"),
     "tags of EXIF": (
         jpeg_of(segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + hostile.tags(random.Random(0), 5000, 4))),
@@ -52,6 +53,7 @@ REFUSED = {
     "pixel chunks": (PNG[:-12] + chunk(b"IDAT") * 20_001 + PNG[-12:], "more than 20,000 parts, the limit"),
     "texts": (png_of(*[chunk(b"zTXt", b"k\0\0")] * 9), "more than 8 compressed texts"),
     "extensions": (gif_of(b"!\xfe\1a\0" * 1001), "more than 1000 pieces"),
+    "bytes between blocks": (gif_of(b"a" * 1_100_000), "16 MB of metadata in a GIF file"),
     "short blocks": (gif_of(b"!\xfe" + b"\1a" * 20_001 + b"\0"), "short blocks"),
     "WebP chunks": (
         hostile.webp((b"VP8L", b"/" + bytes(9)), *[(b"abcd", b"")] * 1001),
@@ -64,6 +66,10 @@ REFUSED = {
     "shared strips": (
         hostile.tiff_strips(random.Random(0), 8, bytes(1000)),
         "strips of the TIFF are together longer than the file",
+    ),
+    "JPEG strips": (
+        hostile.tiff(random.Random(0), hostile.tiff_fields(4, 4, 7, 2**25), bytes(2**25)),
+        "JPEG strips of more than 24 MB, the limit",
     ),
     "comments of PPM": (b"P6\n" + b"#x\n" * 30_000 + b"1 1\n255\nabc", "a PPM header of more than 16384 bytes"),
     "text of PPM": (b"P2\n1500 1500\n255\n" + b"7 " * 2_250_000, r"\(plain PPM\)"),
@@ -173,6 +179,13 @@ def test_scans_are_counted(options, num_scans):
     header = read_header(encode_image(fake_image(300, 200), "JPEG", **options))
     assert (header.num_scans, header.size, header.mode) == (num_scans, (300, 200), "RGB")
     assert (header.num_samples > 0) == (num_scans > 1)
+
+
+@pytest.mark.parametrize("num_bytes", [16_383, 16_384])
+def test_fill_bytes_up_to_the_limit_are_skipped(num_bytes):
+    data = jpeg_of(b"\xff" * num_bytes)
+    assert read_header(data).size == (60, 40)
+    np.testing.assert_array_equal(np.asarray(decode(data, "x")), np.asarray(decode(JPEG, "x")))
 
 
 def test_metadata_of_a_photograph_are_no_reason_to_refuse():
