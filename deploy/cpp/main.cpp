@@ -14,6 +14,7 @@
 #include "npy.h"
 #include "options.h"
 #include "predictions.h"
+#include "printable.h"
 #include "self_check.h"
 #include "topk.h"
 
@@ -35,7 +36,7 @@ std::size_t write_predictions(const Batch& batch, const std::vector<float>& logi
             next += card.num_classes;
         } else {
             output << failed_prediction_line(file.path, file.error) << '\n';
-            std::cerr << "error: " << file.path << ": " << file.error << '\n';
+            std::cerr << "error: " << printable(file.path + ": " + file.error) << '\n';
             ++num_failures;
         }
     }
@@ -104,7 +105,7 @@ void predict(const Options& options) {
     const Model model = load(options, batch_size);
     const Card& card = model.card;
     Engine& engine = *model.engine;
-    std::cerr << "engine: " << engine.description() << '\n';
+    std::cerr << "engine: " << printable(engine.description()) << '\n';
     std::ofstream file = options.save_path.empty() ? std::ofstream() : open_output(options.save_path);
     std::ostream& output = options.save_path.empty() ? std::cout : file;
     const auto dump = options.dump_input.empty()
@@ -133,7 +134,7 @@ void predict(const Options& options) {
         }
     }
     if (options.enable_benchmark) {
-        std::cerr << report({card.architecture, engine.description(), options.precision, options.batch_size,
+        std::cerr << report({printable(card.architecture), engine.description(), options.precision, options.batch_size,
                              card.preprocess.input_size, paths.size()},
                             timer);
     }
@@ -159,10 +160,10 @@ int main(int argc, char** argv) {
         classify::predict(options);
         return 0;
     } catch (const classify::Error& error) {
-        std::cerr << "error: " << error.what() << '\n';
+        std::cerr << classify::printable_lines(std::string("error: ") + error.what()) << '\n';
         return error.exit_code();
     } catch (const std::exception& error) {
-        std::cerr << "error: " << error.what() << '\n';
+        std::cerr << classify::printable_lines(std::string("error: ") + error.what()) << '\n';
         return 1;
     }
 }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "printable.h"
+
 namespace classify {
 namespace {
 
@@ -22,44 +24,24 @@ std::string unicode_escape(unsigned code) {
         '\\', 'u', kDigits[code >> 12 & 0xf], kDigits[code >> 8 & 0xf], kDigits[code >> 4 & 0xf], kDigits[code & 0xf]};
 }
 
-// Length of the UTF-8 character at `start` in `text`; 0 if the bytes are not UTF-8.
-std::size_t character_length(const std::string& text, std::size_t start) {
-    const auto byte = [&](std::size_t i) { return start + i < text.size() ? std::uint8_t(text[start + i]) : 0U; };
-    const unsigned first = byte(0);
-    const std::size_t length = first < 0x80   ? 1
-                               : first < 0xc2 ? 0
-                               : first < 0xe0 ? 2
-                               : first < 0xf0 ? 3
-                               : first < 0xf5 ? 4
-                                              : 0;
-    for (std::size_t i = 1; i < length; ++i) {
-        if ((byte(i) & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    // overlong form, half of a surrogate pair, or beyond the last character
-    const bool is_forbidden = (first == 0xe0 && byte(1) < 0xa0) || (first == 0xed && byte(1) >= 0xa0) ||
-                              (first == 0xf0 && byte(1) < 0x90) || (first == 0xf4 && byte(1) >= 0x90);
-    return is_forbidden ? 0 : length;
-}
-
-// Quotes a text. A byte that is not UTF-8 becomes the lone surrogate that os.fsdecode of Python makes of it.
+// Quotes a text. A byte that is not UTF-8 becomes the lone surrogate that os.fsdecode of Python makes of it, and what is
+// not shown as itself is escaped too: the line may be read on a terminal.
 std::string json_text(const std::string& text) {
     std::string quoted = "\"";
-    for (std::size_t i = 0; i < text.size();) {
-        const std::size_t length = character_length(text, i);
-        const std::uint8_t byte = std::uint8_t(text[i]);
-        if (length == 0) {
-            quoted += unicode_escape(0xdc00U + byte);
-        } else if (byte < 0x20) {
-            quoted += unicode_escape(byte);
-        } else if (byte == '"' || byte == '\\') {
+    for (std::size_t at = 0; at < text.size();) {
+        const auto [code, length] = character_at(text, at);
+        if (code >= 0x10000 && is_hidden(code)) {
+            quoted += unicode_escape(0xd800 + ((code - 0x10000) >> 10));
+            quoted += unicode_escape(0xdc00 + (code & 0x3ff));
+        } else if (is_hidden(code)) {
+            quoted += unicode_escape(code);
+        } else if (code == '"' || code == '\\') {
             quoted += '\\';
-            quoted += text[i];
+            quoted += text[at];
         } else {
-            quoted.append(text, i, length);
+            quoted.append(text, at, length);
         }
-        i += length == 0 ? 1 : length;
+        at += length;
     }
     return quoted + '"';
 }

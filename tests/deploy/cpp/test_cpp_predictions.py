@@ -5,12 +5,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from common.printable import printable, printable_lines
 from datasets.preprocess import Preprocess
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
@@ -20,6 +22,7 @@ from deploy.card import Card
 from deploy.export.export_folder import export_folder
 from deploy.export.parity import parity_images
 from deploy.predictor import open_predictor
+from tests.common.test_printable import HARMLESS, HOSTILE
 from tests.deploy.cpp.inputs import edit
 from tests.deploy.odd_pictures import write_odd_pictures
 from tests.deploy.varied_model import SIDE, export_model, make_model
@@ -178,3 +181,36 @@ def test_an_exchange_of_exports_that_was_killed_is_read_where_the_new_export_was
         run = infer(model, image_file)
         assert run.returncode == 0, run.stderr
         assert predictions_of(run) == expected
+
+
+def hidden_characters() -> list[str]:
+    """All characters that `printable` escapes, but halves of surrogate pairs, which a card cannot hold."""
+    characters = map(chr, [*range(0xD800), *range(0xE000, sys.maxunicode + 1)])
+    return [character for character in characters if printable(character) != character]
+
+
+def test_class_names_are_printed_without_control_characters(infer, folder, image_file):
+    names = ["".join(hidden_characters()), *("a\x1b[31m", "photo\u202egpj.exe", "line\nerror: none")]
+    edit(folder, lambda card: card.update(class_names=names))
+    run = infer(folder, image_file)
+    assert run.returncode == 0, run.stderr
+    assert sorted(predictions_of(run)[0]["label_names"]) == sorted(names)
+    assert run.stdout.count("\n") == 1 and printable(run.stdout[:-1]) == run.stdout[:-1]
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, *HARMLESS])
+def test_file_names_are_shown_as_python_shows_them(infer, folder, image_file, tmp_path, name):
+    name = HOSTILE.get(name, name).replace("\0", "").replace("/", "")
+    images = tmp_path / "images"
+    images.mkdir()
+    good, bad = images / f"{name} 1.png", images / f"{name} 2.png"
+    good.write_bytes(image_file.read_bytes())
+    bad.write_bytes(b"no image")
+    run = infer(folder, images)
+    first, second = predictions_of(run)
+    assert (first["file_name"], second["file_name"]) == (str(good), str(bad))
+    assert [printable(line) for line in run.stdout.split("\n")] == run.stdout.split("\n")
+    assert f"error: {printable(bad)}: {second['error']}\n" in run.stderr
+    assert printable_lines(run.stderr) == run.stderr
+    run = infer(images / name, bad)
+    assert (run.returncode, run.stdout) == (4, "") and printable_lines(run.stderr) == run.stderr
