@@ -10,13 +10,18 @@ from PIL import Image
 from common.errors import BadImage
 
 from ..near_copies import THUMBNAIL_BYTES, thumbnail_of
-from ..parallel import parallel_map
+from ..parallel import JOB_SECONDS, parallel_map
 from ..reading.decode import FORMATS, decode, orientation_of, read_bytes
 from ..reading.image_list import ImageList
 from ..reading.jpeg import read_ordinary_header
 from ..reading.shards import ShardedImages
 
 CHUNK = 32  # files per job: few enough that the progress bar moves often
+
+LOST = (
+    f"the decoder crashed, or did not end within {JOB_SECONDS:.0f} s; convert the image with another program, or "
+    "remove it"
+)
 
 FACTS = np.dtype(
     [
@@ -48,7 +53,8 @@ def examine_all(
     starts = range(0, len(images), CHUNK)
     chunks = [[images.path(i) for i in range(start, min(start + CHUNK, len(images)))] for start in starts]
     rows, reasons = [np.zeros(0, FACTS)], {}
-    results = parallel_map(_examine_chunk, chunks, num_workers=num_workers, title=title)
+    how = {"num_workers": num_workers, "title": title, "without": _examine_one_by_one}
+    results = parallel_map(_examine_chunk, chunks, **how)
     for start, (facts, bad) in zip(starts, results, strict=True):
         rows.append(facts)
         reasons |= {start + row: reason for row, reason in bad.items()}
@@ -63,6 +69,16 @@ def _examine_chunk(paths: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
         except BadImage as error:
             reasons[row] = error.reason
     return facts, reasons
+
+
+def _examine_one_by_one(paths: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
+    """Examine files of which one makes a decoder crash or hang, each in a process of its own."""
+    if len(paths) == 1:
+        return np.zeros(1, FACTS), {0: LOST}
+    how = {"num_workers": 1, "title": "", "without": _examine_one_by_one}
+    results = list(parallel_map(_examine_chunk, [[path] for path in paths], **how))
+    reasons = {row: bad[0] for row, (_, bad) in enumerate(results) if bad}
+    return np.concatenate([facts for facts, _ in results]), reasons
 
 
 def examine(path: str, facts: np.void) -> None:

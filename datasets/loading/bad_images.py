@@ -50,6 +50,11 @@ class BadImages:
         self._skipped: set[int] = set()
 
     @property
+    def are_skipped(self) -> bool:
+        """Whether bad images are left out, so that one of them does not end the run."""
+        return self._policy == "skip"
+
+    @property
     def num_skipped(self) -> int:
         """Number of different images that were left out so far."""
         return len(self._skipped)

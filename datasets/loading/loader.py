@@ -106,7 +106,8 @@ class _Loader:
         return self._bad_images.good_rows(task, failures), None
 
     def _open_pool(self) -> WorkerPool:
-        return open_pool(self._samples, self.batch_size, self._num_workers, self._worker_type)
+        how = {"replaces_workers": self._bad_images.are_skipped}
+        return open_pool(self._samples, self.batch_size, self._num_workers, self._worker_type, **how)
 
     def _draw_erasing(self, epoch: int, indices: np.ndarray) -> ErasedBoxes:
         return NO_ERASING

@@ -1,8 +1,9 @@
 """The work of a worker, without Paddle: image files become the rows of a batch."""
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -80,7 +81,11 @@ class Failure(NamedTuple):
 
 
 def fill_batch(
-    rows: np.ndarray, samples: SampleMaker, task: Task, begin: Callable[[int], None] = lambda row: None
+    rows: np.ndarray,
+    samples: SampleMaker,
+    task: Task,
+    begin: Callable[[int], None] = lambda row: None,
+    given_up: Mapping[int, str] = MappingProxyType({}),
 ) -> list[Failure]:
     """Fill the first rows of a slot with the images of `task`; the row of a bad image keeps its old content.
 
@@ -89,10 +94,14 @@ def fill_batch(
         samples: makes one row from one image file.
         task: the images.
         begin: is called with the number of each row before the row is filled.
+        given_up: reasons by row why an image is not read.
     """
     failures = []
     for row, (index, path) in enumerate(zip(task.indices.tolist(), task.paths, strict=True)):
         begin(row)
+        if row in given_up:
+            failures.append(Failure(row, BadImage(path, given_up[row])))
+            continue
         try:
             rows[row] = samples.make(path, task.epoch, index)
         except BadImage as error:

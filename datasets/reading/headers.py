@@ -209,7 +209,8 @@ def _check_jpeg_strips(data: memoryview, offsets: list[int], lengths: list[int])
     strips = list(zip(offsets, lengths, strict=False)) if lengths else [(0, len(data))] * bool(offsets)
     if sum(max(0, length) for _, length in strips) > MAX_STRIP_BYTES:
         raise ValueError(
-            f"TIFF with JPEG strips of more than {MAX_STRIP_BYTES >> 20} MB, the limit; save it with another compression"
+            f"TIFF with JPEG strips of more than {MAX_STRIP_BYTES >> 20} MB, the limit; save it with another "
+            "compression"
         )
     for offset, length in strips:
         strip = bytes(data[max(0, offset) : max(0, offset) + max(0, length)])

@@ -100,9 +100,20 @@ def check_costs(header: Header, size: tuple[int, int], mode: str, num_bytes: int
         too_much = f"{seconds:.1f} s; the limit is {MAX_SECONDS} s"
     raise ValueError(
         f"to decode {size[0]} x {size[1]} pixels of mode {mode} ({header.decoder}) in {num_bytes / 2**20:.1f} MB would "
-        f"take about {too_much}; shrink the image or save it as baseline JPEG, for example with magick mogrify "
-        "-resize 4000x4000 -format jpg"
+        f"take about {too_much}{_possible_pixels(header, mode, num_bytes)}; shrink the image or save it as baseline "
+        "JPEG, for example with magick mogrify -resize 4000x4000 -format jpg"
     )
+
+
+def _possible_pixels(header: Header, mode: str, num_bytes: int) -> str:
+    """How many pixels would be possible in a file of this kind and length, in words; "" if there are no such."""
+    fixed = costs(header, 0, mode, num_bytes, 1)
+    per_megapixel = [both - alone for both, alone in zip(costs(header, 10**6, mode, num_bytes, 1), fixed, strict=True)]
+    rooms = zip((MAX_SECONDS, MAX_MEGABYTES), fixed, per_megapixel, strict=True)
+    megapixels = min((most - alone) / each for most, alone, each in rooms)
+    if "JPEG" in header.decoder or megapixels < 1:
+        return ""
+    return f", for which such a file may have about {int(megapixels)} megapixels"
 
 
 def costs(header: Header, num_pixels: int, mode: str, num_bytes: int, scale: int) -> tuple[float, float]:

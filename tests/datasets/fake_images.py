@@ -2,6 +2,8 @@
 
 import io
 import os
+import signal
+import time
 
 import numpy as np
 from PIL import Image
@@ -38,3 +40,19 @@ class FaultySamples(EvalSampleMaker):
 
     def make(self, path, epoch, index):
         return 1 // 0
+
+
+class DeadlySamples(EvalSampleMaker):
+    """A decoder that kills its process, or hangs, at a file with such a content; once, or each time."""
+
+    def make(self, path, epoch, index):
+        with open(path, "rb") as file:
+            fault = file.read(40)
+        if fault == b"once":
+            with open(path, "wb") as file:
+                file.write(encode_image(fake_image(40, 34), "PNG"))
+        if fault in (b"once", b"crash"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if fault == b"hang":
+            time.sleep(3600)
+        return super().make(path, epoch, index)

@@ -363,7 +363,6 @@ KINDS: dict[str, Callable[[random.Random], bytes]] = {
     "GIF: large screen": lambda rng: gif(rng, b"", side=amount(rng, 65_535)),
     "GIF: large frame": lambda rng: gif(rng, b"", frame=amount(rng, 65_535)),
     "GIF: many pixels": lambda rng: _flat(round(amount(rng, 6e7) ** 0.5), "L", "GIF"),
-    "GIF: something between blocks": lambda rng: gif(rng, b"ab"),
     "WebP: many pixels": lambda rng: _flat(
         round(amount(rng, 6.4e7) ** 0.5), "RGB", "WEBP", (("lossless", True), ("method", 0))
     ),

@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from common.errors import DataError, LostWorker
+from datasets import parallel
 from datasets.parallel import parallel_map
 
 PROGRAM = """
@@ -50,3 +52,27 @@ def test_a_worker_that_dies_is_reported():
     with pytest.raises(LostWorker, match="lower --num_workers"):
         list(parallel_map(os._exit, [1, 1], num_workers=2, title=""))
     assert issubclass(LostWorker, DataError)
+
+
+def end_at_one(job: int) -> int:
+    """Die at a job."""
+    return os._exit(1) if job == 1 else 10 * job
+
+
+def hang_at_one(job: int) -> int:
+    """Hang at a job."""
+    time.sleep(60 if job == 1 else 0)
+    return 10 * job
+
+
+@pytest.mark.parametrize(("function", "num_workers"), [(end_at_one, 3), (hang_at_one, 2)])
+def test_a_job_that_ends_its_process_or_does_not_end_is_left_out(function, num_workers, monkeypatch):
+    monkeypatch.setattr(parallel, "JOB_SECONDS", 2.0 if function is hang_at_one else 60.0)
+    jobs = [0, 1, 2, 1, 3] if function is end_at_one else [0, 1, 2]
+    results = parallel_map(function, jobs, num_workers=num_workers, title="", without=str)
+    assert list(results) == [str(job) if job == 1 else 10 * job for job in jobs]
+
+
+def test_errors_are_passed_on_where_jobs_may_be_left_out():
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(parallel_map(int, ["x"], num_workers=1, title="", without=str))

@@ -1,14 +1,19 @@
 """Facts of image files, also of unusual and unreadable ones, by any number of processes."""
 
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from common.errors import BadImage
-from datasets.check.examine import FACTS, examine
-from tests.datasets.fake_images import encode_image, fake_image
+from datasets.check import examine as module
+from datasets.check.examine import FACTS, LOST, examine, examine_all
+from tests.datasets.fake_images import encode_image, fake_image, write_fake_images
+
+EXAMINE_CHUNK = module._examine_chunk
 
 
 def test_any_number_of_processes_reports_the_same(folder, monkeypatch, check):
@@ -37,3 +42,20 @@ def test_the_checksum_of_pixels_depends_on_the_sides(tmp_path):
         Image.fromarray(pixels.reshape(shape)).save(tmp_path / "a.png")
         examine(str(tmp_path / "a.png"), facts[number])
     assert facts["pixels"][0] != facts["pixels"][1]
+
+
+def crash_at_two(paths):
+    """Examine a chunk, or die at the image 2.png."""
+    if any(path.endswith("/2.png") for path in paths):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return EXAMINE_CHUNK(paths)
+
+
+def test_an_image_at_which_a_decoder_crashes_is_named_and_the_others_are_examined(tmp_path, monkeypatch):
+    images = write_fake_images(tmp_path, 4)
+    expected, _ = examine_all(images, num_workers=0, title="")
+    monkeypatch.setattr(module, "CHUNK", 3)
+    monkeypatch.setattr(module, "_examine_chunk", crash_at_two)
+    facts, reasons = examine_all(images, num_workers=1, title="")
+    assert reasons == {2: LOST}
+    np.testing.assert_array_equal(np.delete(facts, 2), np.delete(expected, 2))

@@ -1,5 +1,7 @@
 """Bad images: the good samples keep order and draws, each bad one is reported once, and too many end the run."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,9 @@ from configs.schema import AugmentConfig, MixConfig
 from datasets.augment.mixup import Mixup
 from datasets.loading.bad_images import BadImages
 from datasets.loading.sampler import TrainSampler
+from datasets.preprocess import Preprocess
+from tests.datasets import hostile
+from tests.datasets.corpus import JPEG
 from tests.datasets.fake_images import write_fake_images
 from tests.datasets.loaders import open_eval_loader, open_train_loader
 
@@ -145,3 +150,21 @@ def test_bad_images_of_an_evaluation_are_marked_and_keep_their_rows(images, num_
         list(open_eval_loader(images, 8, on_bad_image="skip", max_bad_images=2).batches())
     with pytest.raises(BadImage, match=r"--on_bad_image skip continues without it, python -m datasets\.check"):
         list(open_eval_loader(images, 8).batches())
+
+
+@pytest.mark.parametrize("backend", ["pil", "turbo"])
+def test_an_image_above_the_limits_is_skipped_in_training_and_counted_as_wrong_in_evaluation(images, capfd, backend):
+    too_large = {3: hostile.png(65_536, 1, 8, 0), 17: JPEG[:2] + b"\xff" * 70_000 + JPEG[2:]}
+    for index, data in too_large.items():
+        Path(images.path(index)).write_bytes(data)
+    batches = list(open_loader(images, limit=2, image_backend=backend).batches(0))
+    assert sorted(np.concatenate([batch.indices for batch in batches])) == sorted(set(range(32)) - set(too_large))
+    how = {"on_bad_image": "skip", "max_bad_images": 2, "preprocess": Preprocess(16, image_backend=backend)}
+    batches = list(open_eval_loader(images, 8, **how).batches())
+    assert sum(len(batch.indices) for batch in batches) == 32
+    assert [i for b in batches if b.is_bad is not None for i in b.indices[b.is_bad]] == list(too_large)
+    messages = capfd.readouterr().err.splitlines()
+    assert sum("65536 x 1 pixels; the limit is 65,535 a side" in message for message in messages) == 2
+    assert sum("more than 16,384 bytes between the parts of a JPEG, the limit" in message for message in messages) == 2
+    with pytest.raises(BadImage, match=r"the limit.*; --on_bad_image skip continues without it"):
+        list(open_loader(images, image_backend=backend).batches(0))

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from common.errors import BadImage, DataError, MissingDependencyError
-from datasets.loading import worker_pool
+from datasets.loading import process_pool, worker_pool
 from datasets.loading.sample import EvalSampleMaker, Task
 from datasets.loading.sampler import TrainSampler
 from datasets.loading.worker_pool import ProcessPool, SerialPool, ThreadPool, open_pool, shared_memory_shortage
@@ -178,7 +178,7 @@ def test_a_machine_that_starts_no_process_gets_threads(images, monkeypatch, caps
 
 
 def test_a_process_that_ends_at_its_start_is_noticed(monkeypatch, capfd):
-    monkeypatch.setattr(worker_pool, "_run_worker", print)
+    monkeypatch.setattr(process_pool, "_run_worker", print)
     with pytest.raises(ChildProcessError, match="ended at its start, exit code 0"):
         ProcessPool(SAMPLES, 2, 2)
 
@@ -213,7 +213,7 @@ print(sum(len(batch.indices) for batch in loader.batches()))
 def test_a_process_that_may_not_have_child_processes_gets_threads(monkeypatch, capsys):
     """As every worker of a multiprocessing.Pool."""
 
-    def refuse(*arguments):
+    def refuse(*arguments, **how):
         raise AssertionError("daemonic processes are not allowed to have children")
 
     monkeypatch.setattr(worker_pool, "ProcessPool", refuse)
