@@ -16,8 +16,7 @@ from common.errors import LostWorker
 from common.printable import print_safely, printable
 from common.processes import STOP_SIGNALS, exit_with_parent, signals_blocked
 
-from .in_order import SLOTS_PER_WORKER, FilledBatch, batches_in_order
-from .sample import Failure, SampleMaker, Task, fill_batch
+from .sample import SLOTS_PER_WORKER, Failure, FilledBatch, SampleMaker, Task, batches_in_order, fill_batch
 
 # Of a pool that replaces its workers.
 IMAGE_SECONDS = 200.0  # longest time at one image; twice that is less than the 900 s of --stall_seconds
@@ -34,6 +33,12 @@ class ProcessPool:
 
     With `replaces_workers` a worker that dies, or is IMAGE_SECONDS at one image and is therefore killed, is replaced.
     The new one does the tasks of the old one again; an image at which two workers were lost is a bad image.
+
+    Args:
+        samples: makes one row of pixels from one image file.
+        batch_size: rows of the largest batch.
+        num_workers: number of processes.
+        replaces_workers: whether lost workers are replaced.
 
     Raises:
         OSError: a process cannot be started, or ends before its first task: for example where the program has no file

@@ -13,9 +13,8 @@ import numpy as np
 from common.errors import MissingDependencyError
 from common.printable import print_safely
 
-from .in_order import SLOTS_PER_WORKER, FilledBatch, batches_in_order
 from .process_pool import ProcessPool
-from .sample import Failure, SampleMaker, Task, fill_batch
+from .sample import SLOTS_PER_WORKER, Failure, FilledBatch, SampleMaker, Task, batches_in_order, fill_batch
 
 SHARED_MEMORY = "/dev/shm"  # where multiprocessing allocates it on Linux
 
