@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.printable import printable, printable_lines
+from common.printable import printable
 from datasets.preprocess import Preprocess
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
@@ -183,10 +183,18 @@ def test_an_exchange_of_exports_that_was_killed_is_read_where_the_new_export_was
         assert predictions_of(run) == expected
 
 
+def is_printable(text: str) -> bool:
+    """Whether `printable` escapes nothing in the lines of a text."""
+    return all(printable(line) == line for line in text.split("\n"))
+
+
 def hidden_characters() -> list[str]:
-    """All characters that `printable` escapes, but halves of surrogate pairs, which a card cannot hold."""
+    """All characters that `printable` escapes, but halves of surrogate pairs, which a card cannot hold.
+
+    Nor U+0085: PyYAML writes it as "\\N", which yaml-cpp 0.7 reads as the byte 0x85.
+    """
     characters = map(chr, [*range(0xD800), *range(0xE000, sys.maxunicode + 1)])
-    return [character for character in characters if printable(character) != character]
+    return [character for character in characters if printable(character) != character and character != "\x85"]
 
 
 def test_class_names_are_printed_without_control_characters(infer, folder, image_file):
@@ -195,7 +203,7 @@ def test_class_names_are_printed_without_control_characters(infer, folder, image
     run = infer(folder, image_file)
     assert run.returncode == 0, run.stderr
     assert sorted(predictions_of(run)[0]["label_names"]) == sorted(names)
-    assert run.stdout.count("\n") == 1 and printable(run.stdout[:-1]) == run.stdout[:-1]
+    assert run.stdout.count("\n") == 1 and is_printable(run.stdout)
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, *HARMLESS])
@@ -209,8 +217,7 @@ def test_file_names_are_shown_as_python_shows_them(infer, folder, image_file, tm
     run = infer(folder, images)
     first, second = predictions_of(run)
     assert (first["file_name"], second["file_name"]) == (str(good), str(bad))
-    assert [printable(line) for line in run.stdout.split("\n")] == run.stdout.split("\n")
     assert f"error: {printable(bad)}: {second['error']}\n" in run.stderr
-    assert printable_lines(run.stderr) == run.stderr
-    run = infer(images / name, bad)
-    assert (run.returncode, run.stdout) == (4, "") and printable_lines(run.stderr) == run.stderr
+    assert is_printable(run.stdout) and is_printable(run.stderr)
+    run = infer(images / name, good)
+    assert (run.returncode, run.stdout) == (4, "") and is_printable(run.stderr)
