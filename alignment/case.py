@@ -1,5 +1,6 @@
 """A case: the YAML file that names a port, its reference, and how the two are compared."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from common.regular_files import check_regular, read_regular
 from common.yaml_text import parse_yaml
 
 from .adapter import Adapter
+from .pipeline.parts import DEFAULT_TARGET, NO_PART, PARTS, Part, Target, place_of_function
 from .rules import BATCH_NORM, COUNTERS, Reshape, Rules
 from .typed_yaml import filled, unknown
 
@@ -155,6 +157,8 @@ class Case:
         layers: {path of a layer in the reference: path in the port}, with `*`.
         train: settings of the stages backward and train.
         tolerances: largest errors that pass.
+        preprocess, dataset, loader, loss, optimizer, schedule, metric, step: the user's own functions, see `pipeline`.
+        target: what the user's loss and metric compare the output with.
         is_trusted: `port` and `reference` may name any file and any package.
         adapter: how several inputs and outputs are packed; it is found when the case is run.
     """
@@ -181,6 +185,15 @@ class Case:
     layers: dict[str, str] = field(default_factory=dict)
     train: Training = field(default_factory=Training)
     tolerances: Tolerances = field(default_factory=Tolerances)
+    preprocess: Part = NO_PART
+    dataset: Part = NO_PART
+    loader: Part = NO_PART
+    loss: Part = NO_PART
+    optimizer: Part = NO_PART
+    schedule: Part = NO_PART
+    metric: Part = NO_PART
+    step: Part = NO_PART
+    target: Target = DEFAULT_TARGET
     is_trusted: bool = False
     adapter: Adapter | None = None
 
@@ -211,16 +224,35 @@ class Case:
         package = package_of(self.reference)
         return spec if self.is_trusted or not package else spec | {"package": package}
 
-    def check_constructors(self) -> None:
-        """Check that a case that is not trusted takes both models from places that it may name.
+    def function_spec(self, key: str, side: str) -> dict:
+        """What a process needs to import the function of the part `key`; side is port or reference.
 
         Raises:
-            CaseError: `port` or `reference` names another file or package, or an argument asks for code to be run.
+            CaseError: the part has no function on this side.
         """
-        for key, spec, arguments in (
-            ("port", self.port, self.port_arguments),
-            ("reference", self.reference, self.reference_arguments),
-        ):
+        spec = place_of_function(self, key, side)
+        if not spec:
+            raise CaseError(f"the case {self.name}: {key}: the function of the {side} is missing")
+        found = {"callable": absolute_spec(spec, self.folder)}
+        package = package_of(spec)
+        return found if self.is_trusted or not package else found | {"package": package}
+
+    def _named(self) -> Iterator[tuple[str, str, dict]]:
+        """(key, callable, its arguments) of everything that the case names and this tool runs."""
+        yield "port", self.port, self.port_arguments
+        yield "reference", self.reference, self.reference_arguments
+        for key in PARTS:
+            for side in ("port", "reference"):
+                if spec := place_of_function(self, key, side):
+                    yield f"{key}: {side}", spec, {}
+
+    def check_constructors(self) -> None:
+        """Check that a case that is not trusted takes models and functions from places that it may name.
+
+        Raises:
+            CaseError: it names another file or package, or an argument asks for code to be run.
+        """
+        for key, spec, arguments in self._named():
             place, separator, _ = spec.rpartition(":")
             if not separator:
                 continue  # a name of models/
@@ -237,13 +269,15 @@ class Case:
                 )
 
     def check_files(self) -> None:
-        """Check that the files of `port` and `reference` are regular files.
+        """Check that the files of models and functions are regular files, and that a function has a file.
 
         Raises:
             CaseError: names the file that is missing, or is a pipe, a device or a folder.
         """
-        for key, spec in (("port", self.port), ("reference", self.reference)):
+        for key, spec, _ in self._named():
             place = spec.rpartition(":")[0]
+            if not place and key not in ("port", "reference"):
+                raise CaseError(f"the case {self.name}: {key}: {spec}: expected path/file.py:name")
             if place.endswith(".py"):
                 try:
                     check_regular(self.folder / place)

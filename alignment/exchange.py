@@ -18,7 +18,8 @@ class TraceSettings:
     Attributes:
         dtype: "float32" or "float64".
         is_training: True for train mode, False for evaluation mode.
-        loss: {"name": "cross_entropy", "smoothing": number}, or None for a forward alone.
+        loss: {"name": "cross_entropy", "smoothing": number}, or that of the user, {"name": "user", "callable": ...};
+            None for a forward alone.
         seed: of the dropout masks.
         rules: fields of Rules, which give the gradients of the reference the names and layouts of the port.
     """
@@ -36,12 +37,14 @@ class TrainSettings:
 
     Attributes:
         dtype: "float32" or "float64".
-        rates: learning rate of each step, [N].
-        optimizer: {"name": "momentum" or "adamw", and the settings of the optimizer}.
-        loss: {"name": "cross_entropy", "smoothing": number}.
+        rates: learning rate of each step, [N]; empty if the optimizer of the user has one of its own.
+        optimizer: {"name": "momentum" or "adamw", and the settings of the optimizer}, or that of the user.
+        loss: as in TraceSettings.
         seed: of the dropout masks.
         rules: as in TraceSettings.
         width: length of the sketch of each tensor after each step; 0 records the losses alone.
+        schedule: function of the user that makes the schedule for the optimizer, or None.
+        step: function of the user for one training step, or None.
     """
 
     dtype: str
@@ -51,6 +54,8 @@ class TrainSettings:
     seed: int
     rules: dict
     width: int
+    schedule: dict | None = None
+    step: dict | None = None
 
     def optimizer_settings(self) -> dict:
         """The settings of the optimizer without its name."""

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.errors import WeightsError
+from common.errors import CaseError, WeightsError
 
 from .case import Case
+from .pipeline.coverage import STAGE_PARTS, has_parts, not_compared
 from .reference import Reference
-from .report.text import conclusion, stage_lines
+from .report.text import conclusion, not_compared_line, stage_lines
 from .rules import Arrays
 from .verdict import FAIL, Check, StageResult, Verdict
 
@@ -34,7 +35,8 @@ def run_stages(
 ) -> Verdict:
     """Run stages of a case one after the other.
 
-    An exception inside a stage becomes a failed check, and the stages after it are run nevertheless.
+    An exception inside a stage becomes a failed check, and the stages after it are run nevertheless. A stage whose
+    parts the case does not name is left out, and the last lines say so.
 
     Args:
         case: the pair of models.
@@ -53,6 +55,10 @@ def run_stages(
 
     session = Session(case, reference, port, weights, image_folder)
     verdict = Verdict(case.name, [])
+    if port is None:
+        stages = list(stages)
+        verdict.not_compared = not_compared(case, stages)
+        stages = _with_something_to_compare(case, stages)
     for name in stages:
         start = time.perf_counter()
         try:
@@ -70,5 +76,23 @@ def run_stages(
         for line in stage_lines(result) if report_progress else ():
             report_progress(line)
     if report_progress:
-        report_progress(conclusion(verdict))
+        for line in (not_compared_line(verdict), conclusion(verdict)):
+            if line:
+                report_progress(line)
     return verdict
+
+
+def _with_something_to_compare(case: Case, stages: list[str]) -> list[str]:
+    """The stages that compare the model, or a part of the user's pipeline that the case names.
+
+    Raises:
+        CaseError: there is none.
+    """
+    found = [stage for stage in stages if has_parts(case, stage)]
+    if not found:
+        keys = ", ".join(key for stage in stages for key in STAGE_PARTS[stage])
+        raise CaseError(
+            f"{case.name}: the stage {', '.join(stages)} compares your own functions, and the case names none: "
+            f"add one of the keys {keys} (docs/alignment.md has their signatures)"
+        )
+    return found

@@ -14,6 +14,7 @@ from .case import Case
 from .exchange import DropoutMasks, TraceSettings
 from .mapping.resolve import with_adapter, with_rules
 from .mapping.sequence import Mapping
+from .paddle_side.pipeline import port_of_case
 from .paddle_side.port import FRAMEWORK, Port, PortState, default_dtype, set_state
 from .paddle_side.recorder import record_trace
 from .reference import File, Reference
@@ -77,7 +78,7 @@ class Session:
 
     def _port_of(self, case: Case) -> Port:
         if self._given_port is None:
-            return Port.of_case(case)
+            return port_of_case(case)
         make = self._given_port.build
         return replace(self._given_port, build=lambda: adapt(make(), case.adapter, FRAMEWORK))
 
@@ -153,10 +154,33 @@ class Session:
         return _rng(self.case.seed, purpose).integers(0, num_classes, shape)
 
     @cached_property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output of the reference."""
+        answer = self.reference.ask("logits_shape", reference=self.case.reference_spec, shape=list(self.case.shape))
+        return tuple(answer["shape"])
+
+    @property
     def num_classes(self) -> int:
         """Number of logits of the reference."""
-        answer = self.reference.ask("logits_shape", reference=self.case.reference_spec, shape=list(self.case.shape))
-        return answer["shape"][-1]
+        return self.output_shape[-1]
+
+    def targets(self, num: int, purpose: str = "labels") -> np.ndarray:
+        """What loss and metric compare `num` outputs with, as the key `target` of the case says: [num, ...].
+
+        By default labels for an output [B, C], and else numbers in the shape of the output.
+        """
+        target, shape = self.case.target, self.output_shape
+        is_labels = target.classes or (not target.shape and len(shape) == 2 and shape[1] > 1)
+        rest = target.shape[1:] or (shape[2:] if is_labels else shape[1:])
+        if is_labels:
+            return self.labels((num, *rest), target.classes or shape[1], purpose)
+        return _rng(self.case.seed, purpose).uniform(*target.range, (num, *rest)).astype(np.float32)
+
+    def loss_spec(self, smoothing: float) -> dict:
+        """The loss of a question to the reference: that of the user, or cross entropy with this label smoothing."""
+        if self.case.loss.is_given:
+            return {"name": "user"} | self.case.function_spec("loss", "reference")
+        return {"name": "cross_entropy", "smoothing": smoothing}
 
     def evaluation_traces(self, images: np.ndarray, dtype: str) -> tuple[Trace, Trace]:
         """(port, reference): traces of one forward in evaluation mode; dtype is "float32" or "float64"."""
@@ -164,7 +188,7 @@ class Session:
 
     def training_traces(self, images: np.ndarray, labels: np.ndarray, smoothing: float) -> tuple[Trace, Trace]:
         """(port, reference): traces of one forward and backward in train mode and float64."""
-        return self._traces(images, labels, "float64", loss=cross_entropy_spec(smoothing), is_training=True)
+        return self._traces(images, labels, "float64", loss=self.loss_spec(smoothing), is_training=True)
 
     def _traces(
         self, images: np.ndarray, labels: np.ndarray, dtype: str, *, loss: dict | None, is_training: bool
@@ -185,7 +209,8 @@ class Session:
             model = set_state(self.port.build(), self.port_weights, self.case.name, settings.dtype)
             loss_of = None
             if settings.loss is not None:
-                loss, targets = self.port.loss(settings.loss["smoothing"]), paddle.to_tensor(labels)
+                loss = self.port.loss(settings.loss.get("smoothing", 0.0))
+                targets = paddle.to_tensor(labels.astype(settings.dtype) if labels.dtype.kind == "f" else labels)
 
                 def loss_of(logits):
                     return loss(logits, targets)
@@ -203,8 +228,3 @@ def images_of(case: Case, shape: tuple[int, ...], purpose: str = "images") -> np
 def _rng(seed: int, purpose: str) -> np.random.Generator:
     number = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
     return np.random.default_rng([seed, number])
-
-
-def cross_entropy_spec(smoothing: float) -> dict:
-    """The loss of a question to the reference: cross entropy with this label smoothing."""
-    return {"name": "cross_entropy", "smoothing": smoothing}

@@ -21,7 +21,8 @@ TYPE_NAMES = {
 def filled(kind: type, values: object, where: str, **given: object):
     """A dataclass from a table of YAML and the fields in `given`.
 
-    A dataclass with the class attribute `SHORT` may also be given by the value of that one key.
+    A dataclass with the class attribute `SHORT` may also be given by the value of that one key, and one with the class
+    method `of_text` by a text.
 
     Args:
         kind: the dataclass.
@@ -33,6 +34,8 @@ def filled(kind: type, values: object, where: str, **given: object):
         CaseError: a key is unknown, missing or of a wrong type.
     """
     known = {entry.name: entry for entry in fields(kind) if entry.name not in given}
+    if isinstance(values, str) and hasattr(kind, "of_text"):
+        return kind.of_text(values)
     short = getattr(kind, "SHORT", "")
     values = {short: values} if short and not isinstance(values, dict) else values
     table = dict(given)

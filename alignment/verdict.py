@@ -50,11 +50,19 @@ class StageResult:
 
 @dataclass
 class Verdict:
-    """The results of all stages that were run for a case, and the versions of the packages."""
+    """The results of all stages that were run for a case.
+
+    Attributes:
+        case: its name.
+        stages: the results.
+        versions: of the packages.
+        not_compared: parts of the user's pipeline that the case does not name.
+    """
 
     case: str
     stages: list[StageResult]
     versions: dict[str, str] = field(default_factory=dict)
+    not_compared: list[str] = field(default_factory=list)
 
     @property
     def status(self) -> str:

@@ -2,7 +2,9 @@
 
 import argparse
 import re
+from io import BytesIO
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -11,11 +13,12 @@ from common.files import atomic_write
 from common.printable import print_safely
 from common.regular_files import read_regular
 
-from ..compare import compare
+from ..pipeline.judge import array_difference
 from ..rules import Arrays
 from ..verdict import FAIL, PASS, Check, within
 
-MAX_BYTES = 1 << 32
+MAX_BYTES, MAX_HEADER = 1 << 32, 200
+UNNAMED = "array"  # key of the array in a file of numpy.save
 # The header that numpy writes for a dictionary: an array of one Python object, which it pickles behind the header.
 HEADER = re.compile(rb"\x93NUMPY(?:\x01\x00..|[\x02\x03]\x00....)(\{[ -z|]{10,100}\}) *\n", re.DOTALL)
 OF_A_DICTIONARY = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }"
@@ -44,6 +47,25 @@ def read_dictionary(path: str | Path) -> Arrays:
         raise WeightsError(str(error)) from None
 
 
+def read_recorded(path: str | Path) -> Arrays:
+    """Read the arrays of a file of ReprodLogger.save, of numpy.savez, or of numpy.save, whose one array is `array`.
+
+    Raises:
+        WeightsError: the file cannot be read, is damaged, or holds Python objects. No code from the file is run.
+    """
+    path = Path(path)
+    try:
+        data = read_regular(path, MAX_BYTES)
+        if HEADER.match(data) and b"'descr': '|O'" in data[:MAX_HEADER]:
+            return read_dictionary(path)
+        found = np.load(BytesIO(data), allow_pickle=False)
+        return {"array": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise WeightsError(f"{path} is neither a file of reprod_log nor of numpy: {error}") from None
+
+
 def write_dictionary(path: str | Path, arrays: Arrays) -> None:
     """Write {key: array} to a file that ReprodDiffHelper.load_info reads."""
     path = Path(path)
@@ -52,14 +74,22 @@ def write_dictionary(path: str | Path, arrays: Arrays) -> None:
 
 
 def compare_dictionaries(actual: Arrays, expected: Arrays, tolerance: float) -> list[Check]:
-    """One check for each key of the two; a missing key, another shape or type, NaN and a constant do not pass."""
+    """One check for each key of the two; a missing key, another shape or type, NaN and a constant do not pass.
+
+    Shapes that differ in axes of length 1 alone are compared: a loss may be [1] in one file and [] in the other. Two
+    arrays without names are compared, whatever the key.
+    """
     checks = []
+    if len(actual) == len(expected) == 1 and UNNAMED in (*actual, *expected):
+        expected = dict(zip(actual, expected.values(), strict=True))
     for key in dict.fromkeys([*actual, *expected]):
         if key not in actual or key not in expected:
             checks.append(Check(key, FAIL, detail=f"only in the {'first' if key in actual else 'second'} file"))
             continue
         types = actual[key].dtype, expected[key].dtype
-        check = within(key, compare(actual[key], expected[key]), tolerance)
+        check = within(key, array_difference(actual[key], expected[key]), tolerance)
+        if actual[key].shape != expected[key].shape and not check.detail:
+            check.detail = f"shape {list(actual[key].shape)} against {list(expected[key].shape)}"
         if types[0] != types[1]:
             check = Check(key, FAIL, check.value, tolerance, f"{types[0]} against {types[1]}")
         checks.append(check)
@@ -67,13 +97,13 @@ def compare_dictionaries(actual: Arrays, expected: Arrays, tolerance: float) -> 
 
 
 def main(argv: list[str]) -> int:
-    """Compare two files of reprod_log, print one line per key; returns 0 if all agree, else 6."""
+    """Compare two files of recorded arrays, print one line per key; returns 0 if all agree, else 6."""
     parser = argparse.ArgumentParser("python -m alignment compare", description=__doc__)
-    parser.add_argument("actual", type=Path, help="file of the port")
+    parser.add_argument("actual", type=Path, help="file of the port: of reprod_log, or .npy or .npz of numpy")
     parser.add_argument("expected", type=Path, help="file of the reference")
     parser.add_argument("--tolerance", type=float, default=1e-5, help="relative to the largest number of each array")
     options = parser.parse_args(argv)
-    actual, expected = read_dictionary(options.actual), read_dictionary(options.expected)
+    actual, expected = read_recorded(options.actual), read_recorded(options.expected)
     checks = compare_dictionaries(actual, expected, options.tolerance)
     for check in checks:
         number = "" if check.value is None else f"{check.value:.2e}"

@@ -84,6 +84,10 @@ def default_counts(logits: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) 
     return {k: int((positions < k).sum()) for k in ks}
 
 
+def no_schedule() -> None:
+    """No schedule: the rates are those of the case."""
+
+
 @dataclass(frozen=True)
 class Port:
     """What is compared with the reference. The defaults are parts of this project; the self-test replaces them.
@@ -95,6 +99,9 @@ class Port:
         optimizer: (name, model, lr=, weight_decay=, momentum=) -> optimizer.
         rate: (lr, epochs) -> (epoch, step, steps_per_epoch) -> learning rate.
         counts: (logits, labels, ks) -> {k: number of labels among the k highest logits}.
+        schedule: () -> schedule of the user, or None.
+        user_optimizer: (model, schedule) -> optimizer of the user; None for `optimizer`.
+        step: training step of the user; None for one of this tool.
     """
 
     build: Callable[[], nn.Layer]
@@ -103,6 +110,9 @@ class Port:
     optimizer: Callable = default_optimizer
     rate: Callable = default_rate
     counts: Callable = default_counts
+    schedule: Callable = no_schedule
+    user_optimizer: Callable | None = None
+    step: Callable | None = None
 
     @classmethod
     def of_case(cls, case: Case) -> "Port":
@@ -122,11 +132,16 @@ def build(case: Case) -> nn.Layer:
 
         return adapt(create_model(case.port, **case.port_arguments), case.adapter, FRAMEWORK)
     package = None if case.is_trusted else package_of(case.port)
-    make = _load_callable(absolute_spec(case.port, case.folder), package)
+    make = load_callable(absolute_spec(case.port, case.folder), package)
     return adapt(make(**case.port_arguments), case.adapter, FRAMEWORK)
 
 
-def _load_callable(spec: str, package: str | None = None) -> Callable:
+def load_callable(spec: str, package: str | None = None) -> Callable:
+    """Import `package.module:name`, or `path/file.py:name`; with `package` it must be defined in that package.
+
+    Raises:
+        CaseError: the file, the module or the callable does not exist.
+    """
     place, name = spec.rsplit(":", 1)
     try:
         if not place.endswith(".py"):

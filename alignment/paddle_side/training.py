@@ -1,12 +1,16 @@
 """Train the port for N steps and record the same sketches as the reference records."""
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
 import paddle
+from paddle import nn
 
 from ..exchange import DropoutMasks, TrainSettings, sketch
+from ..pipeline.functions import as_number, call_step
 from ..rules import Arrays
+from .pipeline import schedule_of, step_schedule
 from .port import Port, default_dtype, set_state
 from .recorder import shared_dropout
 
@@ -16,55 +20,86 @@ STATE_KINDS = ("velocity", "moment1", "moment2")  # names in engine/optim.py
 def train_port(
     port: Port, weights: Arrays, images: np.ndarray, labels: np.ndarray, settings: TrainSettings
 ) -> dict[str, np.ndarray]:
-    """Train the port; returns the losses [N] and the records that torch_side/training.py describes.
+    """Train the port; returns `losses` and `rates`, [N], and the records that torch_side/training.py describes.
 
     Args:
-        port: the model and its loss and optimizer.
+        port: the model and its loss, optimizer, schedule and training step.
         weights: {name in the port: array} at the start.
         images: [N, B, 3, H, W], one batch per step.
-        labels: [N, B].
+        labels: [N, B, ...], what the loss is given beside the output.
         settings: how the model is trained; `rules` is not used.
     """
     records: dict[str, list[np.ndarray]] = {}
-
-    def record(kind: str, name: str, array: np.ndarray) -> None:
-        records.setdefault(f"{kind}/{name}", []).append(sketch(array, settings.width))
-
-    masks, losses = DropoutMasks(settings.seed), []
+    masks, losses, rates = DropoutMasks(settings.seed), [], []
     with default_dtype(settings.dtype), shared_dropout(masks):
         model = set_state(port.build(), weights, "the weights of the case", settings.dtype)
         model.train()
-        name, rates = settings.optimizer["name"], settings.rates
-        optimizer = port.optimizer(name, model, lr=rates[0], **settings.optimizer_settings())
-        loss_of = port.loss(settings.loss["smoothing"])
-        for step, rate in enumerate(rates):
-            masks.start_step(step)
-            optimizer.set_lr(rate)
-            batch = paddle.to_tensor(images[step].astype(settings.dtype))
-            loss = loss_of(model(batch), paddle.to_tensor(labels[step]))
-            loss.backward()
-            losses.append(loss.item())
+        schedule = port.schedule()
+        optimizer = _optimizer(port, model, schedule, settings)
+        schedule = schedule or schedule_of(optimizer)
+        step = port.step or plain_step
+        values = {
+            "model": model,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "loss": port.loss(settings.loss.get("smoothing", 0.0)),
+        }
+        for index in range(len(images)):
+            masks.start_step(index)
+            if settings.rates:
+                optimizer.set_lr(settings.rates[index])
+            rates.append(optimizer.get_lr())
+            values["inputs"] = paddle.to_tensor(images[index].astype(settings.dtype))
+            values["target"] = as_target(labels[index], settings.dtype)
+            values["index"] = index
+            losses.append(as_number(call_step(step, values)))
+            if schedule and "schedule" not in inspect.signature(step).parameters:
+                step_schedule(schedule, index)
             if settings.width:
-                _record_gradients(record, model)
-            optimizer.step()
-            optimizer.clear_grad()
-            if settings.width:
-                _record_state(record, model, optimizer)
-    return {"losses": np.array(losses)} | {key: np.stack(rows) for key, rows in records.items()}
+                _record(records, model, optimizer, settings)
+    found = {"losses": np.array(losses), "rates": np.array(rates)}
+    return found | {key: np.stack(rows) for key, rows in records.items()}
 
 
-def _record_gradients(record: Callable, model: paddle.nn.Layer) -> None:
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            record("gradient", name, parameter.grad.numpy())
+def plain_step(model: nn.Layer, optimizer: paddle.optimizer.Optimizer, loss: Callable, inputs, target) -> paddle.Tensor:
+    """One training step, with the arguments that a step of the user may have; the gradients stay until the next."""
+    optimizer.clear_grad()
+    value = loss(model(inputs), target)
+    value.backward()
+    optimizer.step()
+    return value
 
 
-def _record_state(record: Callable, model: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> None:
+def as_target(array: np.ndarray, dtype: str) -> paddle.Tensor:
+    """The target of a loss: labels as they are, numbers in the type of the model."""
+    return paddle.to_tensor(array.astype(dtype) if array.dtype.kind == "f" else array)
+
+
+def _optimizer(port: Port, model: nn.Layer, schedule, settings: TrainSettings) -> paddle.optimizer.Optimizer:
+    if port.user_optimizer:
+        return port.user_optimizer(model, schedule)
+    name = settings.optimizer["name"]
+    return port.optimizer(name, model, lr=settings.rates[0], **settings.optimizer_settings())
+
+
+def _record(
+    records: dict[str, list[np.ndarray]],
+    model: nn.Layer,
+    optimizer: paddle.optimizer.Optimizer,
+    settings: TrainSettings,
+) -> None:
+    """Add the sketches of gradients, optimizer states, weights and statistics after a step."""
     from engine.optim import optimizer_arrays
 
+    def add(kind: str, name: str, array: np.ndarray) -> None:
+        records.setdefault(f"{kind}/{name}", []).append(sketch(array, settings.width))
+
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and settings.step is None:  # a step of the user clears or clips them
+            add("gradient", name, parameter.grad.numpy())
     for key, array in optimizer_arrays(optimizer, model).items():
         name, kind = key.rsplit(".", 1)
         if kind in STATE_KINDS:
-            record(kind, name, array)
+            add(kind, name, array)
     for name, value in model.state_dict().items():
-        record("weight", name, value.numpy())
+        add("weight", name, value.numpy())

@@ -29,7 +29,7 @@ def as_json(verdict: Verdict) -> dict:
         "status": verdict.status,
         "versions": verdict.versions,
         "stages": stages,
-    }
+    } | ({"not_compared": verdict.not_compared} if verdict.not_compared else {})
 
 
 def _plain_check(check: Check) -> dict:

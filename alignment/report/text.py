@@ -24,6 +24,13 @@ def conclusion(verdict: Verdict) -> str:
     return f"{verdict.case}: {word}: {problem.name}{place}: {problem.detail}{hint}"
 
 
+def not_compared_line(verdict: Verdict) -> str:
+    """One line about the parts of the user's pipeline that the case does not name; an empty text if it names all."""
+    if not verdict.not_compared:
+        return ""
+    return f"not compared: your {', '.join(verdict.not_compared)} (the case has no keys for them: docs/alignment.md)"
+
+
 def _numbers(check: Check) -> str:
     """`error <= tolerance` or `error > tolerance`, as far as the check has them."""
     number = "" if check.value is None else f"{check.value:.2e}"

@@ -7,7 +7,10 @@ import numpy as np
 from PIL import Image
 
 from ..compare import compare
+from ..pipeline.coverage import STAGE_PARTS
+from ..pipeline.judge import array_difference, nested_check
 from ..reference import File
+from ..rules import Arrays
 from ..session import Session
 from ..verdict import FAIL, Check, StageResult, exactly, within
 
@@ -20,7 +23,8 @@ PADDING = 4  # of the random crop with a border, in pixels
 # Operation of torch_side/torch_formulas.py for each value of --fit: a rectangle becomes a square.
 FITTED = {"crop": "resized_crop", "squash": "resized_crop", "letterbox": "letterboxed_crop"}
 ONE_LEVEL = 1 / 255  # after normalization one level of a uint8 pixel is at least 4 times this
-PIXEL_TOLERANCE = MIX_TOLERANCE = 1e-6
+PIXEL_TOLERANCE = MIX_TOLERANCE = USER_TOLERANCE = 1e-6
+NUM_ITEMS, NUM_BATCHES = 16, 8  # of the user's data set and loader
 # Operation of the project: (operation of torch_side/torch_formulas.py, name of its argument, values in the range that
 # RandAugment draws). Shears and relative translations are left out: torchvision turns about the centre of the image,
 # timm about its corner.
@@ -39,7 +43,12 @@ REPLAYED = {
 
 
 def run(session: Session) -> StageResult:
-    """Compare on the images of the session's folder, or on generated JPEG files of odd sizes."""
+    """Compare on the images of the session's folder, or on generated JPEG files of odd sizes.
+
+    If the case names functions of the user, they are compared in place of those of this project.
+    """
+    if any(getattr(session.case, key).is_given for key in STAGE_PARTS["data"]):
+        return StageResult("data", _user_checks(session))
     with tempfile.TemporaryDirectory() as folder:
         paths = _find(session.image_folder) if session.image_folder else write_jpegs(Path(folder), session.case.seed)
         checks = [_eval_pixels(session, paths, *setting) for setting in EVAL_SETTINGS]
@@ -243,3 +252,43 @@ def _orders(session: Session) -> list[Check]:
         exactly("order of training samples", train == expected and is_once, f"{len(indices)} indices, each once"),
         exactly("order of evaluation samples", evaluation == in_order, f"{num} indices, the last batch smaller"),
     ]
+
+
+def _user_checks(session: Session) -> list[Check]:
+    """One check for each of preprocess, dataset and loader that the case names."""
+    from ..paddle_side import pipeline
+
+    case, checks = session.case, []
+    if case.preprocess.is_given:
+        with tempfile.TemporaryDirectory() as folder:
+            paths = _find(session.image_folder) if session.image_folder else write_jpegs(Path(folder), case.seed)
+            expected = _of_reference(session, "preprocess", "user_images", paths=[File.at(path) for path in paths])
+            own = [pipeline.preprocessed(case, paths, seed) for seed in _seeds(session)]
+        checks.append(_user_check("preprocess", own, expected, f"{len(paths)} images"))
+    if case.dataset.is_given:
+        expected = _of_reference(session, "dataset", "user_items", num=NUM_ITEMS)
+        own = [pipeline.items(case, NUM_ITEMS, seed) for seed in _seeds(session)]
+        checks.append(_user_check("dataset", own, expected, f"{NUM_ITEMS} items of {expected['length']}"))
+    if case.loader.is_given:
+        expected = _of_reference(session, "loader", "user_batches", num=NUM_BATCHES)
+        own = [pipeline.batches(case, NUM_BATCHES, seed) for seed in _seeds(session)]
+        checks.append(_user_check("loader", own, expected, f"the first {NUM_BATCHES} batches"))
+    return checks
+
+
+def _seeds(session: Session) -> tuple[int, int]:
+    """The seed of the comparison, and one that shows which values are random."""
+    return session.case.seed, session.case.seed + 1_000_003
+
+
+def _of_reference(session: Session, key: str, operation: str, **arguments) -> Arrays:
+    function = session.case.function_spec(key, "reference")
+    return session.reference.ask_arrays(operation, function=function, seed=session.case.seed, **arguments)[1]
+
+
+def _user_check(name: str, own: list[Arrays], expected: Arrays, detail: str) -> Check:
+    actual, again = own
+    if len({"length" in arrays for arrays in (actual, expected)}) == 2:  # a generator has no length
+        actual, expected = ({k: v for k, v in arrays.items() if k != "length"} for arrays in (actual, expected))
+    changing = [key for key in actual if key not in again or array_difference(actual[key], again[key]).relative > 0]
+    return nested_check(name, actual, expected, USER_TOLERANCE, changing=changing, detail=detail)

@@ -7,18 +7,27 @@ import paddle
 
 from ..compare import Difference, compare
 from ..paddle_side.port import Port
+from ..pipeline.coverage import is_of_project
 from ..session import Session
-from ..verdict import Check, StageResult, within
+from ..verdict import FAIL, INCONCLUSIVE, Check, StageResult, within
 
 SMOOTHINGS = (0.0, 0.1)
 TOLERANCE = 1e-12  # in float64, relative
 # Relative to the highest rate: a cosine reaches zero, where an error relative to the rate itself means nothing.
 RATE_TOLERANCE = 1e-12
 EPOCHS, STEPS_PER_EPOCH = 90, 20
+# The user's: more operations, and constants that Paddle keeps as float32.
+USER_TOLERANCE = 1e-7
+USER_RATE_STEPS = 100  # without a length of the reference's schedule
 
 
 def run(session: Session) -> StageResult:
-    """Compare value and gradient of the loss, and three schedules."""
+    """Compare value and gradient of the loss, and the learning rates: of the user if the case names any."""
+    case = session.case
+    if case.loss.is_given or case.schedule.is_given or not is_of_project(case):
+        checks = [*user_loss(session)] if case.loss.is_given else []
+        checks += [_user_schedule(session)] if case.schedule.is_given else []
+        return StageResult("loss", checks)
     return StageResult("loss", [*_losses(session), _cosine(session), _warmup(session), _steps(session)])
 
 
@@ -81,10 +90,77 @@ def _compare_rates(session: Session, name: str, rule: Callable, *, schedule: str
     expected = np.array(answer["rates"])
     steps = [(epoch, step) for epoch in range(EPOCHS) for step in range(STEPS_PER_EPOCH)]
     actual = np.array([rule(epoch, step, STEPS_PER_EPOCH) for epoch, step in steps])
-    errors = np.abs(actual - expected) / expected.max()
-    check = within(name, Difference(float(errors.max())), RATE_TOLERANCE, detail=f"{len(actual)} steps")
-    if errors.max() > RATE_TOLERANCE:
-        check.detail += f"; first at step {int(np.argmax(errors > RATE_TOLERANCE))}"
-        if np.allclose(actual[1:], expected[:-1]) or np.allclose(actual[:-1], expected[1:]):
-            check.hints.append("the same rates one step early or late")
+    return rate_check(name, actual, expected)
+
+
+def user_loss(session: Session) -> list[Check]:
+    """Compare the loss of the user and its gradient, both sides given the output of the reference."""
+    case = session.case
+    images = session.images(case.train.shape, "loss")
+    _, reference = session.evaluation_traces(images, "float64")
+    output = reference.arrays[reference.logits]
+    target = session.targets(len(images))
+    target = target.astype(output.dtype) if target.dtype.kind == "f" else target
+    inputs = session.reference.put({"output": output, "target": target})
+    _, expected = session.reference.ask_arrays(
+        "user_loss", function=case.function_spec("loss", "reference"), inputs=inputs
+    )
+    value, gradient = _value_and_gradient(session.port, output, target, 0.0)
+    number = float(np.reshape(expected["value"], ()))
+    detail = f"{number:.6g} for an output {list(output.shape)} and a target {list(target.shape)}"
+    checks = [
+        within("value of the loss", compare(value.reshape(()), expected["value"].reshape(())), USER_TOLERANCE),
+        within("gradient of the loss", compare(gradient, expected["gradient"]), USER_TOLERANCE),
+    ]
+    checks[0].detail = checks[0].detail or detail
+    if checks[0].status == FAIL and number:
+        ratio = float(np.reshape(value, ())) / number
+        checks[0].hints.append(f"the value is {ratio:.6g} times the reference's: reduction, weights or scale?")
+    if checks[1].status == INCONCLUSIVE and not np.any(expected["gradient"]):
+        checks[1].detail = "zero everywhere in the reference: the loss does not depend on this output"
+    return checks
+
+
+def user_rates(session: Session, num: int) -> tuple[list[float], list[float], int]:
+    """(rates of the port, rates of the reference, length that the reference's schedule states, or 0) of `num` steps."""
+    from ..paddle_side import pipeline
+
+    case = session.case
+    answer = session.reference.ask(
+        "user_rates",
+        schedule=case.function_spec("schedule", "reference"),
+        optimizer=case.function_spec("optimizer", "reference") if case.optimizer.is_given else None,
+        reference=case.reference_spec,
+        lr=case.train.lr,
+        num=num,
+    )
+    rates = answer["rates"]
+    return pipeline.rates_of(case, session.port.build(), len(rates)), rates, answer["length"]
+
+
+def _user_schedule(session: Session) -> Check:
+    """Compare the schedule of the user up to the length that the reference's states, or for 100 steps.
+
+    After the end of a cosine the two frameworks go on differently, which no training sees.
+    """
+    _, _, length = user_rates(session, 1)
+    actual, expected, _ = user_rates(session, length + 1 if length else USER_RATE_STEPS)
+    return rate_check("schedule", np.array(actual), np.array(expected))
+
+
+def rate_check(name: str, actual: np.ndarray, expected: np.ndarray) -> Check:
+    """Compare learning rates [N] of steps, relative to the highest."""
+    errors = np.abs(actual - expected) / max(float(np.abs(expected).max()), 1e-300)
+    is_wrong = errors > RATE_TOLERANCE
+    detail = f"{len(expected)} steps, from {expected[0]:.4g} to {expected[-1]:.4g}"
+    if is_wrong.any():
+        first = int(np.argmax(is_wrong))
+        detail += f"; first at step {first}: {actual[first]:.6g}, in the reference {expected[first]:.6g}"
+    check = within(name, Difference(float(errors.max())), RATE_TOLERANCE, detail=detail)
+    if check.status == FAIL and _is_shifted(actual, expected):
+        check.hints.append("the same rates one step early or late")
     return check
+
+
+def _is_shifted(actual: np.ndarray, expected: np.ndarray) -> bool:
+    return np.allclose(actual[1:], expected[:-1]) or np.allclose(actual[:-1], expected[1:])

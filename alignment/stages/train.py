@@ -11,8 +11,9 @@ from ..layers.pairing import pair
 from ..paddle_side.training import train_port
 from ..reference import File
 from ..rules import Arrays
-from ..session import Session, cross_entropy_spec
+from ..session import Session
 from ..verdict import FAIL, Check, StageResult, exactly, within
+from .loss import rate_check, user_rates
 
 WIDTH = 256  # of the sketch of each tensor after each step
 LEAST_SHARE = 1e-6  # of the largest norm of a kind; a smaller tensor is judged by this share of it
@@ -24,6 +25,7 @@ KINDS = {
     "moment2": "second moments",
     "weight": "weights and statistics",
 }
+USER_PARTS = ("loss", "optimizer", "schedule", "step")  # with one of them the digits are no measure: they are ours
 CURVE_EPOCHS, CURVE_BATCH, CURVE_SEED = 2, 64, 0
 ROUNDING = 1e-7  # relative change of the weights of the second run of the reference, about one rounding of float32
 LEAST_NOISE = 1e-3  # of the mean loss; the distance between two runs of the reference counts as at least this
@@ -32,36 +34,54 @@ LEAST_NOISE = 1e-3  # of the mean loss; the distance between two runs of the ref
 def run(session: Session) -> StageResult:
     """Compare losses, gradients, optimizer states, weights and statistics after each step, then the loss curves."""
     train = session.case.train
-    rates = [session.port.rate(train.lr, 1)(0, step, train.steps) for step in range(train.steps)]
-    reference_rates = session.reference.ask(
-        "rates", schedule="cosine", lr=train.lr, epochs=1, steps_per_epoch=train.steps, options={}
-    )["rates"]
+    rates, reference_rates = _rates(session)
     images = session.images((train.steps, *train.shape), "train")
-    labels = session.labels((train.steps, train.shape[0]), session.num_classes)
+    targets = session.targets(train.steps * train.shape[0])
+    labels = targets.reshape(train.steps, train.shape[0], *targets.shape[1:])
     settings = _settings(session, "float64", reference_rates, WIDTH)
     finish = _begin(session, images, labels, settings, session.weights_file)
     actual = train_port(session.port, session.port_weights, images, labels, replace(settings, rates=rates))
     expected = finish()[1]
     checks = [_loss_check(session, actual["losses"], expected["losses"]), *_record_checks(session, actual, expected)]
+    if session.case.optimizer.is_given:
+        checks.insert(0, rate_check("learning rates", actual["rates"], expected["rates"]))
     failed = [check for check in checks if check.status == FAIL]
     if failed:
-        failed[0].hints += update_hints(actual, expected, reference_rates)
+        failed[0].hints += update_hints(actual, expected, expected["rates"].tolist())
         for check in failed:
             check.hints += _setting_hints(session, check.layer) if check.layer else []
     curves = {"loss of the port": actual["losses"].tolist(), "loss of the reference": expected["losses"].tolist()}
-    if train.curve_side:
+    if train.curve_side and not any(getattr(session.case, key).is_given for key in USER_PARTS):
         check, digits = _compare_curves(session)
         checks.append(check)
         curves |= digits
     return StageResult("train", checks, curves=curves)
 
 
+def _rates(session: Session) -> tuple[list[float], list[float]]:
+    """(port, reference): the learning rate of each step; both empty if the user's optimizers have their own."""
+    case, train = session.case, session.case.train
+    if case.optimizer.is_given:
+        return [], []
+    if case.schedule.is_given:
+        return user_rates(session, train.steps)[:2]
+    expected = session.reference.ask(
+        "rates", schedule="cosine", lr=train.lr, epochs=1, steps_per_epoch=train.steps, options={}
+    )["rates"]
+    return [session.port.rate(train.lr, 1)(0, step, train.steps) for step in range(train.steps)], expected
+
+
 def _settings(session: Session, dtype: str, rates: list[float], width: int) -> TrainSettings:
-    train = session.case.train
+    case, train = session.case, session.case.train
+    loss, seed, rules = session.loss_spec(train.smoothing), case.seed, session.rules.as_message()
+    step = case.function_spec("step", "reference") if case.step.is_given else None
+    if case.optimizer.is_given:
+        optimizer = {"name": "user"} | case.function_spec("optimizer", "reference")
+        schedule = case.function_spec("schedule", "reference") if case.schedule.is_given else None
+        return TrainSettings(dtype, [], optimizer, loss, seed, rules, width, schedule, step)
     optimizer = {"name": train.optimizer, "weight_decay": train.weight_decay}
     optimizer |= {"momentum": train.momentum} if train.optimizer == "momentum" else {}
-    loss = cross_entropy_spec(train.smoothing)
-    return TrainSettings(dtype, rates, optimizer, loss, session.case.seed, session.rules.as_message(), width)
+    return TrainSettings(dtype, rates, optimizer, loss, seed, rules, width, None, step)
 
 
 def _begin(session: Session, images: np.ndarray, labels: np.ndarray, settings: TrainSettings, weights: File):

@@ -11,11 +11,11 @@ from alignment.exchange import DropoutMasks, TraceSettings, TrainSettings, read_
 from alignment.rules import Arrays, Rules
 from alignment.trace import short_path
 
-from . import structure, torch_formulas
+from . import pipeline, structure, torch_formulas
 from .float32_constants import float32_constants
 from .recorder import record
-from .references import DTYPES, build, constant_layers, load_callable, set_random_weights, set_state
-from .training import cross_entropy, train
+from .references import DTYPES, build, constant_layers, set_random_weights, set_state
+from .training import as_target, cross_entropy, train
 
 MAX_DRAWS = 20  # a ReLU over four channels is 0 everywhere in about one of 20 draws
 WHOLE_GRADIENTS = 1 << 20  # elements; a larger gradient is sent as a sketch
@@ -83,7 +83,7 @@ def record_trace(reference: dict, weights: str, inputs: str, output: str, **sett
     Args:
         reference: the model, see `references.build`.
         weights: file of its weights.
-        inputs: file with `images` [B, 3, H, W] and `labels` [B].
+        inputs: file with `images` [B, 3, H, W] and `labels`, what the loss is given beside the output.
         output: file to write.
         settings: fields of TraceSettings.
     """
@@ -91,7 +91,7 @@ def record_trace(reference: dict, weights: str, inputs: str, output: str, **sett
     arrays = read_arrays(Path(inputs))
     model = set_state(build(reference, settings.dtype), read_arrays(Path(weights))).train(settings.is_training)
     images = torch.from_numpy(arrays["images"]).to(DTYPES[settings.dtype])
-    labels = torch.from_numpy(arrays["labels"])
+    labels = as_target(arrays["labels"], DTYPES[settings.dtype])
     loss_of = (lambda logits: loss_function(settings.loss)(logits, labels)) if settings.loss else None
     rules = Rules.of_message(settings.rules)
     with float32_constants(settings.dtype == "float64"):
@@ -113,7 +113,7 @@ def loss_function(loss: dict) -> Callable:
     """The loss of a question, a function of (logits, labels)."""
     if loss["name"] == "cross_entropy":
         return cross_entropy(loss.get("smoothing", 0.0))
-    return load_callable(loss["name"])
+    return pipeline.user_loss(loss)
 
 
 def train_steps(reference: dict, weights: str, inputs: str, output: str, **settings) -> dict:
@@ -133,7 +133,7 @@ def train_steps(reference: dict, weights: str, inputs: str, output: str, **setti
     with float32_constants(settings.dtype == "float64"):
         records = train(model, arrays["images"], arrays["labels"], loss, settings)
     write_arrays(Path(output), records)
-    return {"num_steps": len(settings.rates)}
+    return {"num_steps": len(records["losses"])}
 
 
 def save_file(inputs: str, path: str) -> dict:
@@ -159,4 +159,5 @@ OPERATIONS = {
     "accuracy": torch_formulas.accuracy,
     "loader_order": torch_formulas.loader_order,
     **structure.OPERATIONS,
+    **pipeline.OPERATIONS,
 }

@@ -1,5 +1,6 @@
 """Train the reference for N steps and record what each step changes, as sketches that are small enough to send."""
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -7,8 +8,10 @@ import torch
 from torch import nn
 
 from alignment.exchange import DropoutMasks, TrainSettings, sketch
+from alignment.pipeline.functions import as_number, call_step
 from alignment.rules import Arrays, Rules
 
+from . import pipeline
 from .float32_constants import share_as_float32
 from .recorder import shared_dropout
 from .units import shared_names
@@ -97,7 +100,7 @@ class Records:
             variance.update()
         found: dict[str, Arrays] = {}
         for name, parameter in self._model.named_parameters():
-            if parameter.grad is not None:
+            if parameter.grad is not None and self._settings.step is None:  # a step of the user clears or clips them
                 found.setdefault("gradient", {})[name] = parameter.grad.numpy()
             for kind, value in optimizer.state[parameter].items():
                 if kind in STATE_KINDS and value is not None:
@@ -118,30 +121,55 @@ class Records:
 def train(
     model: nn.Module, images: np.ndarray, labels: np.ndarray, loss: Callable, settings: TrainSettings
 ) -> dict[str, np.ndarray]:
-    """Train the model; returns `losses` [N] and, if `settings.width` is not 0, the records of every step.
+    """Train the model; returns `losses` and `rates`, [N], and, if `settings.width` is not 0, the records of every step.
 
     Args:
         model: with the weights of the start.
         images: [N, B, 3, H, W], one batch per step.
-        labels: [N, B].
-        loss: (logits, labels) -> scalar.
+        labels: [N, B, ...], what the loss is given beside the output.
+        loss: (output, labels) -> scalar.
         settings: how the model is trained.
     """
     model.train()
-    rates = settings.rates
-    optimizer = OPTIMIZERS[settings.optimizer["name"]](model, rates[0], **settings.optimizer_settings())
+    optimizer = _optimizer(model, settings)
+    schedule = pipeline.make_schedule(settings.schedule, optimizer) if settings.schedule else None
+    step = pipeline.load(settings.step) if settings.step else plain_step
     records, masks = Records(model, settings), DropoutMasks(settings.seed)
-    losses, dtype = [], next(model.parameters()).dtype
+    losses, rates, dtype = [], [], next(model.parameters()).dtype
+    values = {"model": model, "optimizer": optimizer, "schedule": schedule, "loss": loss}
     with shared_dropout(masks):
-        for step, rate in enumerate(rates):
-            masks.start_step(step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad()
-            value = loss(model(torch.from_numpy(images[step]).to(dtype)), torch.from_numpy(labels[step]))
-            value.backward()
-            losses.append(value.item())
-            optimizer.step()
+        for index in range(len(images)):
+            masks.start_step(index)
+            for group in optimizer.param_groups if settings.rates else ():
+                group["lr"] = settings.rates[index]
+            rates.append(optimizer.param_groups[0]["lr"])
+            values["inputs"] = torch.from_numpy(images[index]).to(dtype)
+            values["target"] = as_target(labels[index], dtype)
+            values["index"] = index
+            losses.append(as_number(call_step(step, values)))
+            if schedule and "schedule" not in inspect.signature(step).parameters:
+                pipeline.step_schedule(schedule, index)
             if settings.width:
                 records.add_step(optimizer)
-    return {"losses": np.array(losses)} | records.arrays()
+    return {"losses": np.array(losses), "rates": np.array(rates)} | records.arrays()
+
+
+def plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable, inputs, target) -> torch.Tensor:
+    """One training step, with the arguments that a step of the user may have; the gradients stay until the next."""
+    optimizer.zero_grad()
+    value = loss(model(inputs), target)
+    value.backward()
+    optimizer.step()
+    return value
+
+
+def as_target(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """The target of a loss: labels as they are, numbers in the type of the model."""
+    tensor = torch.from_numpy(array)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    if settings.optimizer["name"] == "user":
+        return pipeline.make_optimizer(settings.optimizer, model, is_rounded=settings.dtype == "float64")
+    return OPTIMIZERS[settings.optimizer["name"]](model, settings.rates[0], **settings.optimizer_settings())

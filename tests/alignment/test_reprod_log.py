@@ -49,3 +49,28 @@ def test_a_crafted_file_does_not_run(tmp_path, monkeypatch):
 def test_the_former_import_path_is_kept():
     for name in ("read_dictionary", "write_dictionary", "compare_dictionaries"):
         assert getattr(alignment.reprod, name) is getattr(reprod_log, name)
+
+
+def test_recorded_arrays_of_numpy_are_compared(tmp_path):
+    """`fake_data.npy` of the tutorial is a plain array, and a loss may be [1] on one side and [] on the other."""
+    data = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.save(tmp_path / "fake_data.npy", data)
+    np.savez(tmp_path / "arrays.npz", logits=data, loss=np.array([1.5]))
+    write_dictionary(tmp_path / "ref.npy", {"logits": data, "loss": np.array(1.5)})
+    write_dictionary(tmp_path / "one.npy", {"input": data})
+    assert main([str(tmp_path / "arrays.npz"), str(tmp_path / "ref.npy")]) == 0
+    assert main([str(tmp_path / "fake_data.npy"), str(tmp_path / "one.npy")]) == 0
+    assert main([str(tmp_path / "fake_data.npy"), str(tmp_path / "ref.npy")]) == 6
+    [check] = compare_dictionaries({"loss": np.array([1.5])}, {"loss": np.array(1.6)}, 1e-6)
+    assert check.status == "fail" and check.detail == "shape [1] against []"
+    [check] = compare_dictionaries({"loss": np.zeros((2, 3))}, {"loss": np.zeros((3, 2))}, 1e-6)
+    assert check.status == "fail"
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "text.npz").write_text("no")
+    np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
+    np.savez(tmp_path / "objects.npz", a=np.array([RunsCode()]))
+    for name in ("text.npz", "objects.npy", "objects.npz", "absent.npy"):
+        with pytest.raises(WeightsError, match=name):
+            reprod_log.read_recorded(tmp_path / name)

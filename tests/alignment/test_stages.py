@@ -75,10 +75,8 @@ def test_a_small_net_whose_head_is_declared_first(values, status, tmp_path, refe
     train = Training(shape=(4, 3, 8, 8), steps=3, curve_side=0)
     case = Case("net", tmp_path, "paddle_net.py:Net", "torch_net.py:Net", shape=(2, 3, 8, 8), train=train,
                 transpose=("head.weight",))  # fmt: skip
-    verdict = run_stages(case, ("forward", "metric", "loss", "backward", "train"), reference)
-    assert {stage.name: stage.status for stage in verdict.stages} == {
-        "forward": status, "metric": "pass", "loss": "pass", "backward": status, "train": status
-    }  # fmt: skip
+    verdict = run_stages(case, ("forward", "backward", "train"), reference)
+    assert [stage.status for stage in verdict.stages] == [status] * 3
 
 
 FIXES = (  # of the mistakes of the page, in its order: (file, old text, new text)

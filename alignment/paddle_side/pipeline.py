@@ -1,0 +1,121 @@
+"""Run the functions of the user's pipeline on the port's side: data, loss, optimizer, schedule and metric."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.optimizer import Optimizer
+from paddle.optimizer.lr import LRScheduler, ReduceOnPlateau
+
+from ..case import Case
+from ..pipeline.functions import (
+    call_loss,
+    dataset_items,
+    loader_batches,
+    made,
+    metric_values,
+    num_positional,
+    preprocess_images,
+)
+from ..rules import Arrays
+from .port import Port, load_callable
+
+PLATEAU = 3  # steps with one loss, after which ReduceOnPlateau sees a plateau
+
+
+def load(case: Case, key: str) -> Callable:
+    """The function of the port that the case names under `key`.
+
+    Raises:
+        CaseError: it does not exist.
+    """
+    spec = case.function_spec(key, "port")
+    return load_callable(spec["callable"], spec.get("package"))
+
+
+def port_of_case(case: Case) -> Port:
+    """The model of the case with the user's functions that the case names, and else those of this project."""
+    parts = {}
+    if case.loss.is_given:
+        parts["loss"] = lambda smoothing: user_loss(case)
+    if case.optimizer.is_given:
+        parts["schedule"] = lambda: make_schedule(case)
+        parts["user_optimizer"] = lambda model, schedule: make_optimizer(case, model, schedule)
+    if case.step.is_given:
+        parts["step"] = load(case, "step")
+    return replace(Port.of_case(case), **parts)
+
+
+def preprocessed(case: Case, paths: list[str], seed: int) -> Arrays:
+    """What the function makes of each picture; `pipeline.functions.preprocess_images` has the arguments."""
+    return preprocess_images(load(case, "preprocess"), paths, seed, paddle.seed)
+
+
+def items(case: Case, num: int, seed: int) -> Arrays:
+    """Items of the data set, as `pipeline.functions.dataset_items` describes."""
+    return dataset_items(load(case, "dataset"), num, seed, paddle.seed)
+
+
+def batches(case: Case, num: int, seed: int) -> Arrays:
+    """Batches of the loader, as `pipeline.functions.loader_batches` describes."""
+    return loader_batches(load(case, "loader"), num, seed, paddle.seed)
+
+
+def user_loss(case: Case) -> Callable:
+    """The loss of the user as a function of (output, target)."""
+    loss = made(load(case, "loss"))
+    return lambda output, target: call_loss(loss, output, target)
+
+
+def metric(case: Case, pairs: list[tuple[np.ndarray, np.ndarray]]) -> Arrays:
+    """The values of the metric for pairs (output, target)."""
+    return metric_values(load(case, "metric"), [tuple(map(paddle.to_tensor, pair)) for pair in pairs])
+
+
+def make_schedule(case: Case) -> LRScheduler | None:
+    """The schedule of the user; None if the case names none for the port, whose optimizer may have one."""
+    return load(case, "schedule")() if case.schedule.port else None
+
+
+def make_optimizer(case: Case, model: nn.Layer, schedule: LRScheduler | None) -> Optimizer:
+    """The optimizer of the user for the model; a function of two parameters is given the schedule as the second."""
+    function = load(case, "optimizer")
+    if schedule is not None and num_positional(function) > 1:
+        return function(model, schedule)
+    optimizer = function(model)
+    if schedule is not None:
+        optimizer.set_lr_scheduler(schedule)
+    return optimizer
+
+
+def schedule_of(optimizer: Optimizer) -> LRScheduler | None:
+    """The schedule that sets the learning rate of the optimizer."""
+    rate = optimizer._learning_rate
+    return rate if isinstance(rate, LRScheduler) else None
+
+
+def step_schedule(schedule: LRScheduler, index: int) -> None:
+    """One step of a schedule; ReduceOnPlateau is given a loss that falls only at every third step."""
+    is_plateau = isinstance(schedule, ReduceOnPlateau)
+    schedule.step(math.exp(-(index // PLATEAU))) if is_plateau else schedule.step()
+
+
+def rates_of(case: Case, model: nn.Layer, num: int) -> list[float]:
+    """The learning rate before each of `num` steps.
+
+    Raises:
+        CaseError: the case names no schedule of the port, and its optimizer has none.
+    """
+    schedule = make_schedule(case)
+    if schedule is None and case.optimizer.port:
+        schedule = schedule_of(make_optimizer(case, model, None))
+    if schedule is None:
+        case.function_spec("schedule", "port")  # raises
+    rates = []
+    for index in range(num):
+        rates.append(float(schedule.get_lr() if not hasattr(schedule, "last_lr") else schedule.last_lr))
+        step_schedule(schedule, index)
+    return rates

@@ -1,0 +1,302 @@
+"""The user's own functions: right ones pass every stage, a mistake in one of them fails in its stage and is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alignment.case import read_case
+from alignment.cli import main
+from alignment.pipeline.functions import call_loss, call_step, flatten
+from alignment.pipeline.judge import nested_check
+from alignment.reference import Reference
+from alignment.runner import run_stages
+from alignment.verdict import Verdict
+from common.errors import CaseError
+
+PORT = """
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+
+MEAN, STD = np.float32([0.5, 0.4, 0.3]).reshape(3, 1, 1), np.float32([0.2, 0.2, 0.3]).reshape(3, 1, 1)
+
+
+class Net(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2D(3, 8, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2D(8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(F.relu(self.norm(self.conv(x))).mean((2, 3)))
+
+
+def preprocess(image):
+    pixels = np.asarray(image.resize((40, 40)), np.float32)[4:36, 4:36].transpose(2, 0, 1) / 255
+    return paddle.to_tensor((pixels - MEAN) / STD)
+
+
+class Data:
+    def __len__(self):
+        return 23
+
+    def __getitem__(self, index):
+        image = np.random.default_rng(index).normal(size=(3, 8, 8)).astype("float32")
+        return paddle.to_tensor(image), paddle.to_tensor([index % 5])
+
+
+def loader():
+    data = Data()
+    for start in range(0, 20, 4):
+        items = [data[start + k] for k in range(4)]
+        yield {"image": paddle.stack([i for i, _ in items]), "label": paddle.concat([k for _, k in items])}
+
+
+def loss(output, target):
+    return F.cross_entropy(output, target, label_smoothing=0.125) + 0.25 * (output**2).mean()
+
+
+def schedule():
+    return paddle.optimizer.lr.CosineAnnealingDecay(0.01, T_max=30)
+
+
+def optimizer(model, rate):
+    no_decay = {p.name for p in model.parameters() if p.ndim < 2}
+    return paddle.optimizer.AdamW(rate, parameters=model.parameters(), weight_decay=0.05,
+                                  apply_decay_param_fun=lambda name: name not in no_decay)
+
+
+def metric(output, target):
+    order = paddle.argsort(output, axis=1, descending=True)
+    return [(order[:, :k] == target.unsqueeze(1)).any(1).astype("float32").mean() for k in (1, 2)]
+
+
+def step(model, optimizer, loss, inputs, target, index):
+    value = loss(model(inputs), target)
+    (value / 2).backward()
+    if index % 2 == 1:
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.clear_grad()
+    return value
+"""
+
+REFERENCE = """
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+MEAN, STD = np.float32([0.5, 0.4, 0.3]).reshape(3, 1, 1), np.float32([0.2, 0.2, 0.3]).reshape(3, 1, 1)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(F.relu(self.norm(self.conv(x))).mean((2, 3)))
+
+
+def preprocess(image):
+    pixels = np.asarray(image.resize((40, 40)), np.float32)[4:36, 4:36].transpose(2, 0, 1) / 255
+    return torch.from_numpy((pixels - MEAN) / STD)
+
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self):
+        return 23
+
+    def __getitem__(self, index):
+        image = np.random.default_rng(index).normal(size=(3, 8, 8)).astype("float32")
+        return torch.from_numpy(image), index % 5
+
+
+def loader():
+    return [{"img": image, "gt": label} for image, label in torch.utils.data.DataLoader(Data(), 4, drop_last=True)]
+
+
+class Loss(nn.Module):
+    def forward(self, output, target):
+        return F.cross_entropy(output, target, label_smoothing=0.125) + 0.25 * (output**2).mean()
+
+
+def schedule(optimizer):
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 30)
+
+
+def optimizer(model):
+    groups = [{"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.05},
+              {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, 0.01)
+
+
+def metric(output, target):
+    hits = output.topk(2).indices == target[:, None]
+    return [hits[:, :k].any(1).float().mean() for k in (1, 2)]
+
+
+def step(model, optimizer, loss, inputs, target, index):
+    value = loss(model(inputs), target)
+    (value / 2).backward()
+    if index % 2 == 1:
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+    return value
+"""
+
+CASE = """
+port: port.py:Net
+reference: reference.py:Net
+transpose: [head.weight]
+shape: [4, 3, 16, 16]
+train: {shape: [4, 3, 16, 16], steps: 6}
+preprocess: preprocess
+dataset: Data
+loader: loader
+loss: {port: loss, reference: Loss}
+optimizer: optimizer
+schedule: schedule
+metric: metric
+step: step
+"""
+STAGES = ("data", "metric", "loss", "backward", "train")
+pytestmark = pytest.mark.filterwarnings("ignore:When training, we now always track")
+
+
+def project(folder: Path, case: str = CASE, port: str = PORT, reference: str = REFERENCE) -> str:
+    """Write the files of a user's project; returns the path of the case."""
+    for name, text in (("port.py", port), ("reference.py", reference), ("net.yaml", case)):
+        (folder / name).write_text(text)
+    return str(folder / "net.yaml")
+
+
+def judge(path: str, stages: tuple[str, ...], reference: Reference) -> tuple[Verdict, list[str]]:
+    """The verdict, and the lines that the user sees."""
+    lines = []
+    return run_stages(read_case(path), stages, reference, report_progress=lines.append), lines
+
+
+@pytest.mark.torch
+def test_right_functions_match(tmp_path, reference):
+    verdict, lines = judge(project(tmp_path), STAGES, reference)
+    assert verdict.status == "pass", verdict.first_problem()
+    names = {check.name for stage in verdict.stages for check in stage.checks}
+    assert {"preprocess", "dataset", "loader", "value of the loss", "gradient of the loss", "schedule", "metric",
+            "learning rates", "losses", "weights and statistics"} <= names  # fmt: skip
+    assert not any("not compared" in line for line in lines)
+    assert any("image with 0.img" in check.detail for check in verdict.stages[0].checks)
+
+
+WRONG = [  # (stage, mistake in the port: old text, new text, name of the check that fails, word of detail or hints)
+    ("data", "[0.2, 0.2, 0.3]", "[0.2, 0.25, 0.3]", "preprocess", "channel 1 is 0.8 times"),
+    ("data", "[4:36, 4:36]", "[4:36, 5:37]", "preprocess", "6 of 6 differ"),
+    ("data", "[index % 5]", "[(index + 1) % 5]", "dataset", "0.1; 1, in the reference 0"),
+    ("data", "return 23", "return 24", "dataset", "24, in the reference 23"),
+    ("data", "range(0, 20, 4)", "range(0, 23, 4)", "loader", "IndexError|arrays in the port"),
+    ("loss", "label_smoothing=0.125", "label_smoothing=0.1", "value of the loss", "times the reference's"),
+    ("loss", "0.25 *", "0.25 * output.shape[0] *", "value of the loss", "times the reference's"),
+    ("loss", "T_max=30", "T_max=31", "schedule", "first at step 1"),
+    ("metric", "output, axis=1", "-output, axis=1", "metric", "batch 0"),
+    ("train", "p.ndim < 2", "p.ndim < 0", "weights and statistics", "norm"),
+    ("train", "weight_decay=0.05", "weight_decay=0.06", "weights and statistics", "conv.weight"),
+    ("train", "clip_grad_norm_(model.parameters(), 0.5)", "clip_grad_norm_(model.parameters(), 1.0)", "losses", "step"),
+    ("train", "index % 2 == 1", "index % 3 == 2", "losses", "step"),
+    ("train", "(value / 2)", "value", "second moments", "norm"),
+]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("stage", "old", "new", "check", "words"), WRONG)
+def test_a_mistake_is_found_in_its_stage(stage, old, new, check, words, tmp_path, reference):
+    assert PORT.count(old) == 1
+    verdict, _ = judge(project(tmp_path, port=PORT.replace(old, new)), (stage,), reference)
+    assert verdict.status == "fail"
+    failed = {one.name: one for one in verdict.stages[0].checks if one.status == "fail"}
+    assert check in failed, failed
+    text = f"{failed[check].detail} {' '.join(failed[check].hints)}"
+    assert any(word in text for word in words.split("|")), text
+
+
+@pytest.mark.torch
+def test_a_schedule_inside_the_optimizer_and_a_loss_of_the_output_alone(tmp_path, reference):
+    case = CASE.replace("schedule: schedule", "schedule: {reference: schedule}").replace("step: step\n", "")
+    case = case.replace("loss: {port: loss, reference: Loss}", "loss: energy")
+    energy = "\n\ndef energy(output):\n    return {'loss': (output**2).mean()}\n"
+    port = PORT.replace("def optimizer(model, rate):\n", "def optimizer(model):\n    rate = schedule()\n") + energy
+    verdict, _ = judge(project(tmp_path, case, port, REFERENCE + energy), ("loss", "train"), reference)
+    assert verdict.status == "pass", verdict.first_problem()
+    assert {"gradients", "first moments"} <= {check.name for check in verdict.stages[1].checks}
+
+
+@pytest.mark.torch
+def test_random_data_is_inconclusive_unless_it_has_the_seeds_of_both_sides(tmp_path, reference):
+    case = CASE.replace("dataset: Data\nloader: loader\n", "")
+    draws = {"np": "np.random.normal(size=(3, 1, 1))", "framework": "{}.randn([3, 1, 1]).numpy()"}
+    for kind, status in (("np", "pass"), ("framework", "inconclusive")):
+        texts = [
+            text.replace("(pixels - MEAN) / STD", f"(pixels + {draws[kind].format(name)}).astype('float32')")
+            for text, name in ((PORT, "paddle"), (REFERENCE, "torch"))
+        ]
+        verdict, _ = judge(project(tmp_path, case, *texts), ("data",), reference)
+        assert verdict.status == status, verdict.first_problem()
+    assert "random" in verdict.first_problem().detail
+
+
+@pytest.mark.torch
+def test_what_the_case_does_not_name_is_one_line(tmp_path, reference):
+    case = CASE[: CASE.index("preprocess:")]
+    path = project(tmp_path, case.replace("steps: 6", "steps: 3, curve_side: 0"))
+    verdict, lines = judge(path, ("forward", *STAGES), reference)
+    assert [stage.name for stage in verdict.stages] == ["forward", "backward", "train"]
+    assert [line for line in lines if "not compared" in line] == [
+        "not compared: your data, loss, metric, optimizer, schedule (the case has no keys for them: docs/alignment.md)"
+    ]
+    assert lines[-1] == "net: match"
+    with pytest.raises(CaseError, match="add one of the keys preprocess, dataset, loader"):
+        judge(path, ("data",), reference)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("loss: {port: os:system, reference: loss}", "could run any code"),
+        ("loss: {port: ../other.py:loss, reference: loss}", "could run any code"),
+        ("loss: {poort: loss}", "unknown key 'poort'.*port"),
+        ("optimiser: optimizer", "unknown key 'optimiser'.*optimizer"),
+    ],
+)
+def test_a_wrong_key_is_refused(line, message, tmp_path):
+    with pytest.raises(CaseError, match=message):
+        main(["loss", project(tmp_path, CASE[: CASE.index("loss:")] + line)])
+
+
+def test_nested_values_become_arrays_by_path():
+    nest = {"image": np.zeros((2, 3)), "boxes": [np.ones(4), np.ones(2)], "name": "a.jpg", "none": None, "size": (4, 5)}
+    arrays = flatten(nest)
+    assert {key: array.shape for key, array in arrays.items()} == {
+        "image": (2, 3), "boxes.0": (4,), "boxes.1": (2,), "name": (), "size": (2,)
+    }  # fmt: skip
+    with pytest.raises(TypeError, match="image is of type object"):
+        flatten({"image": object()})
+
+
+def test_one_number_and_an_array_of_one_are_compared():
+    assert nested_check("loss", {"a": np.array([1.5])}, {"a": np.array(1.5)}, 0.0).status == "pass"
+    assert nested_check("loss", {"a": np.array([1.5])}, {"a": np.array(1.6)}, 1e-6).status == "fail"
+    assert nested_check("ids", {"a": np.array(2**60)}, {"a": np.array(2**60 + 1)}, 1e-6).status == "fail"
+    assert "in the port alone: a" in nested_check("x", {"a": np.zeros(2)}, {}, 1e-6).detail
+
+
+def test_a_function_of_another_form_is_explained():
+    with pytest.raises(TypeError, match="a table of a, b"):
+        call_loss(lambda output: {"a": 1, "b": 2}, None, None)
+    with pytest.raises(TypeError, match="the parameter batch; known: model, loss"):
+        call_step(lambda model, batch: 0, {"model": None, "loss": None})
