@@ -56,7 +56,8 @@ def main(argv: list[str]) -> None:
         program_writer(model, trained.preprocess.input_size, temperature),
         images,
         eager.logits(eager.preprocess(images)),
-        *quantization_data(config, trained),
+        quantization_data(config, trained),
+        config.export.paddlex_name,
     )
     print_safely(f"Model is saved in {config.export.output_dir}.")
 
@@ -134,18 +135,18 @@ def quantization_data(config: ExportConfig, trained: "factory.TrainedModel"):
     """Calibration and validation images of onnx-int8, whose classes are compared with the model's.
 
     Returns:
-        Calibration and Validation; None where not asked for.
+        Their Quantization; None if it is not asked for.
 
     Raises:
         DataError: no images, or classes that do not agree.
         UsageError: no --calibration_images, and no split beside the checkpoint.
     """
     import factory
-    from deploy.export.quantize import Calibration, Validation
+    from deploy.export.quantize import Calibration, Quantization, Validation
 
     flags = config.quantize
     if "onnx-int8" not in config.export.format.split(","):
-        return None, None
+        return None
     images = None
     if flags.calibration_images:
         paths = find_pictures(flags.calibration_images)
@@ -161,12 +162,13 @@ def quantization_data(config: ExportConfig, trained: "factory.TrainedModel"):
     step = max(1, len(paths) // flags.num_calibration)
     calibration = Calibration(paths[::step][: flags.num_calibration], flags.calibration_method)
     if not flags.data_path and images is None:
-        return calibration, None
+        return Quantization(calibration)
     data = EvalDataConfig(flags.data_path or None, flags.cls_label_path_val)
     images, remarks = factory.open_val_images(data, trained)
     for remark in remarks:
         print_safely(f"warning: {remark}", sys.stderr)
-    return calibration, Validation([images.path(i) for i in range(len(images))], images.labels, flags.max_drop)
+    paths = [images.path(i) for i in range(len(images))]
+    return Quantization(calibration, Validation(paths, images.labels, flags.max_drop))
 
 
 if __name__ == "__main__":

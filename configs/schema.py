@@ -726,7 +726,7 @@ class PredictConfig:
     output: PredictionOutputConfig
 
 
-EXPORT_FORMATS = ("paddle", "pdmodel", "pdmodel-b1", "onnx", "onnx-int8", "paddlex")
+EXPORT_FORMATS = ("paddle", "pdmodel", "pdmodel-b1", "onnx", "onnx-int8", "paddlex", "triton")
 
 
 @dataclass(frozen=True)
@@ -738,7 +738,12 @@ class ExportOutputConfig:
         "paddle,pdmodel",
         "programs to write, separated by commas: paddle (model.json), pdmodel (Paddle 2's form), "
         "pdmodel-b1 (the same for one image at a time, faster with OpenVINO), onnx, onnx-int8, paddlex "
-        "(inference.json, with a softmax)",
+        "(inference.json, with a softmax), triton (model repository of model.onnx)",
+    )
+    paddlex_name: str = flag(
+        "",
+        "name of the model in the files for PaddleX, which refuses names that it does not know, such as PeleeNet and "
+        "AlexNet; any name of its image classification does, for example ResNet50",
     )
     label_list: str = flag(
         "",
@@ -758,6 +763,8 @@ class ExportOutputConfig:
         for name in self.format.split(","):
             if name not in EXPORT_FORMATS:
                 raise UsageError(f"--format: unknown program {name!r}; known: {', '.join(EXPORT_FORMATS)}")
+        if self.paddlex_name and "paddlex" not in self.format.split(","):
+            raise UsageError(f"--paddlex_name is for paddlex, which is not in --format {self.format}")
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ OUR_DEFAULTS = {
         "eval_image_backend": None, "fit": None, "crop_pct": None, "use_ema": False, "format": "paddle,pdmodel",
         "label_list": "", "check_images": "", "calibration_images": "", "calibration_method": "minmax",
         "num_calibration": 128, "data_path": "", "cls_label_path_val": None, "max_drop": 1.0,
-        "pretrained": "", "weights_dir": "", "temperature": "",
+        "pretrained": "", "weights_dir": "", "temperature": "", "paddlex_name": "",
     },
     "infer": {
         "engine": "paddle", "trust_program": False, "gpu_id": 0, "enable_openvino": False, "topk": 5, "threshold": 0.0,

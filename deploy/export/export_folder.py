@@ -26,9 +26,18 @@ from ..exchange import exchange, new_export
 from ..operator_allowlist import check_exported_operators
 from ..self_check import write_self_check
 from .onnx_export import write_onnx
-from .paddlex import CONFIG_NAME, LABELS_NAME, check_paddlex_program, why_not_paddlex, write_paddlex_config
+from .paddlex import (
+    CONFIG_NAME,
+    LABELS_NAME,
+    check_paddlex_program,
+    remark_on_name,
+    why_not_paddlex,
+    write_paddlex_config,
+    write_pipeline,
+)
 from .parity import check_parity
-from .quantize import Calibration, Validation, compare_int8, write_int8
+from .quantize import Quantization, compare_int8, write_int8
+from .triton import check_repository, place_repository, write_repository
 
 FULL_DISK_BYTES = 2**16  # a full disk may report this much free space
 # Writes the program model.* of the network into a folder; `with_softmax=True`: inference.*, the network followed by a
@@ -42,7 +51,7 @@ class Source(NamedTuple):
 
     save_program: SaveProgram
     card: Card
-    calibration: Calibration | None
+    quantization: Quantization | None
 
 
 def export_folder(
@@ -52,8 +61,8 @@ def export_folder(
     save_program: SaveProgram,
     images: Sequence[Image.Image],
     expected_logits: np.ndarray,
-    calibration: Calibration | None = None,
-    validation: Validation | None = None,
+    quantization: Quantization | None = None,
+    paddlex_name: str = "",
 ) -> Card:
     """Write the programs of a network and their card, or nothing if a program disagrees with the eager model.
 
@@ -61,13 +70,13 @@ def export_folder(
 
     Args:
         folder: made if it does not exist. Files of an older export that are not written again are removed.
-        formats: names in `WRITERS`, and "paddlex". "onnx-int8" also writes "onnx".
+        formats: names in `WRITERS`, "paddlex" and "triton". "onnx-int8" and "triton" also write "onnx".
         card: model, preprocessing and class names; programs, files and versions are filled in.
         save_program: writes the network in a form of Paddle.
         images: RGB images on which the programs are compared; the first one is kept for the self-check.
         expected_logits: [B, C], of `images` by the eager model.
-        calibration: images for the ranges of activations in "onnx-int8".
-        validation: images with labels; "onnx-int8" is held to them instead of the tolerance of the other programs.
+        quantization: images for "onnx-int8".
+        paddlex_name: name of the model for PaddleX, which refuses those that it does not know; "": the model's own.
 
     Returns:
         The card that was written.
@@ -77,16 +86,18 @@ def export_folder(
         ExportedModelError: the network has operators that the allowlist lacks, or cannot be written in a format.
         MissingDependencyError: a package for one of the `formats` is not installed.
         ParityError: a program disagrees with the eager model, or INT8 loses too much accuracy.
-        UsageError: "paddlex" for images that are fitted as PaddleX cannot.
+        UsageError: "paddlex" for images that are fitted as PaddleX cannot, or a folder `triton` that is none of ours.
     """
     folder = Path(folder)
     require_utf8(folder)
-    formats = {*formats, "onnx"} if "onnx-int8" in formats else set(formats)
+    formats = {*formats, "onnx"} if {"onnx-int8", "triton"} & {*formats} else set(formats)
+    if "triton" in formats:
+        check_repository(folder)
     reason = why_not_paddlex(card)
     if reason and "paddlex" in formats:
         raise UsageError(f"--format paddlex: {reason}, or leave paddlex out")
     with new_export(folder) as work, _full_disk_errors(folder):
-        source = Source(save_program, card, calibration)
+        source = Source(save_program, card, quantization)
         programs = {name: write(work, source) for name, write in WRITERS.items() if name in formats}
         card = replace(card, programs=programs, files=_file_records(work), versions=_versions(), created=_now())
         write_card(work, card)
@@ -94,7 +105,7 @@ def export_folder(
         for name in (name for name in programs if name in PARITY_ENGINES):
             check_parity(work / programs[name].files[0], images, expected_logits, engine=PARITY_ENGINES[name])
         if "onnx-int8" in programs:
-            lines, metrics = compare_int8(work, calibration, validation)
+            lines, metrics = compare_int8(work, *quantization)
             print_safely("\n".join(lines))
             card = replace(card, metrics=card.metrics | metrics)
         if "paddlex" in formats:
@@ -103,10 +114,17 @@ def export_folder(
         if reason:
             print_safely(f"note: {CONFIG_NAME} and {LABELS_NAME} are not written: {reason}", sys.stderr)
         else:
-            write_paddlex_config(work, card)
+            write_paddlex_config(work, card, paddlex_name)
+        if "paddlex" in formats:
+            write_pipeline(work, card, paddlex_name)
+            if remark := remark_on_name(card, paddlex_name):
+                print_safely(f"warning: {remark}", sys.stderr)
         write_self_check(work, images[0], expected_logits[0])
         card = replace(card, files=_file_records(work))
         write_card(work, card)
+        if "triton" in formats:
+            write_repository(work, card)
+        place_repository(work, folder)
         exchange(work, folder)
     return card
 
@@ -165,7 +183,7 @@ def _write_onnx(work: Path, source: Source) -> Program:
 
 
 def _write_int8(work: Path, source: Source) -> Program:
-    return write_int8(work / "model.onnx", work / "model_int8.onnx", source.card, source.calibration)
+    return write_int8(work / "model.onnx", work / "model_int8.onnx", source.card, source.quantization.calibration)
 
 
 def _paddle_program(work: Path, program: str) -> Program:

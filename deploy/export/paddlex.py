@@ -1,4 +1,4 @@
-"""The files that PaddleX and PaddleClas expect: inference.yml, label_list.txt, and a check of inference.json.
+"""The files that PaddleX and PaddleClas expect: inference.yml, label_list.txt, a pipeline, a check of inference.json.
 
 Source: the image classification predictor of PaddleX (inference/models/image_classification). PaddleX loads
 inference.json or inference.pdmodel with inference.pdiparams, takes the output of the program as probabilities, and
@@ -21,6 +21,7 @@ from ..topk import softmax
 from .parity import allowed_difference
 
 CONFIG_NAME, LABELS_NAME = "inference.yml", "label_list.txt"
+PIPELINE_NAME = "image_classification.yaml"
 TOPK = 5
 
 # PaddleX refuses names that are not in its modules/image_classification/model_list.py, which has these of our networks.
@@ -45,7 +46,42 @@ def why_not_paddlex(card: Card) -> str:
     )
 
 
-def write_paddlex_config(folder: Path, card: Card) -> None:
+def paddlex_name_of(card: Card, name: str = "") -> str:
+    """Return the name of the model for PaddleX: `name`, or the one that PaddleX knows, or else the network's own."""
+    return name or MODEL_NAMES.get(card.model, card.architecture)
+
+
+def remark_on_name(card: Card, name: str) -> str:
+    """Say what the name of the model in the files for PaddleX means; "" if it is the network's own and PaddleX has it.
+
+    PaddleX takes from the name no more than that the model classifies images: program, classes and preprocessing are
+    those of the exported folder.
+    """
+    own = MODEL_NAMES.get(card.model)
+    if name and name != own:
+        return f"{CONFIG_NAME} calls the model {name}: for PaddleX this means any image classifier, not that network"
+    if name or own:
+        return ""
+    return (
+        f"PaddleX refuses the name {card.architecture}, which is not in its list of models; for PaddleX export again "
+        "with a name of its list, for example --paddlex_name ResNet50, which means any image classifier"
+    )
+
+
+def write_pipeline(folder: Path, card: Card, name: str = "") -> None:
+    """Write image_classification.yaml, the pipeline of PaddleX for the program in its own folder."""
+    module = {
+        "module_name": "image_classification",
+        "model_name": paddlex_name_of(card, name),
+        "model_dir": ".",  # PaddleX takes it from the folder in which it is started
+        "batch_size": 1,
+        "topk": min(TOPK, card.num_classes),
+    }
+    pipeline = {"pipeline_name": "image_classification", "SubModules": {"ImageClassification": module}}
+    (folder / PIPELINE_NAME).write_text(yaml.safe_dump(pipeline, sort_keys=False), encoding="utf-8")
+
+
+def write_paddlex_config(folder: Path, card: Card, name: str = "") -> None:
     """Write inference.yml, and label_list.txt with one line `<id> <names>` per class if the classes have names.
 
     Raises:
@@ -57,7 +93,7 @@ def write_paddlex_config(folder: Path, card: Card) -> None:
     preprocess = card.preprocess
     size = {"size": preprocess.input_size} if preprocess.fit == "squash" else {"resize_short": preprocess.resize_size}
     config = {
-        "Global": {"model_name": MODEL_NAMES.get(card.model, card.architecture)},
+        "Global": {"model_name": paddlex_name_of(card, name)},
         "PreProcess": {
             "transform_ops": [
                 {

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,13 @@ class Validation:
     paths: Sequence[str]
     labels: Sequence[int]
     max_drop: float
+
+
+class Quantization(NamedTuple):
+    """Images for INT8: for the ranges, and, if there are any, with labels to hold its accuracy to that of fp32."""
+
+    calibration: Calibration
+    validation: Validation | None = None
 
 
 def write_int8(onnx_path: Path, path: Path, card: Card, calibration: Calibration) -> Program:

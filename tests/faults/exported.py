@@ -42,7 +42,7 @@ from deploy.card import Card
 from deploy.engines import EagerEngine
 from deploy.export.export_folder import export_folder
 from deploy.export.parity import parity_images
-from deploy.export.quantize import Calibration
+from deploy.export.quantize import Calibration, Quantization
 from deploy.predictor import Predictor
 from export_model import program_writer
 from models import create_model
@@ -59,7 +59,7 @@ for seed, name in enumerate(("exported", "other")):
     eager = Predictor(EagerEngine(model), card)
     export_folder(
         folder / name, EXPORT_FORMATS, card, program_writer(model, side), images,
-        eager.logits(eager.preprocess(images)), Calibration([str(folder / "picture.png")]),
+        eager.logits(eager.preprocess(images)), Quantization(Calibration([str(folder / "picture.png")])),
     )
 """
 

@@ -166,7 +166,7 @@ def export(root, models, monkeypatch):
     """export_model.py whose programs are not made; returns what it would hand to the export, by position and name."""
     called = []
 
-    def export_folder(folder, formats, card, save_program, images, expected_logits, calibration=None, validation=None):
+    def export_folder(folder, formats, card, save_program, images, expected_logits, quantization=None, paddlex_name=""):
         called.append(SimpleNamespace(**locals()))
 
     monkeypatch.setattr("deploy.export.export_folder.export_folder", export_folder)
@@ -189,7 +189,7 @@ def test_export(root, export, tmp_path, more, weight):
     assert (preprocess.input_size, preprocess.interpolation, preprocess.exif_orientation) == (40, "bilinear", "apply")
     assert (preprocess.fit, preprocess.crop_pct) == ("crop", 0.8)
     assert len(called.images) == 4 + 6 and called.expected_logits[9].tolist() == [weight, 2 * weight, 0, 0]
-    assert (called.calibration, called.validation) == (None, None)
+    assert (called.quantization, called.paddlex_name) == (None, "")
 
 
 @pytest.mark.parametrize(("more", "temperature"), [([], 1), (["--temperature=1.75"], 1.75)])
@@ -205,11 +205,12 @@ def test_export_of_int8(root, export, tmp_path):
     labelled = [f"--data_path={root}", f"--cls_label_path_val={root / 'short.txt'}", "--max_drop=2.5"]
     called = export("--format=onnx-int8", f"--output_dir={tmp_path}", *ranges, *labelled)
     images = sorted(str(path) for path in (root / "val").rglob("*.png"))
-    assert list(called.calibration.paths) == images[::2], "spread over all"
-    assert called.calibration.method == "entropy"
+    assert list(called.quantization.calibration.paths) == images[::2], "spread over all"
+    assert called.quantization.calibration.method == "entropy"
     lines = (root / "short.txt").read_text().splitlines()
-    assert [str(path) for path in called.validation.paths] == [str(root / line.rsplit(" ", 1)[0]) for line in lines]
-    assert (list(called.validation.labels), called.validation.max_drop) == ([0, 1, 2, 3, 0], 2.5)
+    validation = called.quantization.validation
+    assert [str(path) for path in validation.paths] == [str(root / line.rsplit(" ", 1)[0]) for line in lines]
+    assert (list(validation.labels), validation.max_drop) == ([0, 1, 2, 3, 0], 2.5)
 
 
 def test_the_exporter_writes_the_program_of_the_flags(root, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import yaml
 from common.errors import ParityError, UsageError
 from datasets.preprocess import Preprocess
 from datasets.reading.pixels import image_to_input
-from deploy.card import Card
+from deploy.card import Card, read_card
 from deploy.engines import EngineOptions, create_engine
 from deploy.export import paddlex
 from deploy.export.export_folder import export_folder
@@ -86,3 +86,35 @@ def test_the_program_gives_probabilities(source, tmp_path, monkeypatch):
     monkeypatch.setattr(paddlex, "allowed_difference", lambda logits: -1)
     with pytest.raises(ParityError, match=r"inference.json disagrees"):
         source.export(tmp_path, ("paddlex",))
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "expected", "remark"),
+    [
+        ("mobilenet_v3_small", "", "MobileNetV3_small_x1_0", ""),
+        ("peleenet", "", "PeleeNet", "PaddleX refuses the name PeleeNet"),
+        ("peleenet", "ResNet50", "ResNet50", "calls the model ResNet50: for PaddleX this means any image classifier"),
+        ("mobilenet_v3_small", "MobileNetV3_small_x1_0", "MobileNetV3_small_x1_0", ""),
+        ("mobilenet_v3_small", "ResNet50", "ResNet50", "any image classifier"),
+    ],
+)
+def test_the_name_for_paddlex(source, tmp_path, model, name, expected, remark):
+    card = replace(source.card, model=model)
+    paddlex.write_paddlex_config(tmp_path, card, name)
+    paddlex.write_pipeline(tmp_path, card, name)
+    config, pipeline = (
+        yaml.safe_load((tmp_path / file).read_text()) for file in ("inference.yml", "image_classification.yaml")
+    )
+    module = pipeline["SubModules"]["ImageClassification"]
+    assert config["Global"]["model_name"] == module["model_name"] == expected
+    assert (pipeline["pipeline_name"], module["module_name"]) == ("image_classification", "image_classification")
+    assert (module["topk"], module["batch_size"], module["model_dir"]) == (4, 1, ".")
+    assert remark in paddlex.remark_on_name(card, name) and bool(remark) == bool(paddlex.remark_on_name(card, name))
+
+
+def test_the_pipeline_is_a_file_of_the_export_and_the_name_is_warned_of(source, tmp_path, capsys):
+    source.export(tmp_path, ("paddlex",), paddlex_name="ResNet50")
+    assert "image_classification.yaml" in read_card(tmp_path).files
+    assert "warning: inference.yml calls the model ResNet50" in capsys.readouterr().err
+    source.export(tmp_path, ("paddle",))
+    assert not (tmp_path / "image_classification.yaml").exists() and not capsys.readouterr().err

@@ -186,4 +186,4 @@ def test_the_parity_images_are_fixed_and_changed_by_every_step_of_preprocessing(
 
 
 def test_the_flag_and_the_table_name_the_same_formats():
-    assert set(EXPORT_FORMATS) == {*export_folder.WRITERS, "paddlex"}
+    assert set(EXPORT_FORMATS) == {*export_folder.WRITERS, "paddlex", "triton"}

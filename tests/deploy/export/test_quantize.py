@@ -8,7 +8,7 @@ from datasets.reading.image_folder import find_images
 from deploy.card import read_card
 from deploy.engines import EngineOptions
 from deploy.export import quantize
-from deploy.export.quantize import Calibration, Validation
+from deploy.export.quantize import Calibration, Quantization, Validation
 from deploy.exported_program import choose_engine
 from deploy.predictor import open_predictor
 from deploy.topk import softmax
@@ -26,7 +26,7 @@ def paths(image_folder):
 @pytest.fixture(scope="module")
 def folder(source, paths, tmp_path_factory):
     folder = tmp_path_factory.mktemp("int8")
-    source.export(folder, ("onnx-int8",), calibration=Calibration(paths))
+    source.export(folder, ("onnx-int8",), quantization=Quantization(Calibration(paths)))
     return folder
 
 
