@@ -121,6 +121,12 @@ class DownloadError(ProjectError):
     exit_code = 7
 
 
+class ServiceError(ProjectError):
+    """A service does not answer, or refuses a request for a reason that is not the image."""
+
+    exit_code = 7
+
+
 # --- faults of the machine ------------------------------------------------------------------------------------------
 
 

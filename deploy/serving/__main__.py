@@ -65,10 +65,11 @@ def main(argv: list[str]) -> None:
         from .server import ServerSettings, serve
         from .workers.worker import WorkerSettings
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in PACKAGES:
+        package = (error.name or "").partition(".")[0]
+        if package not in PACKAGES:
             raise
         raise MissingDependencyError(
-            f"{error.name} is not installed: python -m pip install -r requirements-serving.txt"
+            f"{package} is not installed: python -m pip install -r requirements-serving.txt"
         ) from None
     worker = {
         "engine": flags.engine,

@@ -96,7 +96,12 @@ class App:
 
     def __init__(self, service: Service):
         self._service = service
-        errors = {ServingError: answer_error, HTTPException: answer_http_exception, ClientGoneError: answer_client_gone}
+        errors = {
+            ServingError: answer_error,
+            HTTPException: answer_http_exception,
+            ClientGoneError: answer_client_gone,
+            Exception: answer_fault,
+        }
         self._routes = Starlette(routes=ROUTES, exception_handlers=errors)
         self._routes.router.redirect_slashes = False
         self._routes.state.service = service
@@ -198,6 +203,11 @@ async def answer_http_exception(request: Request, error: HTTPException) -> JSONR
     response = error_response(request, ServingError(error.status_code, kind, message))
     response.headers.update(error.headers or {})
     return response
+
+
+async def answer_fault(request: Request, error: Exception) -> JSONResponse:
+    """Answer a request that met a fault of the project; the log has the traceback."""
+    return error_response(request, ServingError(500, "fault", "a fault of the service; its log has the request id"))
 
 
 async def answer_client_gone(request: Request, error: ClientGoneError) -> Response:

@@ -36,5 +36,6 @@ class JsonHandler(logging.Handler):
 def set_up_json_log() -> None:
     """Send warnings and errors of all packages to the JSON log."""
     logging.basicConfig(level=logging.WARNING, handlers=[JsonHandler()], force=True)
+    logging.getLogger("uvicorn.access").propagate = False  # this log has a line for every request
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")

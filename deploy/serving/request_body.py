@@ -141,10 +141,13 @@ async def files_of_form(request: Request, body: bytes, max_files: int) -> list[t
     except Exception:  # of the parser: a boundary, a header or an encoding that it does not know
         raise bad_request("the form cannot be read as multipart/form-data") from None
     files = []
-    for name, value in form.multi_items():
-        if not isinstance(value, UploadFile):
-            raise bad_request("the form has a field that is no file; top_k and model go into the query")
-        files.append((value.filename or name, await value.read()))
+    try:
+        for name, value in form.multi_items():
+            if not isinstance(value, UploadFile):
+                raise bad_request("the form has a field that is no file; top_k and model go into the query")
+            files.append((value.filename or name, await value.read()))
+    finally:
+        await form.close()
     if not files:
         raise bad_request("the form has no file; with curl: -F file=@photo.jpg")
     return files

@@ -77,12 +77,15 @@ def open_socket(host: str, port: int, flag: str) -> socket.socket:
     Raises:
         UsageError: the address is not of this machine, or is in use.
     """
+    opened = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         opened = socket.socket(family, kind, protocol)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
     except OSError as error:
+        if opened is not None:
+            opened.close()
         raise UsageError(f"{host}:{port}: {error.strerror or error}; choose another --host or {flag}") from None
     return opened
 
@@ -130,9 +133,9 @@ async def _run(
     reload: asyncio.Event,
 ) -> None:
     """Listen until `stop`, then finish what was accepted."""
-    servers = [_Server(_config(App(service), settings.limits, service))]
+    servers = [Server(server_config(App(service), settings.limits, service))]
     if settings.metrics_port is not None:
-        servers.append(_Server(_config(MetricsApp(service), settings.limits, service)))
+        servers.append(Server(server_config(MetricsApp(service), settings.limits, service)))
     tasks = [
         asyncio.ensure_future(server.serve(sockets=[opened])) for server, opened in zip(servers, sockets, strict=True)
     ]
@@ -151,15 +154,24 @@ async def _run(
     log("stopped", {})
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn's server without its handlers of signals: it would end the process by the signal, not with 0."""
 
     @contextlib.contextmanager
     def capture_signals(self):
+        """Leave the handlers of signals alone."""
         yield
 
 
-def _config(app, limits: Limits, service: Service) -> uvicorn.Config:
+def server_config(app, limits: Limits, service: Service) -> uvicorn.Config:
+    """Settings of uvicorn for an ASGI application.
+
+    Args:
+        app: the application.
+        limits: of connections.
+        service: counts what never becomes a request.
+    """
+
     def refused(status: int) -> None:
         service.metrics.requests.labels("none", str(status)).inc()
         log("refused", {"status": status})
