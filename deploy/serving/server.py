@@ -140,6 +140,8 @@ async def _run(
         asyncio.ensure_future(server.serve(sockets=[opened])) for server, opened in zip(servers, sockets, strict=True)
     ]
     reloading = asyncio.ensure_future(_reload_on(reload, service))
+    while not all(server.started or task.done() for server, task in zip(servers, tasks, strict=True)):
+        await asyncio.sleep(0.005)
     _announce(settings, service, sockets)
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)

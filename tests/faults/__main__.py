@@ -76,6 +76,9 @@ PROMISES = {
     "S5": ("special_files", 15, 150, "a pipe, a socket, a device or a folder in place of a file is refused at once"),
     "S6": ("bounded", 30, 176, "crafted recipes, cases, cards, lists, settings and arrays take 2 s and 300 MB at most"),
     "S4": ("exported", 100, 2041, "every damaged, exchanged or foreign exported program is refused"),
+    "V1": ("serving", 300, 5000, "each of many concurrent answers of the service equals the answer to the image alone"),
+    "V4": ("serving", 1, 50, "a SIGTERM with 24 requests in flight loses none of them, and leaves no process"),
+    "V5": ("serving", 2, 20, "a killed engine is back in 10 s; meanwhile requests get 503, and no answer is wrong"),
 }
 RESULTS = Path(__file__).parent / "results.jsonl"
 
