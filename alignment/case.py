@@ -1,5 +1,6 @@
 """A case: the YAML file that names a port, its reference, and how the two are compared."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,8 +70,12 @@ class Tolerances:
 
     Attributes:
         float64: of values in float64.
-        float32: of the logits in float32.
+        rounding: of values, gradients and training steps in float32, as a multiple of the reference's own rounding
+            (stages/rounding.py).
+        float32: error in float32 that passes whatever the reference's rounding is.
         gradient: of gradients in float64.
+        initialisation: largest quotient of the standard deviations of the fresh weights of a tensor; by default any
+            distribution passes with a remark (stages/initialisation.py).
         step: of losses, states and weights during training in float64.
         curve: of a loss curve, as a multiple of the distance between two runs of the reference (stages/train.py).
         absolute: error that is subtracted before the division; only `auto_diff` sets it.
@@ -78,7 +83,9 @@ class Tolerances:
     """
 
     float64: float = 1e-10
-    float32: float = 1e-5
+    rounding: float = 4.0
+    float32: float = 0.0
+    initialisation: float = math.inf
     gradient: float = 1e-7
     step: float = 1e-6
     curve: float = 3.0

@@ -79,6 +79,17 @@ def compare_sketches(actual: np.ndarray, expected: np.ndarray, *, least_scale: f
     return Difference(_ratio(distance, max(scale, least_scale)), distance, scale)
 
 
+def distance_of(actual: np.ndarray, exact: np.ndarray) -> float:
+    """Norm of the difference of two arrays; one of the two may be a sketch. Infinite if a number is not finite."""
+    a, b = np.ravel(actual).astype(np.float64), np.ravel(exact).astype(np.float64)
+    if a.size != b.size:
+        a, b = sketch(a), sketch(b)
+    if a.size != b.size:
+        return np.inf
+    distance = float(np.linalg.norm(a - b))
+    return distance if np.isfinite(distance) else np.inf
+
+
 def not_finite(actual: np.ndarray, expected: np.ndarray) -> Difference | None:
     """The result for arrays with NaN or infinity: different if on one side, inconclusive if on both. None if finite."""
     is_actual_finite, is_expected_finite = np.isfinite(actual).all(), np.isfinite(expected).all()

@@ -11,14 +11,15 @@ from common.errors import CaseError, WeightsError
 from .case import Case
 from .pipeline.coverage import STAGE_PARTS, has_parts, not_compared
 from .reference import Reference
-from .report.text import conclusion, not_compared_line, stage_lines
+from .report.text import conclusion, not_compared_line, problem_lines, stage_lines
 from .rules import Arrays
 from .verdict import FAIL, Check, StageResult, Verdict
 
 if TYPE_CHECKING:
     from .paddle_side.port import Port
 
-STAGES = ("weights", "forward", "data", "metric", "loss", "backward", "train")  # each is a module of stages/
+# Each is a module of stages/.
+STAGES = ("weights", "initialisation", "forward", "data", "metric", "loss", "backward", "train")
 # Exit codes of errors that are not a result of the comparison: usage, images, weights, and a missing package.
 QUESTION_ERRORS, MISSING_DEPENDENCY = (2, 3, 4), 7
 
@@ -76,9 +77,8 @@ def run_stages(
         for line in stage_lines(result) if report_progress else ():
             report_progress(line)
     if report_progress:
-        for line in (not_compared_line(verdict), conclusion(verdict)):
-            if line:
-                report_progress(line)
+        for line in (*filter(None, [not_compared_line(verdict)]), *problem_lines(verdict), conclusion(verdict)):
+            report_progress(line)
     return verdict
 
 

@@ -1,7 +1,8 @@
 """One case during a run: the port, the reference, and the weights and inputs that all stages share."""
 
 import hashlib
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from .trace import Trace
 # Images of the size of the stage forward that set the statistics of the batch norms. With statistics of smaller images
 # the activations of MobileNetV3 grew to 860 at the logits, and with them the rounding errors of float32.
 CALIBRATION_BATCH = 4
+LEAST_ROUNDING = 2.0**-22  # relative; four roundings of float32, where the reference's own error happens to be smaller
 
 
 class Session:
@@ -182,41 +184,90 @@ class Session:
             return {"name": "user"} | self.case.function_spec("loss", "reference")
         return {"name": "cross_entropy", "smoothing": smoothing}
 
+    def allowed_rounding(self, own: float) -> float:
+        """Largest relative distance in float32 that passes where the reference's own rounding is `own`."""
+        tolerances = self.case.tolerances
+        return max(tolerances.rounding * own, tolerances.float32, LEAST_ROUNDING)
+
+    def evaluation_request(self, images: np.ndarray, dtype: str = "float64") -> "TraceRequest":
+        """One forward in evaluation mode; dtype is "float32" or "float64"."""
+        settings = TraceSettings(dtype, False, None, self.case.seed, self.rules.as_message())
+        return TraceRequest(images, np.zeros(len(images), np.int64), settings)
+
+    def training_request(self, images: np.ndarray, labels: np.ndarray, smoothing: float) -> "TraceRequest":
+        """One forward and backward in train mode and float64."""
+        loss, rules = self.loss_spec(smoothing), self.rules.as_message()
+        settings = TraceSettings("float64", True, loss, self.case.seed, rules)
+        return TraceRequest(images, labels, settings)
+
     def evaluation_traces(self, images: np.ndarray, dtype: str) -> tuple[Trace, Trace]:
         """(port, reference): traces of one forward in evaluation mode; dtype is "float32" or "float64"."""
-        return self._traces(images, np.zeros(len(images), np.int64), dtype, loss=None, is_training=False)
+        return self.traces(self.evaluation_request(images, dtype))
 
     def training_traces(self, images: np.ndarray, labels: np.ndarray, smoothing: float) -> tuple[Trace, Trace]:
         """(port, reference): traces of one forward and backward in train mode and float64."""
-        return self._traces(images, labels, "float64", loss=self.loss_spec(smoothing), is_training=True)
+        return self.traces(self.training_request(images, labels, smoothing))
 
-    def _traces(
-        self, images: np.ndarray, labels: np.ndarray, dtype: str, *, loss: dict | None, is_training: bool
-    ) -> tuple[Trace, Trace]:
-        inputs = self.reference.put({"images": images, "labels": labels})
-        settings = TraceSettings(dtype, is_training, loss, self.case.seed, self.rules.as_message())
+    def traces(self, request: "TraceRequest") -> tuple[Trace, Trace]:
+        """(port, reference): the traces of a request; both processes compute at the same time."""
+        finish = self.reference_trace(request)
+        port = self.port_trace(request)
+        return port, finish()
+
+    def reference_trace(self, request: "TraceRequest") -> Callable[[], Trace]:
+        """Ask for a trace of the reference; the returned function waits for it."""
+        inputs = self.reference.put({"images": request.images, "labels": request.labels})
+        weights = self.weights_file if request.weights is None else self.reference.put(request.weights)
         finish = self.reference.begin(
-            "record_trace", reference=self.case.reference_spec, weights=self.weights_file, inputs=inputs,
-            **asdict(settings),
+            "record_trace", reference=self.case.reference_spec, weights=weights, inputs=inputs,
+            **asdict(request.settings),
         )  # fmt: skip
-        port = self._port_trace(images, labels, settings)
-        return port, Trace.of_message(*finish())
+        return lambda: Trace.of_message(*finish())
 
-    def _port_trace(self, images: np.ndarray, labels: np.ndarray, settings: TraceSettings) -> Trace:
+    def port_trace(self, request: "TraceRequest") -> Trace:
+        """The trace of the port."""
         import paddle
 
+        paddle.seed(0)
+        settings = request.settings
+        arrays = self.port_weights if request.weights is None else self.converted(request.weights)
         with default_dtype(settings.dtype):
-            model = set_state(self.port.build(), self.port_weights, self.case.name, settings.dtype)
+            model = set_state(self.port.build(), arrays, self.case.name, settings.dtype)
             loss_of = None
             if settings.loss is not None:
-                loss = self.port.loss(settings.loss.get("smoothing", 0.0))
+                loss, labels = self.port.loss(settings.loss.get("smoothing", 0.0)), request.labels
                 targets = paddle.to_tensor(labels.astype(settings.dtype) if labels.dtype.kind == "f" else labels)
 
                 def loss_of(logits):
                     return loss(logits, targets)
 
-            images, masks = images.astype(settings.dtype), DropoutMasks(settings.seed)
+            images, masks = request.images.astype(settings.dtype), DropoutMasks(settings.seed)
             return record_trace(model, images, loss_of, masks, is_training=settings.is_training)
+
+
+@dataclass(frozen=True)
+class TraceRequest:
+    """What both sides compute for a pair of traces.
+
+    Attributes:
+        images: of one batch, [B, 3, H, W].
+        labels: [B], of the loss.
+        settings: how the trace is recorded.
+        weights: {name in the reference: array}; None for those of the session.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    settings: TraceSettings
+    weights: Arrays | None = None
+
+    def as_float32(self) -> "TraceRequest":
+        """The same in float32."""
+        return replace(self, settings=replace(self.settings, dtype="float32"))
+
+    def with_inputs(self, images: np.ndarray, weights: Arrays | None = None) -> "TraceRequest":
+        """The same with other images and weights."""
+        return replace(self, images=images, weights=weights)
 
 
 def images_of(case: Case, shape: tuple[int, ...], purpose: str = "images") -> np.ndarray:

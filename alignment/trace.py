@@ -2,7 +2,8 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,31 +11,7 @@ import numpy as np
 
 from .exchange import DropoutMasks
 
-# The constructor arguments that decide what a layer computes, {kind: {word: (attribute in Paddle, in PyTorch)}}.
-# None where the recorder of that side computes the value.
-SETTINGS = {
-    "conv2d": {
-        "stride": ("_stride", "stride"), "padding": ("_padding", "padding"), "dilation": ("_dilation", "dilation"),
-        "groups": ("_groups", "groups"), "padding_mode": ("_padding_mode", "padding_mode"),
-        "kernel": ("_kernel_size", "kernel_size"),
-    },
-    "batchnorm2d": {"epsilon": ("_epsilon", "eps"), "new_batch_share": (None, "momentum")},
-    "layernorm": {"epsilon": ("_epsilon", "eps")},
-    "avgpool2d": {
-        "kernel": ("ksize", "kernel_size"), "stride": ("stride", "stride"), "padding": ("padding", "padding"),
-        "ceil_mode": ("ceil_mode", "ceil_mode"), "count_include_pad": (None, "count_include_pad"),
-    },
-    "maxpool2d": {
-        "kernel": ("ksize", "kernel_size"), "stride": ("stride", "stride"), "padding": ("padding", "padding"),
-        "ceil_mode": ("ceil_mode", "ceil_mode"),
-    },
-    "adaptiveavgpool2d": {"output_size": ("_output_size", "output_size")},
-    "dropout": {"drop_rate": ("p", "p")},
-    "leakyrelu": {"slope": ("_negative_slope", "negative_slope")},
-    "gelu": {"approximate": (None, "approximate")},
-    "upsample": {"mode": ("mode", "mode"), "align_corners": ("align_corners", "align_corners")},
-}  # fmt: skip
-PADDLE, TORCH = 0, 1
+BUILT = "_alignment_built"  # attribute of a layer: file and line of the constructor in the model's own code
 
 
 @dataclass
@@ -123,7 +100,7 @@ class TraceRecorder(ABC):
 
     @abstractmethod
     def settings(self, layer) -> dict:
-        """The constructor arguments of the layer, by the words of SETTINGS."""
+        """The constructor arguments of the layer, by the words of layers/settings.py."""
 
     @abstractmethod
     def num_parameters(self, layer) -> int:
@@ -151,9 +128,9 @@ class TraceRecorder(ABC):
         """Add a node for a call of a layer.
 
         A node is a dictionary of plain values: `path` (with #2, #3, ... for later calls of one layer), `class`, `place`
-        (file and line of the call), `mask_call` (number of the next dropout call), `settings`, `inputs` and `outputs`
-        (names of values), `is_isolable` (whether all arguments are tensors, so that the layer can be run alone) and
-        `num_parameters`.
+        and `built` (file and line of the call and of the constructor), `mask_call` (number of the next dropout call),
+        `settings`, `inputs` and `outputs` (names of values), `is_isolable` (whether all arguments are tensors, so that
+        the layer can be run alone) and `num_parameters`.
 
         Args:
             path: of the layer in the model.
@@ -168,6 +145,7 @@ class TraceRecorder(ABC):
             "path": path if call == 1 else f"{path}#{call}",
             "class": type(layer).__name__,
             "place": call_place(self.is_framework_file),
+            "built": vars(layer).get(BUILT, ""),
             "mask_call": self._masks.call,
             "settings": self.settings(layer),
             "inputs": [self.value(tensor) for tensor in tensors],
@@ -188,32 +166,6 @@ def as_list(output) -> list:
     return list(output) if isinstance(output, tuple | list) else [output]
 
 
-def kind_of_class(name: str) -> str:
-    """Kind of a layer by the name of its class; Conv2d of PyTorch and Conv2D of Paddle are one kind."""
-    return name.lower()
-
-
-def read_settings(layer, side: int) -> dict:
-    """The settings of a layer that are attributes of it; `side` is PADDLE or TORCH.
-
-    An attribute that the class does not have is left out: the class may be the user's own and have a known name.
-    """
-    words = SETTINGS.get(kind_of_class(type(layer).__name__), {})
-    return {
-        word: plain_value(getattr(layer, attributes[side]))
-        for word, attributes in words.items()
-        if attributes[side] and hasattr(layer, attributes[side])
-    }
-
-
-def plain_value(value):
-    """A value of a setting that JSON can hold. A list of equal values becomes one value: [1, 1] and 1 mean the same."""
-    if isinstance(value, tuple | list):
-        value = [plain_value(element) for element in value]
-        return value[0] if value and all(element == value[0] for element in value) else value
-    return value if isinstance(value, int | float | str | bool | None) else str(value)
-
-
 def call_place(is_framework_file: Callable[[str], bool]) -> str:
     """`file:line` of the model's own code that is running, or an empty text."""
     frame = sys._getframe(1)
@@ -227,3 +179,24 @@ def short_path(path: str) -> str:
     if "site-packages/" in path:
         return path.split("site-packages/", 1)[1]
     return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
+
+
+@contextmanager
+def constructor_places(kind: type, is_framework_file: Callable[[str], bool]) -> Iterator[None]:
+    """Inside the context every new layer keeps the place of its constructor in the attribute BUILT.
+
+    Args:
+        kind: base class of the layers of the framework.
+        is_framework_file: whether a source file belongs to the framework, and not to the model.
+    """
+    original = kind.__init__
+
+    def initialise(layer, *arguments, **keywords):
+        vars(layer).setdefault(BUILT, call_place(is_framework_file))
+        original(layer, *arguments, **keywords)
+
+    kind.__init__ = initialise
+    try:
+        yield
+    finally:
+        kind.__init__ = original

@@ -1,11 +1,16 @@
 """Results of the stages: checks with their numbers, and one word for all of them: pass, fail or inconclusive."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .compare import Difference
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+REMARK = "remark"  # a difference that is said and does not decide
+MAX_PROBLEMS = 10  # that a report explains
+# An error of this size may come from one constant that is written or kept as float32 (2^-24 is 6e-8).
+CONSTANT_ERROR = 2.5e-7
 EXIT_CODES = {PASS: 0, FAIL: 6, INCONCLUSIVE: 6}
 
 
@@ -15,12 +20,13 @@ class Check:
 
     Attributes:
         name: what was compared.
-        status: pass, fail or inconclusive.
+        status: pass, fail, inconclusive or remark.
         value: relative error.
         tolerance: largest relative error that passes.
         detail: what was found, in words.
         layer: path of a layer of the port, if the check is about one.
         hints: probable causes, the most probable first.
+        source: lines of code of both sides, for the eyes of the user.
     """
 
     name: str
@@ -30,6 +36,19 @@ class Check:
     detail: str = ""
     layer: str = ""
     hints: list[str] = field(default_factory=list)
+    source: list[str] = field(default_factory=list)
+
+    @property
+    def effect(self) -> float:
+        """Size of the difference, to order problems by; 0 if it has no effect on the input."""
+        if self.value is None or math.isnan(self.value):
+            return math.inf
+        return self.value
+
+    @property
+    def has_cause(self) -> bool:
+        """Whether the check names a place or a cause, and not only a value that differs somewhere after it."""
+        return bool(self.layer or self.hints)
 
 
 @dataclass
@@ -74,21 +93,45 @@ class Verdict:
         """Exit code of the command: 0 if all checks pass, else 6."""
         return EXIT_CODES[self.status]
 
-    def first_problem(self) -> Check | None:
-        """The check nearest to the cause: of the first stage that failed, the first check with a layer, else the first.
+    def problems(self) -> list[Check]:
+        """The failed checks, or the inconclusive ones if none failed: causes first, the one with most effect first.
 
-        If no stage failed, the same among the inconclusive checks; None if all checks pass.
+        Values that differ without a named place follow in the order of the stages: what is before them may be their
+        cause. Of several checks about one layer the first stays. An error of the size of one float32 constant becomes
+        a remark, and comes last, if there is a larger one.
         """
         for status in (FAIL, INCONCLUSIVE):
-            for stage in self.stages:
-                checks = [check for check in stage.checks if check.status == status]
-                if checks:
-                    return next((check for check in checks if check.layer), checks[0])
-        return None
+            found = [check for stage in self.stages for check in stage.checks if check.status == status]
+            if found:
+                return _ordered(found)
+        return []
+
+    def remarks(self) -> list[Check]:
+        """The differences that do not decide."""
+        return [check for stage in self.stages for check in stage.checks if check.status == REMARK]
+
+    def first_problem(self) -> Check | None:
+        """The worst problem; None if all checks pass."""
+        return next(iter(self.problems()), None)
+
+
+def _ordered(checks: list[Check]) -> list[Check]:
+    causes: dict[str, Check] = {}
+    for check in checks:
+        if check.has_cause:
+            known = causes.setdefault(check.layer or check.name, check)
+            if known.effect == 0 < check.effect:  # a setting that the first input did not reach
+                causes[check.layer or check.name] = replace(known, value=check.value, tolerance=check.tolerance)
+    first = sorted(causes.values(), key=lambda check: -check.effect)
+    largest = first[0].effect if first else 0.0
+    is_remark = [0 < check.effect <= CONSTANT_ERROR < largest and not check.hints for check in first]
+    others = [check for check in checks if not check.has_cause]
+    small = [replace(check, status=REMARK) for check, small in zip(first, is_remark, strict=True) if small]
+    return [check for check, small in zip(first, is_remark, strict=True) if not small] + others + small
 
 
 def combined_status(statuses: Iterable[str]) -> str:
-    """The worst of the statuses: fail, then inconclusive, then pass. No status at all is inconclusive."""
+    """The worst of the statuses: fail, inconclusive, pass; a remark passes. No status at all is inconclusive."""
     given = set(statuses)
     return FAIL if FAIL in given else INCONCLUSIVE if INCONCLUSIVE in given or not given else PASS
 

@@ -3,17 +3,18 @@
 import numpy as np
 
 from .pairing import node_kind
+from .settings import differing_settings, suggested_edit
 
 # What a setting that differs usually means.
 SETTING_HINTS = {
     "new_batch_share": "torch's momentum is the share of the new batch, Paddle's that of the old: Paddle = 1 - torch",
-    "epsilon": "torch's default is 1e-5; MobileNetV3 uses 1e-3",
-    "count_include_pad": "torch counts the padding by default; write AvgPool2D(..., exclusive=False)",
+    "epsilon": "torch's default is 1e-5",
+    "count_include_pad": "torch counts the padding by default",
     "dropout_mode": "downscale_in_infer changes evaluation; torch's dropout is upscale_in_train",
     "approximate": "Paddle's GELU(approximate=True) is torch's GELU('tanh')",
     "align_corners": "torch's default is False",
-    "bias": "check bias_attr=False on the port and bias=False on the reference",
-    "use_global_stats": "the batch norm ignores the batch in training",
+    "time_first": "torch's default is sequence first, Paddle's batch first",
+    "affine": "torch's InstanceNorm has no weight and bias by default, Paddle's has",
 }
 UPDATE_TERMS = ("learning rate, times", "weight decay", "momentum")
 
@@ -34,29 +35,21 @@ def layer_hints(
     hints = []
     if node_kind(port_node) != node_kind(reference_node):
         hints.append(f"{port_node['class']} where the reference has {reference_node['class']}")
-    hints += setting_hints(port_node["settings"], reference_node["settings"])
+    hints += setting_hints(port_node["settings"], reference_node["settings"], port_node["class"])
     for output, other in zip(actual, expected, strict=False):
         hints += value_hints(output, other) + _transpose_hints(layer, inputs, other)
     return list(dict.fromkeys(hints))
 
 
-def setting_hints(port_settings: dict, reference_settings: dict) -> list[str]:
-    """One sentence for each constructor argument that differs."""
+def setting_hints(port_settings: dict, reference_settings: dict, class_name: str = "") -> list[str]:
+    """One sentence for each constructor argument that differs; with the Paddle class also the edit."""
     hints = []
-    for word in sorted(port_settings.keys() | reference_settings.keys()):
-        a, b = port_settings.get(word), reference_settings.get(word)
-        if a == b or (isinstance(a, float | int) and isinstance(b, float | int) and abs(a - b) <= 1e-9 * abs(b)):
-            continue
-        if a is None and word != "use_global_stats":
-            continue  # the class of the port does not have the setting, or None stands for False
-        if not a and not b:
-            continue
-        value = "not set" if b is None else f"{b}"
-        meaning = SETTING_HINTS.get(word, "")
+    for word, (a, b) in differing_settings(port_settings, reference_settings).items():
+        edit = f"; write {suggested_edit(class_name, word, b)}" if class_name else ""
+        meaning = f": {SETTING_HINTS[word]}" if word in SETTING_HINTS else ""
         if word == "new_batch_share":
-            a, value = f"{1 - a:.6g} (Paddle)", f"{b} (torch), which is {1 - b:.6g} in Paddle"
-            word = "momentum"
-        hints.append(f"{word} is {a}, in the reference {value}" + (f": {meaning}" if meaning else ""))
+            a, b, word = f"{1 - a:.6g} (Paddle)", f"{b} (torch), which is {1 - b:.6g} in Paddle", "momentum"
+        hints.append(f"{word} is {a}, in the reference {b}{meaning}{edit}")
     return hints
 
 
@@ -80,6 +73,12 @@ def value_hints(actual: np.ndarray, expected: np.ndarray) -> list[str]:
     shift = float((actual - expected).mean())
     if _close(actual, expected + shift, scale):
         return [f"the reference's values plus {shift:.6g}"]
+    low, high = float(expected.min()), float(expected.max())
+    if actual.max() > high and _close(np.clip(actual, low, high), expected, scale):
+        return [f"the reference's values are clipped to [{low:.6g}, {high:.6g}]"]
+    low, high = float(actual.min()), float(actual.max())
+    if expected.max() > high and _close(np.clip(expected, low, high), actual, scale):
+        return [f"the values are clipped to [{low:.6g}, {high:.6g}], the reference's are not"]
     if actual.ndim >= 2 and _close(actual[:, ::-1], expected, scale):
         return ["the channels are in reverse order (RGB and BGR?)"]
     if actual.ndim >= 2 and _has_permuted_channels(actual, expected, scale):

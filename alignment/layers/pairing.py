@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..rules import Rules
-from ..trace import Trace, kind_of_class
+from ..trace import Trace
+from .settings import kind_of_class
 
-SAME_KIND = {"swish": "silu"}  # Paddle's name, PyTorch's name
 # Scores of a match when two sequences are aligned: equal values are strong evidence, an equal shape is a guess.
 EQUAL_VALUES, SAME_KIND_AND_SHAPE, SAME_SHAPE = 8.0, 2.0, 0.5
 EQUAL_SUMS = 1e-7  # relative; values are equal that differ by no more than rounding
@@ -55,8 +55,7 @@ def pair(port: Trace, reference: Trace, layers: Mapping[str, str]) -> Pairing:
 
 def node_kind(node: dict) -> str:
     """Kind of the layer of a node, one word for both frameworks."""
-    kind = kind_of_class(node["class"])
-    return SAME_KIND.get(kind, kind)
+    return kind_of_class(node["class"])
 
 
 def _may_match(port_node: dict, reference_node: dict) -> bool:

@@ -21,6 +21,8 @@ from ..case import Case, absolute_spec, package_of
 from ..exchange import constructor
 from ..mapping.patterns import match
 from ..rules import Arrays
+from ..trace import constructor_places
+from .recorder import is_framework_file
 from .units import shared_names
 
 FRAMEWORK = Framework(
@@ -126,14 +128,17 @@ def build(case: Case) -> nn.Layer:
     Raises:
         CaseError: the file, module or callable that the case names does not exist.
     """
-    paddle.seed(0)
     if ":" not in case.port:
         from models import create_model
 
-        return adapt(create_model(case.port, **case.port_arguments), case.adapter, FRAMEWORK)
+        with constructor_places(nn.Layer, is_framework_file):
+            model = create_model(case.port, **case.port_arguments)
+        return adapt(model, case.adapter, FRAMEWORK)
     package = None if case.is_trusted else package_of(case.port)
     make = load_callable(absolute_spec(case.port, case.folder), package)
-    return adapt(make(**case.port_arguments), case.adapter, FRAMEWORK)
+    with constructor_places(nn.Layer, is_framework_file):
+        model = make(**case.port_arguments)
+    return adapt(model, case.adapter, FRAMEWORK)
 
 
 def load_callable(spec: str, package: str | None = None) -> Callable:

@@ -9,7 +9,8 @@ import paddle
 from paddle import nn
 
 from ..exchange import DropoutMasks
-from ..trace import PADDLE, Trace, TraceRecorder, as_list, read_settings
+from ..layers.settings import PADDLE, settings_of
+from ..trace import Trace, TraceRecorder, as_list
 
 FRAMEWORK = f"{Path(paddle.__file__).parent}/"
 MODELS_OF_FRAMEWORK = "/vision/models/"  # of paddle.vision; lines of its models are model code
@@ -35,13 +36,13 @@ class PaddleRecorder(TraceRecorder):
         return tensor.numpy()
 
     def settings(self, layer: nn.Layer) -> dict:
-        return settings_of(layer)
+        return settings_of(layer, PADDLE)
 
     def num_parameters(self, layer: nn.Layer) -> int:
         return sum(parameter.size for parameter in layer.parameters() if not parameter.stop_gradient)
 
     def is_framework_file(self, path: str) -> bool:
-        return path == __file__ or (path.startswith(FRAMEWORK) and MODELS_OF_FRAMEWORK not in path)
+        return is_framework_file(path)
 
     def _before(self, path: str) -> Callable:
         return lambda layer, arguments: self.begin_call(path, layer, arguments)
@@ -53,6 +54,11 @@ class PaddleRecorder(TraceRecorder):
 
     def _keep_gradient(self, name: str, gradient: paddle.Tensor) -> None:
         self.trace.gradients[name] = gradient.numpy()
+
+
+def is_framework_file(path: str) -> bool:
+    """Whether a source file is of Paddle or this one, and not of a model."""
+    return path == __file__ or (path.startswith(FRAMEWORK) and MODELS_OF_FRAMEWORK not in path)
 
 
 def record_trace(
@@ -142,25 +148,6 @@ def shared_dropout(masks: DropoutMasks) -> Iterator[None]:
         yield
     finally:
         nn.functional.dropout = original
-
-
-def settings_of(layer: nn.Layer) -> dict:
-    """The constructor arguments that decide what the layer computes, by the words of trace.SETTINGS."""
-    settings = read_settings(layer, PADDLE)
-    match layer:
-        case nn.Conv2D() | nn.Linear():
-            settings["bias"] = layer.bias is not None
-        case nn.BatchNorm2D():
-            settings["new_batch_share"] = round(1 - layer._momentum, 12)  # torch's convention
-            if layer._use_global_stats:
-                settings["use_global_stats"] = True
-        case nn.AvgPool2D():
-            settings["count_include_pad"] = not layer.exclusive
-        case nn.GELU():
-            settings["approximate"] = "tanh" if layer._approximate else "none"
-        case nn.Dropout() if layer.mode != "upscale_in_train":
-            settings["dropout_mode"] = layer.mode
-    return settings
 
 
 def last_line(error: Exception) -> str:

@@ -30,6 +30,7 @@ def train_port(
         settings: how the model is trained; `rules` is not used.
     """
     records: dict[str, list[np.ndarray]] = {}
+    paddle.seed(0)
     masks, losses, rates = DropoutMasks(settings.seed), [], []
     with default_dtype(settings.dtype), shared_dropout(masks):
         model = set_state(port.build(), weights, "the weights of the case", settings.dtype)

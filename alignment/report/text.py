@@ -1,23 +1,56 @@
 """A verdict as lines of text for the terminal."""
 
-from ..verdict import FAIL, PASS, Check, StageResult, Verdict
+from ..verdict import FAIL, MAX_PROBLEMS, PASS, REMARK, Check, StageResult, Verdict
+
+MAX_HINTS = 3  # of one problem
 
 
 def stage_lines(result: StageResult) -> list[str]:
-    """One line for the stage, one for each check, one for each hint."""
-    lines = [f"{result.name:<9} {result.status:<12} {result.seconds:6.1f} s"]
+    """One line for a stage that passes; for another also one line for each check that does not, and for remarks."""
+    lines = [f"{result.name:<14} {result.status:<12} {result.seconds:6.1f} s  {_summary(result)}".rstrip()]
     for check in result.checks:
-        mark = " " if check.status == PASS else "!"
-        lines.append(f"  {mark} {check.name:<44} {_numbers(check):<20} {check.detail}")
-        lines += [f"      hint: {hint}" for hint in check.hints]
+        if check.status != PASS:
+            mark = "-" if check.status == REMARK else "!"
+            lines.append(f"  {mark} {check.name:<34} {_numbers(check):<20} {check.detail}".rstrip())
     return lines
 
 
+def _summary(result: StageResult) -> str:
+    """Number of checks, and the one nearest to its tolerance."""
+    passed = [check for check in result.checks if check.status == PASS]
+    num_remarks = sum(check.status == REMARK for check in result.checks)
+    measured = [check for check in passed if check.value is not None and check.tolerance]
+    nearest = max(measured, key=lambda check: check.value / check.tolerance, default=None)
+    text = f"{len(passed)} of {len(result.checks) - num_remarks} checks pass" + _remarks(num_remarks)
+    return f"{text}; nearest to its limit: {nearest.name}, {_numbers(nearest)}" if nearest else text
+
+
+def _remarks(number: int) -> str:
+    return f", {number} remark{'s' * (number > 1)}" if number else ""
+
+
+def problem_lines(verdict: Verdict) -> list[str]:
+    """At most ten problems, causes first and the one with most effect first, each with its hints and source lines."""
+    problems = verdict.problems()
+    lines = []
+    for number, check in enumerate(problems[:MAX_PROBLEMS], 1):
+        title = " ".join([check.layer or check.name, _numbers(check)]).rstrip()
+        is_consequence = not check.has_cause and problems[0].has_cause
+        note = " (may follow from the ones above)" if is_consequence else ""
+        note = " (remark: of the size of one float32 constant)" if check.status == REMARK else note
+        lines += ["", f"{number:>2}. {title}{note}", f"    {check.name}: {check.detail}"]
+        lines += [f"    hint: {hint}" for hint in check.hints[:MAX_HINTS]]
+        lines += [f"    {line}" for line in check.source]
+    if len(problems) > MAX_PROBLEMS:
+        lines += ["", f"    and {len(problems) - MAX_PROBLEMS} more; --json FILE has them all"]
+    return lines + [""] * bool(lines)
+
+
 def conclusion(verdict: Verdict) -> str:
-    """The last line: match, no match or inconclusive, and the check nearest to the cause."""
+    """The last line: match, no match or inconclusive, and the problem with most effect."""
     problem = verdict.first_problem()
     if problem is None:
-        return f"{verdict.case}: match"
+        return f"{verdict.case}: match{_remarks(len(verdict.remarks()))}"
     word = "no match" if verdict.status == FAIL else "inconclusive"
     place = f", at {problem.layer}" if problem.layer else ""
     hint = f"; {problem.hints[0]}" if problem.hints else ""

@@ -4,11 +4,12 @@ import numpy as np
 
 from ..compare import Difference, compare, compare_packed
 from ..layers.table import LayerTable
-from ..session import Session
+from ..session import Session, TraceRequest
 from ..trace import Trace
 from ..verdict import FAIL, Check, StageResult, within
-from .forward import alone_checks
+from .forward import layer_checks
 from .loss import USER_TOLERANCE
+from .rounding import Rounding, worst_of
 
 # A gradient that is zero but for rounding (of a bias before a batch norm) is judged by this share of the largest one.
 LEAST_SHARE = 1e-6
@@ -21,21 +22,23 @@ def run(session: Session) -> StageResult:
     case = session.case
     images = session.images(case.train.shape, "backward")
     labels = session.targets(case.train.shape[0])
-    port, reference = session.training_traces(images, labels, case.train.smoothing)
+    request = session.training_request(images, labels, case.train.smoothing)
+    port, reference = session.traces(request)
     table = LayerTable(case, port, reference, is_backward=True)
+    gradient = case.tolerances.gradient
     if port.error:
-        checks = [table.first_difference(), *alone_checks(table.rows, ALONE)]
-        return StageResult("backward", checks, layers=table.as_dicts())
+        return StageResult("backward", layer_checks(table, ALONE, gradient=gradient), layers=table.as_dicts())
     checks = [
+        *layer_checks(table, ALONE, gradient=gradient),
         _loss_check(table),
         *_parameter_checks(session, port, reference),
         _image_check(session, port.image_gradient, reference.image_gradient),
-        *alone_checks(table.rows, ALONE, gradient=case.tolerances.gradient),
     ]
-    if first := table.first_difference():
-        checks.insert(0, first)
-    elif any(check.status == FAIL for check in checks) and (broken := _first_wrong_gradient(table)):
+    is_wrong = any(check.status == FAIL for check in checks)
+    if is_wrong and not table.first_difference() and (broken := _first_wrong_gradient(table)):
         checks.insert(0, broken)  # by itself harmless: rounding may break a tie in a max pool
+    if not is_wrong:
+        checks += _float32_checks(session, table, request)
     return StageResult("backward", checks, layers=table.as_dicts())
 
 
@@ -93,6 +96,22 @@ def _image_check(session: Session, actual: np.ndarray | None, expected: np.ndarr
     if actual is None:
         return Check("gradient of the images", FAIL, detail="the port computes none")
     return within("gradient of the images", compare(actual, expected), session.case.tolerances.gradient)
+
+
+def _float32_checks(session: Session, table: LayerTable, request: TraceRequest) -> list[Check]:
+    """Judge loss and gradients of the port in float32 by the reference's own rounding."""
+    port = session.port_trace(request.as_float32())
+    if port.error:
+        return []
+    rounding = Rounding(session, table.reference, request)
+    compared = [
+        (name, *rounding.compare(f"p.{name}", port.parameter_gradients[name]))
+        for name in table.reference.parameter_gradients
+        if name in port.parameter_gradients
+    ]
+    if port.image_gradient is not None:
+        compared.append(("the images", *rounding.compare("images", port.image_gradient)))
+    return [worst_of("gradients, float32", compared)]
 
 
 def _first_wrong_gradient(table: LayerTable) -> Check | None:

@@ -1,62 +1,133 @@
-"""Stage 2: compare one forward in evaluation mode layer by layer, in the chain and alone, in float64 and float32."""
+"""Stage 2: compare forwards in evaluation mode layer by layer: values, settings, rounding, and other inputs."""
+
+from dataclasses import replace
 
 import numpy as np
 
 from ..compare import compare
-from ..layers.table import LayerTable, Row
+from ..layers.hints import setting_hints
+from ..layers.settings import differing_settings
+from ..layers.source import both_sources, code_before
+from ..layers.table import LayerTable
 from ..session import Session
-from ..verdict import FAIL, INCONCLUSIVE, PASS, Check, StageResult, exactly, within
+from ..verdict import FAIL, INCONCLUSIVE, MAX_PROBLEMS, PASS, Check, StageResult, exactly, within
+from .rounding import float32_checks
+from .varied_inputs import varied_checks
 
 LEAST_SPREAD = 1e-6  # relative; logits that vary less cannot tell one model from another
 LEAST_LOGIT = 1e-8  # the largest logit of a conclusive comparison is above it
 
 
 def run(session: Session) -> StageResult:
-    """Compare all layers and the logits in float64, and the logits in float32."""
+    """Compare all layers and the logits in float64, the settings, the rounding in float32, and other inputs."""
     case = session.case
-    images = session.images(case.shape)
-    port, reference = session.evaluation_traces(images, "float64")
+    request = session.evaluation_request(session.images(case.shape))
+    port, reference = session.traces(request)
     table = LayerTable(case, port, reference, is_backward=False)
     expected = reference.arrays[reference.logits]
     logits = compare(port.arrays[port.logits], expected, absolute=case.tolerances.absolute)
     checks = [
+        *layer_checks(table, "forward"),
         table.unpaired_with_weights(),
         within("logits, float64", logits, table.chain_tolerance),
-        *alone_checks(table.rows, "forward"),
+        *setting_checks(table),
         conclusive_check(expected, table.degenerate_layers()),
     ]
-    if first := table.first_difference():
-        checks.insert(0, first)
-    port32, reference32 = session.evaluation_traces(images, "float32")
-    if not port32.error:
-        table.add_float32_errors(port32, reference32)
-        actual, expected = port32.arrays[port32.logits], reference32.arrays[reference32.logits]
-        logits32 = compare(actual, expected, absolute=case.tolerances.absolute)
-        checks.append(within("logits, float32", logits32, case.tolerances.float32))
+    if not port.error:
+        checks += float32_checks(session, table, request)
+        checks += varied_checks(session, is_right=all(check.status != FAIL for check in checks))
     return StageResult("forward", checks, layers=table.as_dicts())
 
 
-def alone_checks(rows: list[Row], what: str, *, gradient: float = 0.0) -> list[Check]:
-    """One failed check for each layer that is wrong alone, or one check that passes for all.
+def layer_checks(table: LayerTable, what: str, *, gradient: float = 0.0) -> list[Check]:
+    """The first difference, if there is one, and the layers that are wrong alone, or one check that all are right.
 
     Args:
-        rows: of the layer table.
+        table: the layer table.
+        what: "forward" or "forward and backward", for the name of the checks.
+        gradient: largest error of a gradient that passes.
+    """
+    checks, first = alone_checks(table, what, gradient=gradient), table.first_difference()
+    if first is None:
+        return checks
+    same = next((check for check in checks if check.layer == first.layer and check.status == FAIL), None)
+    if same is None:
+        return [replace(first, source=code_before(table, first.layer)), *checks]
+    value = max(first.value or 0.0, same.value or 0.0)
+    return [replace(same, name="first difference, alone", value=value)] + [
+        check for check in checks if check is not same
+    ]
+
+
+def alone_checks(table: LayerTable, what: str, *, gradient: float = 0.0) -> list[Check]:
+    """One failed check for each kind of mistake of layers that are wrong alone, or one check that passes for all.
+
+    Args:
+        table: the layer table.
         what: "forward" or "forward and backward", for the name of the check.
         gradient: largest error of a gradient that passes.
     """
-    wrong = [row for row in rows if row.is_wrong_alone]
-    if wrong:
-        return [_wrong_layer(row, what) for row in wrong]
-    errors = [row.worst_alone for row in rows if row.alone_error is not None]
+    groups: dict[tuple, list[int]] = {}
+    for number, row in enumerate(table.rows):
+        if row.is_wrong_alone:
+            groups.setdefault((row.kind, row.match.split()[-1], tuple(row.hints[:1])), []).append(number)
+    if groups:
+        checks = [_wrong_layers(table, numbers, what) for numbers in groups.values()]
+        first, rest = checks[0], sorted(checks[1:], key=lambda check: -check.effect)
+        return [first, *rest[: MAX_PROBLEMS - 1]]
+    errors = [row.worst_alone for row in table.rows if row.alone_error is not None]
     worst = max(errors, default=0.0)
-    tolerance = max([gradient, *(row.tolerance for row in rows)])
+    tolerance = max([gradient, *(row.tolerance for row in table.rows)])
     detail = f"{len(errors)} layers, each with the inputs of the reference's"
     return [Check(f"each layer alone, {what}", PASS, worst, tolerance, detail)]
 
 
-def _wrong_layer(row: Row, what: str) -> Check:
-    detail = f"{row.kind} at {row.place}; reference: {row.match}; {row.note}".rstrip("; ")
-    return Check(f"{row.path} alone, {what}", FAIL, row.worst_alone, row.tolerance, detail, row.path, row.hints)
+def _wrong_layers(table: LayerTable, numbers: list[int], what: str) -> Check:
+    """One check for layers of one kind with the same cause."""
+    rows = [table.rows[number] for number in numbers]
+    first, worst = rows[0], max(rows, key=lambda row: row.worst_alone)
+    name = f"{first.path} alone, {what}" if len(rows) == 1 else f"{len(rows)} {first.kind} alone, {what}"
+    return Check(
+        name, FAIL, worst.worst_alone, worst.tolerance, _places(table, numbers), first.path, first.hints,
+        _source(table, numbers[0]),
+    )  # fmt: skip
+
+
+def setting_checks(table: LayerTable) -> list[Check]:
+    """Compare the constructor arguments of all pairs of layers that agree on this input; one check per difference.
+
+    A difference is a failure: another input, another size or the training reaches it.
+    """
+    found: dict[tuple, list[int]] = {}
+    for number, (row, (index, match, _)) in enumerate(zip(table.rows, table.pairing.pairs, strict=True)):
+        settings = table.port.nodes[index]["settings"], table.reference.nodes[match]["settings"]
+        if not row.is_wrong_alone and differing_settings(*settings):
+            found.setdefault((row.kind, *setting_hints(*settings, row.kind)), []).append(number)
+    if not found:
+        num_settings = sum(len(table.port.nodes[index]["settings"]) for index, _, _ in table.pairing.pairs)
+        return [exactly("settings", True, f"{num_settings} of {len(table.rows)} layers are equal")]
+    checks = []
+    for (_, *hints), numbers in found.items():
+        detail = f"differs, not reached by this input: {_places(table, numbers)}"
+        path = table.rows[numbers[0]].path
+        checks.append(Check("settings", FAIL, 0.0, None, detail, path, hints, _source(table, numbers[0])))
+    return checks[:MAX_PROBLEMS]
+
+
+def _places(table: LayerTable, numbers: list[int]) -> str:
+    """The first layer with both places, and the names of some others."""
+    rows = [table.rows[number] for number in numbers]
+    first = rows[0]
+    text = f"{first.kind} at {first.place}; reference: {first.match} at {first.match_place}; {first.note}".rstrip("; ")
+    if len(rows) == 1:
+        return text
+    names = ", ".join(row.path for row in rows[1:3]) + f" and {len(rows) - 3} more" * (len(rows) > 3)
+    return f"{len(rows)} {first.kind}, the first {text}; also {names}"
+
+
+def _source(table: LayerTable, number: int) -> list[str]:
+    index, match, _ = table.pairing.pairs[number]
+    return both_sources(table.port.nodes[index], table.reference.nodes[match])
 
 
 def conclusive_check(logits: np.ndarray, degenerate_layers: list[str]) -> Check:

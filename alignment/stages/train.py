@@ -14,6 +14,7 @@ from ..rules import Arrays
 from ..session import Session
 from ..verdict import FAIL, Check, StageResult, exactly, within
 from .loss import rate_check, user_rates
+from .rounding import NUM_RUNS, next_floats, worst_of
 
 WIDTH = 256  # of the sketch of each tensor after each step
 LEAST_SHARE = 1e-6  # of the largest norm of a kind; a smaller tensor is judged by this share of it
@@ -50,6 +51,8 @@ def run(session: Session) -> StageResult:
         failed[0].hints += update_hints(actual, expected, expected["rates"].tolist())
         for check in failed:
             check.hints += _setting_hints(session, check.layer) if check.layer else []
+    else:
+        checks.append(_float32_check(session, images, labels, replace(settings, rates=rates), expected))
     curves = {"loss of the port": actual["losses"].tolist(), "loss of the reference": expected["losses"].tolist()}
     if train.curve_side and not any(getattr(session.case, key).is_given for key in USER_PARTS):
         check, digits = _compare_curves(session)
@@ -149,6 +152,50 @@ def _kind_check(session: Session, kind: str, records: Arrays, expected: Arrays) 
             worst, worst_name = differences[name], name
     detail = f"{len(expected)} tensors after each of {num_steps} steps; largest error: {worst_name}"
     return within(KINDS[kind], worst, tolerance, detail=detail)
+
+
+def _float32_check(
+    session: Session, images: np.ndarray, labels: np.ndarray, settings: TrainSettings, exact: Arrays
+) -> Check:
+    """Judge the weights after each step in float32 by the reference's own distance from the training in float64.
+
+    Args:
+        session: the case.
+        images: [N, B, 3, H, W].
+        labels: [N, B].
+        settings: of the training in float64.
+        exact: records of the reference in float64.
+    """
+    settings = replace(settings, dtype="float32")
+    runs = [
+        _begin(session, images, labels, settings, file)
+        for file in (session.weights_file, *(session.reference.put(_moved(session, run)) for run in range(1, NUM_RUNS)))
+    ]
+    actual = train_port(session.port, session.port_weights, images, labels, settings)
+    own_squares = sum(_weight_squares(finish()[1], exact) for finish in runs) / NUM_RUNS
+    own, distances = np.sqrt(own_squares), np.sqrt(_weight_squares(actual, exact))
+    steps = [
+        (f"step {step}", Difference(float(distance)), session.allowed_rounding(float(rounding)))
+        for step, (distance, rounding) in enumerate(zip(distances, own, strict=True))
+    ]
+    check = worst_of("training steps, float32", steps)
+    return replace(check, layer="", detail=f"{check.detail}; the reference's own rounding is {own[-1]:.1e} at the end")
+
+
+def _weight_squares(records: Arrays, exact: Arrays) -> np.ndarray:
+    """Sum over the tensors of the squared relative distance from the exact weights after each step, [N]."""
+    squares = []
+    for key, rows in exact.items():
+        if not key.startswith("weight/"):
+            continue
+        found = records.get(key)
+        scale = np.maximum(np.square(rows).sum(1), 1e-300)
+        squares.append(np.square(found - rows).sum(1) / scale if found is not None else 0 * scale)
+    return np.sum(squares, axis=0) / max(len(squares), 1)
+
+
+def _moved(session: Session, run: int) -> Arrays:
+    return next_floats(np.random.default_rng([session.case.seed, run]), session.reference_weights)
 
 
 def _compare_curves(session: Session) -> tuple[Check, dict[str, list[float]]]:

@@ -77,6 +77,13 @@ def initialise(reference: dict, seed: int, images: str, num_checked: int, output
     return {"num_entries": len(state), "num_draws": draw + 1}
 
 
+def fresh_state(reference: dict, seed: int, output: str) -> dict:
+    """Write the state of a new model as its constructor draws it from this seed."""
+    state = {name: value.numpy() for name, value in build(reference, seed=seed).state_dict().items()}
+    write_arrays(Path(output), state)
+    return {"num_entries": len(state)}
+
+
 def record_trace(reference: dict, weights: str, inputs: str, output: str, **settings) -> dict:
     """Write the trace of one forward, and of one backward if there is a loss.
 
@@ -148,6 +155,7 @@ OPERATIONS = {
     "inventory": inventory,
     "logits_shape": logits_shape,
     "initialise": initialise,
+    "fresh_state": fresh_state,
     "record_trace": record_trace,
     "train_steps": train_steps,
     "save_file": save_file,

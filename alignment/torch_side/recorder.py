@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from alignment.exchange import DropoutMasks
-from alignment.trace import TORCH, Trace, TraceRecorder, as_list, read_settings
+from alignment.layers.settings import TORCH, settings_of
+from alignment.trace import Trace, TraceRecorder, as_list
 
 FRAMEWORK = f"{Path(torch.__file__).parent}/"
 Pack = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # gradients of parameters -> what is sent of them
@@ -37,16 +38,13 @@ class TorchRecorder(TraceRecorder):
         return tensor.detach().numpy().copy()
 
     def settings(self, layer: nn.Module) -> dict:
-        settings = read_settings(layer, TORCH)
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            settings["bias"] = layer.bias is not None
-        return settings
+        return settings_of(layer, TORCH)
 
     def num_parameters(self, layer: nn.Module) -> int:
         return sum(parameter.numel() for parameter in layer.parameters())
 
     def is_framework_file(self, path: str) -> bool:
-        return path == __file__ or path.startswith(FRAMEWORK)
+        return is_framework_file(path)
 
     def _before(self, path: str) -> Callable:
         return lambda module, args, kwargs: self.begin_call(path, module, args, has_keywords=bool(kwargs))
@@ -86,6 +84,11 @@ class TorchRecorder(TraceRecorder):
             trace.isolated_gradients[index] = inputs | pack(rest)
             for name, buffer in module.named_buffers():
                 buffer.copy_(buffers[name])
+
+
+def is_framework_file(path: str) -> bool:
+    """Whether a source file is of PyTorch or this one, and not of a model."""
+    return path == __file__ or path.startswith(FRAMEWORK)
 
 
 def record(model: nn.Module, images: torch.Tensor, loss_of: Callable | None, masks: DropoutMasks, pack: Pack) -> Trace:

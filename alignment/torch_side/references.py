@@ -12,6 +12,9 @@ from torch import nn
 
 from alignment.adapter import Adapter, Framework, adapt
 from alignment.exchange import constructor
+from alignment.trace import constructor_places
+
+from .recorder import is_framework_file
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 FRAMEWORK = Framework(
@@ -48,10 +51,12 @@ def load_callable(spec: str, package: str | None = None) -> Callable:
     return constructor(module, name, package)
 
 
-def build(reference: dict, dtype: str = "float32") -> nn.Module:
+def build(reference: dict, dtype: str = "float32", seed: int = 0) -> nn.Module:
     """Build a model from {"callable": ..., "arguments": {...}}, and "package" where the case is not trusted."""
-    torch.manual_seed(0)
-    model = load_callable(reference["callable"], reference.get("package"))(**reference["arguments"])
+    torch.manual_seed(seed)
+    make = load_callable(reference["callable"], reference.get("package"))
+    with constructor_places(nn.Module, is_framework_file):
+        model = make(**reference["arguments"])
     return adapt(model.to(DTYPES[dtype]), Adapter.of_message(reference.get("adapter")), FRAMEWORK)
 
 

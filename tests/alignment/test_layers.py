@@ -45,6 +45,8 @@ def test_hints_name_the_usual_mistakes():
     assert "times 0.5" in value_hints(image / 2, image)[0]
     assert "reverse order" in value_hints(image[:, ::-1], image)[0]
     assert "another order" in value_hints(image[:, [1, 0, 2]], image)[0]
+    assert "clipped to [-1, 1]" in value_hints(image, image.clip(-1, 1))[0]
+    assert "the reference's are not" in value_hints(image.clip(-1, 1), image)[0]
     assert value_hints(image, image) == []
 
 

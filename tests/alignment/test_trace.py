@@ -8,7 +8,7 @@ import numpy as np
 
 import alignment.trace
 from alignment.exchange import DropoutMasks, read_arrays, write_arrays
-from alignment.trace import SETTINGS, Trace, plain_value
+from alignment.trace import Trace, constructor_places
 
 PACKAGE = Path(alignment.trace.__file__).parent
 
@@ -32,46 +32,20 @@ def test_a_trace_without_a_loss_has_no_gradients():
     assert Trace.of_message(answer, arrays).image_gradient is None
 
 
-def test_lists_of_equal_values_are_one_value():
-    assert [plain_value(value) for value in ([1, 1], (2, 3), [[0, 0], [0, 0]], None, 1.5, "same")] == [
-        1, [2, 3], 0, None, 1.5, "same"
-    ]  # fmt: skip
-    assert plain_value(np.float32) == str(np.float32)
-
-
-def test_the_recorder_of_paddle_writes_settings_by_the_shared_words():
+def test_the_recorder_of_paddle_keeps_settings_and_places():
     from paddle import nn
 
-    from alignment.paddle_side.recorder import record_trace, settings_of
+    from alignment.paddle_side.recorder import is_framework_file, record_trace
 
-    layers = {
-        "conv2d": nn.Conv2D(3, 4, 3, stride=2, padding=1), "batchnorm2d": nn.BatchNorm2D(4),
-        "layernorm": nn.LayerNorm(4), "avgpool2d": nn.AvgPool2D(3, 2, 1), "maxpool2d": nn.MaxPool2D(2),
-        "adaptiveavgpool2d": nn.AdaptiveAvgPool2D(1), "dropout": nn.Dropout(0.5), "leakyrelu": nn.LeakyReLU(0.1),
-        "gelu": nn.GELU(), "upsample": nn.Upsample(scale_factor=2),
-    }  # fmt: skip
-    assert layers.keys() == SETTINGS.keys()
-    for kind, words in SETTINGS.items():
-        assert words.keys() <= settings_of(layers[kind]).keys(), kind
-    assert settings_of(layers["batchnorm2d"])["new_batch_share"] == 0.1
-    model = nn.Sequential(layers["conv2d"], nn.ReLU())
+    with constructor_places(nn.Layer, is_framework_file):
+        model = nn.Sequential(nn.Conv2D(3, 4, 3, stride=2, padding=1), nn.ReLU())
     trace = record_trace(model, np.ones((1, 3, 4, 4), np.float32), None, DropoutMasks(0), is_training=False)
     assert [(n["path"], n["inputs"], n["outputs"]) for n in trace.nodes] == [
         ("0", ["v0"], ["v1"]),
         ("1", ["v1"], ["v2"]),
     ]
     assert trace.logits == "v2" and trace.nodes[0]["settings"]["stride"] == 2
-
-
-def test_a_class_of_the_user_with_a_known_name_may_lack_the_settings():
-    from paddle import nn
-
-    from alignment.paddle_side.recorder import settings_of
-
-    class Upsample(nn.Layer):
-        mode = "nearest"
-
-    assert settings_of(Upsample()) == {"mode": "nearest"}
+    assert Path(trace.nodes[0]["built"].rpartition(":")[0]).name == "test_trace.py"
 
 
 def test_files_of_both_processes_import_nothing_else_of_the_project():

@@ -12,7 +12,7 @@ from alignment.case import list_cases
 from alignment.cli import write_files
 from alignment.report.html_page import as_html
 from alignment.report.json_junit import FORMAT, as_json, write_junit
-from alignment.report.text import conclusion, stage_lines
+from alignment.report.text import conclusion, problem_lines, stage_lines
 from alignment.runner import STAGES
 from alignment.verdict import Check, StageResult, Verdict
 from common.errors import DiskError
@@ -43,12 +43,48 @@ def test_a_verdict_is_a_success_only_if_all_checks_pass(tmp_path):
 
 def test_the_terminal_shows_numbers_hints_and_the_nearest_cause():
     lines = stage_lines(verdict().stages[0])
-    assert lines[0].split() == ["forward", "fail", "0.0", "s"]
-    assert lines[1].split() == ["good", "1.00e-12", "<=", "1e-10"]
-    assert lines[2].split() == ["!", "<bad>", "inf", ">", "1e-10", "why"] and lines[3].strip() == "hint: a hint"
+    assert lines[0].split()[:4] == ["forward", "fail", "0.0", "s"]
+    assert "1 of 2 checks pass; nearest to its limit: good, 1.00e-12 <= 1e-10" in lines[0]
+    assert [line.split() for line in lines[1:]] == [["!", "<bad>", "inf", ">", "1e-10", "why"]]
+    assert [line.strip() for line in problem_lines(verdict()) if line] == [
+        "1. a.b inf > 1e-10", "<bad>: why", "hint: a hint"
+    ]  # fmt: skip
     assert conclusion(verdict()) == "net: no match: <bad>, at a.b: why; a hint"
     assert conclusion(Verdict("net", [StageResult("loss", [Check("x", "inconclusive")])])).startswith("net: inconclu")
     assert conclusion(Verdict("net", [StageResult("loss", [Check("x", "pass")])])) == "net: match"
+
+
+def check(name, value, *, layer="", hints=(), status="fail"):
+    return Check(name, status, value, 1e-10, layer=layer, hints=list(hints))
+
+
+def test_problems_are_ordered_by_effect_and_causes_come_first():
+    forward = [check("logits", 0.9), check("a alone", 1e-3, layer="a"), check("slope", 1e-7, layer="s")]
+    backward = [check("a alone", 2e-3, layer="a"), check("b alone", 0.5, layer="b"), check("setting", 0.0, layer="c")]
+    train = [check("weights", 0.3, layer="c")]
+    found = Verdict("net", [StageResult(str(k), checks) for k, checks in enumerate((forward, backward, train))])
+    assert [(problem.name, problem.status) for problem in found.problems()] == [
+        ("b alone", "fail"), ("setting", "fail"), ("a alone", "fail"), ("logits", "fail"), ("slope", "remark")
+    ]  # fmt: skip
+    text = " ".join(problem_lines(found))
+    assert "may follow from the ones above" in text and "one float32 constant" in text
+
+
+def test_a_difference_of_one_float32_constant_is_a_problem_if_nothing_is_larger():
+    alone = Verdict("net", [StageResult("forward", [check("slope", 1e-7, layer="s")])])
+    assert alone.problems()[0].status == "fail" and alone.exit_code == 6
+    assert conclusion(alone).startswith("net: no match: slope, at s")
+
+
+def test_at_most_ten_problems_are_explained():
+    many = Verdict("net", [StageResult("forward", [check(f"x{k}", 1.0, layer=f"l{k}") for k in range(14)])])
+    lines = problem_lines(many)
+    assert sum(line.lstrip()[:1].isdigit() for line in lines) == 10 and "and 4 more" in " ".join(lines)
+
+
+def test_a_remark_passes_and_is_counted():
+    found = Verdict("net", [StageResult("initialisation", [check("x", None, status="remark")])])
+    assert found.exit_code == 0 and conclusion(found) == "net: match, 1 remark"
 
 
 def test_the_report_is_one_file_and_escapes_texts():

@@ -1,0 +1,100 @@
+"""Compare forwards on other inputs: other sizes, one image, and values so large or small that every kink is reached."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from common.errors import ReferenceFailedError
+
+from ..layers.source import code_before
+from ..layers.table import LayerTable
+from ..rules import Arrays
+from ..session import Session, TraceRequest
+from ..verdict import Check, exactly
+
+# Added to height and width: every remainder of a division by 8 appears, so that three layers of stride 2 round
+# once up and once down, and no size but the first is a square.
+SIZES = ((1, 2), (3, 4), (5, 6), (7, 0))
+# Factors of the images in evaluation mode: beyond the kinks of ReLU6, hardswish and clamps of some tens, and below the
+# size at which an epsilon matters.
+FACTORS = (8.0, 64.0, 2.0**-10)
+# Factors of the images and of all vectors (weights of norms, biases) in train mode, for nets whose norms take the size
+# of the images out again.
+NORM_FACTORS = (16.0,)
+MAX_IMAGES = 2
+
+
+class Variation(NamedTuple):
+    """One other input; `name` is for the report."""
+
+    name: str
+    request: TraceRequest
+
+
+def varied_checks(session: Session, *, is_right: bool) -> list[Check]:
+    """One check for all inputs on which port and reference agree, and the first difference of each other kind.
+
+    A size that the reference does not take is left out, and said.
+
+    Args:
+        session: the case.
+        is_right: whether port and reference agree on the first input; otherwise nothing is compared here, because the
+            same difference would be found again.
+    """
+    if not is_right:
+        return []
+    passed, refused, failed = [], [], []
+    for variation in _variations(session):
+        try:
+            port, reference = session.traces(variation.request)
+        except ReferenceFailedError as error:
+            refused.append(f"{variation.name} ({_reason(error)})")
+            continue
+        table = LayerTable(session.case, port, reference, is_backward=False)
+        if first := table.first_difference():
+            known = {check.layer for check in failed}
+            first = replace(first, name=f"first difference, {variation.name}", source=code_before(table, first.layer))
+            failed += [first] * (first.layer not in known)
+        else:
+            passed.append(variation.name)
+    detail = ", ".join(passed) + (f"; the reference refuses {', '.join(refused)}" if refused else "")
+    return failed or [exactly("other inputs", True, detail)]
+
+
+def _variations(session: Session) -> Iterator[Variation]:
+    shape = session.case.train.shape
+    images = session.images((min(shape[0], MAX_IMAGES), *shape[1:]), "varied")
+    request = session.evaluation_request(images)
+    yield Variation("one image", request.with_inputs(images[:1]))
+    if len(shape) == 4:
+        for height, width in SIZES:
+            size = (len(images), shape[1], shape[2] + height, shape[3] + width)
+            yield Variation(f"{size[2]} x {size[3]} pixels", request.with_inputs(session.images(size, "varied")))
+    if images.dtype.kind != "f":
+        return
+    for factor in FACTORS:
+        yield Variation(f"images times {factor:g}", request.with_inputs(images * np.float32(factor)))
+    training = replace(request, settings=replace(request.settings, is_training=True))
+    for factor in NORM_FACTORS:
+        large = _with_large_vectors(session, factor)
+        name = f"train mode, images, biases and weights of norms times {factor:g}"
+        yield Variation(name, training.with_inputs(images * np.float32(factor), large))
+
+
+def _with_large_vectors(session: Session, factor: float) -> Arrays:
+    """The weights of the session with every parameter that is a vector times `factor`."""
+    vectors = {
+        entry["name"] for entry in session.inventory["entries"] if entry["is_parameter"] and len(entry["shape"]) <= 1
+    }
+    return {
+        name: array * array.dtype.type(factor) if name in vectors else array
+        for name, array in session.reference_weights.items()
+    }
+
+
+def _reason(error: Exception) -> str:
+    """The last words of a message of the reference."""
+    return re.sub(r"\s+", " ", str(error).split(": ", 2)[-1])[:80]
