@@ -21,7 +21,7 @@ def _summary(result: StageResult) -> str:
     num_remarks = sum(check.status == REMARK for check in result.checks)
     measured = [check for check in passed if check.value is not None and check.tolerance]
     nearest = max(measured, key=lambda check: check.value / check.tolerance, default=None)
-    text = f"{len(passed)} of {len(result.checks) - num_remarks} checks pass" + _remarks(num_remarks)
+    text = f"{len(passed)} of {len(result.checks) - num_remarks} checks pass{_remarks(num_remarks)}"
     return f"{text}; nearest to its limit: {nearest.name}, {_numbers(nearest)}" if nearest else text
 
 
@@ -30,19 +30,24 @@ def _remarks(number: int) -> str:
 
 
 def problem_lines(verdict: Verdict) -> list[str]:
-    """At most ten problems, causes first and the one with most effect first, each with its hints and source lines."""
+    """At most ten problems, causes first and the one with most effect first, each with its hints and source lines.
+
+    Checks without a place or a cause are in one line if there are others, because they may follow from these.
+    """
     problems = verdict.problems()
+    causes = [check for check in problems if check.has_cause] or problems
+    others = [check.name for check in problems if check not in causes]
     lines = []
-    for number, check in enumerate(problems[:MAX_PROBLEMS], 1):
+    for number, check in enumerate(causes[:MAX_PROBLEMS], 1):
         title = " ".join([check.layer or check.name, _numbers(check)]).rstrip()
-        is_consequence = not check.has_cause and problems[0].has_cause
-        note = " (may follow from the ones above)" if is_consequence else ""
-        note = " (remark: of the size of one float32 constant)" if check.status == REMARK else note
-        lines += ["", f"{number:>2}. {title}{note}", f"    {check.name}: {check.detail}"]
+        note = " (remark: of the size of one float32 constant)" if check.status == REMARK else ""
+        lines += ["", f"{number:>2}. {title}{note}", f"    {check.name}: {check.detail}".rstrip(": ")]
         lines += [f"    hint: {hint}" for hint in check.hints[:MAX_HINTS]]
         lines += [f"    {line}" for line in check.source]
-    if len(problems) > MAX_PROBLEMS:
-        lines += ["", f"    and {len(problems) - MAX_PROBLEMS} more; --json FILE has them all"]
+    if len(causes) > MAX_PROBLEMS:
+        lines += ["", f"    and {len(causes) - MAX_PROBLEMS} more; --json FILE has them all"]
+    if others:
+        lines += ["", f"    may follow from these: {', '.join(dict.fromkeys(others))}"]
     return lines + [""] * bool(lines)
 
 

@@ -17,6 +17,7 @@ from ..trace import Trace
 from ..verdict import Check, within
 
 NUM_RUNS = 3  # of the reference in float32
+LEAST_SHARE = 1e-6  # of the largest gradient; a smaller one is judged by this share of it
 
 
 def next_floats(rng: np.random.Generator, arrays: Arrays) -> Arrays:
@@ -44,6 +45,7 @@ class Rounding:
         self.session, self.exact = session, exact
         self._squares: dict[str, float] = {}
         names = tensors(exact)
+        self._scales = _scales(names)
         for run in range(NUM_RUNS):
             found = tensors(self._run_of_reference(request.as_float32(), run))
             for name, array in names.items():
@@ -60,14 +62,16 @@ class Rounding:
 
     def own(self, name: str) -> float:
         """Root mean square of the distances of a tensor over the runs, relative to the norm of the tensor."""
-        return float(np.sqrt(self._squares[name] / NUM_RUNS)) / _norm(tensors(self.exact)[name])
+        return float(np.sqrt(self._squares[name] / NUM_RUNS)) / self._scales[name]
 
     def compare(self, name: str, actual: np.ndarray) -> tuple[Difference, float]:
         """(relative distance of the port's tensor in float32 from the exact one, largest distance that passes)."""
         exact = tensors(self.exact)[name]
+        if not np.isfinite(exact).all():
+            return Difference(0.0), 1.0  # the float64 comparison reports it
         allowed = self.session.allowed_rounding(self.own(name))
-        distance = distance_of(actual, exact)
-        return Difference(distance / _norm(exact), distance, _norm(exact)), allowed
+        distance, scale = distance_of(actual, exact), self._scales[name]
+        return Difference(distance / scale, distance, scale), allowed
 
 
 def tensors(trace: Trace) -> Mapping[str, np.ndarray]:
@@ -123,5 +127,9 @@ def _times(distance: float, own: float) -> str:
     return f"{distance / own:.2f} times" if own else "without"
 
 
-def _norm(array: np.ndarray) -> float:
-    return float(np.linalg.norm(np.ravel(array).astype(np.float64))) or 1e-300
+def _scales(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The norm of each tensor; of a gradient that is zero but for rounding, a share of the largest of its kind."""
+    norms = {name: float(np.linalg.norm(np.ravel(array).astype(np.float64))) for name, array in arrays.items()}
+    kinds = {name: name.partition(".")[0] if "." in name else "" for name in norms}
+    largest = {kind: max(norms[name] for name in norms if kinds[name] == kind) for kind in set(kinds.values()) if kind}
+    return {name: max(norm, LEAST_SHARE * largest.get(kinds[name], 0.0)) or 1e-300 for name, norm in norms.items()}

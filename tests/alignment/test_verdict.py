@@ -67,7 +67,7 @@ def test_problems_are_ordered_by_effect_and_causes_come_first():
         ("b alone", "fail"), ("setting", "fail"), ("a alone", "fail"), ("logits", "fail"), ("slope", "remark")
     ]  # fmt: skip
     text = " ".join(problem_lines(found))
-    assert "may follow from the ones above" in text and "one float32 constant" in text
+    assert "may follow from these: logits" in text and "one float32 constant" in text
 
 
 def test_a_difference_of_one_float32_constant_is_a_problem_if_nothing_is_larger():
