@@ -1,5 +1,10 @@
 """`python -m alignment.weights convert IN OUT --case NAME`: convert weights between publishers, in both directions."""
 
+if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
+    from common.cli import require_packages
+
+    require_packages("numpy", "yaml")
+
 import argparse
 import sys
 from collections.abc import Mapping

@@ -5,6 +5,11 @@ python -m benchmarks.fashion [--models peleenet mobilenet_v3_small] [--part shor
 A run is recorded when it is finished, and never repeated with the same settings; a run that was stopped continues.
 """
 
+if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
+    from common.cli import require_packages
+
+    require_packages("numpy", "PIL", "yaml", "paddle")
+
 import argparse
 import hashlib
 import json

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import importlib.util
 import itertools
 import math
 import os
@@ -64,12 +65,26 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         sys.exit(exit_code)
 
 
+def require_packages(*modules: str) -> None:
+    """End a program with exit code 7 and one message if one of `modules`, of REQUIRED_PACKAGES, is not installed.
+
+    For programs that import them before `run` is called, which then names what is missing.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            print_safely(f"error: {_missing(module)}", sys.stderr)
+            sys.exit(7)
+
+
 def _name_missing_package(error: ModuleNotFoundError) -> str | None:
     """What to install, or None: any other module that is missing is a fault of the project."""
-    package = REQUIRED_PACKAGES.get((error.name or "").partition(".")[0])
-    if package is None:
-        return None
-    return f"{package} is not installed: python -m pip install -r requirements.txt (for GPUs: requirements-gpu.txt)"
+    module = (error.name or "").partition(".")[0]
+    return _missing(module) if module in REQUIRED_PACKAGES else None
+
+
+def _missing(module: str) -> str:
+    advice = "python -m pip install -r requirements.txt (for GPUs: requirements-gpu.txt)"
+    return f"{REQUIRED_PACKAGES[module]} is not installed: {advice}"
 
 
 def _run_finalizers() -> None:

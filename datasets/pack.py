@@ -3,6 +3,11 @@
 python -m datasets.pack --data_path ILSVRC2012 --split train --list ILSVRC2012/train_list.txt --output_dir shards
 """
 
+if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
+    from common.cli import require_packages
+
+    require_packages("numpy", "PIL", "rich")
+
 import argparse
 import io
 import json

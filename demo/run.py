@@ -1,5 +1,10 @@
 """Runs the chain of `make demo`: digits, train, eval, predict, export and infer, by the commands that a user types."""
 
+if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
+    from common.cli import require_packages
+
+    require_packages("rich")
+
 import argparse
 import json
 import os

@@ -4,6 +4,11 @@ python -m datasets.check "My Pictures"
 python -m datasets.check ILSVRC2012 --lists ILSVRC2012/train_list.txt ILSVRC2012/val_list.txt
 """
 
+if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
+    from common.cli import require_packages
+
+    require_packages("numpy", "PIL", "rich")
+
 import argparse
 import os
 from array import array

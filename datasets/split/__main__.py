@@ -3,6 +3,11 @@
 python -m datasets.split "My Pictures" --output_dir lists
 """
 
+if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
+    from common.cli import require_packages
+
+    require_packages("numpy", "PIL", "rich")
+
 import argparse
 import os
 import shlex

@@ -1,5 +1,10 @@
 """The program `python -m deploy.serving EXPORTED`: serve exported folders over HTTP."""
 
+if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
+    from common.cli import require_packages
+
+    require_packages("numpy", "PIL", "yaml")
+
 import argparse
 import re
 
