@@ -151,7 +151,7 @@ def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
 def write_recipe(config: TrainConfig, run, split_source: Path | None) -> None:
     """Move the files of an earlier run away, unless this run continues it, and write config.yaml; rank 0 alone."""
     import factory
-    from engine.output_dir import set_earlier_run_aside
+    from engine.output_dir import reports_and_exports, set_earlier_run_aside
     from engine.progress.environment import write_environment
 
     folder = run.output_dir
@@ -161,6 +161,8 @@ def write_recipe(config: TrainConfig, run, split_source: Path | None) -> None:
     continues = resume == "auto" or (resume and Path(resume).resolve().parent == folder.resolve())
     if not continues and (aside := set_earlier_run_aside(folder)):
         logger.warning(f"{folder} held an earlier run, moved to {aside}; to continue such a run, add --resume auto")
+        if made := ", ".join(path.name for path in reports_and_exports(folder)):
+            logger.warning(f"{folder}: still of the earlier run are {made}; write them again when this run has ended")
     factory.keep_split(split_source, folder)
     with disk_errors(f"into --output_dir {folder}"):
         write_config(config, folder / "config.yaml")

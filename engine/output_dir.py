@@ -24,6 +24,7 @@ RUN_FILES = (
     "visualdl",
     "tensorboard",
 )
+MADE_OF_A_RUN = ("report.html", "card.yaml")  # in folders that eval.py and export_model.py write
 
 
 @contextmanager
@@ -101,3 +102,8 @@ def set_earlier_run_aside(folder: Path) -> Path | None:
         for path in files:
             path.rename(aside / path.name)
     return aside
+
+
+def reports_and_exports(folder: Path) -> list[Path]:
+    """Find the folders directly in `folder` that hold a report or an exported model; a new run does not move them."""
+    return sorted({path.parent for name in MADE_OF_A_RUN for path in folder.glob(f"*/{name}")})

@@ -11,7 +11,7 @@ from configs.schema import OutputConfig
 from engine.checkpoint import read_checkpoint
 from engine.fit import fit
 from engine.metrics import Scores
-from engine.output_dir import locked_output_dir, set_earlier_run_aside
+from engine.output_dir import locked_output_dir, reports_and_exports, set_earlier_run_aside
 from engine.run import Run
 from engine.saver import BEST, BEST_EMA, LATEST, Saver
 from tests.engine.test_train import LOADER, RECIPE, everything, new_state, train
@@ -72,6 +72,14 @@ def test_the_files_of_an_earlier_run_are_moved_together(tmp_path):
         ]  # fmt: skip
         assert (aside / "log.txt").read_text() == f"log.txt of run {number}"
     assert sorted(path.name[:9] for path in tmp_path.iterdir()) == ["previous-", "previous-", "run_state"]
+
+
+def test_reports_and_exports_of_an_earlier_run_are_found(tmp_path):
+    assert reports_and_exports(tmp_path) == []
+    for name in ("report/report.html", "exported/card.yaml", "exported/report.html", "split/train_list.txt", "card.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert [path.name for path in reports_and_exports(tmp_path)] == ["exported", "report"]
 
 
 def run_fit(state, folder, monkeypatch, *, loader=LOADER, evaluate=lambda: Scores(9, 1.0, 0.0, 0.0), epochs=1):
