@@ -45,7 +45,10 @@ def main(argv: list[str]) -> None:
         preprocess = Preprocess.from_config(config.preprocess, trained=published)
         transform = build_train_transform(config.augment, config.preprocess, preprocess)
         mixup = create_mixup(config.mix, data.classes.number)
-        train(config, preprocess, data, transform, mixup, factory.choose_start(config), record)
+        start = factory.choose_start(config)
+        if rank == 0:
+            data = factory.with_finetune_remarks(data, config, start, preprocess, given)
+        train(config, preprocess, data, transform, mixup, start, record)
 
 
 def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup, start, record: "RunRecord") -> None:

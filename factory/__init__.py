@@ -2,6 +2,7 @@
 
 from .data import TrainingData, open_datasets, open_train_images, open_val_images, with_classes
 from .evaluation import data_to_evaluate, evaluate_trained, trained_configs, weights_to_evaluate
+from .finetune_remarks import with_finetune_remarks
 from .plain_folder import keep_split
 from .public_weights import choose_start, fetch_public, with_public_weights
 from .report import evaluate_and_report, prepare_report
@@ -30,6 +31,7 @@ __all__ = [
     "trained_configs",
     "weights_to_evaluate",
     "with_classes",
+    "with_finetune_remarks",
     "with_public_weights",
     "with_run_length",
 ]

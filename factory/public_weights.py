@@ -72,15 +72,20 @@ def choose_start(config: TrainConfig) -> ResumeConfig:
         UsageError: --freeze with --resume auto, and there is neither a checkpoint nor a file of weights.
     """
     flags = config.resume
-    is_continued = flags.resume not in ("", "auto") or (
-        flags.resume == "auto" and any(Path(config.output.output_dir).glob("checkpoint-*.pd"))
-    )
-    if config.optim.freeze and not is_continued and not config.has_weights_to_start:
+    if config.optim.freeze and not is_continued(config) and not config.has_weights_to_start:
         raise UsageError(
             f"--freeze needs weights to start from, and {config.output.output_dir} has no checkpoint to continue; give "
             "--pretrained or --finetune too, which are read at the first start alone"
         )
-    if not flags.pretrained or is_continued:
+    if not flags.pretrained or is_continued(config):
         return replace(flags, pretrained="")
     path, _ = fetch_public(flags.pretrained, flags.weights_dir, config.model.name)
     return replace(flags, pretrained="", finetune=str(path))
+
+
+def is_continued(config: TrainConfig) -> bool:
+    """Whether --resume names a file, or finds checkpoints: --finetune and --pretrained are then not read."""
+    flags = config.resume
+    if flags.resume == "auto":
+        return any(Path(config.output.output_dir).glob("checkpoint-*.pd"))
+    return bool(flags.resume)

@@ -76,7 +76,13 @@ def test_the_files_of_an_earlier_run_are_moved_together(tmp_path):
 
 def test_reports_and_exports_of_an_earlier_run_are_found(tmp_path):
     assert reports_and_exports(tmp_path) == []
-    for name in ("report/report.html", "exported/card.yaml", "exported/report.html", "split/train_list.txt", "card.yaml"):
+    for name in (
+        "report/report.html",
+        "exported/card.yaml",
+        "exported/report.html",
+        "split/train_list.txt",
+        "card.yaml",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     assert [path.name for path in reports_and_exports(tmp_path)] == ["exported", "report"]
