@@ -83,7 +83,7 @@ class Tolerances:
     """
 
     float64: float = 1e-10
-    rounding: float = 4.0
+    rounding: float = 6.0
     float32: float = 0.0
     initialisation: float = math.inf
     gradient: float = 1e-7

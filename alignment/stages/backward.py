@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..case import Case, Tolerances
 from ..compare import Difference, compare, compare_packed
 from ..layers.table import LayerTable
 from ..session import Session, TraceRequest
@@ -9,7 +10,7 @@ from ..trace import Trace
 from ..verdict import FAIL, Check, StageResult, within
 from .forward import layer_checks
 from .loss import USER_TOLERANCE
-from .rounding import Rounding, worst_of
+from .rounding import Compared, Rounding, judged, may_be_rounding, widened, worst_of
 
 # A gradient that is zero but for rounding (of a bias before a batch norm) is judged by this share of the largest one.
 LEAST_SHARE = 1e-6
@@ -24,22 +25,26 @@ def run(session: Session) -> StageResult:
     labels = session.targets(case.train.shape[0])
     request = session.training_request(images, labels, case.train.smoothing)
     port, reference = session.traces(request)
-    table = LayerTable(case, port, reference, is_backward=True)
-    gradient = case.tolerances.gradient
-    if port.error:
-        return StageResult("backward", layer_checks(table, ALONE, gradient=gradient), layers=table.as_dicts())
-    checks = [
-        *layer_checks(table, ALONE, gradient=gradient),
-        _loss_check(table),
-        *_parameter_checks(session, port, reference),
-        _image_check(session, port.image_gradient, reference.image_gradient),
-    ]
+    table, checks = _compare(case, port, reference)
+    if may_be_rounding(checks):
+        table, checks = _compare(widened(session, request, reference), port, reference)
     is_wrong = any(check.status == FAIL for check in checks)
-    if is_wrong and not table.first_difference() and (broken := _first_wrong_gradient(table)):
+    if is_wrong and not port.error and not table.first_difference() and (broken := _first_wrong_gradient(table)):
         checks.insert(0, broken)  # by itself harmless: rounding may break a tie in a max pool
     if not is_wrong:
-        checks += _float32_checks(session, table, request)
+        checks.append(_float32_check(session, table, request))
     return StageResult("backward", checks, layers=table.as_dicts())
+
+
+def _compare(case: Case, port: Trace, reference: Trace) -> tuple[LayerTable, list[Check]]:
+    """The layer table of two traces in float64, and the checks of it."""
+    table = LayerTable(case, port, reference, is_backward=True)
+    checks = layer_checks(table, ALONE, gradient=case.tolerances.gradient)
+    if not port.error:
+        checks.append(_loss_check(table))
+        checks += _parameter_checks(case.tolerances, port, reference)
+        checks.append(_image_check(case.tolerances, port.image_gradient, reference.image_gradient))
+    return table, checks
 
 
 def _loss_check(table: LayerTable) -> Check:
@@ -54,10 +59,9 @@ def _loss_check(table: LayerTable) -> Check:
     return check
 
 
-def _parameter_checks(session: Session, port: Trace, reference: Trace) -> list[Check]:
+def _parameter_checks(tolerances: Tolerances, port: Trace, reference: Trace) -> list[Check]:
     actual = port.parameter_gradients
     expected = reference.parameter_gradients
-    tolerances = session.case.tolerances
     hint = "frozen (stop_gradient), or cut off by detach or no_grad"
     missing = [name for name in expected if name not in actual]
     checks = [
@@ -92,26 +96,26 @@ def _layer_of(parameter: str) -> str:
     return parameter.rpartition(".")[0]
 
 
-def _image_check(session: Session, actual: np.ndarray | None, expected: np.ndarray) -> Check:
+def _image_check(tolerances: Tolerances, actual: np.ndarray | None, expected: np.ndarray) -> Check:
     if actual is None:
         return Check("gradient of the images", FAIL, detail="the port computes none")
-    return within("gradient of the images", compare(actual, expected), session.case.tolerances.gradient)
+    return within("gradient of the images", compare(actual, expected), tolerances.gradient)
 
 
-def _float32_checks(session: Session, table: LayerTable, request: TraceRequest) -> list[Check]:
-    """Judge loss and gradients of the port in float32 by the reference's own rounding."""
-    port = session.port_trace(request.as_float32())
-    if port.error:
-        return []
-    rounding = Rounding(session, table.reference, request)
-    compared = [
-        (name, *rounding.compare(f"p.{name}", port.parameter_gradients[name]))
-        for name in table.reference.parameter_gradients
-        if name in port.parameter_gradients
-    ]
-    if port.image_gradient is not None:
-        compared.append(("the images", *rounding.compare("images", port.image_gradient)))
-    return [worst_of("gradients, float32", compared)]
+def _float32_check(session: Session, table: LayerTable, request: TraceRequest) -> Check:
+    """Judge the gradients of the port in float32 by the reference's own rounding."""
+
+    def collect(port: Trace, rounding: Rounding) -> Compared:
+        found = [
+            (name, *rounding.compare(f"p.{name}", port.parameter_gradients[name]))
+            for name in table.reference.parameter_gradients
+            if name in port.parameter_gradients
+        ]
+        if port.image_gradient is not None and table.reference.image_gradient is not None:
+            found.append(("the images", *rounding.compare("images", port.image_gradient)))
+        return found
+
+    return worst_of("gradients, float32", judged(session, table.reference, request, collect))
 
 
 def _first_wrong_gradient(table: LayerTable) -> Check | None:

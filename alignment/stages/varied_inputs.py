@@ -16,6 +16,7 @@ from ..rules import Arrays
 from ..session import Session, TraceRequest
 from ..trace import Trace
 from ..verdict import Check, exactly
+from .rounding import may_be_rounding, widened
 
 # Added to height and width: every remainder of a division by 8 appears, so that three layers of stride 2 round
 # once up and once down, and no size but the first is a square.
@@ -48,7 +49,7 @@ def varied_checks(session: Session) -> list[Check]:
         except ReferenceFailedError as error:
             refused.append(f"{variation.name} ({_reason(error)})")
             continue
-        if first := _first_difference(session, port, reference):
+        if first := _first_difference(session, variation.request, port, reference):
             known = {check.layer for check in failed}
             failed += [replace(first, name=f"first difference, {variation.name}")] * (first.layer not in known)
         else:
@@ -57,7 +58,7 @@ def varied_checks(session: Session) -> list[Check]:
     return failed or [exactly("other inputs", True, detail)]
 
 
-def _first_difference(session: Session, port: Trace, reference: Trace) -> Check | None:
+def _first_difference(session: Session, request: TraceRequest, port: Trace, reference: Trace) -> Check | None:
     """The first layer that differs; layers are compared only if the logits differ."""
     if not port.error:
         actual, expected = port.arrays[port.logits], reference.arrays[reference.logits]
@@ -65,6 +66,9 @@ def _first_difference(session: Session, port: Trace, reference: Trace) -> Check 
             return None
     table = LayerTable(session.case, port, reference, is_backward=False)
     first = table.first_difference()
+    if first and may_be_rounding([first]):
+        table = LayerTable(widened(session, request, reference), port, reference, is_backward=False)
+        first = table.first_difference()
     return first and replace(first, source=code_before(table, first.layer))
 
 
