@@ -85,7 +85,7 @@ def main(argv: list[str]) -> None:
     }
     limits = Limits(
         max_body_bytes=flags.max_body_mb << 20,
-        max_buffered_bytes=4 * flags.max_body_mb << 20,
+        max_buffered_bytes=3 * flags.max_body_mb << 20,
         max_images=flags.max_images,
         request_seconds=flags.request_seconds,
     )

@@ -37,5 +37,7 @@ def set_up_json_log() -> None:
     """Send warnings and errors of all packages to the JSON log."""
     logging.basicConfig(level=logging.WARNING, handlers=[JsonHandler()], force=True)
     logging.getLogger("uvicorn.access").propagate = False  # this log has a line for every request
+    for name in ("uvicorn.error", "python_multipart"):  # which warn of malformed requests
+        logging.getLogger(name).setLevel(logging.ERROR)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -8,7 +8,7 @@ class Limits:
     """The limits of a service; `docs/serving.md` has the table of their answers."""
 
     max_body_bytes: int = 16 << 20  # of one request
-    max_buffered_bytes: int = 64 << 20  # bodies of all requests that are being answered
+    max_buffered_bytes: int = 48 << 20  # bodies of all requests that are being answered
     max_header_bytes: int = 32 << 10  # request line and headers
     max_images: int = 32  # of one request
     max_json_items: int = 1_000_000  # six images of 224 x 224 as numbers; parsed in 0.1 s

@@ -41,13 +41,15 @@ async def predict(request: Request) -> JSONResponse:
             files = await files_of_form(request, body, service.limits.max_images)
         else:
             files = [("image", body)]
-        if not files[0][1] and len(files) == 1:
+        names, images = [file_name for file_name, _ in files], [Image(Kind.IMAGE, data) for _, data in files]
+        del files
+        if len(images) == 1 and not images[0].data:
             raise bad_request("the body is empty; with curl: --data-binary @photo.jpg")
-        computed = await service.compute(request, name, [Image(Kind.IMAGE, data) for _, data in files])
-    request.scope["serving.log"] |= {"model": name, "images": len(files)}
-    if len(files) == 1 and isinstance(computed.answers[0], ServingError):
+        computed = await service.compute(request, name, images)
+    request.scope["serving.log"] |= {"model": name, "images": len(names)}
+    if len(names) == 1 and isinstance(computed.answers[0], ServingError):
         raise computed.answers[0]
-    records = records_of(computed, [file_name for file_name, _ in files], top_k)
+    records = records_of(computed, names, top_k)
     milliseconds = milliseconds_of(request, computed.answers)
     return JSONResponse({"model": name, "predictions": records, "milliseconds": milliseconds})
 

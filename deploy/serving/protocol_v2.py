@@ -101,7 +101,8 @@ async def infer(request: Request) -> Response:
     service.bodies.check_length(request)
     engine.check_queue()
     async with service.bodies.read(request) as body:
-        asked = parse_request(body, request.headers.get(BINARY_HEADER), engine.description, service.limits)
+        asked = parse_request(bytes(body), request.headers.get(BINARY_HEADER), engine.description, service.limits)
+        body.clear()
         computed = await service.compute(request, name, asked.images, asked.seconds)
     request.scope["serving.log"] |= {"model": name, "images": len(asked.images)}
     for place, answer in enumerate(computed.answers):

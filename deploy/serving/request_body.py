@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from .errors import ClientGoneError, ServingError, bad_request, busy, too_large
 from .limits import Limits
 
+FORM_BLOCK = 1 << 18
 DECOMPRESS_BITS = {"gzip": 31, "deflate": 15}  # of zlib
 
 
@@ -23,7 +24,9 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: Request):
-        """Give the body; its bytes are counted until the end of the context.
+        """Give the body, a bytearray; its bytes are counted until the end of the context.
+
+        They are counted also when the server has sent them to the engine process and freed them, since they are there.
 
         Raises:
             ClientGoneError: the client closed the connection.
@@ -75,18 +78,17 @@ class Bodies:
         """Count bytes that leave the memory."""
         self._num_bytes -= num_bytes
 
-    async def _receive(self, request: Request, held: "_Held") -> bytes:
+    async def _receive(self, request: Request, held: "_Held") -> bytearray:
         self.check_length(request)
-        chunks, total = [], 0
+        body = bytearray()
         async for chunk in request.stream():
-            total += len(chunk)
-            if total > self._limits.max_body_bytes:
+            if len(body) + len(chunk) > self._limits.max_body_bytes:
                 raise self.body_too_large()
             held.take(len(chunk))
-            chunks.append(chunk)
-        return b"".join(chunks)
+            body += chunk
+        return body
 
-    def _decompress(self, data: bytes, encoding: str, held: "_Held") -> bytes:
+    def _decompress(self, data: bytearray, encoding: str, held: "_Held") -> bytearray:
         if encoding not in DECOMPRESS_BITS:
             raise ServingError(415, "unsupported_encoding", "Content-Encoding: expected identity, gzip or deflate")
         decompressor = zlib.decompressobj(DECOMPRESS_BITS[encoding])
@@ -99,7 +101,8 @@ class Bodies:
         if not decompressor.eof:
             raise bad_request(f"the body is cut short: the {encoding} data has no end")
         held.take(len(body))
-        return body
+        data.clear()
+        return bytearray(body)
 
 
 class _Held:
@@ -121,15 +124,17 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = 1 << 40  # nothing is written to the disk: the body is in memory anyway
 
 
-async def files_of_form(request: Request, body: bytes, max_files: int) -> list[tuple[str, bytes]]:
-    """Parse multipart/form-data: (file name, content) of every file.
+async def files_of_form(request: Request, body: bytearray, max_files: int) -> list[tuple[str, bytes]]:
+    """Parse multipart/form-data: (file name, content) of every file; `body` is empty afterwards.
 
     Raises:
         ServingError: the form is damaged, has too many files, or fields that are no files.
     """
 
-    async def stream():
-        yield body
+    async def stream():  # in pieces, since the parser copies what it is given
+        for start in range(0, len(body), FORM_BLOCK):
+            yield bytes(body[start : start + FORM_BLOCK])
+        body.clear()
 
     parser = _InMemoryParser(request.headers, stream(), max_files=max_files, max_fields=max_files)
     try:

@@ -79,6 +79,14 @@ PROMISES = {
     "V1": ("serving", 300, 5000, "each of many concurrent answers of the service equals the answer to the image alone"),
     "V4": ("serving", 1, 50, "a SIGTERM with 24 requests in flight loses none of them, and leaves no process"),
     "V5": ("serving", 2, 20, "a killed engine is back in 10 s; meanwhile requests get 503, and no answer is wrong"),
+    "V6": (
+        "serving_http",
+        40,
+        400,
+        "clients that dribble a header or a body are closed in 10 s, and others are served",
+    ),
+    "H1": ("serving_http", 10, 100, "the service keeps its limits, and grows by 100 MB at most under largest requests"),
+    "H2": ("serving_http", 300, 20_000, "malformed requests cause no 500, no crash and no restart"),
 }
 RESULTS = Path(__file__).parent / "results.jsonl"
 

@@ -28,7 +28,7 @@ class Image(NamedTuple):
     """One image of a request."""
 
     kind: Kind  # IMAGE or TENSOR
-    data: bytes | memoryview  # an image file, or [3, S, S] float32
+    data: bytes | bytearray  # an image file, or [3, S, S] float32; a bytearray is emptied when it was sent
 
 
 class Computed(NamedTuple):
@@ -83,6 +83,8 @@ class EngineProcess:
         self._waiting[number] = future, deadline
         self._writer.write(Frame(image.kind, number, deadline, image.data).header())
         self._writer.write(image.data)
+        if isinstance(image.data, bytearray):  # the server does not need it any more
+            image.data.clear()
         return number, future
 
     def cancel(self, number: int) -> None:
