@@ -155,15 +155,15 @@ def write_with_checksum(path: str | os.PathLike, data: bytes | str) -> None:
     write_checksum_beside(path, hashlib.sha256(data).hexdigest())
 
 
-def write_checksum_beside(path: Path, sha256: str) -> None:
-    """Write the checksum of `path` to `path`.sha256 in the form of `sha256sum`.
+def write_checksum_beside(path: Path, sha256: str, note: str = "") -> None:
+    """Write the checksum of `path` to `path`.sha256 in the form of `sha256sum`; `note` becomes a comment.
 
     Raises:
         OSError: the file cannot be written.
     """
     is_plain = not {"\n", "\\"} & {*path.name}
     name = path.name if is_plain else path.name.replace("\\", "\\\\").replace("\n", "\\n")
-    line = f"{'' if is_plain else chr(92)}{sha256}  {name}\n"
+    line = f"{'' if is_plain else chr(92)}{sha256}  {name}\n" + f"# {note}\n" * bool(note)
     write_atomically(path.with_name(path.name + CHECKSUM_SUFFIX), os.fsencode(line))
 
 

@@ -9,6 +9,7 @@ if __name__ == "__main__":  # before the imports: what is not installed is named
     require_packages("numpy", "PIL", "rich")
 
 import argparse
+import hashlib
 import io
 import json
 import os
@@ -109,7 +110,8 @@ def write_shard(shard: Shard) -> dict:
     """Write a shard, or keep the file of its name if it is undamaged, and return the facts of the shard.
 
     A killed writer leaves no file of that name. Its checksum is written beside it, and is compared when an earlier
-    shard is kept: a bit that flipped since then must not become the truth. A file without a checksum is written again.
+    shard is kept: a bit that flipped since then must not become the truth. A file without a checksum is written again,
+    and so is one whose images had other sizes when they were packed.
 
     Raises:
         BadImage: an image cannot be decoded.
@@ -120,7 +122,7 @@ def write_shard(shard: Shard) -> dict:
         raise DataError(f"{shard.path}: is no regular file; remove it and pack again")
     path, is_there = Path(shard.path), os.path.exists(shard.path)
     sha256 = _verified_checksum(path) if is_there else None
-    is_kept = sha256 is not None and _has_sizes_of(shard)
+    is_kept = sha256 is not None and _is_of_these_files(shard)
     if not is_kept:
         with disk_errors(path):
             (path.parent / SHARDS_FILE).unlink(missing_ok=True)  # it says that the folder is complete
@@ -130,7 +132,7 @@ def write_shard(shard: Shard) -> dict:
                     extension, content = shard.encoding.encode(image)
                     _add(tar, f"{number:09d}{extension}", content)
                     _add(tar, f"{number:09d}.cls", str(label).encode())
-            write_checksum_beside(path, sha256 := sha256_of_file(path))
+            write_checksum_beside(path, sha256 := sha256_of_file(path), _sizes_of(shard))
     entries = list(_entries(shard.path))
     if [label for _, _, label in entries] != list(shard.labels):
         raise DataError(f"{shard.path}: holds other images; remove the file, or choose another --output_dir")
@@ -147,15 +149,19 @@ def _verified_checksum(path: Path) -> str | None:
     return expected if expected and expected == sha256_of_file(path) else None
 
 
-def _has_sizes_of(shard: Shard) -> bool:
-    """Whether the images in an existing shard have the sizes of the files, where they are copied as they are."""
-    if shard.encoding.store != "as_is":
-        return True
+def _is_of_these_files(shard: Shard) -> bool:
+    """Whether the files of an existing shard had the sizes when it was packed that they have now."""
     try:
-        sizes = [size for _, size, _ in _entries(shard.path)]
-        return sizes == [os.path.getsize(path) for path in shard.paths]
-    except (OSError, DataError):
+        beside = Path(f"{shard.path}{CHECKSUM_SUFFIX}").read_text(encoding="ascii", errors="replace")
+        return _sizes_of(shard) in beside
+    except OSError:
         return False
+
+
+def _sizes_of(shard: Shard) -> str:
+    """The sizes of the files that a shard is made of, for the comment beside its checksum."""
+    sizes = " ".join(str(os.path.getsize(path)) for path in shard.paths)
+    return f"sizes of the files: {hashlib.sha256(sizes.encode()).hexdigest()}"
 
 
 def _facts(path: str | os.PathLike) -> dict:
@@ -216,7 +222,10 @@ def pack(images: ImageList, folder: Path, *, encoding: Encoding, per_shard: int,
     rewritten = [shard["name"] for shard in shards if shard.pop("is_rewritten")]
     if rewritten:
         names = ", ".join(rewritten)
-        print_safely(f"note: {folder}: written again, because they were damaged or have no checksum: {names}")
+        print_safely(
+            f"note: {folder}: written again, because they were damaged, had no checksum, or their images changed: "
+            f"{names}"
+        )
     index = [(number, *entry) for number, shard in enumerate(shards) for entry in shard.pop("entries")]
     with disk_errors(folder):
         with atomic_write(folder / INDEX_FILE) as file:

@@ -200,13 +200,19 @@ def test_packing_again_does_not_take_a_flipped_bit_for_the_truth(root, tmp_path,
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_a_source_that_changed_since_it_was_packed_is_packed_again(tmp_path):
+@pytest.mark.parametrize("store", ["as_is", "jpeg", "raw"])
+def test_a_source_that_changed_since_it_was_packed_is_packed_again(tmp_path, capsys, store):
     write_class_folders(tmp_path)
-    pack_train(tmp_path, tmp_path / "out")
+    pack_train(tmp_path, tmp_path / "out", f"--store={store}")
     changed = tmp_path / "train" / "class_0" / "0.JPEG"
     fake_image(99, 50, seed=99).save(changed)
-    shards = pack_train(tmp_path, tmp_path / "out")
-    assert bytes(read_bytes(shards.path(0))) == changed.read_bytes()
+    capsys.readouterr()
+    shards = pack_train(tmp_path, tmp_path / "out", f"--store={store}")
+    assert bytes(read_bytes(shards.path(0))) == Encoding(store).encode(str(changed))[1]
+    said = capsys.readouterr().out
+    assert "or their images changed: train-00000.tar\n" in said and "(3 of an earlier run)" in said
+    pack_train(tmp_path, tmp_path / "out", f"--store={store}")
+    assert "(4 of an earlier run)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"images": 1}', b"\xff\xfe"])
