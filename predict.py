@@ -12,7 +12,7 @@ from configs.schema import PredictConfig
 def main(argv: list[str]) -> None:
     config = parse(PredictConfig, argv, prog="predict.py")
     import factory  # numpy and Pillow from here on: --help does not wait for them
-    from datasets.reading.image_folder import FolderScan, find_images
+    from datasets.reading.image_folder import FolderScan
     from deploy.temperature import read_temperature
 
     if factory.list_models_or_check(config.model, config.preprocess):
@@ -22,7 +22,8 @@ def main(argv: list[str]) -> None:
         raise UsageError("--infer_imgs is missing; for example: --infer_imgs photos")
     temperature = read_temperature(images.temperature)
     scan = FolderScan()
-    paths = find_images(images.infer_imgs, scan)
+    trained = factory.read_trained(config.model, config.weights, config.preprocess, images.label_list)
+    paths, inputs = factory.find_images_and_lists(images.infer_imgs, trained, scan)
     for remark in scan.remarks:
         print_safely(f"warning: {remark}", sys.stderr)
 
@@ -33,16 +34,15 @@ def main(argv: list[str]) -> None:
     from engine.amp import choose_precision
     from engine.distributed import choose_device
 
-    check_output(config.output, images.infer_imgs, images.explain)
+    check_output(config.output, inputs, images.explain)
     choose_device(config.device.device)
-    trained = factory.read_trained(config.model, config.weights, config.preprocess, images.label_list)
     for note in trained.notes:
         print_safely(f"warning: {note}", sys.stderr)
     precision = choose_precision(images.use_amp)
     model = trained.create_model()
     predictor = Predictor(EagerEngine(model, precision.autocast), trained.card(model, temperature=temperature))
     batches = predict_files(predictor, paths, batch_size=images.batch_size, topk=images.topk)
-    found = Images(images.infer_imgs, paths)
+    found = Images(inputs, paths)
     more = [open_explained(images.explain, found, model, predictor)] if images.explain else []
     write_predictions(batches, found, config.output, predictor, images.topk, more)
 

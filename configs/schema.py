@@ -701,7 +701,11 @@ class PredictionOutputConfig:
 class PredictImagesConfig:
     """Images and predictions"""
 
-    infer_imgs: tuple[str, ...] = flag((), "images or folders of images (searched recursively)")
+    infer_imgs: tuple[str, ...] = flag(
+        (),
+        "images, folders of images (searched recursively), or list files *.txt, whose paths begin at the data of the "
+        "training",
+    )
     batch_size: int = flag(1, "images per batch", low=1)
     label_list: str = flag("", "file of class names; default: those of the checkpoint, or ImageNet's for 1000 classes")
     topk: int = flag(5, "number of classes reported per image", low=1)

@@ -4,6 +4,7 @@ from .data import TrainingData, open_datasets, open_train_images, open_val_image
 from .evaluation import data_to_evaluate, evaluate_trained, trained_configs, weights_to_evaluate
 from .finetune_remarks import with_finetune_remarks
 from .plain_folder import keep_split
+from .predict_images import find_images_and_lists
 from .public_weights import choose_start, fetch_public, with_public_weights
 from .report import evaluate_and_report, prepare_report
 from .run_length import with_run_length
@@ -18,6 +19,7 @@ __all__ = [
     "evaluate_and_report",
     "evaluate_trained",
     "fetch_public",
+    "find_images_and_lists",
     "keep_split",
     "list_models_or_check",
     "log_config",

@@ -15,6 +15,7 @@ from common.errors import DataError, UsageError
 from configs.loader import parse
 from configs.schema import EvalDataConfig, ExportConfig, TrainConfig
 from datasets.classes import Classes
+from datasets.reading.image_folder import FolderScan
 from datasets.split.folder_split import read_split
 from tests.datasets.fake_images import fake_image
 from tests.scripts.conftest import ENVIRONMENT, ROOT
@@ -198,6 +199,26 @@ def test_folders_and_lists_of_a_training_are_found_too(folder, tmp_path):
     images, remarks = factory.open_val_images(EvalDataConfig(), trained)
     assert names_of(images) == ["cats/0.png", "dogs/0.png", "rare/0.png"]
     assert remarks[0] == f"data of the checkpoint: --data_path {folder} --cls_label_path_val {tmp_path}/few.txt"
+
+
+def test_the_lists_of_the_split_may_be_named_for_eval_and_predict(folder, tmp_path, monkeypatch):
+    config, data = begin(folder, tmp_path / "out")
+    trained, listed = trained_of(tmp_path / "out", data, config), f"{tmp_path}/out/split/val_list.txt"
+    monkeypatch.chdir(tmp_path)
+    for flags in (EvalDataConfig(None, listed), EvalDataConfig(str(folder), listed)):
+        images, _ = factory.open_val_images(flags, trained)
+        assert names_of(images) == names_of(data.val_set)
+    scan = FolderScan()
+    paths, inputs = factory.find_images_and_lists([listed, str(folder / "rare")], trained, scan)
+    expected = [data.val_set.path(i) for i in range(3)] + [str(folder / "rare/0.png")]
+    assert paths == expected and inputs == (str(folder), str(folder / "rare"))
+    trained.weights.meta.clear()
+    with pytest.raises(DataError, match=r"out/split/(cats|dogs)/\d\.png"):
+        factory.find_images_and_lists([listed], trained, scan)
+    (folder / "list.TXT").write_bytes((tmp_path / "out/split/val_list.txt").read_bytes())
+    assert factory.find_images_and_lists([f"{folder}/list.TXT"], trained, scan)[0] == expected[:3]
+    with pytest.raises(DataError, match="no images named"):
+        factory.find_images_and_lists([], trained, scan)
 
 
 def test_main_and_eval_agree_on_the_split(folder, tmp_path):
