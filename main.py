@@ -165,7 +165,7 @@ def write_recipe(config: TrainConfig, run, split_source: Path | None) -> None:
     if not continues and (aside := set_earlier_run_aside(folder)):
         logger.warning(f"{folder} held an earlier run, moved to {aside}; to continue such a run, add --resume auto")
         if made := ", ".join(path.name for path in reports_and_exports(folder)):
-            logger.warning(f"{folder}: still of the earlier run are {made}; write them again when this run has ended")
+            logger.warning(f"{folder}: of the earlier run are still: {made}; write them again when this run has ended")
     factory.keep_split(split_source, folder)
     with disk_errors(f"into --output_dir {folder}"):
         write_config(config, folder / "config.yaml")
