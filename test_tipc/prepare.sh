@@ -18,11 +18,11 @@ FEW_VAL=32
 (($# == 2)) || die "usage: bash test_tipc/prepare.sh CONFIG MODE"
 MODE=$2
 case $MODE in
-    lite_train_lite_infer | paddle2onnx_infer | cpp_infer) NUM_TRAIN=$FEW_TRAIN NUM_VAL=$FEW_VAL ;;
+    lite_train_lite_infer | paddle2onnx_infer | cpp_infer | serving_infer) NUM_TRAIN=$FEW_TRAIN NUM_VAL=$FEW_VAL ;;
     lite_train_whole_infer | whole_infer | klquant_whole_infer) NUM_TRAIN=$FEW_TRAIN NUM_VAL=all ;;
     whole_train_whole_infer) NUM_TRAIN=all NUM_VAL=all ;;
     dy2static) say "dy2static draws its own images: nothing to prepare" && exit ;;
-    *) die "unknown mode '$MODE'; known modes: $MODES paddle2onnx_infer cpp_infer dy2static" ;;
+    *) die "unknown mode '$MODE'; known modes: $MODES paddle2onnx_infer cpp_infer serving_infer dy2static" ;;
 esac
 NUM_TRAIN=${TIPC_TRAIN_IMAGES:-$NUM_TRAIN}
 NUM_VAL=${TIPC_VAL_IMAGES:-$NUM_VAL}
@@ -152,7 +152,7 @@ make_exported() {
 use_project_python
 make_images
 case $MODE in
-    whole_infer | klquant_whole_infer) make_weights ;;
+    whole_infer | klquant_whole_infer | serving_infer) make_weights ;;
     paddle2onnx_infer | cpp_infer) make_weights && make_exported ;;
 esac
 say "$MODEL_NAME is ready for $MODE"

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from configs import schema
 from configs.loader import parse
 from test_tipc import check
-from tests.tipc_fakes import REFERENCE, TIPC, Place
+from tests.tipc_fakes import REFERENCE, TIPC, Place, write_fake_service
 
 CONFIGS = sorted((TIPC / "config").rglob("*.txt"))
 CHAIN = "test_train_inference_python.sh"
@@ -204,6 +205,46 @@ def test_inference_cpp(prepared):
         assert status == expected, text
 
 
+@pytest.mark.parametrize(
+    ("plant", "failed"),
+    [
+        ("", []),
+        ("export_model", ["python3 export_model.py"]),
+        ("service", ["python3 -m deploy.serving --port=0"]),
+        ("infer", ["python3 -m deploy.serving.client http://127.0.0.1:8"]),
+        ("other numbers", ["check.py same"]),
+        ("deaf", ["kill -TERM (the service of"]),
+    ],
+)
+def test_serving_infer(prepared, plant, failed):
+    """The service is started once for each engine, asked, compared and ended, also if a step before went wrong."""
+    write_fake_service(prepared.folder)
+    source = TIPC / "config" / "PeleeNet" / "peleenet_serving_infer.txt"
+    status, text = prepared.bash("prepare.sh", source, "serving_infer")
+    assert status == 0, text
+    config = prepared.config(source, line_12="--engine:onnxruntime")
+    status, text = prepared.bash("test_serving_infer_python.sh", config, "serving_infer", PLANT=plant)
+    lines = prepared.status_lines("serving")
+    wrong = [line for line in lines if "Run failed" in line]
+    assert status == len(wrong) == len(failed), text
+    for line, start in zip(wrong, failed, strict=True):
+        assert start in line
+    if not plant:
+        verbs = [
+            "export_model.py",
+            "predict.py",
+            "-m deploy.serving ",
+            "deploy.serving.client",
+            "check.py",
+            "kill -TERM",
+        ]
+        assert [next(verb for verb in verbs if verb in line) for line in lines] == verbs
+        assert "--port=0 ./test_tipc/output/serving_infer/peleenet --engine=onnxruntime!" in lines[2]
+    for pid in (prepared.folder / "services.txt").read_text().split() if plant != "export_model" else ():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
 def test_dy2static_notices_unequal_losses(place):
     (place.folder / "steps.py").write_text("import sys; print('step 0 loss', float(sys.argv[1] == sys.argv[2]))")
     source = TIPC / "config" / "PeleeNet" / "peleenet_dy2static.txt"
@@ -290,11 +331,16 @@ def test_shifted_line_is_refused(prepared):
     assert "line 11 must be 'train_model_name:...', got 'train_infer_img_dir:" in text
 
 
-@pytest.mark.parametrize("script", ["prepare.sh", CHAIN, "test_paddle2onnx.sh", "test_inference_cpp.sh"])
+@pytest.mark.parametrize("script", ["prepare.sh", CHAIN, "test_paddle2onnx.sh", "test_inference_cpp.sh",
+                                    "test_serving_infer_python.sh"])  # fmt: skip
 def test_unknown_mode_and_missing_config_are_refused(place, script):
     status, text = place.bash(script, REFERENCE, "lite_train_lite_inferlite_train")
     assert (status, "unknown mode" in text) == (CANNOT_START, True)
-    mode = {"test_paddle2onnx.sh": "paddle2onnx_infer", "test_inference_cpp.sh": "cpp_infer"}.get(script, LITE)
+    mode = {
+        "test_paddle2onnx.sh": "paddle2onnx_infer",
+        "test_inference_cpp.sh": "cpp_infer",
+        "test_serving_infer_python.sh": "serving_infer",
+    }.get(script, LITE)
     status, text = place.bash(script, "nowhere.txt", mode)
     assert (status, "nowhere.txt: no such config" in text) == (CANNOT_START, True)
 
@@ -365,7 +411,13 @@ SCRIPTS = {
     "export_model.py": schema.ExportConfig,
     "infer.py": schema.InferConfig,
 }
-LINES = {51: CHAIN, 13: "test_paddle2onnx.sh", 12: "test_inference_cpp.sh", 5: "test_train_dy2static_python.sh"}
+LINES = {
+    51: CHAIN,
+    14: "test_serving_infer_python.sh",
+    13: "test_paddle2onnx.sh",
+    12: "test_inference_cpp.sh",
+    5: "test_train_dy2static_python.sh",
+}
 
 
 def commands(config: Path) -> list[list[str]]:
@@ -387,6 +439,8 @@ def commands(config: Path) -> list[list[str]]:
         added["export_model.py"] = ["--resume=x", "--output=x"]
         keys = [key for key, _ in lines[40:] if key != "null"]
         added["infer.py"] = [f"{key}={flags[key].split('|')[0]}" for key in keys if key in flags]
+    elif len(lines) == 14:
+        added["export_model.py"] = [f"{key}={value}" for key, value in lines[4:9] if value != "null"]
     elif len(lines) == 13:
         added["infer.py"] = [f"{key}={value}" for key, value in lines[11:]]
     return [[*command, *added.get(command[0], [])] for command in found]

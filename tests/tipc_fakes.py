@@ -42,6 +42,19 @@ elif name == "infer":
     print(records)
     print("[2026/01/02] root INFO:  preprocess_time(ms): 1.5, inference_time(ms): 2.5, postprocess_time(ms): 0.1")
 """
+SERVICE = """
+import os, signal, sys, time
+
+plant = os.environ.get("PLANT", "")
+with open("services.txt", "a") as services:
+    print(os.getpid(), file=services)
+if plant == "service":
+    sys.exit("error: planted in service")
+if plant != "deaf":  # without a handler SIGTERM ends the process, but not with 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print("listening on http://127.0.0.1:8", flush=True)
+time.sleep(60)
+"""
 LAUNCHER = """
 import runpy, sys
 
@@ -53,6 +66,16 @@ with open("launches.txt", "a") as launches:
 sys.argv = arguments
 runpy.run_path(arguments[0], run_name="__main__")
 """
+
+
+def write_fake_service(folder: Path) -> None:
+    """Stand-ins for deploy.serving and its client, which prints what infer.py would."""
+    package = folder / "deploy" / "serving"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package.parent / "__init__.py").touch()
+    (package / "__main__.py").write_text(SERVICE)
+    (package / "client.py").write_text(FAKE.replace("Path(sys.argv[0]).stem", '"infer"'))
 
 
 class Place:
