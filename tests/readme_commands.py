@@ -28,6 +28,8 @@ ELSEWHERE = (
     "python -m pip ",
     "python -m demo.textures ",
     "bash test_tipc/",
+    "python -m deploy.serving",  # these two, and the pages of serving: tests/deploy/serving/test_docs.py
+    "curl ",
     ".venv/bin/python -m alignment",
 )
 
