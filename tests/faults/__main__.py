@@ -85,6 +85,8 @@ PROMISES = {
         400,
         "clients that dribble a header or a body are closed in 10 s, and others are served",
     ),
+    "V7": ("serving_protocol", 56, 56, "Triton's own HTTP client works with the service unchanged"),
+    "V8": ("serving_protocol", 300, 5000, "the metrics of the service equal what its clients have counted"),
     "H1": ("serving_http", 10, 100, "the service keeps its limits, and grows by 100 MB at most under largest requests"),
     "H2": ("serving_http", 300, 20_000, "malformed requests cause no 500, no crash and no restart"),
 }

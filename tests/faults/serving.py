@@ -1,5 +1,6 @@
 """V1, V4, V5: answers of the service are right under load, when it is stopped, and when its engine is killed."""
 
+import atexit
 import http.client
 import io
 import json
@@ -41,17 +42,12 @@ GRACE_SECONDS, SECONDS_TO_RETURN = 30, 10.0
 
 @cache
 def exported() -> Path:
-    """Export the network, once in each process."""
+    """Export the network, once in each process; it is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="faults-serving-")) / "exported"
+    atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
     command = [sys.executable, "-W", "ignore", "-c", EXPORT, str(folder)]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, check=True)
     return folder
-
-
-def remove_exported() -> None:
-    """Remove what `exported` made."""
-    shutil.rmtree(exported().parent, ignore_errors=True)
-    exported.cache_clear()
 
 
 def pictures(count: int, seed: int) -> list[bytes]:
@@ -155,7 +151,6 @@ def v1(cases: int, seed: int) -> dict:
         for thread in in_threads(16, ask):
             thread.join()
         after = service.samples()
-    remove_exported()
     images = f'serving_batch_size_bucket{{le="1.0",model="{service.model}"}}'
     in_batches = cases - int(after[images] - before[images])
     return {
@@ -208,7 +203,6 @@ def v4(cases: int, seed: int) -> dict:
         totals["slowest"] = max(totals["slowest"], round(seconds, 1))
         if code != 0 or lost or orphans or seconds > GRACE_SECONDS:
             broken.append(f"case {case}: exit {code} after {seconds:.1f} s, {lost} lost, processes {orphans}")
-    remove_exported()
     return {"cases": cases, "broken": len(broken), **totals, "details": broken[:10]}
 
 
@@ -249,7 +243,6 @@ def v5(cases: int, seed: int) -> dict:
             thread.join()
         if service.request("GET", "/v2/health/ready")[0] != 200 or service.stop() != 0:
             broken.append("not ready at the end, or it did not stop")
-    remove_exported()
     return {
         "cases": cases,
         "broken": len(broken),

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.deploy.serving.running_service import RunningService, running_service
 
-from .serving import ENGINE, Caller, exported, form, in_threads, pictures, remove_exported
+from .serving import ENGINE, Caller, exported, form, in_threads, pictures
 
 MAX_MEGABYTES = 100  # that the server grows by under the largest requests
 SIDE = 32
@@ -142,7 +142,6 @@ def h1(cases: int, seed: int) -> dict:
             broken.append(f"the largest requests: {dict(statuses)}")
         if service.engine_pids != [engine] or service.request("GET", "/v2/health/ready")[0] != 200:
             broken.append("not ready at the end, or another engine")
-    remove_exported()
     return {
         "cases": cases,
         "broken": len(broken),
@@ -315,7 +314,6 @@ def h2(cases: int, seed: int) -> dict:
         broken += [str(line)[:500] for line in faults]
         if service.engine_pids != [engine] or service.request("GET", "/v2/health/ready")[0] != 200:
             broken.append("not ready at the end, or another engine")
-    remove_exported()
     by_class = Counter(f"answers_{status // 100}xx" if status else "closed" for status in statuses.elements())
     return {
         "cases": sum(kinds.values()),
@@ -366,7 +364,6 @@ def v6(cases: int, seed: int) -> dict:
             broken.append(f"{num_closed} of {cases} closed, the last after {max(closed):.1f} s")
         if service.request("GET", "/v2/health/ready")[0] != 200:
             broken.append("not ready at the end")
-    remove_exported()
     return {
         "cases": cases,
         "broken": len(broken),
