@@ -20,17 +20,19 @@ def v7(cases: int, seed: int) -> dict:
     import tritonclient.http as http
 
     broken, num_checks = [], 0
-    with running_service(exported(), *ENGINE) as service:
-        with http.InferenceServerClient(f"127.0.0.1:{service.port}") as client:
-            for name, is_right in checks(client, http, service.model, seed):
-                if num_checks == cases:
-                    break
-                num_checks += 1
-                try:
-                    if not is_right():
-                        broken.append(name)
-                except Exception as error:
-                    broken.append(f"{name}: {error!r}")
+    with (
+        running_service(exported(), *ENGINE) as service,
+        http.InferenceServerClient(f"127.0.0.1:{service.port}") as client,
+    ):
+        for name, is_right in checks(client, http, service.model, seed):
+            if num_checks == cases:
+                break
+            num_checks += 1
+            try:
+                if not is_right():
+                    broken.append(name)
+            except Exception as error:
+                broken.append(f"{name}: {error!r}")
     return {"cases": num_checks, "broken": len(broken), "details": broken[:10]}
 
 
