@@ -28,15 +28,16 @@ CLASSES = {"class_ids": [4, 0, 2], "scores": [0.8734, 0.1, 0.0266], "label_names
 class FakeService:
     """A port on the loopback that answers by what is sent: see `_Handler.do_POST`."""
 
-    def __init__(self, *, token: str = "", num_busy: int = 0, card: dict | None = None):
+    def __init__(self, *, token: str = "", num_busy: int = 0, card: dict | None = None, port: int = 0):
         """Listen; `num_busy` is the number of pictures that are refused with 503 first."""
         self.token, self.num_busy, self.card = token, num_busy, CARD if card is None else card
         self.received: list[bytes] = []
         self.queries: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
         self._server.daemon_threads = True
         self._server.service = self
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}/"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
@@ -115,7 +116,7 @@ def write_pictures(folder: Path) -> dict[str, Path]:
         "broken.jpg": b"no picture at all",
         "crash.jpg": b"crash",
         "empty.jpg": b"",
-        "huge.jpg": b"\xff\xd8" + bytes(12_000_000),
+        "huge.jpg": b"\xff\xd8" + bytes(12 << 20),
     }
     for name, content in others.items():
         (folder / name).write_bytes(content)

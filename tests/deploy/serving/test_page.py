@@ -108,7 +108,7 @@ def test_several_pictures_good_and_bad(browser, service, pictures):
 
 @needs_chromium
 def test_a_limit_of_the_card_is_told_before_the_upload(browser, pictures):
-    service = FakeService(card={"model": "surfaces", "limits": {"max_body_bytes": 1_500_000}})
+    service = FakeService(card={"model": "surfaces", "limits": {"max_body_bytes": 3 << 19}})
     page = browser.page(service.url)
     page.wait_for("!document.getElementById('card').hidden")
     page.choose(pictures["huge.jpg"])
@@ -152,9 +152,10 @@ def test_a_service_that_is_gone_and_comes_back(browser, pictures):
     for text in cards(page, 2):
         assert "The service cannot be reached. Is it still running?" in text
     keep_screenshot(page, "gone")
-    back = FakeService()
-    page.run(f"globalThis.realFetch = fetch; fetch = (path, how) => realFetch({back.url!r} + path, how)")
-    assert page.run("document.getElementById('again').hidden") is False
+    back = FakeService(port=service.port)
+    page.run("document.getElementById('again').click()")
+    page.wait_for(f"document.body.innerText.includes('2 pictures classified.') && {DONE}")
+    assert page.run("document.activeElement.id") == "status"
     back.close()
 
 
@@ -229,3 +230,28 @@ def test_the_page_fits_the_screen(browser, service, pictures, width, is_touch):
     assert "已分类 3 张图片，1 张失败。" in page.run("document.body.innerText")
     page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     keep_screenshot(page, f"width_{width}_dark_chinese")
+
+
+@needs_chromium
+def test_the_service_itself_answers_the_page(browser, pictures, tmp_path):
+    """Its routes, its headers, and a body above its limit, of which the page is told only by the answer."""
+    pytest.importorskip("uvicorn")
+    from tests.deploy.serving.service_in_thread import service_in_thread
+
+    (tmp_path / "huge.jpg").write_bytes(b"\xff\xd8" + bytes(20 << 20))
+    (tmp_path / "no.jpg").write_bytes(b"no")
+    with service_in_thread() as service:
+        page = browser.page(f"http://127.0.0.1:{service.port}/")
+        page.wait_for("!document.getElementById('choice').hidden")
+        assert page.run("megabytes(limit)") == "16 MB"
+        page.run("limit = Infinity")
+        page.choose(pictures["wood.jpg"], tmp_path / "huge.jpg", tmp_path / "no.jpg")
+        good, huge, bad = cards(page, 3)
+        assert "50.0%" in good and "ms in the service (waiting 1.0, reading 3.0, computing 2.0)" in good
+        assert "This file is too large for the service: 20 MB." in huge
+        assert "cannot be read as a picture" in bad and "not an image" in bad
+        page.run("at('models').value = 'two'; at('models').onchange()")
+        page.wait_for(f"at('facts').innerText.includes('two') && {DONE}")
+        assert page.run("performance.getEntriesByType('resource').every(one => one.name.startsWith(location.origin))")
+    page.run("again([pictures[0]])")
+    page.wait_for("document.body.innerText.includes('The service cannot be reached')")
