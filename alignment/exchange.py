@@ -18,8 +18,8 @@ class TraceSettings:
     Attributes:
         dtype: "float32" or "float64".
         is_training: True for train mode, False for evaluation mode.
-        loss: {"name": "cross_entropy", "smoothing": number}, or that of the user, {"name": "user", "callable": ...};
-            None for a forward alone.
+        loss: {"name": "cross_entropy", "smoothing": number}, or that of the user, {"name": "user", "callable": ...},
+            or {"name": "projection"}; None for a forward alone.
         seed: of the dropout masks.
         rules: fields of Rules, which give the gradients of the reference the names and layouts of the port.
     """

@@ -56,7 +56,7 @@ class Session:
         """The case with its inputs and outputs and with rules for all weights, and how these were found."""
         case = with_adapter(self._given_case, self.reference)
         port = self._port_of(case)
-        return with_rules(case, self.reference, port.build, images_of(case, case.shape), self._draw)
+        return with_rules(case, self.reference, port.build, self._images(case, case.shape), self._draw)
 
     @property
     def case(self) -> Case:
@@ -112,8 +112,8 @@ class Session:
         """The given weights, or random ones, {name in the reference: array}."""
         if self._given_weights is not None:
             return self._given_weights
-        checked, shape = images_of(case, case.shape), case.shape[1:]
-        others = images_of(case, (max(CALIBRATION_BATCH - len(checked), 0), *shape), "calibration")
+        checked, shape = self._images(case, case.shape), case.shape[1:]
+        others = self._images(case, (max(CALIBRATION_BATCH - len(checked), 0), *shape), "calibration")
         images = self.reference.put({"images": np.concatenate([checked, others])})
         spec, seed = case.reference_spec, case.seed
         _, arrays = self.reference.ask_arrays(
@@ -149,7 +149,10 @@ class Session:
 
     def images(self, shape: tuple[int, ...], purpose: str = "images") -> np.ndarray:
         """Random float32 images of `shape`, a function of the seed and of `purpose`; both precisions get the same."""
-        return images_of(self.case, shape, purpose)
+        return self._images(self.case, shape, purpose)
+
+    def _images(self, case: Case, shape: tuple[int, ...], purpose: str = "images") -> np.ndarray:
+        return images_of(case, shape, purpose)
 
     def labels(self, shape: tuple[int, ...], num_classes: int, purpose: str = "labels") -> np.ndarray:
         """Random labels, a function of the seed and of `purpose`: `shape` int64."""

@@ -45,10 +45,10 @@ def run(session: Session) -> StageResult:
     actual = train_port(session.port, session.port_weights, images, labels, replace(settings, rates=rates))
     expected = finish()[1]
     tolerance = session.case.tolerances.step
-    checks = _record_checks(actual, expected, tolerance)
+    checks = step_checks(actual, expected, tolerance)
     if may_be_rounding(checks):
         noise = _own_distance(session, images, labels, settings, expected)
-        checks = _record_checks(actual, expected, max(tolerance, FLOAT64_MULTIPLE * noise))
+        checks = step_checks(actual, expected, max(tolerance, FLOAT64_MULTIPLE * noise))
     if session.case.optimizer.is_given:
         checks.insert(0, rate_check("learning rates", actual["rates"], expected["rates"]))
     failed = [check for check in checks if check.status == FAIL]
@@ -121,7 +121,7 @@ def _loss_check(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> C
     return within("losses", Difference(float(errors.max())), tolerance, detail=detail)
 
 
-def _record_checks(actual: Arrays, expected: Arrays, tolerance: float) -> list[Check]:
+def step_checks(actual: Arrays, expected: Arrays, tolerance: float) -> list[Check]:
     """One check for the losses, and one for each kind of record."""
     by_kind: dict[str, Arrays] = {}
     for key, rows in expected.items():

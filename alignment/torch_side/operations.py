@@ -15,7 +15,7 @@ from . import pipeline, structure, torch_formulas
 from .float32_constants import float32_constants
 from .recorder import record
 from .references import DTYPES, build, constant_layers, set_random_weights, set_state
-from .training import as_target, cross_entropy, train
+from .training import as_target, cross_entropy, projection, train
 
 MAX_DRAWS = 20  # a ReLU over four channels is 0 everywhere in about one of 20 draws
 WHOLE_GRADIENTS = 1 << 20  # elements; a larger gradient is sent as a sketch
@@ -120,6 +120,8 @@ def loss_function(loss: dict) -> Callable:
     """The loss of a question, a function of (logits, labels)."""
     if loss["name"] == "cross_entropy":
         return cross_entropy(loss.get("smoothing", 0.0))
+    if loss["name"] == "projection":
+        return projection
     return pipeline.user_loss(loss)
 
 
