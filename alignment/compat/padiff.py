@@ -16,8 +16,8 @@ from ..paddle_side.port import set_state
 from ..pipeline.functions import flatten
 from ..pipeline.judge import nested_check
 from ..reference import Reference
-from ..report.text import stage_lines
-from ..verdict import FAIL, PASS, StageResult
+from ..report.text import problem_lines, stage_lines
+from ..verdict import PASS, StageResult, Verdict
 from .comparison import Choice, Comparison
 from .given import Batch, Side, batches_of, pairs_of_loaders
 from .sides import Sides, pair_of
@@ -218,9 +218,10 @@ def _with_layer_map(table: dict[str, str] | None, layer_map: dict[str, str] | No
 
 
 def _print(results: list[StageResult]) -> None:
-    for line in [line for result in results for line in stage_lines(result)]:
+    """The stages, the problems with their hints, and SUCCESS or FAILED with the worst problem."""
+    verdict = Verdict("auto_diff", results)
+    for line in [*(line for result in results for line in stage_lines(result)), *problem_lines(verdict)]:
         print_safely(line)
-    failed = [check for result in results for check in result.checks if check.status == FAIL]
-    place = f": {failed[0].name} {failed[0].layer}".rstrip() if failed else ""
-    word = "SUCCESS" if all(result.status == PASS for result in results) else "FAILED"
-    print_safely(f"auto_diff: {word}{place}")
+    problem = verdict.first_problem()
+    place = f": {problem.name}, {problem.detail}" if problem else ""
+    print_safely(f"auto_diff: {'FAILED' if problem else 'SUCCESS'}{place}")

@@ -200,7 +200,7 @@ def _own_distance(
         expected: records of the reference.
     """
     runs = _moved_runs(session, images, labels, settings, range(1, NUM_RUNS + 1))
-    return max(check.value or 0.0 for run in runs for check in _record_checks(run, expected, np.inf))
+    return max(check.value or 0.0 for run in runs for check in step_checks(run, expected, np.inf))
 
 
 def _float32_check(
