@@ -124,11 +124,6 @@ def synchronize_batch_norm(model: nn.Layer) -> nn.Layer:
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
-def ranks_on_this_machine() -> int:
-    """Number of ranks that share the processors of this machine; all ranks where the launcher does not tell."""
-    return int(os.environ.get("PADDLE_LOCAL_SIZE", world_size()))
-
-
 def wrap_model(model: nn.Layer, ranks: Ranks) -> nn.Layer:
     """Wrap the model so that every backward pass averages the gradients over the ranks."""
     return model if ranks.world == 1 else paddle.DataParallel(model)

@@ -1,7 +1,6 @@
 """Loaders: from sample indices to batches on the device, which are normalised, erased and mixed there."""
 
 import contextlib
-import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
-from common.cpus import usable_cpus
+from common.cpus import ranks_on_this_machine, usable_cpus
 from configs.schema import LoaderConfig, TrainLoaderConfig
 
 from ..augment.mixup import Mixup, MixupDraw
@@ -68,7 +67,7 @@ class _Loader:
         self._preprocess = preprocess
         self._sampler = sampler
         self._bad_images = bad_images
-        self._num_workers = choose_num_workers(config.num_workers, _ranks_on_this_machine(sampler.world))
+        self._num_workers = choose_num_workers(config.num_workers)
         self._worker_type = config.worker_type
         self._buffers = BufferPool((sampler.batch_size, 3, samples.side, samples.side))
         self._idle_pools: list[WorkerPool] = []  # the workers of a finished epoch serve the next one
@@ -258,15 +257,11 @@ class EvalLoader(_Loader):
             yield batch
 
 
-def choose_num_workers(asked: int | None, ranks_on_this_machine: int) -> int:
+def choose_num_workers(asked: int | None) -> int:
     """Number of workers of one rank: `asked`, or an equal share of the processors, at most MAX_WORKERS."""
     if asked is not None:
         return asked
-    return min(MAX_WORKERS, usable_cpus() // ranks_on_this_machine)
-
-
-def _ranks_on_this_machine(world: int) -> int:
-    return int(os.environ.get("PADDLE_LOCAL_SIZE", world))
+    return min(MAX_WORKERS, usable_cpus() // ranks_on_this_machine())
 
 
 def is_on_cpu() -> bool:

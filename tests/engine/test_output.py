@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from common.errors import MissingDependencyError, ProjectError
-from engine.distributed import choose_device, ranks_on_this_machine, synchronize_batch_norm
+from engine.distributed import choose_device, synchronize_batch_norm
 from engine.export import export_program
 from engine.progress.plots import plot_curves, plot_predictions
 from tests.engine.tiny import images_and_labels, tiny_net
@@ -162,9 +162,3 @@ def test_a_gpu_that_a_gpu_build_does_not_see(paddle_with_gpus, num_gpus, name):
     with pytest.raises(MissingDependencyError, match=rf"--device {name}: Paddle sees {num_gpus} GPUs") as caught:
         choose_device(name)
     assert caught.value.exit_code == 7
-
-
-def test_ranks_of_a_machine_share_its_processors(monkeypatch):
-    assert ranks_on_this_machine() == 1
-    monkeypatch.setenv("PADDLE_LOCAL_SIZE", "2")  # of, say, 8 on four machines
-    assert ranks_on_this_machine() == 2
