@@ -13,11 +13,13 @@ logger = logging.getLogger("eval")
 def main(argv: list[str]) -> None:
     config = parse(EvalConfig, argv, prog="eval.py")
     import factory  # numpy and Pillow from here on: --help does not wait for them
+    from engine.cpu_threads import import_paddle
 
     if factory.list_models_or_check(config.model, config.preprocess):
         return
     if config.report.output_dir:
         factory.prepare_report(config.report)
+    import_paddle(config.device.cpu_threads)
     trained = factory.read_trained(config.model, config.weights, config.preprocess)
     images, remarks = factory.open_val_images(config.data, trained)
 
@@ -29,13 +31,14 @@ def main(argv: list[str]) -> None:
     set_up_logging(run.ranks.rank)
     for name, value in changed(config).items():
         logger.info(f"{name}={value!r}")
+    factory.log_cpu_threads()
     logger.info(f"Resume checkpoint {trained.weights.path}")
     for remark in remarks:
         logger.warning(remark)
     if config.report.output_dir:
         factory.evaluate_and_report(config, trained, images, remarks, run)
     else:
-        factory.evaluate_trained(trained, images, config.loader, run, tta=config.report.tta)
+        factory.evaluate_trained(trained, images, config.loader, run, device=config.device, tta=config.report.tta)
 
 
 if __name__ == "__main__":

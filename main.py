@@ -54,6 +54,9 @@ def main(argv: list[str]) -> None:
 def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup, start, record: "RunRecord") -> None:
     """Train to the last epoch; from here on Paddle is needed."""
     import factory
+    from engine.cpu_threads import import_paddle
+
+    import_paddle(config.device.cpu_threads)
     from datasets.augment.random_erasing import create_random_erasing
     from datasets.loading.loader import EvalLoader, TrainLoader
     from datasets.loading.sampler import EvalSampler, create_train_sampler
@@ -75,6 +78,7 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
     run = start_run(config, record)
     set_up_logging(run.ranks.rank)
     factory.log_config(config, mixup)
+    factory.log_cpu_threads()
     logger.info("\n".join(data.notes))
     for remark in data.remarks:
         logger.warning(remark)
@@ -132,6 +136,9 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
 def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
     """Evaluate the weights that --resume or --finetune names, and exit: as eval.py, whose flags this script has."""
     import factory
+    from engine.cpu_threads import import_paddle
+
+    import_paddle(config.device.cpu_threads)
     from engine.amp import choose_precision
     from engine.run import start_run
     from engine.run_state import RunRecord
@@ -144,10 +151,11 @@ def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
     run = start_run(config, RunRecord())
     set_up_logging(run.ranks.rank)
     factory.log_config(config)
+    factory.log_cpu_threads()
     for remark in remarks:
         logger.warning(remark)
     precision = choose_precision(config.optim.use_amp, config.optim.amp_dtype)
-    factory.evaluate_trained(trained, images, config.loader, run, precision)
+    factory.evaluate_trained(trained, images, config.loader, run, precision=precision)
     run.watchdog.stop()
 
 

@@ -14,6 +14,7 @@ def main(argv: list[str]) -> None:
     import factory  # numpy and Pillow from here on: --help does not wait for them
     from datasets.reading.image_folder import FolderScan
     from deploy.temperature import read_temperature
+    from engine.cpu_threads import import_paddle
 
     if factory.list_models_or_check(config.model, config.preprocess):
         return
@@ -22,6 +23,7 @@ def main(argv: list[str]) -> None:
         raise UsageError("--infer_imgs is missing; for example: --infer_imgs photos")
     temperature = read_temperature(images.temperature)
     scan = FolderScan()
+    import_paddle(config.device.cpu_threads)
     trained = factory.read_trained(config.model, config.weights, config.preprocess, images.label_list)
     paths, inputs = factory.find_images_and_lists(images.infer_imgs, trained, scan)
     for remark in scan.remarks:
@@ -40,7 +42,9 @@ def main(argv: list[str]) -> None:
         print_safely(f"warning: {note}", sys.stderr)
     precision = choose_precision(images.use_amp)
     model = trained.create_model()
-    predictor = Predictor(EagerEngine(model, precision.autocast), trained.card(model, temperature=temperature))
+    eager = EagerEngine(model, precision.autocast)
+    engine = factory.open_cpu_engine(model, trained.preprocess.input_size, len(paths), config.device, eager)
+    predictor = Predictor(engine, trained.card(model, temperature=temperature))
     batches = predict_files(predictor, paths, batch_size=images.batch_size, topk=images.topk)
     found = Images(inputs, paths)
     more = [open_explained(images.explain, found, model, predictor)] if images.explain else []

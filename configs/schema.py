@@ -79,6 +79,13 @@ class DeviceConfig:
     """Device"""
 
     device: str = flag("auto", "auto, cpu, gpu or gpu:N; auto takes a GPU if Paddle finds one", on_resume="ignore")
+    cpu_threads: int | None = flag(
+        None,
+        "threads that compute on a CPU; default: OMP_NUM_THREADS, else the usable processors, shared by the ranks of "
+        "the machine",
+        low=1,
+        on_resume="ignore",
+    )
 
     def __post_init__(self):
         if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", self.device, re.ASCII):
@@ -195,6 +202,18 @@ class TrainedPreprocessConfig(PreprocessConfig):
         "of the checkpoint, else 0.875",
         low=0,
         high=1,
+    )
+
+
+@dataclass(frozen=True)
+class TrainedDeviceConfig(DeviceConfig):
+    """Device"""
+
+    eager: bool = flag(
+        False,
+        "compute with the eager model on a CPU too; by default, for many images, its program computes, which is faster "
+        "and is checked against the eager model",
+        style="text",
     )
 
 
@@ -665,7 +684,7 @@ class EvalConfig:
 
     model: TrainedModelConfig
     preprocess: TrainedPreprocessConfig
-    device: DeviceConfig
+    device: TrainedDeviceConfig
     data: EvalDataConfig
     loader: LoaderConfig
     weights: WeightsConfig
@@ -724,7 +743,7 @@ class PredictConfig:
 
     model: TrainedModelConfig
     preprocess: TrainedPreprocessConfig
-    device: DeviceConfig
+    device: TrainedDeviceConfig
     weights: WeightsConfig
     images: PredictImagesConfig
     output: PredictionOutputConfig

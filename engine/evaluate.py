@@ -2,6 +2,7 @@
 
 import logging
 import math
+from typing import Protocol
 
 import numpy as np
 import paddle
@@ -38,6 +39,24 @@ def log_scores(scores: Scores) -> Scores:
         logger.warning(f"{scores.num_unreadable} of {scores.num_samples} images could not be read and count as wrong")
     logger.info(f"* Acc@1 {scores.top1_percent:.3f} Acc@5 {scores.top5_percent:.3f} loss {scores.loss:.3f}")
     return scores
+
+
+class LogitsEngine(Protocol):
+    """Computes logits [B, C] float32 of images [B, 3, S, S] float32, as the engines of `deploy`."""
+
+    def run(self, images: np.ndarray) -> np.ndarray: ...
+
+
+class EngineModel(nn.Layer):
+    """A model in evaluation whose forward pass an engine computes; without parameters of its own."""
+
+    def __init__(self, engine: LogitsEngine):
+        super().__init__()
+        self._engine = engine
+
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        """Logits [B, C] float32 of `images` [B, 3, S, S]."""
+        return paddle.to_tensor(self._engine.run(images.numpy()))
 
 
 class FlipAveraged(nn.Layer):

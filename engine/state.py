@@ -1,7 +1,6 @@
 """TrainState: everything that survives a restart; whatever is not a field of it is computed anew."""
 
 import logging
-import os
 import platform
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from paddle.optimizer import Optimizer
 from common.errors import CheckpointError
 
 from .checkpoint import Checkpoint
+from .cpu_threads import cpu_threads
 from .distributed import world_size
 from .ema import Ema
 from .optim import optimizer_arrays, set_optimizer_arrays
@@ -135,7 +135,10 @@ class TrainState:
             setattr(self, name, value)
         for name, now in environment().items():
             if (then := written_in.get(name)) != now:
-                logger.warning(f"{path} was written with {name} {then}, this run has {now}: the last bits may differ")
+                remedy = f"; --cpu_threads {then} gives the same bits" if name == "threads" and then else ""
+                logger.warning(
+                    f"{path} was written with {name} {then}, this run has {now}: the last bits may differ{remedy}"
+                )
 
 
 PLAIN_NUMBERS = ("next_epoch", "next_step", "best_top1_percent", "best_top1_ema_percent")
@@ -143,12 +146,13 @@ PLAIN_NUMBERS = ("next_epoch", "next_step", "best_top1_percent", "best_top1_ema_
 
 def environment() -> dict[str, str | int]:
     """Versions, device, threads and ranks, which can change the last bits of a result of the same command."""
+    device = paddle.get_device().split(":")[0]
     return {
         "paddle": paddle.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "device": paddle.get_device().split(":")[0],
-        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+        "device": device,
+        **({"threads": str(cpu_threads())} if device == "cpu" else {}),  # text in all checkpoints so far
         "ranks": world_size(),
     }
 

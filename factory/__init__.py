@@ -1,5 +1,6 @@
 """Where the packages meet for the scripts: data sets, trained models, public weights, evaluation and its report."""
 
+from .cpu_program import open_cpu_engine
 from .data import TrainingData, open_datasets, open_train_images, open_val_images, with_classes
 from .evaluation import data_to_evaluate, evaluate_trained, trained_configs, weights_to_evaluate
 from .finetune_remarks import with_finetune_remarks
@@ -8,7 +9,7 @@ from .predict_images import find_images_and_lists
 from .public_weights import choose_start, fetch_public, with_public_weights
 from .report import evaluate_and_report, prepare_report
 from .run_length import with_run_length
-from .run_log import log_config, log_end, log_sizes
+from .run_log import log_config, log_cpu_threads, log_end, log_sizes
 from .trained import TrainedModel, list_models_or_check, read_trained
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "keep_split",
     "list_models_or_check",
     "log_config",
+    "log_cpu_threads",
     "log_end",
     "log_sizes",
+    "open_cpu_engine",
     "open_datasets",
     "open_train_images",
     "open_val_images",

@@ -6,11 +6,13 @@ from configs.schema import (
     EvalDataConfig,
     LoaderConfig,
     TrainConfig,
+    TrainedDeviceConfig,
     TrainedModelConfig,
     TrainedPreprocessConfig,
     WeightsConfig,
 )
 
+from .cpu_program import open_cpu_engine
 from .trained import TrainedModel
 
 logger = logging.getLogger("eval")
@@ -49,7 +51,14 @@ def weights_to_evaluate(config: TrainConfig) -> WeightsConfig:
 
 
 def evaluate_trained(
-    trained: TrainedModel, images, loader_config: LoaderConfig, run, precision=None, tta: str = "none"
+    trained: TrainedModel,
+    images,
+    loader_config: LoaderConfig,
+    run,
+    *,
+    precision=None,
+    device: TrainedDeviceConfig | None = None,
+    tta: str = "none",
 ):
     """Evaluate a trained model on images, after their classes were compared; logs and returns the scores.
 
@@ -59,6 +68,7 @@ def evaluate_trained(
         loader_config: batch size and workers.
         run: engine.run.Run, this process among the ranks.
         precision: engine.amp.Precision of the forward pass; None is float32.
+        device: branch `device` of eval.py, which may ask for a faster engine; None takes the eager model.
         tta: "flip" averages the probabilities of each image and its mirror image; "none" does not.
 
     Raises:
@@ -69,24 +79,37 @@ def evaluate_trained(
     from engine.amp import FLOAT32
     from engine.evaluate import evaluate
 
-    model = model_to_evaluate(trained, tta)
+    model = model_to_evaluate(trained, len(images), device, tta)
     scores = evaluate(model, eval_loader(trained, images, loader_config, run), run, precision or FLOAT32)
     return log_accuracy(scores)
 
 
-def model_to_evaluate(trained: TrainedModel, tta: str = "none"):
+def model_to_evaluate(
+    trained: TrainedModel, num_images: int, device: TrainedDeviceConfig | None = None, tta: str = "none"
+):
     """Create the model with its weights, and log what it is and how its images are fed.
+
+    Args:
+        trained: what `read_trained` returned.
+        num_images: number of images that will be evaluated.
+        device: as for `evaluate_trained`.
+        tta: as for `evaluate_trained`.
 
     Raises:
         CheckpointError: the weights do not fit the model.
     """
-    from engine.evaluate import FlipAveraged
+    from deploy.engines import EagerEngine
+    from engine.evaluate import EngineModel, FlipAveraged
     from models.complexity import count_parameters
 
     model = trained.create_model()
     logger.info(f"number of params: {count_parameters(model) / 1e6} M")
     logger.info(f"images are fed as {trained.preprocess}")
     logger.info(f"{trained.classes.number} classes: {trained.classes.source}")
+    if device is not None:
+        eager = EagerEngine(model)
+        engine = open_cpu_engine(model, trained.preprocess.input_size, num_images, device, eager)
+        model = model if engine is eager else EngineModel(engine)
     return FlipAveraged(model) if tta == "flip" else model
 
 

@@ -81,7 +81,8 @@ def evaluate_and_report(config: EvalConfig, trained: TrainedModel, images, remar
     from engine.report.results import results_of
     from engine.report.write import Report, worst_class_line, write_report
 
-    model, start = model_to_evaluate(trained, config.report.tta), time.monotonic()
+    model = model_to_evaluate(trained, len(images), config.device, config.report.tta)
+    start = time.monotonic()
     loader = eval_loader(trained, images, config.loader, run)
     samples = evaluate_samples(model, loader, run, keep_logits=True)
     scores = log_accuracy(log_scores(score(samples)))

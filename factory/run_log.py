@@ -22,6 +22,15 @@ def log_config(config: TrainConfig, mixup=None) -> None:
         logger.info("Mixup is activated!")
 
 
+def log_cpu_threads() -> None:
+    """Log how many threads compute, where the device is a CPU."""
+    from engine.cpu_threads import describe_cpu_threads
+    from engine.run import is_on_cpu
+
+    if is_on_cpu():
+        logger.info(describe_cpu_threads())
+
+
 def log_sizes(config: TrainConfig, effective_batch: int, lr: float, num_images: int, steps_per_epoch: int) -> None:
     """Log learning rate, batch size and number of images.
 

@@ -305,6 +305,7 @@ def test_another_environment_is_logged(tmp_path, caplog):
     state.restore(read_checkpoint(path))
     lines = caplog.messages
     assert len(lines) == 2 and "written with threads 64" in lines[0] and "ranks 8, this run has 1" in lines[1]
+    assert "--cpu_threads 64 gives the same bits" in lines[0] and "--cpu_threads" not in lines[1]
 
 
 def test_a_file_that_lacks_something_is_refused(tmp_path):

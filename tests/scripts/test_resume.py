@@ -61,11 +61,12 @@ def end_of(folder):
     return checkpoint.tensors, meta, (folder / "log.txt").read_text()
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_killed_and_resumed_equals_uninterrupted(processes, data, trained, tmp_path):
+@pytest.mark.parametrize(("processes", "threads"), [(1, 2), (2, 1)])
+def test_killed_and_resumed_equals_uninterrupted(processes, threads, data, trained, tmp_path):
     (tmp_path / "weights.txt").write_text("0 1\n1 2\n2 3\n3 4\n")
     start = ["--finetune", trained / "checkpoint-best.pd", "--class_weights", tmp_path / "weights.txt"]
-    flags = [*MODEL, *data.train_flags, *FLAGS.format(batch=4 // processes).split(), *start, "--output_dir"]
+    flags = [*MODEL, *data.train_flags, *FLAGS.format(batch=4 // processes).split(), *start]
+    flags += ["--cpu_threads", threads, "--output_dir"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     with ThreadPoolExecutor(1) as beside:
         uninterrupted = beside.submit(run_script, "main", *flags, whole, processes=processes, log_dir=tmp_path / "log0")
@@ -75,6 +76,7 @@ def test_killed_and_resumed_equals_uninterrupted(processes, data, trained, tmp_p
     assert epoch == 1 and 0 < step < 6
     done = run_script("main", *flags, parts, "--resume", "auto", processes=processes, log_dir=tmp_path / "log2")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"CPU threads: {threads} (" in done.stdout and "the last bits may differ" not in done.stdout
     assert f"Epoch: [1]  [{step}/6]" in done.stdout and f"Epoch: [1]  [{step - 1}/6]" not in done.stdout
 
     (tensors, meta, log), (tensors_2, meta_2, log_2) = end_of(whole), end_of(parts)
