@@ -10,11 +10,10 @@ if __name__ == "__main__":  # before the imports: what is not installed is named
 
 import argparse
 import contextlib
-import multiprocessing
 import os
-import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -25,6 +24,7 @@ import numpy as np
 
 from benchmarks.flags import add_output_flag, add_results_flag
 from benchmarks.record import processor, record
+from benchmarks.rotation import ContenderProcess, rotated, start_contender
 from common.cli import positive_int
 from common.cli import run as run_program
 from common.files import atomic_write
@@ -125,36 +125,9 @@ def export_random(name: str, folder: Path) -> int:
     return count_macs(model, SIDE)
 
 
-@contextlib.contextmanager
-def start_engine(name: str, folder: Path, num_threads: int) -> Iterator["EngineProcess"]:
-    """Start a process with the engine of the contender `name`; the process is stopped except while it is measured."""
-    context = multiprocessing.get_context("spawn")
-    own_end, other_end = context.Pipe()
-    process = context.Process(target=run_engine, args=(other_end, name, folder, num_threads), daemon=True)
-    process.start()
-    other_end.close()
-    try:
-        own_end.recv()  # the engine is loaded
-        yield EngineProcess(process, own_end)
-    finally:
-        process.kill()
-        process.join()
-
-
-class EngineProcess(NamedTuple):
-    """A process with an engine, stopped between measurements: threads that wait actively would slow the others."""
-
-    process: multiprocessing.Process
-    pipe: Connection
-
-    def measure_round(self, batch_size: int) -> list[float]:
-        """Continue the process, measure the milliseconds of TIMED_BATCHES batches, and stop the process."""
-        os.kill(self.process.pid, signal.SIGCONT)
-        self.pipe.send(batch_size)
-        milliseconds = self.pipe.recv()
-        os.kill(self.process.pid, signal.SIGSTOP)
-        os.waitpid(self.process.pid, os.WUNTRACED)  # until it is stopped
-        return milliseconds
+def start_engine(name: str, folder: Path, num_threads: int) -> AbstractContextManager[ContenderProcess]:
+    """Start a process with the engine of the contender `name`, whose requests are batch sizes."""
+    return start_contender(name, run_engine, name, folder, num_threads)
 
 
 def run_engine(pipe: Connection, name: str, folder: Path, num_threads: int) -> None:
@@ -183,7 +156,7 @@ def run_engine(pipe: Connection, name: str, folder: Path, num_threads: int) -> N
 
 
 def measure(
-    model: str, processes: dict[str, EngineProcess], batch_size: int, num_threads: int, num_rounds: int
+    model: str, processes: dict[str, ContenderProcess], batch_size: int, num_threads: int, num_rounds: int
 ) -> list[Result]:
     """Measure one round after another; the order of the contenders rotates, so a busy machine slows all alike.
 
@@ -197,7 +170,7 @@ def measure(
     names = [name for name in processes if batch_size <= CONTENDERS[name].max_batch_size]
     milliseconds = {name: [] for name in names}
     for number in range(-1, num_rounds):  # round -1 warms up
-        for name in names[number % len(names) :] + names[: number % len(names)]:
+        for name in rotated(names, number):
             measured = processes[name].measure_round(batch_size)
             milliseconds[name] += measured if number >= 0 else []
     results = []

@@ -43,7 +43,7 @@ ALLOWED = {
     "export_model": BELOW_SCRIPTS | {"factory"},
     "infer": BELOW_SCRIPTS - {"models", "engine"},
     "alignment": BELOW_SCRIPTS,
-    "benchmarks": BELOW_SCRIPTS,
+    "benchmarks": BELOW_SCRIPTS | {"alignment.torch_side"},  # PyTorch's networks, for the step beside them
     "demo": BELOW_SCRIPTS,
     "test_tipc": BELOW_SCRIPTS,
     "tests": {*PARTS},

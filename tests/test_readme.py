@@ -14,7 +14,10 @@ import pytest
 from tests.readme_commands import ROOT, commands, commands_to_run, create_checkout, run_in_order, value_of
 from tests.source import files
 
-PAGES = "reliability data deployment alignment pretrained finetuning compatibility own_pictures serving".split()
+PAGES = (
+    "reliability data deployment alignment pretrained finetuning compatibility own_pictures serving "
+    "performance gpu_checklist"
+).split()
 
 
 def test_the_commands_on_imagenet_run(tmp_path):
