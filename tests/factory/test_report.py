@@ -30,7 +30,7 @@ def test_only_rank_0_makes_a_report(monkeypatch, rank):
             monkeypatch.setattr(module, name, lambda *_, **__: None)
     monkeypatch.setattr(report, "_images_for_suspects", lambda *_: (None, ""))
     monkeypatch.setattr(results, "results_of", begin)
-    config = SimpleNamespace(report=SimpleNamespace(tta="none"), loader=None)
+    config = SimpleNamespace(report=SimpleNamespace(tta="none"), loader=None, device=None)
     trained = SimpleNamespace(classes=SimpleNamespace(names=None))
     run = SimpleNamespace(ranks=SimpleNamespace(rank=rank))
     arguments = (config, trained, ImageList("", [b"a.jpg"], [0]), [], run)
