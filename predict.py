@@ -14,7 +14,7 @@ def main(argv: list[str]) -> None:
     import factory  # numpy and Pillow from here on: --help does not wait for them
     from datasets.reading.image_folder import FolderScan
     from deploy.temperature import read_temperature
-    from engine.cpu_threads import import_paddle
+    from engine.cpu_threads import describe_cpu_threads, import_paddle
 
     if factory.list_models_or_check(config.model, config.preprocess):
         return
@@ -35,6 +35,7 @@ def main(argv: list[str]) -> None:
     from deploy.results.outputs import Images, check_output, write_predictions
     from engine.amp import choose_precision
     from engine.distributed import choose_device
+    from engine.run import is_on_cpu
 
     check_output(config.output, inputs, images.explain)
     choose_device(config.device.device)
@@ -44,6 +45,8 @@ def main(argv: list[str]) -> None:
     model = trained.create_model()
     eager = EagerEngine(model, precision.autocast)
     engine = factory.open_cpu_engine(model, trained.preprocess.input_size, len(paths), config.device, eager)
+    threads = f"; {describe_cpu_threads()}" if is_on_cpu() else ""
+    print_safely(f"engine: {engine.description}{threads}", sys.stderr)
     predictor = Predictor(engine, trained.card(model, temperature=temperature))
     batches = predict_files(predictor, paths, batch_size=images.batch_size, topk=images.topk)
     found = Images(inputs, paths)

@@ -136,6 +136,8 @@ def create_engine(name: str, files: Sequence[Path], options: EngineOptions) -> E
 class EagerEngine:
     """A Paddle layer that is not exported, in evaluation mode; `Predictor` uses it as any other engine."""
 
+    description = "eager model"
+
     def __init__(self, model, autocast: Callable[[], AbstractContextManager] = nullcontext):
         model.eval()
         self._model = model

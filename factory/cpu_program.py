@@ -31,6 +31,11 @@ class CheckedProgram:
         self._eager = eager
         self._is_checked = False
 
+    @property
+    def description(self) -> str:
+        """Runtime, program and device, for people."""
+        return (self._program or self._eager).description
+
     def run(self, images: np.ndarray) -> np.ndarray:
         """Compute the logits [B, C] float32 of preprocessed `images` [B, 3, S, S] float32."""
         if self._program is None:

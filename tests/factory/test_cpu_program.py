@@ -133,7 +133,10 @@ def test_eval_and_predict_answer_as_with_the_eager_model(folder, capfd):
         predict.main(
             [checkpoint, f"--infer_imgs={val}", "--batch_size=2", f"--explain={explained}", f"--eager={eager}"]
         )
-        records.append(records_in(capfd.readouterr().out))
+        out, err = capfd.readouterr()
+        records.append(records_in(out))
+        name = "eager model" if eager == "True" else "Paddle Inference of model.pdmodel on CPU, OpenVINO, 1 thread"
+        assert f"engine: {name}; CPU threads: 1 (usable processors: " in err
         assert len(list(explained.rglob("*.jpg"))) == 5
     assert scores[0] == scores[1] and len(scores[0]) == 2
     assert [record[0] for record in records[0]] == [record[0] for record in records[1]]
