@@ -47,7 +47,7 @@ def run(session: Session) -> StageResult:
     limit = session.case.tolerances.initialisation
     found: dict[tuple[str, bool], list[tuple[str, str]]] = {}
     for name in [name for name in session.port_shapes if name in actual and name in expected]:
-        is_matrix = name in parameters and len(session.port_shapes[name]) > 1
+        is_matrix = name in parameters and sum(side > 1 for side in session.port_shapes[name]) > 1
         finding = difference_of(actual[name], expected[name], is_matrix=is_matrix, limit=limit)
         if finding:
             found.setdefault((finding.what, finding.decides), []).append((name, finding.words))
