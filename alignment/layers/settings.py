@@ -213,12 +213,34 @@ def settings_of(layer, side: int) -> dict:
 
 
 def differing_settings(port: dict, reference: dict) -> dict[str, tuple]:
-    """{word: (value in the port, in the reference)} of the settings that both sides have and that differ."""
+    """{word: (value in the port, in the reference)} of the settings that both sides have and that differ.
+
+    A setting that has no effect beside the others, such as a padding mode without padding, is left out.
+    """
+    without_effect = _without_effect(port) & _without_effect(reference)
     return {
         word: (port[word], reference[word])
-        for word in sorted(port.keys() & reference.keys())
+        for word in sorted(port.keys() & reference.keys() - without_effect)
         if not _is_equal(port[word], reference[word])
     }
+
+
+def _without_effect(settings: dict) -> set[str]:
+    """The words that change nothing whatever their value is."""
+    words = set()
+    if settings.get("padding") == 0:
+        words |= {"padding_mode"} | ({"count_include_pad"} if not settings.get("ceil_mode") else set())
+    if settings.get("divisor_override"):
+        words |= {"count_include_pad"}
+    if settings.get("kernel") == 1:
+        words |= {"dilation"}
+    if settings.get("mode") == "nearest":
+        words |= {"align_corners", "align_mode"}
+    if settings.get("align_corners"):
+        words |= {"align_mode"}
+    if settings.get("p") == 0:
+        words |= {"dropout_mode", "axis"}
+    return words
 
 
 def suggested_edit(class_name: str, word: str, reference_value: object) -> str:

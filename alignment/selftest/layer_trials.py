@@ -40,8 +40,11 @@ def try_layer(entry: str, reference: Reference) -> Outcome:
     """Run the stages of the model on the right layer and on the wrong one, until one fails."""
     right, wrong = _run(entry, False, reference), _run(entry, True, reference)
     is_alarm, is_found = right.status != PASS, wrong.status == FAIL
-    problems = [check for check in wrong.problems() if check.layer.startswith("layer")]
-    texts = [f"{check.detail} {' '.join(check.hints)}".lower() for check in problems]
+    texts = [
+        f"{check.detail} {' '.join(check.hints)}".lower()
+        for check in wrong.problems()
+        if check.layer.startswith("layer") or "layer." in check.detail
+    ]
     is_named = is_found and any(ZOO[entry].word in text for text in texts)
     message = "; ".join(conclusion(run) for run, is_bad in ((right, is_alarm), (wrong, not is_named)) if is_bad)
     return Outcome(entry, is_alarm, is_found, is_named, message)

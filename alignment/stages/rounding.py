@@ -22,13 +22,16 @@ from ..layers.table import LayerTable
 from ..rules import Arrays
 from ..session import Session, TraceRequest
 from ..trace import Trace
-from ..verdict import FAIL, Check, within
+from ..verdict import FAIL, REMARK, Check, within
 
 NUM_RUNS = 3  # of the reference
 LEAST_SHARE = 1e-6  # of the largest gradient; a smaller one is judged by this share of it
 # A difference in float64 up to this size may be rounding that the network amplifies: then it is measured.
 MAX_AMPLIFIED = 1e-5
 FLOAT64_MULTIPLE = 30.0  # of the reference's own distance in float64 that passes
+# Above the limit is a remark, and this many times above it a failure: operations of two frameworks differ that much.
+# The gradient of the bias of Paddle's 3-D convolution has 8 times the error of torch's.
+FAILURE = 10.0
 Compared = list[tuple[str, Difference, float]]  # (name of the tensor, difference, largest relative one that passes)
 
 
@@ -159,10 +162,16 @@ def worst_of(name: str, compared: Iterable[tuple[str, Difference, float]]) -> Ch
         compared: (name of the tensor, difference, largest that passes), in the order of execution.
     """
     compared = list(compared)
-    wrong = [entry for entry in compared if not entry[1].relative <= entry[2]]
+    above = [entry for entry in compared if not entry[1].relative <= entry[2]]
+    wrong = [entry for entry in above if not _share(entry) <= FAILURE]
     nearest = max(compared, key=_share, default=("none", Difference(0.0), 1.0))
     path, difference, allowed = wrong[0] if wrong else nearest
-    detail = f"{len(compared)} tensors; " + (f"{len(wrong)} above, first {path}" if wrong else f"nearest: {path}")
+    detail = f"{len(compared)} tensors; " + (
+        f"{len(above)} above, first {above[0][0]}" if above else f"nearest: {path}"
+    )
+    if above and not wrong:
+        detail += "; an operation of this framework rounds more, for example a sum that is added up in another order"
+        return Check(name, REMARK, difference.relative, allowed, detail)
     return within(name, difference._replace(inconclusive=""), allowed, layer=path if wrong else "", detail=detail)
 
 

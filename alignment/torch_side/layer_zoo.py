@@ -130,7 +130,7 @@ ZOO = {
 
 
 class Net(nn.Module):
-    """A convolution, the layer, the mean over all positions, and a linear layer."""
+    """A convolution, the layer, a weighted mean over all positions, and a linear layer."""
 
     def __init__(self, entry: str):
         super().__init__()
@@ -144,4 +144,6 @@ class Net(nn.Module):
         x = x.mean((2, 3)) if self._rank == 0 else x
         x = x[:, :, :6, :6].reshape(len(x), CHANNELS, *SHAPES[self._rank]) if self._rank in (1, 3) else x
         x = self.layer(x)
-        return self.head(x.reshape(len(x), self._width, -1).mean(2))
+        x = x.reshape(len(x), self._width, -1)
+        weights = torch.arange(1, x.shape[2] + 1, dtype=x.dtype) / x.shape[2]
+        return self.head((x * weights).mean(2))

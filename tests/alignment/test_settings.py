@@ -105,3 +105,20 @@ def test_the_edit_is_in_the_words_of_paddle():
     assert suggested_edit("BatchNorm2D", "new_batch_share", 0.1) == "BatchNorm2D(..., momentum=0.9)"
     assert suggested_edit("AvgPool2D", "count_include_pad", True) == "AvgPool2D(..., exclusive=False)"
     assert suggested_edit("MaxPool2D", "ceil_mode", True) == "MaxPool2D(..., ceil_mode=True)"
+
+
+@pytest.mark.parametrize(
+    ("others", "word", "differs"),
+    [
+        ({"padding": 0, "ceil_mode": False}, "count_include_pad", False),
+        ({"padding": 1, "ceil_mode": False}, "count_include_pad", True),
+        ({"padding": 0, "ceil_mode": True}, "count_include_pad", True),
+        ({"padding": 0}, "padding_mode", False),
+        ({"kernel": 1}, "dilation", False),
+        ({"mode": "nearest"}, "align_corners", False),
+        ({"mode": "bilinear"}, "align_corners", True),
+        ({"p": 0}, "dropout_mode", False),
+    ],
+)
+def test_a_setting_without_effect_is_no_difference(others, word, differs):
+    assert bool(differing_settings(others | {word: 1}, others | {word: 2})) == differs
