@@ -7,7 +7,8 @@ from pathlib import Path
 from common.files import write_atomically
 from common.printable import printable
 
-from ..verdict import FAIL, PASS, Verdict
+from ..verdict import FAIL, MAX_PROBLEMS, PASS, Check, Verdict
+from .text import stage_summary
 
 STYLE = """
 :root{--ink:#1c2330;--soft:#5d6778;--line:#dfe3ea;--page:#fff;--pass:#1a7f4b;--fail:#c0362c;--inconclusive:#a86400;
@@ -24,6 +25,8 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 tr.first td{background:color-mix(in srgb,var(--fail) 16%,transparent)}.box{border-left:4px solid var(--fail);
 padding:.4rem .9rem;margin:1rem 0;background:color-mix(in srgb,var(--fail) 8%,transparent)}
 thead th{position:sticky;top:0;background:var(--page)}
+.wide{overflow-x:auto}.box,.soft{overflow-wrap:anywhere}pre{overflow-x:auto;font-size:12px;margin:.4rem 0 0}
+@media(max-width:600px){body{margin:1rem auto;padding:0 .7rem}h1{font-size:1.3rem}.wide td:last-child{min-width:14rem}}
 svg{width:100%;height:auto}svg text{fill:var(--soft);font-size:11px}
 """
 COLORS = ("var(--a)", "var(--b)", "var(--c)", "var(--fail)")
@@ -46,7 +49,7 @@ def as_html(verdict: Verdict) -> str:
     parts = [
         f'<h1>{_text(verdict.case)}: <span class="{verdict.status}">{WORDS.get(verdict.status, "inconclusive")}</span>'
         f'</h1><p class="soft">{_text(versions)}</p>',
-        _first_problem(verdict),
+        _problems(verdict),
         _stages(verdict),
     ]
     for stage in verdict.stages:
@@ -54,33 +57,47 @@ def as_html(verdict: Verdict) -> str:
             parts += [_depth_plot(stage.name, stage.layers), _layer_table(stage.name, stage.layers, verdict)]
         if stage.curves:
             parts.append(_curves(stage.curves))
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    viewport = "width=device-width,initial-scale=1"
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="{viewport}">'
     title = f"<title>{_text(verdict.case)} alignment</title><style>{STYLE}</style>"
     return f"{head}{title}<body>{''.join(parts)}</body></html>"
 
 
-def _first_problem(verdict: Verdict) -> str:
-    problem = verdict.first_problem()
-    if problem is None:
-        return ""
-    hints = "".join(f"<li>{_text(hint)}</li>" for hint in problem.hints)
-    place = f" at <code>{_text(problem.layer)}</code>" if problem.layer else ""
-    return (f'<div class="box"><b>{_text(problem.name)}{place}</b><br>{_text(problem.detail)}'
-            f"{f'<ul>{hints}</ul>' if hints else ''}</div>")  # fmt: skip
+def _problems(verdict: Verdict) -> str:
+    """One box for each problem, causes first, at most ten."""
+    problems = verdict.problems()
+    causes = [check for check in problems if check.has_cause] or problems
+    others = [check.name for check in problems if check not in causes]
+    boxes = [_problem(number, check) for number, check in enumerate(causes[:MAX_PROBLEMS], 1)]
+    if others:
+        boxes.append(f'<p class="soft">may follow from these: {_text(", ".join(dict.fromkeys(others)))}</p>')
+    return "".join(boxes)
+
+
+def _problem(number: int, check: Check) -> str:
+    hints = "".join(f"<li>{_text(hint)}</li>" for hint in check.hints)
+    place = f" at <code>{_text(check.layer)}</code>" if check.layer else ""
+    source = "\n".join(_text(line) for line in check.source)
+    return (f'<div class="box"><b>{number}. {_text(check.name)}{place}</b> {_number(check.value)}<br>'
+            f"{_text(check.detail)}{f'<ul>{hints}</ul>' if hints else ''}"
+            f"{f'<pre>{source}</pre>' if source else ''}</div>")  # fmt: skip
 
 
 def _stages(verdict: Verdict) -> str:
+    """One row for each stage, and one for each check of a stage that does not pass, or that is a remark."""
     rows = []
     for stage in verdict.stages:
         rows.append(f'<tr><td><b>{_text(stage.name)}</b></td><td class="word {stage.status}">{stage.status}</td>'
-                    f'<td></td><td></td><td></td><td class="soft">{stage.seconds:.1f} s</td></tr>')  # fmt: skip
+                    f'<td></td><td></td><td></td><td class="soft">{_text(stage_summary(stage))}, '
+                    f"{stage.seconds:.1f} s</td></tr>")  # fmt: skip
         for check in stage.checks:
-            hints = "".join(f"<br><i>{_text(hint)}</i>" for hint in check.hints)
+            if check.status == PASS:
+                continue
             rows.append(f'<tr><td></td><td class="{check.status}">{check.status}</td><td>{_text(check.name)}</td>'
                         f'<td class="n">{_number(check.value)}</td><td class="n">{_number(check.tolerance)}</td>'
-                        f"<td>{_text(check.detail)}{hints}</td></tr>")  # fmt: skip
+                        f"<td>{_text(check.detail)}</td></tr>")  # fmt: skip
     head = '<tr><th>stage</th><th></th><th>check</th><th class="n">error</th><th class="n">allowed</th><th></th></tr>'
-    return f"<h2>Stages</h2><table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<h2>Stages</h2><div class="wide"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _layer_table(stage: str, layers: list[dict], verdict: Verdict) -> str:

@@ -7,7 +7,7 @@ MAX_HINTS = 3  # of one problem
 
 def stage_lines(result: StageResult) -> list[str]:
     """One line for a stage that passes; for another also one line for each check that does not, and for remarks."""
-    lines = [f"{result.name:<14} {result.status:<12} {result.seconds:6.1f} s  {_summary(result)}".rstrip()]
+    lines = [f"{result.name:<14} {result.status:<12} {result.seconds:6.1f} s  {stage_summary(result)}".rstrip()]
     for check in result.checks:
         if check.status != PASS:
             mark = "-" if check.status == REMARK else "!"
@@ -15,7 +15,7 @@ def stage_lines(result: StageResult) -> list[str]:
     return lines
 
 
-def _summary(result: StageResult) -> str:
+def stage_summary(result: StageResult) -> str:
     """Number of checks, and the one nearest to its tolerance."""
     passed = [check for check in result.checks if check.status == PASS]
     num_remarks = sum(check.status == REMARK for check in result.checks)

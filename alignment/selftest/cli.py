@@ -20,15 +20,19 @@ def main(argv: list[str]) -> int:
     """Run the self-test; returns 0 if every mutation is found, its layer is named and no right port fails, else 6.
 
     Raises:
-        CaseError: no mutation has the text of --only in its name.
+        CaseError: no mutation and no kind of layer has the text of --only in its name.
         DiskError: the file of --json cannot be written.
     """
     parser = argparse.ArgumentParser("python -m alignment selftest", description=__doc__)
     parser.add_argument("--only", help="run the mutations whose name contains this text")
     parser.add_argument("--clean", type=int, default=NUM_CLEAN, help="number of runs of right ports (default: 20)")
+    parser.add_argument("--layers", action="store_true", help="try the zoo of layers: each kind right, and wrong once")
     parser.add_argument("--no_peers", action="store_true", help="leave out reprod_log and PaDiff")
     parser.add_argument("--json", type=Path, help="write the scores as JSON to this file")
     options = parser.parse_args(argv)
+
+    if options.layers:
+        return _try_layers(options)
 
     from .mutations import MUTATIONS  # imports Paddle, which --help does not need
     from .scoreboard import run_peers, summary, table
@@ -51,9 +55,29 @@ def main(argv: list[str]) -> int:
     for tool, score in scores.items():
         print_safely(f"{tool:<12} {score}")
     print_safely(f"{time.perf_counter() - start:.0f} s")
-    if options.json:
-        with disk_errors(options.json):
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(options.json, json.dumps(scores, indent=1) + "\n")
+    _write(options.json, scores)
     is_perfect = all(outcome.is_found and outcome.is_layer_named in (True, None) for outcome in outcomes)
     return 0 if is_perfect and not num_alarms else 6
+
+
+def _try_layers(options: argparse.Namespace) -> int:
+    """Run the zoo of layers; returns 0 if no right layer fails and every mistake is found and named, else 6."""
+    from .layer_trials import layer_summary, run_layers
+    from .layer_zoo import ZOO
+
+    entries = [entry for entry in ZOO if (options.only or "") in entry]
+    if not entries:
+        raise CaseError(f"--only {options.only}: no kind of layer has this in its name; known: {', '.join(ZOO)}")
+    with tempfile.TemporaryDirectory() as folder, Reference(recordings=Path(folder)) as reference:
+        outcomes = run_layers(entries, reference)
+    print_safely(layer_summary(outcomes))
+    _write(options.json, {"layers": layer_summary(outcomes)})
+    return 0 if all(outcome.is_named and not outcome.is_alarm for outcome in outcomes) else 6
+
+
+def _write(path: Path | None, scores: dict[str, str]) -> None:
+    """Write the scores as JSON, if a path is given."""
+    if path:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(scores, indent=1) + "\n")

@@ -2,6 +2,9 @@
 
 import pytest
 
+from alignment.selftest.layer_trials import Outcome as LayerOutcome
+from alignment.selftest.layer_trials import layer_summary, try_layer
+from alignment.selftest.layer_zoo import ZOO
 from alignment.selftest.mutations import MUTATIONS
 from alignment.selftest.scoreboard import LEGEND, summary, table
 from alignment.selftest.trials import Outcome, run_right_port, try_mutation
@@ -26,6 +29,28 @@ def test_no_right_port_fails_with_other_seeds(reference):
 def test_every_mutation_is_found_and_its_layer_named(mutation, net, reference):
     outcome = try_mutation(mutation, net, reference)
     assert outcome.is_found and outcome.is_layer_named in (True, None), outcome.message
+
+
+QUICK = ("BatchNorm2D", "MaxPool2D", "ReLU")  # a setting in float64, one that no value reaches, another kind
+
+
+def test_there_are_at_least_eighty_kinds_of_layers():
+    assert len(ZOO) >= 80
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings(WARNING)
+@pytest.mark.parametrize(
+    "entry", [pytest.param(entry, marks=() if entry in QUICK else pytest.mark.slow) for entry in ZOO]
+)
+def test_a_right_layer_matches_and_a_wrong_one_is_named(entry, reference):
+    outcome = try_layer(entry, reference)
+    assert (outcome.is_alarm, outcome.is_found, outcome.is_named) == (False, True, True), outcome.message
+
+
+def test_layers_are_counted():
+    outcomes = [LayerOutcome("a", False, True, True, ""), LayerOutcome("b", True, True, False, "")]
+    assert layer_summary(outcomes) == "2 kinds of layers: 1 false alarms, 2 mistakes found, 1 named"
 
 
 def test_scores_count_found_mutations_named_layers_and_false_alarms():

@@ -129,5 +129,6 @@ def test_the_kept_verdicts_are_of_the_present_format(path):
     """`python -m alignment all NAME --json alignment/verdicts/NAME.json` writes a new one."""
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["format"] == FORMAT and content["case"] == path.stem in list_cases()
-    assert tuple(content["stages"]) == STAGES
+    kept = tuple(content["stages"])
+    assert kept == tuple(stage for stage in STAGES if stage in kept) and set(STAGES) - set(kept) <= {"initialisation"}
     assert {stage["status"] for stage in content["stages"].values()} == {content["status"]} == {"pass"}

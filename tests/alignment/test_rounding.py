@@ -1,0 +1,44 @@
+"""Numbers are moved to a neighbour, and a distance is judged by the reference's own rounding."""
+
+import numpy as np
+import pytest
+
+from alignment.compare import Difference, distance_of
+from alignment.exchange import sketch
+from alignment.stages.rounding import may_be_rounding, next_floats, worst_of
+from alignment.verdict import Check
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_number_is_moved_to_a_neighbour(dtype):
+    arrays = {"w": np.float32([0.0, 1.0, -3.5, 1e-20] * 50), "count": np.array([3])}
+    moved = next_floats(np.random.default_rng(0), arrays, np.dtype(dtype))
+    before = arrays["w"].astype(dtype)
+    assert moved["w"].dtype == dtype and moved["count"] == 3
+    nonzero = before != 0
+    assert (moved["w"][~nonzero] == 0).all()
+    assert (np.abs(moved["w"] - before)[nonzero] <= np.spacing(np.abs(before[nonzero]))).all()
+    assert {-1.0, 1.0} == set(np.sign(moved["w"] - before)[nonzero])
+
+
+@pytest.mark.parametrize(
+    ("distances", "status", "layer"),
+    [([0.5, 0.9], "pass", ""), ([0.5, 3.0], "remark", ""), ([0.5, 30.0, 50.0], "fail", "t1"), ([np.inf], "fail", "t0")],
+)
+def test_above_the_limit_is_a_remark_and_far_above_a_failure(distances, status, layer):
+    check = worst_of("x", [(f"t{k}", Difference(value), 1.0) for k, value in enumerate(distances)])
+    assert (check.status, check.layer) == (status, layer)
+
+
+def test_the_distance_of_a_sketch_and_of_numbers_that_are_not_finite():
+    array = np.random.default_rng(0).normal(size=5000)
+    assert distance_of(array, sketch(array)) == 0
+    assert distance_of(array, array + 1) == pytest.approx(5000**0.5)
+    assert distance_of(np.array([np.nan]), np.array([1.0])) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("values", "is_possible"), [([1e-9], True), ([1e-9, 1e-3], False), ([None], False), ([], False)]
+)
+def test_only_small_differences_may_be_rounding(values, is_possible):
+    assert may_be_rounding([Check("x", "fail", value, 1e-10) for value in values]) == is_possible
