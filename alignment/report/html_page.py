@@ -25,8 +25,9 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 tr.first td{background:color-mix(in srgb,var(--fail) 16%,transparent)}.box{border-left:4px solid var(--fail);
 padding:.4rem .9rem;margin:1rem 0;background:color-mix(in srgb,var(--fail) 8%,transparent)}
 thead th{position:sticky;top:0;background:var(--page)}
-.wide{overflow-x:auto}.box,.soft{overflow-wrap:anywhere}pre{overflow-x:auto;font-size:12px;margin:.4rem 0 0}
-@media(max-width:600px){body{margin:1rem auto;padding:0 .7rem}h1{font-size:1.3rem}.wide td:last-child{min-width:14rem}}
+.wide{overflow-x:auto}.box,.soft{overflow-wrap:anywhere}pre{white-space:pre-wrap;font-size:12px;margin:.4rem 0 0}
+@media(max-width:600px){body{margin:1rem auto;padding:0 .7rem}h1{font-size:1.3rem}ul{padding-left:1.2rem}
+.wide svg{min-width:620px}.wide td:last-child{min-width:14rem}}
 svg{width:100%;height:auto}svg text{fill:var(--soft);font-size:11px}
 """
 COLORS = ("var(--a)", "var(--b)", "var(--c)", "var(--fail)")
@@ -175,7 +176,8 @@ def _plot(lines: dict[str, list[float | None]], axis: str, *, is_log: bool = Fal
                      f'<text x="{left + 10 + number * 340}" y="{height - 6}" style="fill:{COLORS[number]}">'
                      f"{'– – ' if number else '—— '}{_text(label)}</text>")  # fmt: skip
     parts.append(f'<text x="{width - 10}" y="{height - 6}" text-anchor="end">{axis} 0 to {longest - 1}</text>')
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{axis} plot">{"".join(parts)}</svg>'
+    plot = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{axis} plot">{"".join(parts)}</svg>'
+    return f'<div class="wide">{plot}</div>'
 
 
 def _number(value: float | None) -> str:
