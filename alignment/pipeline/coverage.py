@@ -14,7 +14,7 @@ SUBJECTS = (
     ("loss", "loss", ("loss",)),
     ("metric", "metric", ("metric",)),
     ("optimizer", "train", ("optimizer",)),
-    ("schedule", "loss", ("schedule",)),
+    ("schedule", "loss", ("schedule", "optimizer")),  # the stage train compares the rates of an optimizer
 )
 
 
