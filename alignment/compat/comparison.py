@@ -20,6 +20,7 @@ from ..stages.train import step_checks
 from ..trace import Trace
 from ..verdict import FAIL, Check, StageResult, exactly, within
 from .given import Batch, GivenSession
+from .paddle_reference import without_backward
 
 LEAST_SHARE = 1e-6  # of the largest gradient; a smaller one is judged by this share of it
 
@@ -134,7 +135,8 @@ class Comparison:
             model = set_state(session.port.build(), session.port_weights, "the port", "float64")
             images = batch.port.packed().astype("float64")
             masks = DropoutMasks(session.case.seed)
-            port = record_trace(model, images, self._loss_of(batch), masks, is_training=is_training)
+            loss_of = self._loss_of(batch) if is_training else without_backward(self._loss_of(batch))
+            port = record_trace(model, images, loss_of, masks, is_training=is_training)
         return port, Trace.of_message(*finish())
 
     def _loss_of(self, batch: Batch) -> Callable:
