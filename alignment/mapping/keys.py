@@ -32,7 +32,8 @@ def keys_of(case: "Case", mapping: Mapping, given: list[Link]) -> dict:
         if len(one.reference) > 1:
             concats[one.port[0].name] = tuple(entry.name for entry in one.reference)
         elif rename(one.reference[0].name, BATCH_NORM) != one.port[0].name:
-            renames[one.reference[0].name] = one.port[0].name
+            # the endings of BATCH_NORM are exchanged after the rename
+            renames[one.reference[0].name] = rename(one.port[0].name, [(port, own) for own, port in BATCH_NORM])
         if one.is_reshaped:
             reshapes[one.port[0].name] = ShapePair(*_shapes(one))
     plain = [one for one in [*links, *given] if len(one.port) == 1 and one.is_transposed]
@@ -46,7 +47,7 @@ def keys_of(case: "Case", mapping: Mapping, given: list[Link]) -> dict:
     kept = [entry for unit in mapping.only_port for entry in unit.entries if not entry.is_parameter]
     kept += _unlinked(mapping, is_port=True)
     return {
-        "rename": case.rename | renames,
+        "rename": case.rename | _by_layer(renames, {entry.name for one in links for entry in one.reference}),
         "transpose": tuple(dict.fromkeys(turned)),
         "split": splits,
         "concat": concats,
@@ -55,6 +56,20 @@ def keys_of(case: "Case", mapping: Mapping, given: list[Link]) -> dict:
         "keep": (*case.keep, *(entry.name for entry in kept)),
         "layers": _layers(mapping) | case.layers,
     }
+
+
+def _by_layer(renames: dict[str, str], names: set[str]) -> dict[str, str]:
+    """The renames with one pattern `layer.*` for all entries of a layer, where this changes no other name."""
+    patterns: dict[str, str] = {}
+    for own, other in renames.items():
+        parts, ending = (own.split("."), other.split(".")), 0
+        while ending < min(map(len, parts)) - 1 and parts[0][-1 - ending] == parts[1][-1 - ending]:
+            ending += 1
+        layers = [".".join(part[: len(part) - ending]) + ".*" for part in parts]
+        patterns |= {layers[0]: layers[1]} if ending else {own: other}
+    pairs = tuple(patterns.items())
+    is_same = all(rename(name, pairs) == renames.get(name, name) for name in names)
+    return patterns if is_same and len(set(patterns.values())) == len(patterns) else renames
 
 
 def _shapes(one: Link) -> tuple[tuple[int, ...], tuple[int, ...]]:

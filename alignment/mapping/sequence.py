@@ -198,16 +198,16 @@ def _has_equal_outputs(pair: UnitPair, sides: list[list[Unit]]) -> bool:
 
 def _exchanged(reference: list[Unit], port: list[Unit]) -> list[UnitPair]:
     """Pairs of units with equal inputs; empty if these are the pairs that were tried already."""
-    tried = list(zip(reference, port, strict=False))
+    tried = {(a.path, b.path) for a, b in zip(reference, port, strict=False)}
     free, pairs, has_changed = list(port), [], False
     for unit in reference:
         fitting = [other for other in free if is_equal(unit.inputs, other.inputs) and link_units(unit, other)]
         if not fitting:
             continue
-        untried = [other for other in fitting if (unit, other) not in tried]
+        untried = [other for other in fitting if (unit.path, other.path) not in tried]
         if untried and len(untried) < len(fitting):
             fitting = untried  # the pair that was tried has equal inputs and other outputs
         pairs.append(UnitPair([unit], [fitting[0]], link_units(unit, fitting[0])))
-        has_changed = has_changed or (unit, fitting[0]) not in tried
+        has_changed = has_changed or (unit.path, fitting[0].path) not in tried
         free.remove(fitting[0])
     return pairs if has_changed else []
