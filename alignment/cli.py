@@ -8,16 +8,18 @@ from common.files import disk_errors
 from common.printable import print_safely
 from datasets.reading.image_folder import find_images
 
-from .case import TRUST_CASE, list_cases, read_case
+from .case import TRUST_CASE, Case, list_cases, read_case
+from .mapping.names import case_of_names
 from .reference import Reference
 from .report.json_junit import write_json, write_junit
 from .runner import STAGES, run_stages
 from .verdict import Verdict
 
 EPILOG = f"""
-STAGE is all, or one of {", ".join(STAGES)}; shipped cases: {", ".join(list_cases())}; or give a YAML file.
-Other commands: `python -m alignment.weights convert --help`, `python -m alignment compare A.npy B.npy`,
-`python -m alignment selftest`.
+STAGE is all, or one of {", ".join(STAGES)}; shipped cases: {", ".join(list_cases())}; or give a YAML file, or two
+models: `python -m alignment all paddle.vision.models:resnet50 torchvision.models:resnet50`.
+Other commands: `python -m alignment init PORT REFERENCE`, which writes a case, `python -m alignment selftest`,
+`python -m alignment.weights convert --help`, `python -m alignment compare A.npy B.npy`.
 Exit codes: 0 match, 2 usage, 3 images cannot be read, 4 weights cannot be used, 6 no match or inconclusive,
 7 PyTorch is missing, 74 a report cannot be written.
 """
@@ -33,12 +35,16 @@ def main(argv: list[str]) -> int:
         from .selftest.cli import main as selftest
 
         return selftest(argv[1:])
+    if argv[:1] == ["init"]:
+        from .mapping.init import main as init
+
+        return init(argv[1:])
     if argv[:1] == ["compare"]:
         from .compat.reprod_log import main as compare_files
 
         return compare_files(argv[1:])
     options = _parse(argv)
-    case = read_case(options.case, is_trusted=options.trust_case)
+    case = _case(options)
     if options.images:
         find_images(options.images)  # a wrong folder is an error of every stage, though only `data` reads images
     stages = STAGES if options.stage == "all" else (options.stage,)
@@ -56,12 +62,20 @@ def main(argv: list[str]) -> int:
     return verdict.exit_code
 
 
+def _case(options: argparse.Namespace) -> Case:
+    if options.reference is None:
+        return read_case(options.case, is_trusted=options.trust_case)
+    return case_of_names(options.case, options.reference, shape=options.shape, is_trusted=options.trust_case)
+
+
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m alignment", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("stage", choices=("all", *STAGES))
-    parser.add_argument("case", help="name of a shipped case, or path of a YAML file")
+    parser.add_argument("case", help="name of a shipped case, path of a YAML file, or the Paddle model")
+    parser.add_argument("reference", nargs="?", help="the PyTorch model, if CASE is the Paddle model")
+    parser.add_argument("--shape", default="", help="of the input of two models, by default 1,3,224,224")
     parser.add_argument("--trust_case", action="store_true", help=TRUST_CASE)
     parser.add_argument("--weights", type=Path, help="file of weights for both models; by default random weights")
     parser.add_argument("--images", type=Path, help="folder of images for the stage data, which takes 64 of them")

@@ -28,7 +28,7 @@ class Reshape(NamedTuple):
 class Rules:
     """How one publisher's weights of a network (the source) differ from those of the port.
 
-    In a pattern, `*` stands for any text, dots included, and `{*+1}` for a whole number: with `layers.*.w` and
+    In a pattern, `*` stands for any text, dots included, and `{*}` for a whole number: with `layers.{*}.w` and
     `blocks.{*+1}.w`, layers.0.w becomes blocks.1.w.
 
     Attributes:

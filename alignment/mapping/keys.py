@@ -62,11 +62,8 @@ def _by_layer(renames: dict[str, str], names: set[str]) -> dict[str, str]:
     """The renames with one pattern `layer.*` for all entries of a layer, where this changes no other name."""
     patterns: dict[str, str] = {}
     for own, other in renames.items():
-        parts, ending = (own.split("."), other.split(".")), 0
-        while ending < min(map(len, parts)) - 1 and parts[0][-1 - ending] == parts[1][-1 - ending]:
-            ending += 1
-        layers = [".".join(part[: len(part) - ending]) + ".*" for part in parts]
-        patterns |= {layers[0]: layers[1]} if ending else {own: other}
+        (layer, _, role), (other_layer, _, other_role) = own.rpartition("."), other.rpartition(".")
+        patterns |= {f"{layer}.*": f"{other_layer}.*"} if layer and other_layer and role == other_role else {own: other}
     pairs = tuple(patterns.items())
     is_same = all(rename(name, pairs) == renames.get(name, name) for name in names)
     return patterns if is_same and len(set(patterns.values())) == len(patterns) else renames

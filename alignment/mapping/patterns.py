@@ -1,17 +1,17 @@
-"""Patterns of names: `*` stands for any text, `{*+1}` and `{*-1}` for a whole number that is shifted."""
+"""Patterns of names: `*` stands for any text, `{*}` for a whole number, `{*+1}` and `{*-1}` for a shifted one."""
 
 import re
 from collections.abc import Iterable
 from functools import cache
 
-SHIFT = re.compile(r"\{\*([+-]\d+)\}")
-WILDCARD = re.compile(r"(\*|\{\*[+-]\d+\})")
+SHIFT = re.compile(r"\{\*([+-]\d+)?\}")
+WILDCARD = re.compile(r"(\*|\{\*(?:[+-]\d+)?\})")
 
 
 @cache
 def _compiled(pattern: str) -> tuple[re.Pattern, tuple[int | None, ...]]:
     """The pattern as a regular expression, and the shift of each wildcard; None for `*`."""
-    parts = WILDCARD.split(pattern.replace("{*}", "*"))
+    parts = WILDCARD.split(pattern)
     shifts = tuple(_shift(part) for part in parts[1::2])
     text = "".join(
         re.escape(part) if index % 2 == 0 else "(.+)" if part == "*" else r"(\d+)" for index, part in enumerate(parts)
@@ -21,7 +21,7 @@ def _compiled(pattern: str) -> tuple[re.Pattern, tuple[int | None, ...]]:
 
 def _shift(wildcard: str) -> int | None:
     found = SHIFT.fullmatch(wildcard)
-    return int(found[1]) if found else None
+    return int(found[1] or 0) if found else None
 
 
 def match(pattern: str, name: str) -> tuple[str, ...] | None:
@@ -39,7 +39,7 @@ def match(pattern: str, name: str) -> tuple[str, ...] | None:
 
 def fill(pattern: str, texts: tuple[str, ...]) -> str:
     """The name that a pattern stands for with these texts."""
-    parts = WILDCARD.split(pattern.replace("{*}", "*"))
+    parts = WILDCARD.split(pattern)
     values = iter(texts)
     filled = [part if index % 2 == 0 else _shifted(next(values, "*"), _shift(part)) for index, part in enumerate(parts)]
     return "".join(filled)

@@ -96,7 +96,7 @@ def with_rules(
 def _run_port(case: Case, build: Callable, images: np.ndarray, weights: Arrays | None) -> Side:
     import paddle
 
-    from ..paddle_side.port import default_dtype, set_state
+    from ..paddle_side.port import default_dtype, set_state, to_dtype
     from ..paddle_side.units import record_units, shared_names
 
     outputs = []
@@ -111,7 +111,7 @@ def _run_port(case: Case, build: Callable, images: np.ndarray, weights: Arrays |
                 set_state(model, weights, case.name)
             except Exception as error:
                 raise CaseError(f"the weights that were paired for {case.name} do not fit the port: {error}") from None
-        model = model.to(dtype="float64")
+        model = to_dtype(model, "float64")
         tensor = paddle.to_tensor(images.astype(np.float64))
         units, error = record_units(model, {"images": tensor}, call)
     return Side(units, outputs, shared_names(model), error)

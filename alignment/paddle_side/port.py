@@ -1,12 +1,8 @@
 """The port as one object of replaceable parts: model, preprocessing, loss, optimizer, learning rate, accuracy."""
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import paddle
@@ -14,11 +10,10 @@ from paddle import nn
 from PIL import Image
 
 from common.errors import CaseError
-from common.regular_files import check_regular
 
+from .. import user_code
 from ..adapter import Framework, adapt
 from ..case import Case, absolute_spec, package_of
-from ..exchange import constructor
 from ..mapping.patterns import match
 from ..rules import Arrays
 from ..trace import constructor_places
@@ -135,9 +130,13 @@ def build(case: Case) -> nn.Layer:
             model = create_model(case.port, **case.port_arguments)
         return adapt(model, case.adapter, FRAMEWORK)
     package = None if case.is_trusted else package_of(case.port)
-    make = load_callable(absolute_spec(case.port, case.folder), package)
-    with constructor_places(nn.Layer, is_framework_file):
-        model = make(**case.port_arguments)
+    spec = absolute_spec(case.port, case.folder)
+    make = load_callable(spec, package)
+    try:
+        with constructor_places(nn.Layer, is_framework_file):
+            model = user_code.construct(spec, make, case.port_arguments)
+    except user_code.UserCodeError as error:
+        raise CaseError(f"the port cannot be built: {error}") from None
     return adapt(model, case.adapter, FRAMEWORK)
 
 
@@ -145,18 +144,12 @@ def load_callable(spec: str, package: str | None = None) -> Callable:
     """Import `package.module:name`, or `path/file.py:name`; with `package` it must be defined in that package.
 
     Raises:
-        CaseError: the file, the module or the callable does not exist.
+        CaseError: the file, the module or the callable does not exist, or the file has an error.
     """
-    place, name = spec.rsplit(":", 1)
     try:
-        if not place.endswith(".py"):
-            return constructor(importlib.import_module(place), name, package)
-        check_regular(place)
-        module_spec = importlib.util.spec_from_file_location(f"port_{Path(place).stem}", place)
-        module = importlib.util.module_from_spec(module_spec)
-        sys.modules[module_spec.name] = module
-        module_spec.loader.exec_module(module)
-        return getattr(module, name)
+        return user_code.load_callable(spec, package)
+    except user_code.UserCodeError as error:
+        raise CaseError(f"the port cannot be imported: {error}") from None
     except (ImportError, OSError, AttributeError) as error:
         raise CaseError(f"the case's port {spec} cannot be imported: {error}") from None
 
@@ -225,7 +218,17 @@ def set_state(model: nn.Layer, arrays: Arrays, source: str, dtype: str = "float3
     from engine.weights import set_weights
 
     set_weights(model, arrays, source=source)
-    return model.to(dtype=dtype) if dtype != "float32" else model
+    return to_dtype(model, dtype)
+
+
+def to_dtype(model: nn.Layer, dtype: str) -> nn.Layer:
+    """Let a model that was built in float32 compute in this type, and return it."""
+    if dtype == "float32":
+        return model
+    for layer in model.sublayers(include_self=True):
+        if "_dropout_state" in layer._buffers:  # of an LSTM, for GPUs; it is empty, and Paddle converts no empty tensor
+            layer._dropout_state = paddle.zeros([1], dtype="uint8")
+    return model.to(dtype=dtype)
 
 
 @contextmanager

@@ -1,18 +1,12 @@
 """Build the reference model that a case names, and give it weights."""
 
-import importlib
-import importlib.util
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import nn
 
 from alignment.adapter import Adapter, Framework, adapt
-from alignment.exchange import constructor
 from alignment.trace import constructor_places
+from alignment.user_code import construct, load_callable
 
 from .recorder import is_framework_file
 
@@ -25,38 +19,12 @@ FRAMEWORK = Framework(
 )
 
 
-def load_callable(spec: str, package: str | None = None) -> Callable:
-    """Import `package.module:name`, or `path/file.py:name` with the folder of the file on the path.
-
-    With `package` the callable must be defined in that package.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ImportError: the module cannot be imported, or the callable is of another package.
-        AttributeError: the module has no such name.
-    """
-    place, name = spec.rsplit(":", 1)
-    if place.endswith(".py"):
-        path = Path(place).resolve()
-        if not path.is_file():
-            raise FileNotFoundError(f"no such file: {path}")
-        if str(path.parent) not in sys.path:
-            sys.path.insert(0, str(path.parent))
-        module_spec = importlib.util.spec_from_file_location(f"reference_{path.stem}", path)
-        module = importlib.util.module_from_spec(module_spec)
-        sys.modules[module_spec.name] = module
-        module_spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(place)
-    return constructor(module, name, package)
-
-
 def build(reference: dict, dtype: str = "float32", seed: int = 0) -> nn.Module:
     """Build a model from {"callable": ..., "arguments": {...}}, and "package" where the case is not trusted."""
     torch.manual_seed(seed)
     make = load_callable(reference["callable"], reference.get("package"))
     with constructor_places(nn.Module, is_framework_file):
-        model = make(**reference["arguments"])
+        model = construct(reference["callable"], make, reference["arguments"])
     return adapt(model.to(DTYPES[dtype]), Adapter.of_message(reference.get("adapter")), FRAMEWORK)
 
 

@@ -21,7 +21,8 @@ def main() -> None:
             answer = {"answer": operations[request["operation"]](**request["arguments"])}
         except Exception as error:
             traceback.print_exc()
-            answer = {"error": f"{type(error).__name__}: {error}", "kind": type(error).__name__}
+            kind = type(error).__name__
+            answer = {"error": f"{error}" if kind == "UserCodeError" else f"{kind}: {error}", "kind": kind}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -1,0 +1,153 @@
+"""Import the user's files in either process: with the files beside them, and with errors that name file and line."""
+
+import importlib
+import importlib.util
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.cli import did_you_mean
+
+from .exchange import constructor
+
+HERE = Path(__file__).parent
+PACKAGES = "site-packages"
+# {folder: ({name: module of the user}, {file: (size, time of the last change)})} of what was imported before.
+_IMPORTED: dict[Path, tuple[dict[str, types.ModuleType], dict[str, tuple[int, int]]]] = {}
+
+
+class UserCodeError(Exception):
+    """A file of the user cannot be imported, or a constructor in it failed; the message has file and line."""
+
+
+def load_callable(spec: str, package: str | None = None) -> Callable:
+    """Import `package.module:name`, or `path/file.py:name`; with `package` it must be defined in that package.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: the module cannot be imported, or the callable is of another package.
+        UserCodeError: the file has an error, or no such name.
+    """
+    place, name = spec.rsplit(":", 1)
+    if not place.endswith(".py"):
+        return constructor(importlib.import_module(place), name, package)
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    with user_modules(path.parent):
+        try:
+            module = _import_file(path)
+        except Exception as error:
+            raise UserCodeError(describe_error(error, path)) from None
+    if not hasattr(module, name):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UserCodeError(f"{path} has no {name}{did_you_mean(name, known) or ''}")
+    return getattr(module, name)
+
+
+def construct(spec: str, make: Callable, arguments: dict):
+    """Call a constructor with the files beside it on the path.
+
+    Raises:
+        UserCodeError: it failed; the message has file and line.
+    """
+    place = Path(spec.rsplit(":", 1)[0])
+    if place.suffix != ".py":
+        return make(**arguments)
+    with user_modules(place.resolve().parent):
+        try:
+            return make(**arguments)
+        except Exception as error:
+            raise UserCodeError(describe_error(error, place)) from error
+
+
+def describe_error(error: Exception, path: Path) -> str:
+    """`file:line: type: message` of an exception, at the last line that is not of a package."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if PACKAGES not in frame.filename and not frame.filename.startswith((str(HERE), "<frozen"))
+    ]
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(path)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{place}: {type(error).__name__}: {lines[-1] if lines else ''}"
+
+
+@contextmanager
+def user_modules(folder: Path) -> Iterator[None]:
+    """Inside the context the files of a folder are imported before modules of the same name of this project."""
+    names = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
+    hidden = {name: module for name, module in sys.modules.items() if name.split(".")[0] in names}
+    hidden = {name: module for name, module in hidden.items() if not _is_of_package(module)}
+    for name in hidden:
+        del sys.modules[name]
+    known, states = _IMPORTED.get(folder, ({}, {}))
+    if all(_state(file) == state for file, state in states.items()):
+        sys.modules.update(known)
+    before = set(sys.modules) - set(known)
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        found = {
+            name: module
+            for name, module in list(sys.modules.items())
+            if name not in before and (file := getattr(module, "__file__", None)) and Path(file).is_relative_to(folder)
+        }
+        _IMPORTED[folder] = found, {module.__file__: _state(module.__file__) for module in found.values()}
+        for name in found:
+            if name.split(".")[0] in names:
+                del sys.modules[name]
+        sys.modules.update(hidden)
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))  # for an import inside a function, which runs later
+
+
+def _is_of_package(module: types.ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is None or PACKAGES in file or not Path(file).is_relative_to(HERE.parent)
+
+
+def _state(file: str) -> tuple[int, int]:
+    try:
+        status = Path(file).stat()
+    except OSError:
+        return (0, 0)
+    return status.st_size, status.st_mtime_ns
+
+
+def _import_file(path: Path) -> types.ModuleType:
+    """The module of a file. It is in a package named by its folder, so that it may use relative imports."""
+    top = path.parent
+    if (top / "__init__.py").is_file():
+        parts = [path.stem]
+        while (top / "__init__.py").is_file():
+            parts.insert(0, top.name)
+            top = top.parent
+        sys.path.insert(0, str(top))
+        try:
+            return importlib.import_module(".".join(parts))
+        finally:
+            sys.path.remove(str(top))
+    outer = f"alignment_user_{abs(hash(str(path.parent)))}"
+    inner = f"{outer}.{path.parent.name}"
+    for name, folder in ((outer, path.parent.parent), (inner, path.parent)):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules.setdefault(name, package)
+    name = f"{inner}.{path.stem}"
+    states = _IMPORTED.get(path.parent, ({}, {}))[1]
+    if name in sys.modules and states.get(str(path)) == _state(str(path)):
+        return sys.modules[name]
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    module_spec.loader.exec_module(module)
+    return module
