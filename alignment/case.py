@@ -223,6 +223,11 @@ class Case:
         rules = self.layouts[layout]
         return Rules(tuple(rules.rename.items()), transpose=rules.transpose, scale=rules.scale, drop=rules.drop)
 
+    def split_names(self, *, is_port: bool) -> list[str]:
+        """Patterns of names of one side whose entries are divided or joined on the way to the other."""
+        wholes, parts = (self.concat, self.split) if is_port else (self.split, self.concat)
+        return [*wholes, *(name for names in parts.values() for name in names)]
+
     @property
     def reference_spec(self) -> dict:
         """What the other process needs to build the reference."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .adapter import tensors_of
 from .exchange import DropoutMasks
 
 BUILT = "_alignment_built"  # attribute of a layer: file and line of the constructor in the model's own code
@@ -49,6 +50,7 @@ class Trace:
         arrays = dict(self.arrays)
         if self.loss is not None:
             answer["loss"] = self.loss
+        if self.image_gradient is not None:
             arrays["gradient_of_images"] = self.image_gradient
         for index, gradients in self.isolated_gradients.items():
             arrays |= {f"i{index}.{name}": array for name, array in gradients.items()}
@@ -139,7 +141,8 @@ class TraceRecorder(ABC):
             has_keywords: whether the call has keyword arguments too.
         """
         self._num_calls[path] = call = self._num_calls.get(path, 0) + 1
-        tensors = [value for value in arguments if self.is_tensor(value)]
+        tensors = [tensor for _, tensor in tensors_of(list(arguments), self.is_tensor)]
+        is_plain = all(self.is_tensor(value) for value in arguments)
         self.trace.layers.append(layer)
         self.trace.nodes.append({
             "path": path if call == 1 else f"{path}#{call}",
@@ -149,21 +152,21 @@ class TraceRecorder(ABC):
             "mask_call": self._masks.call,
             "settings": self.settings(layer),
             "inputs": [self.value(tensor) for tensor in tensors],
-            "is_isolable": len(tensors) == len(arguments) and not has_keywords,
+            "is_isolable": is_plain and not has_keywords,
             "num_parameters": self.num_parameters(layer),
         })  # fmt: skip
 
     def end_call(self, output) -> list[tuple[str, object]]:
         """Add the outputs to the node that was added last; returns the outputs as pairs (name of the value, tensor)."""
-        tensors = [value for value in as_list(output) if self.is_tensor(value)]
+        tensors = [tensor for _, tensor in tensors_of(output, self.is_tensor)]
         names = [self.value(tensor) for tensor in tensors]
         self.trace.nodes[-1]["outputs"] = names
         return list(zip(names, tensors, strict=True))
 
 
-def as_list(output) -> list:
-    """The outputs of a layer: a list or tuple as a list, one output as a list of one."""
-    return list(output) if isinstance(output, tuple | list) else [output]
+def gradients_or_zeros(gradients: list, outputs: list[np.ndarray]) -> list[np.ndarray]:
+    """The gradients of the outputs of a layer; zeros for an output that the loss does not depend on."""
+    return [np.zeros_like(output) if one is None else one for one, output in zip(gradients, outputs, strict=True)]
 
 
 def call_place(is_framework_file: Callable[[str], bool]) -> str:

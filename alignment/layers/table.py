@@ -8,8 +8,9 @@ import numpy as np
 from ..case import Case
 from ..compare import Difference, compare, compare_packed, is_degenerate
 from ..exchange import DropoutMasks
+from ..mapping import patterns
 from ..paddle_side.recorder import last_line, run_alone
-from ..trace import Trace
+from ..trace import Trace, gradients_or_zeros
 from ..verdict import FAIL, PASS, Check, exactly
 from .hints import layer_hints, value_hints
 from .pairing import node_kind, pair
@@ -127,14 +128,25 @@ class LayerTable:
 
     def unpaired_with_weights(self) -> Check:
         """Check that no layer with parameters lacks a match; a layer without parameters may be a function elsewhere."""
-        port = [node["path"] for k in self.pairing.only_port if (node := self.port.nodes[k])["num_parameters"]]
-        reference = [
-            node["path"] for k in self.pairing.only_reference if (node := self.reference.nodes[k])["num_parameters"]
-        ]
+        port = self._unpaired(self.port, self.pairing.only_port, self.case.split_names(is_port=True))
+        reference = self._unpaired(self.reference, self.pairing.only_reference, self.case.split_names(is_port=False))
         detail = f"{len(self.rows)} pairs"
         if port or reference:
             detail += f"; without a match in the port: {reference or 'none'}, in the reference: {port or 'none'}"
         return exactly("every layer with weights has a match", not (port or reference), detail)
+
+    @staticmethod
+    def _unpaired(trace: Trace, indices: list[int], divided: list[str]) -> list[str]:
+        """Paths of layers with parameters, without those whose weights are divided or joined."""
+        paths = [node["path"].split("#")[0] for k in indices if (node := trace.nodes[k])["num_parameters"]]
+        return [
+            path
+            for path in dict.fromkeys(paths)
+            if not any(
+                match(f"{path}.*", name) is not None or patterns.match(name, f"{path}.weight") is not None
+                for name in divided
+            )
+        ]
 
     def degenerate_layers(self) -> list[str]:
         """Paths of layers whose output in the reference is constant or not finite: agreement there proves nothing."""
@@ -193,7 +205,8 @@ class LayerTable:
         inputs = [self.reference.arrays[name] for name in other["inputs"]]
         expected = [self.reference.arrays[name] for name in other["outputs"]]
         gradients = [self.reference.gradients.get(name) for name in other["outputs"]]
-        has_gradients = is_backward and all(gradient is not None for gradient in gradients)
+        has_gradients = is_backward and any(gradient is not None for gradient in gradients)
+        gradients = gradients_or_zeros(gradients, expected)
         masks = DropoutMasks(self.case.seed)
         masks.start_step(0, other["mask_call"])
         try:

@@ -8,9 +8,11 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ..adapter import tensors_of
 from ..exchange import DropoutMasks
 from ..layers.settings import PADDLE, settings_of
-from ..trace import Trace, TraceRecorder, as_list
+from ..trace import Trace, TraceRecorder
+from .units import whole_layers
 
 FRAMEWORK = f"{Path(paddle.__file__).parent}/"
 MODELS_OF_FRAMEWORK = "/vision/models/"  # of paddle.vision; lines of its models are model code
@@ -21,8 +23,8 @@ class PaddleRecorder(TraceRecorder):
 
     def __init__(self, model: nn.Layer, masks: DropoutMasks):
         super().__init__(masks)
-        for path, layer in model.named_sublayers(include_self=True):
-            if not list(layer.children()):
+        for path, layer in whole_layers(model).items():
+            if layer is not model or not list(layer.children()):
                 self._hooks.append(layer.register_forward_pre_hook(self._before(path)))
                 self._hooks.append(layer.register_forward_post_hook(self._after))
 
@@ -48,7 +50,7 @@ class PaddleRecorder(TraceRecorder):
         return lambda layer, arguments: self.begin_call(path, layer, arguments)
 
     def _after(self, layer: nn.Layer, arguments: tuple, output) -> None:
-        for name, tensor in self.end_call(output):
+        for name, tensor in self.end_call(first_output(layer, output)):
             if not tensor.stop_gradient:
                 tensor.register_hook(lambda gradient, name=name: self._keep_gradient(name, gradient))
 
@@ -59,6 +61,12 @@ class PaddleRecorder(TraceRecorder):
 def is_framework_file(path: str) -> bool:
     """Whether a source file is of Paddle or this one, and not of a model."""
     return path == __file__ or (path.startswith(FRAMEWORK) and MODELS_OF_FRAMEWORK not in path)
+
+
+def first_output(layer: nn.Layer, output):
+    """The output of a layer; of an attention without its weights and cache."""
+    is_several = isinstance(layer, nn.MultiHeadAttention) and isinstance(output, tuple)
+    return output[0] if is_several else output
 
 
 def record_trace(
@@ -116,14 +124,16 @@ def run_alone(
     tensors = [paddle.to_tensor(array, stop_gradient=gradients is None or array.dtype.kind != "f") for array in inputs]
     statistics = {name: value.clone() for name, value in layer.state_dict().items()}
     with shared_dropout(masks), paddle.set_grad_enabled(gradients is not None):
-        outputs = as_list(layer(*tensors))
+        outputs = [tensor for _, tensor in tensors_of(first_output(layer, layer(*tensors)), paddle.is_tensor)]
     results = {}
     if gradients is not None:
         wanted = {f"in{k}": tensor for k, tensor in enumerate(tensors) if not tensor.stop_gradient}
         wanted |= {name: value for name, value in layer.named_parameters() if not value.stop_gradient}
         given = [paddle.to_tensor(array) for array in gradients]
-        if wanted and not any(output.stop_gradient for output in outputs):
-            values = paddle.grad(outputs, list(wanted.values()), given, allow_unused=True)
+        pairs = [(output, one) for output, one in zip(outputs, given, strict=True) if not output.stop_gradient]
+        if wanted and pairs:
+            roots, given = [output for output, _ in pairs], [one for _, one in pairs]
+            values = paddle.grad(roots, list(wanted.values()), given, allow_unused=True)
             results = {key: value.numpy() for key, value in zip(wanted, values, strict=True) if value is not None}
     for name, value in layer.state_dict().items():
         value.set_value(statistics[name])

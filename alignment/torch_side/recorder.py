@@ -8,9 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from alignment.adapter import tensors_of
 from alignment.exchange import DropoutMasks
 from alignment.layers.settings import TORCH, settings_of
-from alignment.trace import Trace, TraceRecorder, as_list
+from alignment.trace import Trace, TraceRecorder, gradients_or_zeros
+
+from .units import whole_modules
 
 FRAMEWORK = f"{Path(torch.__file__).parent}/"
 Pack = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # gradients of parameters -> what is sent of them
@@ -21,10 +24,11 @@ class TorchRecorder(TraceRecorder):
 
     def __init__(self, model: nn.Module, masks: DropoutMasks):
         super().__init__(masks)
-        for path, module in model.named_modules():
+        for module in model.modules():
             if hasattr(module, "inplace"):
                 module.inplace = False  # the same result, and the input of the module is still there to be recorded
-            if not list(module.children()):
+        for path, module in whole_modules(model).items():
+            if module is not model or not list(module.children()):
                 self._hooks.append(module.register_forward_pre_hook(self._before(path), with_kwargs=True))
                 self._hooks.append(module.register_forward_hook(self._after))
 
@@ -41,7 +45,7 @@ class TorchRecorder(TraceRecorder):
         return settings_of(layer, TORCH)
 
     def num_parameters(self, layer: nn.Module) -> int:
-        return sum(parameter.numel() for parameter in layer.parameters())
+        return sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
 
     def is_framework_file(self, path: str) -> bool:
         return is_framework_file(path)
@@ -50,7 +54,7 @@ class TorchRecorder(TraceRecorder):
         return lambda module, args, kwargs: self.begin_call(path, module, args, has_keywords=bool(kwargs))
 
     def _after(self, module: nn.Module, args: tuple, output) -> None:
-        for name, tensor in self.end_call(output):
+        for name, tensor in self.end_call(first_output(module, output)):
             if tensor.requires_grad:
                 tensor.register_hook(lambda gradient, name=name: self._keep_gradient(name, gradient))
 
@@ -61,17 +65,20 @@ class TorchRecorder(TraceRecorder):
         """Run every module alone on its recorded inputs and output gradients, and record the gradients it computes."""
         trace = self.trace
         for index, (node, module) in enumerate(zip(trace.nodes, trace.layers, strict=True)):
-            gradients = [trace.gradients.get(name) for name in node["outputs"]]
-            if not node["is_isolable"] or not gradients or any(gradient is None for gradient in gradients):
+            found = [trace.gradients.get(name) for name in node["outputs"]]
+            if not node["is_isolable"] or all(gradient is None for gradient in found):
                 continue
+            gradients = gradients_or_zeros(found, [trace.arrays[name] for name in node["outputs"]])
             buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
             inputs = [torch.from_numpy(trace.arrays[name]).clone() for name in node["inputs"]]
             inputs = [tensor.requires_grad_() if tensor.is_floating_point() else tensor for tensor in inputs]
             masks.start_step(0, node["mask_call"])
-            outputs = as_list(module(*inputs))
+            outputs = [tensor for _, tensor in tensors_of(first_output(module, module(*inputs)), torch.is_tensor)]
             wanted = {f"in{k}": tensor for k, tensor in enumerate(inputs) if tensor.requires_grad}
             wanted |= {name: value for name, value in module.named_parameters() if value.requires_grad}
             given = [torch.from_numpy(gradient) for gradient in gradients]
+            pairs = [(output, one) for output, one in zip(outputs, given, strict=True) if output.requires_grad]
+            outputs, given = [output for output, _ in pairs], [one for _, one in pairs]
             found = torch.autograd.grad(outputs, list(wanted.values()), given, allow_unused=True)
             path = node["path"].split("#")[0]
             gradients = {
@@ -89,6 +96,11 @@ class TorchRecorder(TraceRecorder):
 def is_framework_file(path: str) -> bool:
     """Whether a source file is of PyTorch or this one, and not of a model."""
     return path == __file__ or path.startswith(FRAMEWORK)
+
+
+def first_output(module: nn.Module, output):
+    """The output of a module; of an attention without its weights, which Paddle does not return."""
+    return output[0] if isinstance(module, nn.MultiheadAttention) else output
 
 
 def record(model: nn.Module, images: torch.Tensor, loss_of: Callable | None, masks: DropoutMasks, pack: Pack) -> Trace:
@@ -116,7 +128,7 @@ def record(model: nn.Module, images: torch.Tensor, loss_of: Callable | None, mas
         trace.loss = loss.item()
         with shared_dropout(masks):
             recorder.run_layers_alone(masks, pack)
-        trace.image_gradient = images.grad.numpy()
+        trace.image_gradient = None if images.grad is None else images.grad.numpy()
         trace.parameter_gradients = pack({
             name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None
         })  # fmt: skip
