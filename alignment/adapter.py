@@ -116,7 +116,9 @@ class Adapter:
             raise TypeError(f"the model returns no tensor, but {type(output).__name__}")
         if len(tensors) == 1:
             return tensors[0][1]
-        return packed_tensors([tensor for _, tensor in tensors], framework)
+        packed = packed_tensors([tensor for _, tensor in tensors], framework)
+        packed.is_packed = True
+        return packed
 
 
 def packed_tensors(tensors: list, framework: Framework):

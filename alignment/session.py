@@ -16,7 +16,7 @@ from .exchange import DropoutMasks, TraceSettings
 from .mapping.resolve import with_adapter, with_rules
 from .mapping.sequence import Mapping
 from .paddle_side.pipeline import port_of_case
-from .paddle_side.port import FRAMEWORK, Port, PortState, default_dtype, set_state
+from .paddle_side.port import FRAMEWORK, Port, PortState, default_dtype, loss_of_port, set_state
 from .paddle_side.recorder import record_trace
 from .reference import File, Reference
 from .rules import Arrays, Rules, unaccounted
@@ -161,8 +161,11 @@ class Session:
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output of the reference."""
-        answer = self.reference.ask("logits_shape", reference=self.case.reference_spec, shape=list(self.case.shape))
-        return tuple(answer["shape"])
+        return tuple(self._output["shape"])
+
+    @cached_property
+    def _output(self) -> dict:
+        return self.reference.ask("logits_shape", reference=self.case.reference_spec, shape=list(self.case.shape))
 
     @property
     def num_classes(self) -> int:
@@ -174,18 +177,24 @@ class Session:
 
         By default labels for an output [B, C], and else numbers in the shape of the output.
         """
-        target, shape = self.case.target, self.output_shape
-        is_labels = target.classes or (not target.shape and len(shape) == 2 and shape[1] > 1)
+        target, shape, is_labels = self.case.target, self.output_shape, self.has_labels
         rest = target.shape[1:] or (shape[2:] if is_labels else shape[1:])
         if is_labels:
             return self.labels((num, *rest), target.classes or shape[1], purpose)
         return _rng(self.case.seed, purpose).uniform(*target.range, (num, *rest)).astype(np.float32)
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether the output is logits [B, C] of classes, or the case says that the target is labels."""
+        target, shape = self.case.target, self.output_shape
+        is_logits = len(shape) == 2 and shape[1] > 1 and not self._output["is_packed"]
+        return bool(target.classes or (not target.shape and is_logits))
+
     def loss_spec(self, smoothing: float) -> dict:
-        """The loss of a question to the reference: that of the user, or cross entropy with this label smoothing."""
+        """The loss of a question to the reference: that of the user, cross entropy, or else the mean of squares."""
         if self.case.loss.is_given:
             return {"name": "user"} | self.case.function_spec("loss", "reference")
-        return {"name": "cross_entropy", "smoothing": smoothing}
+        return {"name": "cross_entropy", "smoothing": smoothing} if self.has_labels else {"name": "squares"}
 
     def allowed_rounding(self, own: float) -> float:
         """Largest relative distance in float32 that passes where the reference's own rounding is `own`."""
@@ -238,7 +247,7 @@ class Session:
             model = set_state(self.port.build(), arrays, self.case.name, settings.dtype)
             loss_of = None
             if settings.loss is not None:
-                loss, labels = self.port.loss(settings.loss.get("smoothing", 0.0)), request.labels
+                loss, labels = loss_of_port(self.port, settings.loss), request.labels
                 targets = paddle.to_tensor(labels.astype(settings.dtype) if labels.dtype.kind == "f" else labels)
 
                 def loss_of(logits):

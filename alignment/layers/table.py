@@ -139,14 +139,7 @@ class LayerTable:
     def _unpaired(trace: Trace, indices: list[int], divided: list[str]) -> list[str]:
         """Paths of layers with parameters, without those whose weights are divided or joined."""
         paths = [node["path"].split("#")[0] for k in indices if (node := trace.nodes[k])["num_parameters"]]
-        return [
-            path
-            for path in dict.fromkeys(paths)
-            if not any(
-                match(f"{path}.*", name) is not None or patterns.match(name, f"{path}.weight") is not None
-                for name in divided
-            )
-        ]
+        return [path for path in dict.fromkeys(paths) if not any(_is_of_layer(name, path) for name in divided)]
 
     def degenerate_layers(self) -> list[str]:
         """Paths of layers whose output in the reference is constant or not finite: agreement there proves nothing."""
@@ -269,6 +262,12 @@ class LayerTable:
         where = f"in the code that calls {row.path} ({row.place}), after {last_good}; reference: {row.match_place}"
         layer = extra[0]["path"] if extra else row.path
         return Check("first difference", FAIL, row.input_error, row.allowed, where, layer, hints)
+
+
+def _is_of_layer(pattern: str, path: str) -> bool:
+    """Whether a pattern of names of entries is of the weights of a layer."""
+    layer = patterns.match(pattern, f"{path}.weight") or patterns.match(pattern, f"{path}.in_proj_weight")
+    return layer is not None or pattern.startswith(f"{path}.")
 
 
 def _ignore_common_nan(difference: Difference) -> Difference:

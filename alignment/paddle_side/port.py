@@ -50,6 +50,16 @@ def default_loss(smoothing: float) -> Callable:
     return cross_entropy(smoothing)
 
 
+def squares(output: paddle.Tensor, target: paddle.Tensor) -> paddle.Tensor:
+    """Mean of the squared distance, for outputs that are not the logits of classes."""
+    return ((output - target) ** 2).mean()
+
+
+def loss_of_port(port: "Port", loss: dict) -> Callable:
+    """The loss of a question as a function of (output, target)."""
+    return squares if loss["name"] == "squares" else port.loss(loss.get("smoothing", 0.0))
+
+
 def default_optimizer(name: str, model: nn.Layer, *, lr: float, **settings: float) -> paddle.optimizer.Optimizer:
     """Create an optimizer of the project.
 

@@ -11,7 +11,7 @@ from ..exchange import DropoutMasks, TrainSettings, sketch
 from ..pipeline.functions import as_number, call_step
 from ..rules import Arrays
 from .pipeline import schedule_of, step_schedule
-from .port import Port, default_dtype, set_state
+from .port import Port, default_dtype, loss_of_port, set_state
 from .recorder import shared_dropout
 
 STATE_KINDS = ("velocity", "moment1", "moment2")  # names in engine/optim.py
@@ -43,7 +43,7 @@ def train_port(
             "model": model,
             "optimizer": optimizer,
             "schedule": schedule,
-            "loss": port.loss(settings.loss.get("smoothing", 0.0)),
+            "loss": loss_of_port(port, settings.loss),
         }
         for index in range(len(images)):
             masks.start_step(index)

@@ -11,6 +11,8 @@ from paddle.nn.layer.rnn import RNNBase
 from ..adapter import tensors_of
 from ..mapping.units import IN_OUT, OUT_IN, Entry, Unit, UnitRecorder, kind_of
 
+STATISTICS = ("_mean", "_variance")  # of a batch norm; Paddle counts them among the parameters
+
 
 def is_whole(layer: nn.Layer) -> bool:
     """Whether a layer is compared as a whole: it has no sublayers, or Paddle computes with their weights itself."""
@@ -50,7 +52,8 @@ def entries_of(model: nn.Layer) -> dict[str, list[Entry]]:
         owner = next((path for path in whole if not path or name.startswith(f"{path}.")), name.rpartition(".")[0])
         role = name.removeprefix(f"{owner}.") if owner else name
         layer = layers.get(name.rpartition(".")[0], model)
-        entry = Entry(name, role, tuple(value.shape), id(value) in parameters, value.is_floating_point(), "")
+        is_parameter = id(value) in parameters and role not in STATISTICS
+        entry = Entry(name, role, tuple(value.shape), is_parameter, value.is_floating_point(), "")
         if len(entry.shape) == 2 and role.rpartition(".")[2] in ("weight", "weight_v", "weight_orig"):
             entry.axes = _axes(layer)
         found.setdefault(owner, []).append(entry)

@@ -28,6 +28,7 @@ KINDS = {
     "weight": "weights and statistics",
 }
 USER_PARTS = ("loss", "optimizer", "schedule", "step")  # with one of them the digits are no measure: they are ours
+NUM_DIGITS = 10
 CURVE_EPOCHS, CURVE_BATCH, CURVE_SEED = 2, 64, 0
 ROUNDING = 1e-7  # relative change of the weights of the second run of the reference, about one rounding of float32
 LEAST_NOISE = 1e-3  # of the mean loss; the distance between two runs of the reference counts as at least this
@@ -77,6 +78,12 @@ def _rates(session: Session) -> tuple[list[float], list[float]]:
         "rates", schedule="cosine", lr=train.lr, epochs=1, steps_per_epoch=train.steps, options={}
     )["rates"]
     return [session.port.rate(train.lr, 1)(0, step, train.steps) for step in range(train.steps)], expected
+
+
+def takes_digits(session: Session) -> bool:
+    """Whether the loss curves on digits fit the model: pictures of three channels as input, logits of 10 classes."""
+    shape = session.case.train.shape
+    return len(shape) == 4 and shape[1] == 3 and session.has_labels and session.num_classes >= NUM_DIGITS
 
 
 def _settings(session: Session, dtype: str, rates: list[float], width: int) -> TrainSettings:

@@ -15,7 +15,7 @@ from . import pipeline, structure, torch_formulas
 from .float32_constants import float32_constants
 from .recorder import record
 from .references import DTYPES, build, constant_layers, set_random_weights, set_state
-from .training import as_target, cross_entropy, projection, train
+from .training import as_target, cross_entropy, projection, squares, train
 
 MAX_DRAWS = 20  # a ReLU over four channels is 0 everywhere in about one of 20 draws
 WHOLE_GRADIENTS = 1 << 20  # elements; a larger gradient is sent as a sketch
@@ -45,7 +45,8 @@ def inventory(reference: dict) -> dict:
 def logits_shape(reference: dict, shape: list[int]) -> dict:
     """Shape of the logits for images of `shape`."""
     with torch.no_grad():
-        return {"shape": list(build(reference).eval()(torch.zeros(shape)).shape)}
+        output = build(reference).eval()(torch.zeros(shape))
+    return {"shape": list(output.shape), "is_packed": getattr(output, "is_packed", False)}
 
 
 def class_place(kind: type) -> str:
@@ -118,6 +119,8 @@ def pack(gradients: Arrays, rules: Rules) -> Arrays:
 
 def loss_function(loss: dict) -> Callable:
     """The loss of a question, a function of (logits, labels)."""
+    if loss["name"] == "squares":
+        return squares
     if loss["name"] == "cross_entropy":
         return cross_entropy(loss.get("smoothing", 0.0))
     if loss["name"] == "projection":

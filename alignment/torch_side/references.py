@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from alignment.adapter import Adapter, Framework, adapt
 from alignment.trace import constructor_places
@@ -50,7 +52,7 @@ def set_random_weights(model: nn.Module, seed: int | list[int], images: torch.Te
             value = _random_parameter(rng, module, name, parameter)
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(value))
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     shares = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
@@ -58,12 +60,13 @@ def set_random_weights(model: nn.Module, seed: int | list[int], images: torch.Te
         model.train()(images)
     for norm, share in zip(norms, shares, strict=True):
         norm.momentum = share
-        norm.num_batches_tracked.zero_()
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.zero_()
 
 
 def _random_parameter(rng: np.random.Generator, module: nn.Module, name: str, parameter: nn.Parameter) -> np.ndarray:
     shape = tuple(parameter.shape)
-    if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
+    if isinstance(module, _BatchNorm | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | _InstanceNorm):
         return rng.uniform(0.5, 1.5, shape) if name == "weight" else rng.normal(0, 0.2, shape)
     if parameter.ndim <= 1:
         return rng.normal(0, 0.1, shape)

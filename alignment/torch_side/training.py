@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from alignment.exchange import DropoutMasks, TrainSettings, sketch
 from alignment.pipeline.functions import as_number, call_step
@@ -62,10 +63,15 @@ def projection(output, labels) -> torch.Tensor:
     return (output * weights).sum()
 
 
+def squares(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean of the squared distance, for outputs that are not the logits of classes."""
+    return ((output - target) ** 2).mean()
+
+
 class BiasedVariance:
     """The `running_var` of a batch norm as Paddle computes it, without torch's factor n / (n - 1) of the variance."""
 
-    def __init__(self, norm: nn.BatchNorm2d):
+    def __init__(self, norm: _BatchNorm):
         self.norm, self.value, self.before = norm, norm.running_var.clone(), norm.running_var.clone()
         norm.register_forward_pre_hook(self._count)
         self.num_samples = 0
@@ -97,7 +103,7 @@ class Records:
         self._variances = {
             f"{path}.running_var": BiasedVariance(module)
             for path, module in model.named_modules()
-            if isinstance(module, nn.BatchNorm2d)
+            if isinstance(module, _BatchNorm) and module.running_var is not None
         }
 
     def add_step(self, optimizer: torch.optim.Optimizer) -> None:
