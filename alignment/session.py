@@ -47,14 +47,14 @@ class Session:
         weights: Arrays | None = None,
         image_folder: Path | None = None,
     ):
-        self._given_case, self.reference, self._given_port = case, reference, port
+        self.given_case, self.reference, self._given_port = case, reference, port
         self.image_folder = image_folder
         self._given_weights = weights
 
     @cached_property
     def _resolved(self) -> tuple[Case, Mapping | None]:
         """The case with its inputs and outputs and with rules for all weights, and how these were found."""
-        case = with_adapter(self._given_case, self.reference)
+        case = with_adapter(self.given_case, self.reference)
         port = self._port_of(case)
         return with_rules(case, self.reference, port.build, self._images(case, case.shape), self._draw)
 
@@ -77,6 +77,11 @@ class Session:
     def port(self) -> Port:
         """The parts of the port."""
         return self._port_of(self.case)
+
+    @cached_property
+    def parts(self) -> Port:
+        """The parts of the port, for stages that do not run the model: nothing is asked of the reference."""
+        return self._given_port or port_of_case(self.given_case)
 
     def _port_of(self, case: Case) -> Port:
         if self._given_port is None:

@@ -47,10 +47,10 @@ def run(session: Session) -> StageResult:
 
     If the case names functions of the user, they are compared in place of those of this project.
     """
-    if any(getattr(session.case, key).is_given for key in STAGE_PARTS["data"]):
+    if any(getattr(session.given_case, key).is_given for key in STAGE_PARTS["data"]):
         return StageResult("data", _user_checks(session))
     with tempfile.TemporaryDirectory() as folder:
-        paths = _find(session.image_folder) if session.image_folder else write_jpegs(Path(folder), session.case.seed)
+        paths = _find(session.image_folder) if session.image_folder else write_jpegs(Path(folder), session.given_case.seed)
         checks = [_eval_pixels(session, paths, *setting) for setting in EVAL_SETTINGS]
         checks += [_whole_images(session, paths, fit) for fit in WHOLE_IMAGES]
         checks += [_crops(session, paths, fit) for fit in ("crop", *WHOLE_IMAGES)]
@@ -90,7 +90,7 @@ def _eval_pixels(session: Session, paths: list[str], size: int, resize: int, int
         "eval_pixels", paths=[File.at(path) for path in paths], resize=resize, crop=size, interpolation=interpolation,
         mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD),
     )  # fmt: skip
-    actual = np.stack([session.port.preprocess(_open(path), size, resize, interpolation) for path in paths])
+    actual = np.stack([session.parts.preprocess(_open(path), size, resize, interpolation) for path in paths])
     expected = answer["images"]
     num_off = int((np.abs(actual - expected) > ONE_LEVEL).sum())
     name = f"evaluation, {interpolation} {resize} to {size}"
@@ -149,7 +149,7 @@ def _crops(session: Session, paths: list[str], fit: str) -> Check:
     crop, (flip,) = transform.crop, transform.operations
     actual, choices = [], []
     for index, path in enumerate(paths):
-        image, rng = _open(path), sample_rng(session.case.seed, 0, index)
+        image, rng = _open(path), sample_rng(session.given_case.seed, 0, index)
         drawn, is_flipped = crop.draw(rng, image.size), flip.draw(rng, (SIDE, SIDE))
         actual.append(np.asarray(flip.apply(crop.apply(image, drawn), is_flipped)))
         arguments = {name: getattr(drawn, name) for name in ("left", "top", "width", "height", "interpolation")}
@@ -167,7 +167,7 @@ def _padded_crops(session: Session, paths: list[str]) -> Check:
     actual, choices = [], []
     for index, path in enumerate(paths):
         image = _open(path)
-        drawn = crop.draw(sample_rng(session.case.seed, 0, index), image.size)
+        drawn = crop.draw(sample_rng(session.given_case.seed, 0, index), image.size)
         actual.append(np.asarray(crop.apply(image, drawn)))
         center, square = drawn.center, {"width": SIDE, "height": SIDE}
         size = {"width": center.width, "height": center.height, "interpolation": center.interpolation}
@@ -211,7 +211,7 @@ def _mixes(session: Session) -> list[Check]:
     from configs.schema import MixConfig
     from datasets.augment.mixup import create_mixup
 
-    rng = np.random.default_rng(session.case.seed)
+    rng = np.random.default_rng(session.given_case.seed)
     images = rng.normal(0, 1, (6, 3, 32, 40)).astype(np.float32)
     labels, num_classes, smoothing = rng.integers(0, 10, 6), 10, 0.1
     mixup = create_mixup(MixConfig(smoothing=smoothing, mixup=0.8, cutmix=1.0), num_classes)
@@ -242,7 +242,7 @@ def _orders(session: Session) -> list[Check]:
     from datasets.loading.sampler import EvalSampler, TrainSampler
 
     num = 103
-    train = [batch.tolist() for batch in TrainSampler(num, 8, 1, 0, 1, session.case.seed).batches(0)]
+    train = [batch.tolist() for batch in TrainSampler(num, 8, 1, 0, 1, session.given_case.seed).batches(0)]
     expected = session.reference.ask("loader_order", num_samples=num, batches=train, batch_size=8)["batches"]
     indices = [index for batch in train for index in batch]
     is_once = len(set(indices)) == len(indices) == num // 8 * 8
@@ -258,7 +258,7 @@ def _user_checks(session: Session) -> list[Check]:
     """One check for each of preprocess, dataset and loader that the case names."""
     from ..paddle_side import pipeline
 
-    case, checks = session.case, []
+    case, checks = session.given_case, []
     if case.preprocess.is_given:
         with tempfile.TemporaryDirectory() as folder:
             paths = _find(session.image_folder) if session.image_folder else write_jpegs(Path(folder), case.seed)
@@ -278,12 +278,12 @@ def _user_checks(session: Session) -> list[Check]:
 
 def _seeds(session: Session) -> tuple[int, int]:
     """The seed of the comparison, and one that shows which values are random."""
-    return session.case.seed, session.case.seed + 1_000_003
+    return session.given_case.seed, session.given_case.seed + 1_000_003
 
 
 def _of_reference(session: Session, key: str, operation: str, **arguments) -> Arrays:
-    function = session.case.function_spec(key, "reference")
-    return session.reference.ask_arrays(operation, function=function, seed=session.case.seed, **arguments)[1]
+    function = session.given_case.function_spec(key, "reference")
+    return session.reference.ask_arrays(operation, function=function, seed=session.given_case.seed, **arguments)[1]
 
 
 def _user_check(name: str, own: list[Arrays], expected: Arrays, detail: str) -> Check:
