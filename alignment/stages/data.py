@@ -50,7 +50,9 @@ def run(session: Session) -> StageResult:
     if any(getattr(session.given_case, key).is_given for key in STAGE_PARTS["data"]):
         return StageResult("data", _user_checks(session))
     with tempfile.TemporaryDirectory() as folder:
-        paths = _find(session.image_folder) if session.image_folder else write_jpegs(Path(folder), session.given_case.seed)
+        paths = (
+            _find(session.image_folder) if session.image_folder else write_jpegs(Path(folder), session.given_case.seed)
+        )
         checks = [_eval_pixels(session, paths, *setting) for setting in EVAL_SETTINGS]
         checks += [_whole_images(session, paths, fit) for fit in WHOLE_IMAGES]
         checks += [_crops(session, paths, fit) for fit in ("crop", *WHOLE_IMAGES)]
