@@ -119,10 +119,17 @@ def sketch(array: np.ndarray, width: int = SKETCH_WIDTH) -> np.ndarray:
 
 
 class DropoutMasks:
-    """The random masks of all dropout layers, equal on both sides: a function of (seed, step, call, shape)."""
+    """The random numbers of all draws, equal on both sides: a function of (seed, step, call, shape).
+
+    Attributes:
+        unpaired: names of functions whose draws are not given from here.
+        turned_off: dropouts that are set to 0, because the framework draws inside one of its operators.
+    """
 
     def __init__(self, seed: int):
         self.seed, self.step, self.call = seed, 0, 0
+        self.unpaired: set[str] = set()
+        self.turned_off: set[str] = set()
 
     def start_step(self, step: int, call: int = 0) -> None:
         """Set the training step and the number of the next dropout call in it."""
@@ -130,7 +137,17 @@ class DropoutMasks:
 
     def next_mask(self, shape: tuple[int, ...], drop_rate: float) -> np.ndarray:
         """Mask of the next dropout call: 1.0 for an element that stays, 0.0 for one that is dropped. float64."""
+        return (self.next_uniform(shape) >= drop_rate).astype(np.float64)
+
+    def next_uniform(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Numbers from 0 to 1 of the next draw, float64."""
+        return self._next_rng().random(shape)
+
+    def next_normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Normal numbers of the next draw, float64."""
+        return self._next_rng().standard_normal(shape)
+
+    def _next_rng(self) -> np.random.Generator:
         key = [self.seed, self.step * MAX_CALLS_PER_STEP + self.call]
-        rng = np.random.Generator(np.random.Philox(key=key))
         self.call += 1
-        return (rng.random(shape) >= drop_rate).astype(np.float64)
+        return np.random.Generator(np.random.Philox(key=key))

@@ -31,6 +31,8 @@ class Trace:
         image_gradient: gradient of the loss, of the shape of the images.
         isolated_gradients: {index of the node: {"in0", "in1", ... or parameter: gradient}}, from running the layer of
             the node alone on its recorded inputs and output gradients.
+        unpaired_draws: functions that drew random numbers which the other side cannot have.
+        turned_off: dropouts that were set to 0.
     """
 
     nodes: list[dict] = field(default_factory=list)
@@ -43,10 +45,13 @@ class Trace:
     parameter_gradients: dict[str, np.ndarray] = field(default_factory=dict)
     image_gradient: np.ndarray | None = None
     isolated_gradients: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+    unpaired_draws: list[str] = field(default_factory=list)
+    turned_off: list[str] = field(default_factory=list)
 
     def as_message(self) -> tuple[dict, dict[str, np.ndarray]]:
         """The trace as plain values and as arrays, to be sent to the other process."""
         answer = {"nodes": self.nodes, "images": "v0", "logits": self.logits}
+        answer |= {"unpaired_draws": self.unpaired_draws, "turned_off": self.turned_off}
         arrays = dict(self.arrays)
         if self.loss is not None:
             answer["loss"] = self.loss
@@ -62,6 +67,7 @@ class Trace:
     def of_message(cls, answer: dict, arrays: dict[str, np.ndarray]) -> "Trace":
         """The trace that the other process sent with `as_message`."""
         trace = cls(nodes=answer["nodes"], logits=answer["logits"], loss=answer.get("loss"))
+        trace.unpaired_draws, trace.turned_off = answer["unpaired_draws"], answer["turned_off"]
         for key, array in arrays.items():
             kind, _, name = key.partition(".")
             if key == "gradient_of_images":

@@ -1,7 +1,6 @@
 """Record the inputs, outputs and gradients of every leaf layer of a Paddle model, and run one layer alone."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from ..adapter import tensors_of
 from ..exchange import DropoutMasks
 from ..layers.settings import PADDLE, settings_of
 from ..trace import Trace, TraceRecorder
+from .draws import shared_dropout, turn_off_inner_dropout
 from .units import whole_layers
 
 FRAMEWORK = f"{Path(paddle.__file__).parent}/"
@@ -84,6 +84,7 @@ def record_trace(
         is_training: True for train mode, False for evaluation mode.
     """
     model.train() if is_training else model.eval()
+    masks.turned_off.update(turn_off_inner_dropout(model) if is_training else ())
     recorder = PaddleRecorder(model, masks)
     images = paddle.to_tensor(images, stop_gradient=loss_of is None)
     recorder.value(images)  # v0
@@ -96,6 +97,7 @@ def record_trace(
     recorder.remove_hooks()
     trace = recorder.trace
     trace.logits = recorder.value(logits)
+    trace.unpaired_draws, trace.turned_off = sorted(masks.unpaired), sorted(masks.turned_off)
     if loss_of and not trace.error:
         loss = loss_of(logits)
         loss.backward()
@@ -138,26 +140,6 @@ def run_alone(
     for name, value in layer.state_dict().items():
         value.set_value(statistics[name])
     return [output.numpy() for output in outputs], results
-
-
-@contextmanager
-def shared_dropout(masks: DropoutMasks) -> Iterator[None]:
-    """Inside the context every dropout layer takes its mask from `masks`; the layer decides how values are scaled."""
-    original = nn.functional.dropout
-
-    def dropout(x, p=0.5, axis=None, training=True, inplace=False, mode="upscale_in_train", name=None):
-        if not training:
-            return original(x, p, axis, training=False, mode=mode)
-        if p == 0:
-            return x
-        mask = paddle.to_tensor(masks.next_mask(tuple(x.shape), p)).astype(x.dtype)
-        return x * mask / (1 - p) if mode == "upscale_in_train" else x * mask
-
-    nn.functional.dropout = dropout
-    try:
-        yield
-    finally:
-        nn.functional.dropout = original
 
 
 def last_line(error: Exception) -> str:

@@ -10,9 +10,9 @@ from paddle import nn
 from ..exchange import DropoutMasks, TrainSettings, sketch
 from ..pipeline.functions import as_number, call_step
 from ..rules import Arrays
+from .draws import shared_dropout, turn_off_inner_dropout
 from .pipeline import schedule_of, step_schedule
 from .port import Port, default_dtype, loss_of_port, set_state
-from .recorder import shared_dropout
 
 STATE_KINDS = ("velocity", "moment1", "moment2")  # names in engine/optim.py
 
@@ -35,6 +35,7 @@ def train_port(
     with default_dtype(settings.dtype), shared_dropout(masks):
         model = set_state(port.build(), weights, "the weights of the case", settings.dtype)
         model.train()
+        turn_off_inner_dropout(model)
         schedule = port.schedule()
         optimizer = _optimizer(port, model, schedule, settings)
         schedule = schedule or schedule_of(optimizer)

@@ -1,7 +1,6 @@
 """Record the inputs, outputs and gradients of every leaf module of a PyTorch model."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from alignment.exchange import DropoutMasks
 from alignment.layers.settings import TORCH, settings_of
 from alignment.trace import Trace, TraceRecorder, gradients_or_zeros
 
+from .draws import shared_dropout, turn_off_inner_dropout
 from .units import whole_modules
 
 FRAMEWORK = f"{Path(torch.__file__).parent}/"
@@ -113,6 +113,7 @@ def record(model: nn.Module, images: torch.Tensor, loss_of: Callable | None, mas
         masks: of the dropout layers.
         pack: what is sent of the gradients of parameters.
     """
+    masks.turned_off.update(turn_off_inner_dropout(model) if model.training else ())
     recorder = TorchRecorder(model, masks)
     images = images.clone().requires_grad_(loss_of is not None)
     recorder.value(images)  # v0
@@ -122,6 +123,7 @@ def record(model: nn.Module, images: torch.Tensor, loss_of: Callable | None, mas
     recorder.remove_hooks()
     trace = recorder.trace
     trace.logits = recorder.value(logits)
+    trace.unpaired_draws, trace.turned_off = sorted(masks.unpaired), sorted(masks.turned_off)
     if loss_of:
         loss = loss_of(logits)
         loss.backward()
@@ -133,21 +135,3 @@ def record(model: nn.Module, images: torch.Tensor, loss_of: Callable | None, mas
             name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None
         })  # fmt: skip
     return trace
-
-
-@contextmanager
-def shared_dropout(masks: DropoutMasks) -> Iterator[None]:
-    """Inside the context every dropout of this process takes its mask from `masks`."""
-    original = nn.functional.dropout
-
-    def dropout(input, p=0.5, training=True, inplace=False):
-        if not training or p == 0:
-            return input
-        mask = torch.from_numpy(masks.next_mask(tuple(input.shape), p)).to(input.dtype)
-        return input * mask / (1 - p)
-
-    nn.functional.dropout = dropout
-    try:
-        yield
-    finally:
-        nn.functional.dropout = original

@@ -13,8 +13,8 @@ from alignment.pipeline.functions import as_number, call_step
 from alignment.rules import Arrays, Rules
 
 from . import pipeline
+from .draws import shared_dropout, turn_off_inner_dropout
 from .float32_constants import share_as_float32
-from .recorder import shared_dropout
 from .units import shared_names
 
 # Names of optimizer states in torch, and in the records.
@@ -143,6 +143,7 @@ def train(
         settings: how the model is trained.
     """
     model.train()
+    turn_off_inner_dropout(model)
     optimizer = _optimizer(model, settings)
     schedule = pipeline.make_schedule(settings.schedule, optimizer) if settings.schedule else None
     step = pipeline.load(settings.step) if settings.step else plain_step

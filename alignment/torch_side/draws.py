@@ -1,0 +1,112 @@
+"""Give every random draw of a PyTorch model the numbers that the port's draw has, whatever function draws."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from alignment.exchange import DropoutMasks
+
+ALPHA = -1.7580993408473766  # the value of a dropped element in alpha dropout, Klambauer et al. 2017
+# Draws whose numbers cannot be given from outside.
+UNPAIRED = ("randperm", "multinomial", "poisson", "exponential_", "geometric_", "cauchy_", "log_normal_", "randint")
+
+
+class SharedDraws(TorchFunctionMode):
+    """Inside the context dropouts and draws of uniform, normal and Bernoulli numbers take them from `masks`."""
+
+    def __init__(self, masks: DropoutMasks):
+        super().__init__()
+        self._masks = masks
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        if name in UNPAIRED:
+            self._masks.unpaired.add(f"torch.{name}")
+        if name == "scaled_dot_product_attention" and kwargs.get("dropout_p"):
+            self._masks.turned_off.add("the dropout of scaled_dot_product_attention")
+            kwargs["dropout_p"] = 0.0
+        handle = _HANDLERS.get(name)
+        return func(*args, **kwargs) if handle is None else handle(self._masks, func, *args, **kwargs)
+
+
+def _mask(masks: DropoutMasks, shape, drop_rate: float, like: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(masks.next_mask(tuple(shape), drop_rate)).to(like.dtype)
+
+
+def _dropout(masks, func, input, p=0.5, training=True, inplace=False):
+    return input if not training or p == 0 else input * _mask(masks, input.shape, p, input) / (1 - p)
+
+
+def _channel_dropout(masks, func, input, p=0.5, training=True, inplace=False):
+    if not training or p == 0:
+        return input
+    shape = (*input.shape[:2], *(1 for _ in input.shape[2:]))
+    return input * _mask(masks, shape, p, input) / (1 - p)
+
+
+def _alpha_dropout(masks, func, input, p=0.5, training=False, inplace=False):
+    if not training or p == 0:
+        return input
+    kept = _mask(masks, input.shape, p, input)
+    scale = 1 / math.sqrt((1 - p) * (1 + p * ALPHA**2))
+    return (input * kept + ALPHA * (1 - kept)) * scale - scale * ALPHA * p
+
+
+def _uniform(masks: DropoutMasks, shape) -> torch.Tensor:
+    return torch.from_numpy(masks.next_uniform(tuple(shape)))
+
+
+def _bernoulli_(masks, func, tensor, p=0.5, **options):
+    keep = p if isinstance(p, torch.Tensor) else torch.tensor(p)
+    return tensor.copy_((_uniform(masks, tensor.shape) >= 1 - keep).to(tensor.dtype))
+
+
+def _bernoulli(masks, func, input, p=None, **options):
+    keep = input if p is None else p
+    return (_uniform(masks, input.shape) >= 1 - keep).to(input.dtype)
+
+
+def _uniform_(masks, func, tensor, *args, **kwargs):
+    low, high = (*args, *kwargs.values(), *(0.0, 1.0)[len(args) + len(kwargs) :])[:2]
+    return tensor.copy_(_uniform(masks, tensor.shape) * (high - low) + low)
+
+
+def _normal_(masks, func, tensor, mean=0.0, std=1.0, **options):
+    return tensor.copy_(torch.from_numpy(masks.next_normal(tuple(tensor.shape))) * std + mean)
+
+
+def _new(fill: Callable) -> Callable:
+    """The function that makes a tensor with `func` and fills it."""
+
+    def make(masks, func, *args, **kwargs):
+        return fill(masks, None, func(*args, **kwargs))
+
+    return make
+
+
+_HANDLERS = {
+    "dropout": _dropout, "dropout_": _dropout, "alpha_dropout": _alpha_dropout,
+    "dropout1d": _channel_dropout, "dropout2d": _channel_dropout, "dropout3d": _channel_dropout,
+    "feature_dropout": _channel_dropout, "bernoulli_": _bernoulli_, "bernoulli": _bernoulli, "uniform_": _uniform_,
+    "normal_": _normal_, "rand": _new(_uniform_), "rand_like": _new(_uniform_), "randn": _new(_normal_),
+    "randn_like": _new(_normal_),
+}  # fmt: skip
+
+
+def turn_off_inner_dropout(model: nn.Module) -> list[str]:
+    """Set the dropouts to 0 that torch draws inside an RNN or an attention; returns the paths of the layers."""
+    found = []
+    for path, module in model.named_modules():
+        if isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout:
+            module.dropout = 0.0
+            found.append(path)
+    return found
+
+
+def shared_dropout(masks: DropoutMasks) -> SharedDraws:
+    """The context in which every random draw of this process takes its numbers from `masks`."""
+    return SharedDraws(masks)
