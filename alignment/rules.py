@@ -64,7 +64,7 @@ class Rules:
         pairs = {key: tuple(map(tuple, values[key])) for key in ("rename", "endings")}
         tables = {key: {name: tuple(parts) for name, parts in values[key].items()} for key in ("split", "concat")}
         reshape = {name: Reshape(*map(tuple, shapes)) for name, shapes in values["reshape"].items()}
-        return cls(**values | pairs | tables | {"reshape": reshape})
+        return cls(**values | pairs | tables | {"reshape": reshape, "transpose": tuple(values["transpose"])})
 
     def port_name(self, source_name: str) -> str:
         """Name in the port of an entry of the source that is neither split nor joined."""

@@ -13,6 +13,7 @@ from .pipeline.coverage import STAGE_PARTS, has_parts, not_compared
 from .reference import Reference
 from .report.text import conclusion, not_compared_line, problem_lines, stage_lines
 from .rules import Arrays
+from .stages.unjudged import missing_operation, unjudged
 from .verdict import FAIL, Check, StageResult, Verdict
 
 if TYPE_CHECKING:
@@ -67,11 +68,11 @@ def run_stages(
         except Exception as error:
             if isinstance(error, WeightsError) and verdict.stages and verdict.stages[0].status == FAIL:
                 break  # the stage weights has reported the same
-            exit_code = getattr(error, "exit_code", 0)
+            exit_code = 0 if missing_operation(str(error)) else getattr(error, "exit_code", 0)
             if exit_code == MISSING_DEPENDENCY or (exit_code in QUESTION_ERRORS and port is None):
                 raise
             text = f"{type(error).__name__}: {str(error)[:400]}"
-            result = StageResult(name, [Check("the stage runs", FAIL, detail=text)])
+            result = StageResult(name, unjudged([Check("the stage runs", FAIL, detail=text)], missing_operation(text)))
         result.seconds = time.perf_counter() - start
         verdict.stages.append(result)
         for line in stage_lines(result) if report_progress else ():

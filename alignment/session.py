@@ -20,6 +20,7 @@ from .paddle_side.port import FRAMEWORK, Port, PortState, default_dtype, loss_of
 from .paddle_side.recorder import record_trace
 from .reference import File, Reference
 from .rules import Arrays, Rules, unaccounted
+from .stages.unjudged import draw_reason
 from .trace import Trace
 
 # Images of the size of the stage forward that set the statistics of the batch norms. With statistics of smaller images
@@ -49,6 +50,7 @@ class Session:
     ):
         self.given_case, self.reference, self._given_port = case, reference, port
         self.image_folder = image_folder
+        self.unpaired_draws = ""
         self._given_weights = weights
 
     @cached_property
@@ -228,8 +230,9 @@ class Session:
     def traces(self, request: "TraceRequest") -> tuple[Trace, Trace]:
         """(port, reference): the traces of a request; both processes compute at the same time."""
         finish = self.reference_trace(request)
-        port = self.port_trace(request)
-        return port, finish()
+        port, reference = self.port_trace(request), finish()
+        self.unpaired_draws = self.unpaired_draws or draw_reason(port, reference)
+        return port, reference
 
     def reference_trace(self, request: "TraceRequest") -> Callable[[], Trace]:
         """Ask for a trace of the reference; the returned function waits for it."""

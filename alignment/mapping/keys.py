@@ -42,7 +42,13 @@ def keys_of(case: "Case", mapping: Mapping, given: list[Link]) -> dict:
         turned += [entry.name for one in plain for entry in one.port]
     else:
         turned = [*case.transpose, *(name for name in turned if name not in case.transpose)]
-    buffers = [entry for unit in mapping.only_reference for entry in unit.entries if not entry.is_parameter]
+    # Of a layer that no forward uses, as an auxiliary head, the stage weights says that it has no match.
+    buffers = [
+        entry
+        for unit in mapping.only_reference
+        for entry in unit.entries
+        if not entry.is_parameter or not unit.is_called
+    ]
     buffers += _unlinked(mapping, is_port=False)
     kept = [entry for unit in mapping.only_port for entry in unit.entries if not entry.is_parameter]
     kept += _unlinked(mapping, is_port=True)

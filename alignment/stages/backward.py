@@ -11,6 +11,7 @@ from ..verdict import FAIL, Check, StageResult, exactly, within
 from .forward import layer_checks
 from .loss import USER_TOLERANCE
 from .rounding import Compared, Rounding, judged, may_be_rounding, widened, worst_of
+from .unjudged import draw_checks, draw_reason, missing_operation, unjudged
 
 # A gradient that is zero but for rounding (of a bias before a batch norm) is judged by this share of the largest one.
 LEAST_SHARE = 1e-6
@@ -33,6 +34,8 @@ def run(session: Session) -> StageResult:
         checks.insert(0, broken)  # by itself harmless: rounding may break a tie in a max pool
     if not is_wrong:
         checks.append(_float32_check(session, table, request))
+    reason = draw_reason(port, reference) or (port.error and missing_operation(port.error))
+    checks = [*unjudged(checks, reason), *draw_checks(port, reference)]
     return StageResult("backward", checks, layers=table.as_dicts())
 
 

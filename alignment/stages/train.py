@@ -16,6 +16,7 @@ from ..session import Session
 from ..verdict import FAIL, PASS, Check, StageResult, exactly, within
 from .loss import rate_check, user_rates
 from .rounding import FLOAT64_MULTIPLE, NUM_RUNS, may_be_rounding, next_floats, worst_of
+from .unjudged import divergence_reason, unjudged
 
 WIDTH = 256  # of the sketch of each tensor after each step
 LEAST_SHARE = 1e-6  # of the largest norm of a kind; a smaller tensor is judged by this share of it
@@ -68,7 +69,8 @@ def run(session: Session) -> StageResult:
         check, digits = _compare_curves(session)
         checks.append(check)
         curves |= digits
-    return StageResult("train", checks, curves=curves)
+    reason = session.unpaired_draws or divergence_reason(expected["losses"])
+    return StageResult("train", unjudged(checks, reason), curves=curves)
 
 
 def _rates(session: Session) -> tuple[list[float], list[float]]:

@@ -20,10 +20,21 @@ def run(session: Session) -> StageResult:
     )
     detail = "; ".join(problems[:5]) or f"{len(arrays)} entries"
     checks.append(exactly("every entry is accounted for", not problems, detail))
+    checks += _unmatched(session)
     if problems:
         return StageResult("weights", checks)
     checks += [_round_trip(session, weights), _loaded_values(session, arrays), _trainable_parameters(session)]
     return StageResult("weights", checks)
+
+
+def _unmatched(session: Session) -> list[Check]:
+    """A failed check for layers with weights of the reference that its forward does not use and the port lacks."""
+    units = session.mapping.only_reference if session.mapping else []
+    paths = [unit.path for unit in units if not unit.is_called and any(entry.is_parameter for entry in unit.entries)]
+    if not paths:
+        return []
+    detail = f"the port lacks {len(paths)} that the forward of evaluation does not use: {', '.join(paths[:5])}"
+    return [exactly("every layer of the reference has a match", False, detail)]
 
 
 def _round_trip(session: Session, weights: Arrays) -> Check:
