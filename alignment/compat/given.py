@@ -150,7 +150,7 @@ class GivenSession(Session):
 
     @cached_property
     def _resolved(self) -> tuple[Case, sequence.Mapping | None]:
-        case, port = self._given_case, self._port_of(self._given_case)
+        case, port = self.given_case, self._port_of(self.given_case)
         return with_rules(case, self.reference, port.build, self.batch.reference.packed(), self._draw)
 
     def _images(self, case: Case, shape: tuple[int, ...], purpose: str = "images") -> np.ndarray:

@@ -12,7 +12,6 @@ import paddle
 from paddle import nn
 
 from ..exchange import DropoutMasks
-from ..trace import as_list
 from .recorder import shared_dropout
 
 
@@ -81,7 +80,9 @@ class _Hooks:
         def hook(layer, arguments, output):
             call = _call(path, self._num_calls[path])
             values = self._substitutes.outputs.get(call)
-            tensors = as_list(output)
+            tensors = list(output) if isinstance(output, list | tuple) else [output]
+            if not all(isinstance(tensor, paddle.Tensor) for tensor in tensors):
+                return None  # the states of an LSTM, for example, stay those of the port
             if values is None or len(values) != len(tensors) or not _are_like(tensors, values):
                 return None
             kept: list[np.ndarray | None] = [None] * len(values)
