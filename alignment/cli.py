@@ -19,7 +19,7 @@ EPILOG = f"""
 STAGE is all, or one of {", ".join(STAGES)}; shipped cases: {", ".join(list_cases())}; or give a YAML file, or two
 models: `python -m alignment all paddle.vision.models:resnet50 torchvision.models:resnet50`.
 Other commands: `python -m alignment init PORT REFERENCE`, which writes a case, `python -m alignment selftest`,
-`python -m alignment convert SRC --output_dir DST`, which ports a project,
+`python -m alignment convert SRC --output_dir DST`, which ports a project, `python -m alignment zoo`, 13 networks,
 `python -m alignment.weights convert --help`, `python -m alignment compare A.npy B.npy`.
 Exit codes: 0 match, 2 usage, 3 images cannot be read, 4 weights cannot be used, 6 no match or inconclusive,
 7 PyTorch is missing, 74 a report cannot be written.
@@ -40,6 +40,10 @@ def main(argv: list[str]) -> int:
         from .convert.cli import main as convert
 
         return convert(argv[1:])
+    if argv[:1] == ["zoo"]:
+        from .mapping.zoo import main as zoo
+
+        return zoo(argv[1:])
     if argv[:1] == ["init"]:
         from .mapping.init import main as init
 
