@@ -1,4 +1,4 @@
-"""`python -m alignment zoo`: compare the networks of paddle.vision with those of torchvision, from their names alone."""
+"""`python -m alignment zoo`: compare networks of paddle.vision with those of torchvision, from their names alone."""
 
 import argparse
 import sys
