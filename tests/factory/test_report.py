@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from configs.schema import LoaderConfig
 from datasets.reading.image_list import ImageList
 from engine import evaluate, metrics
 from engine.report import results
@@ -39,6 +40,16 @@ def test_only_rank_0_makes_a_report(monkeypatch, rank):
     else:
         with pytest.raises(ReportBegins):
             report.evaluate_and_report(*arguments)
+
+
+def test_a_training_image_that_cannot_be_read_does_not_end_the_report(monkeypatch):
+    loaders = []
+    monkeypatch.setattr(report, "eval_loader", lambda *arguments: loaders.append(arguments[2]))
+    monkeypatch.setattr(evaluate, "evaluate_samples", lambda *_, **__: SimpleNamespace(logits=None))
+    images = ImageList("", [b"a.jpg"] * 300, [0] * 300)
+    config = SimpleNamespace(loader=LoaderConfig(), report=None)
+    assert report._find_suspects(config, None, images, None, None) is None
+    assert (loaders[0].on_bad_image, loaders[0].max_bad_images) == ("skip", 300)
 
 
 @pytest.mark.parametrize(("orientation", "size"), [("apply", (50, 100)), ("ignore", (100, 50))])
