@@ -10,8 +10,10 @@ from paddle import nn
 
 from common.errors import CheckpointError
 from engine.checkpoint import read_checkpoint, write_checkpoint
-from engine.weights import drop_head, load_weights, set_weights
+from engine.resume import resume_training
+from engine.weights import Weights, drop_head, load_weights, set_weights
 from tests.engine.test_checkpoint import META, TENSORS, write
+from tests.engine.test_train import new_state
 from tests.engine.tiny import arrays_of, same, tiny_net
 
 # --- Formats --------------------------------------------------------------------------------------------------------
@@ -192,3 +194,25 @@ def test_float16_weights_are_widened():
     model = nn.Linear(2, 2)
     set_weights(model, {"weight": np.ones((2, 2), np.float16), "bias": np.zeros(2, np.float16)}, source="f")
     assert model.weight.dtype == paddle.float32 and model.weight.numpy().sum() == 4
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused_and_nothing_is_loaded(value):
+    net, arrays = tiny_net(0), arrays_of(tiny_net(1))
+    name, before = list(arrays)[-1], arrays_of(net)
+    arrays[name] = arrays[name].copy()
+    arrays[name].flat[0] = value
+    with pytest.raises(CheckpointError, match=rf"a\.pd: {name} holds 1 of \d+ values that are not finite"):
+        set_weights(net, arrays, source="a.pd")
+    assert same(arrays_of(net), before)
+
+
+def test_a_run_that_a_foreign_file_tells_of_goes_on_with_the_next_epoch(tmp_path, monkeypatch):
+    state = new_state()
+    (tmp_path / "a.pd").write_bytes(b"not a checkpoint of this project")
+    for told, expected in ((4, 5), (None, 0)):
+        state.begin_epoch(0)
+        weights = Weights(tmp_path / "a.pd", arrays_of(state.model), {"epoch": told})
+        monkeypatch.setattr("engine.resume.load_weights", lambda path, ema=False, weights=weights: weights)
+        assert resume_training(state, tmp_path / "a.pd", rules={}) is False
+        assert (state.next_epoch, state.next_step) == (expected, 0)
