@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,6 +12,7 @@ from itertools import islice
 from typing import TypeVar
 
 from common.errors import LostWorker
+from common.printable import print_safely
 from common.processes import exit_with_parent, signals_blocked
 
 JOB_SECONDS = 600.0  # of a map that goes on without a job that does not end
@@ -61,12 +63,24 @@ def _map_in_processes(
         except BrokenProcessPool:
             if without is None:
                 raise LostWorker("a worker process died, often for lack of memory; lower --num_workers") from None
+            if not _can_start_processes():
+                print_safely("warning: no worker process can be started; continuing without one", sys.stderr)
+                yield from map(function, [*unfinished, *remaining])
+                return
         for job in list(unfinished):  # one of them killed its process: each has a process of its own
             try:
                 yield from _until_a_process_dies(function, iter(()), deque([job]), 1, JOB_SECONDS)
             except BrokenProcessPool:
                 yield without(job)
             unfinished.popleft()
+
+
+def _can_start_processes() -> bool:
+    """Whether a process can be spawned: it imports the file of the program, which a program in a pipe does not have."""
+    try:
+        return list(_until_a_process_dies(abs, iter(()), deque([-1]), 1, JOB_SECONDS)) == [1]
+    except BrokenProcessPool:
+        return False
 
 
 def _until_a_process_dies(

@@ -76,3 +76,13 @@ def test_a_job_that_ends_its_process_or_does_not_end_is_left_out(function, num_w
 def test_errors_are_passed_on_where_jobs_may_be_left_out():
     with pytest.raises(ValueError, match="invalid literal"):
         list(parallel_map(int, ["x"], num_workers=1, title="", without=str))
+
+
+def test_a_program_without_a_file_does_the_jobs_itself():
+    """As in a pipe: a spawned process could not import `__main__`, and no job is the reason."""
+    program = "from datasets.parallel import parallel_map\n"
+    program += "print(list(parallel_map(abs, [-1, -2], num_workers=2, title='', without=str)))"
+    done = subprocess.run(
+        [sys.executable], input=program, cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.stdout == "[1, 2]\n" and "no worker process can be started" in done.stderr
