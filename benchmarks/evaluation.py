@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = []
     with tempfile.TemporaryDirectory() as folder:
         draw_pictures(Path(folder) / "val", flags.num_images)
+        write_list(Path(folder))
         for model in flags.models:
             write_random_weights(model, Path(folder) / f"{model}.pd")
             for script, command in commands(Path(folder), model).items():
@@ -63,6 +64,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print_table(found)
                 results += found
     record("evaluation", flags.results, num_images=flags.num_images, results=[asdict(result) for result in results])
+
+
+def write_list(folder: Path) -> None:
+    """Write the list of the pictures: weights of 1000 classes do not fit the few class folders."""
+    paths = sorted((folder / "val").glob("*/*.jpg"))
+    lines = [f"{path.relative_to(folder).as_posix()} {path.parent.name}\n" for path in paths]
+    (folder / "val_list.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def write_random_weights(name: str, path: Path) -> None:
@@ -81,9 +89,9 @@ def write_random_weights(name: str, path: Path) -> None:
 
 def commands(folder: Path, model: str) -> dict[str, list[str]]:
     """The command line of each script, as a user types it."""
-    weights = f"--resume={folder / model}.pd"
+    weights, images = f"--resume={folder / model}.pd", f"--cls_label_path_val={folder / 'val_list.txt'}"
     return {
-        "eval.py": [sys.executable, "eval.py", weights, f"--data_path={folder}"],
+        "eval.py": [sys.executable, "eval.py", weights, f"--data_path={folder}", images],
         "predict.py": [sys.executable, "predict.py", weights, f"--infer_imgs={folder / 'val'}", "--batch_size=8"],
     }
 

@@ -1,6 +1,7 @@
 """Contenders of the step benchmark: the loop of this project, a bare loop in Paddle, and the same in PyTorch."""
 
 import importlib
+import logging
 import resource
 import sys
 import time
@@ -52,6 +53,7 @@ Steps = Callable[[int], float]  # trains that many steps; returns the seconds in
 def run_contender(pipe: Connection, name: str, job: Job) -> None:
     """Prepare a contender of CONTENDERS, then train as many steps as each request asks for; a process of its own."""
     train = CONTENDERS[name](job)
+    logging.disable(logging.INFO)  # Paddle's handler would print the lines of the training
     pipe.send("ready")
     while True:
         num_steps = pipe.recv()
