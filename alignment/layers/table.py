@@ -212,7 +212,7 @@ class LayerTable:
         row.alone_error = _worst(self._compare(a, b) for a, b in zip(outputs, expected, strict=True))
         if has_gradients:
             row.gradient_error = _worst(self._gradients_alone(match, self._with_paths(node["path"], results)))
-        allowed = self.case.tolerances.gradient
+        allowed = max(self.case.tolerances.gradient, row.tolerance)
         row.is_wrong_alone = not (row.alone_error <= row.tolerance and (row.gradient_error or 0) <= allowed)
         if row.is_wrong_alone:
             row.hints = layer_hints((node, other), layer, inputs, outputs, expected)

@@ -15,7 +15,7 @@ from ..layers.table import LayerTable
 from ..rules import Arrays
 from ..session import Session, TraceRequest
 from ..trace import Trace
-from ..verdict import Check, exactly
+from ..verdict import REMARK, Check, exactly
 from .rounding import may_be_rounding, widened
 
 # Added to height and width: every remainder of a division by 8 appears, so that three layers of stride 2 round
@@ -28,6 +28,7 @@ FACTORS = (8.0, 64.0, 2.0**-10)
 # of the images out again.
 NORM_FACTORS = (16.0,)
 MAX_IMAGES = 2
+SOFTMAX_DEPTH = 64  # Paddle's softmax on a CPU clips the exponents at -64
 
 
 class Variation(NamedTuple):
@@ -69,7 +70,20 @@ def _first_difference(session: Session, request: TraceRequest, port: Trace, refe
     if first and may_be_rounding([first]):
         table = LayerTable(widened(session, request, reference), port, reference, is_backward=False)
         first = table.first_difference()
+    if first and _is_beyond_softmax(table, first.layer):
+        hint = "an input is more than 64 below the largest, where Paddle's softmax on a CPU stops falling"
+        return replace(first, status=REMARK, hints=[hint])
     return first and replace(first, source=code_before(table, first.layer))
+
+
+def _is_beyond_softmax(table: LayerTable, path: str) -> bool:
+    """Whether the layer is a softmax with inputs so far apart that Paddle's kernel for a CPU clips them."""
+    return any(
+        node["path"] == path
+        and "softmax" in node["class"].lower()
+        and any(np.ptp(table.port.arrays[name]) > SOFTMAX_DEPTH for name in node["inputs"])
+        for node in table.port.nodes
+    )
 
 
 def _variations(session: Session) -> Iterator[Variation]:
