@@ -20,7 +20,8 @@ STAGE is all, or one of {", ".join(STAGES)}; shipped cases: {", ".join(list_case
 models: `python -m alignment all paddle.vision.models:resnet50 torchvision.models:resnet50`.
 Other commands: `python -m alignment init PORT REFERENCE`, which writes a case, `python -m alignment selftest`,
 `python -m alignment convert SRC --output_dir DST`, which ports a project, `python -m alignment zoo`, 13 networks,
-`python -m alignment.weights convert --help`, `python -m alignment compare A.npy B.npy`.
+`python -m alignment train_full --help`, a whole training on both sides, `python -m alignment compare A.npy B.npy`,
+`python -m alignment.weights convert --help`.
 Exit codes: 0 match, 2 usage, 3 images cannot be read, 4 weights cannot be used, 6 no match or inconclusive,
 7 PyTorch is missing, 74 a report cannot be written.
 """
@@ -52,6 +53,10 @@ def main(argv: list[str]) -> int:
         from .compat.reprod_log import main as compare_files
 
         return compare_files(argv[1:])
+    if argv[:1] == ["train_full"]:
+        from .train_full.cli import main as train_full
+
+        return train_full(argv[1:])
     options = _parse(argv)
     case = _case(options)
     if options.images:

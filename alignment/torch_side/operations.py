@@ -13,6 +13,7 @@ from alignment.trace import short_path
 
 from . import pipeline, structure, torch_formulas
 from .float32_constants import float32_constants
+from .full_training import count_correct, train_part
 from .recorder import record
 from .references import DTYPES, build, constant_layers, set_random_weights, set_state
 from .training import as_target, cross_entropy, projection, squares, train
@@ -164,6 +165,8 @@ OPERATIONS = {
     "record_trace": record_trace,
     "train_steps": train_steps,
     "save_file": save_file,
+    "train_part": train_part,
+    "count_correct": count_correct,
     "eval_pixels": torch_formulas.eval_pixels,
     "replay": torch_formulas.replay,
     "mixup": torch_formulas.mixup,
