@@ -1,4 +1,4 @@
-"""The settings of a whole training as both sides need them: settings, images, batches and learning rates."""
+"""The settings of a whole training as both sides need them, its images, batches and learning rates."""
 
 import hashlib
 import json
