@@ -11,6 +11,7 @@ from common.cli import home_path
 from common.errors import UsageError, WeightsError
 from common.files import disk_errors, write_atomically
 from common.printable import print_safely
+from engine.progress.json_lines import append_lines
 
 from ..case import TRUST_CASE, read_case
 from ..reference import Reference
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
             reference_runs.append(run.train(print_safely))
         has_dropout = any(name.startswith("Dropout") for name in _kinds_of_layers(session))
     comparison = Comparison(port, reference_runs, has_dropout, recipe.one_picture_percent())
-    _write(comparison, recipe, folder, options.json, versions)
+    _write(comparison, recipe, folder, options, versions)
     print_safely("\n".join(comparison.lines()))
     return EXIT_CODES[comparison.status]
 
@@ -99,14 +100,20 @@ def _kinds_of_layers(session: Session) -> Sequence[str]:
     return [type(layer).__name__ for layer in session.port.build().sublayers()]
 
 
-def _write(comparison: Comparison, recipe: FullTraining, folder: Path, json_file: Path | None, versions: dict) -> None:
+def _write(
+    comparison: Comparison, recipe: FullTraining, folder: Path, options: argparse.Namespace, versions: dict
+) -> None:
     import paddle
 
     about = {"benchmark": "train_full", "case": recipe.case.name, "recipe": recipe.config_file.stem}
     about |= {"flags": list(recipe.flags), "epochs": recipe.num_epochs, "data": recipe.data_path.name}
     about |= {"versions": {"paddle": paddle.__version__, "torch": versions["torch"]}}
-    text = json.dumps(about | comparison.to_dict(), indent=1) + "\n"
-    for path in (folder / "result.json", json_file):
+    result = about | comparison.to_dict()
+    text = json.dumps(result, indent=1) + "\n"
+    if options.results:
+        with disk_errors(options.results):
+            append_lines(options.results, json.dumps(result) + "\n")
+    for path in (folder / "result.json", options.json):
         if path:
             with disk_errors(path):
                 write_atomically(path, text)
@@ -130,6 +137,7 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one training each (0 1 2)")
     parser.add_argument("--output_dir", type=home_path, help="folder of both sides; default: output/train_full/CASE")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
+    parser.add_argument("--results", type=Path, help="append the result as one line to this file of JSON lines")
     parser.add_argument("--python", default=sys.executable, help="Python interpreter that has PyTorch")
     parser.add_argument("--trust_case", action="store_true", help=TRUST_CASE)
     return parser
