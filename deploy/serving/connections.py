@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from .limits import Limits
 
+BLOCK_BYTES = 1 << 16
 SECONDS_TO_SEND = 10.0  # of an answer, after the deadline of its request
 KINDS = {400: "bad_request", 431: "too_large", 501: "not_implemented", 503: "busy"}
 MESSAGES = {
@@ -64,6 +65,8 @@ class LimitedProtocol(H11Protocol):
             self.transport = transport
             return
         super().connection_made(transport)
+        if hasattr(transport, "max_size"):  # of asyncio: what one connection may bring at once, by default 256 kB
+            transport.max_size = BLOCK_BYTES
         self._close_after(self._limits.head_seconds)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -93,7 +96,7 @@ class LimitedProtocol(H11Protocol):
         if self._is_stopping and not self._is_answering():
             self.transport.close()
         elif not self._is_answering() and self.conn.their_state is h11.SEND_BODY:
-            self._close_after(self._limits.head_seconds)  # the rest of a body that was refused
+            self._close_after(self._limits.body_seconds)  # the rest of a body that was refused is read and dropped
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP; called while the exception is handled."""

@@ -21,6 +21,7 @@ class Bodies:
     def __init__(self, limits: Limits):
         self._limits = limits
         self._num_bytes = 0
+        self._arriving: dict[_Held, None] = {}  # in the order in which they began
 
     @asynccontextmanager
     async def read(self, request: Request):
@@ -64,14 +65,24 @@ class Bodies:
             f"the body has more than {self._limits.max_body_bytes >> 20} MB; send fewer images, or smaller"
         )
 
-    def take(self, num_bytes: int) -> None:
+    def take(self, num_bytes: int, held: "_Held") -> None:
         """Count bytes that come into memory.
 
+        Where all bodies together are too large, the one that began last is given up, so that the others arrive.
+
+        Args:
+            num_bytes: that come.
+            held: the request that they are of.
+
         Raises:
-            ServingError: all bodies together are too large.
+            ServingError: there is no other request to be given up.
         """
-        if self._num_bytes + num_bytes > self._limits.max_buffered_bytes:
-            raise busy()
+        while self._num_bytes + num_bytes > self._limits.max_buffered_bytes:
+            youngest = next(reversed(self._arriving), held)
+            if youngest is held:
+                raise busy()
+            del self._arriving[youngest]
+            youngest.give_up()
         self._num_bytes += num_bytes
 
     def give_back(self, num_bytes: int) -> None:
@@ -80,12 +91,16 @@ class Bodies:
 
     async def _receive(self, request: Request, held: "_Held") -> bytearray:
         self.check_length(request)
-        body = bytearray()
-        async for chunk in request.stream():
-            if len(body) + len(chunk) > self._limits.max_body_bytes:
-                raise self.body_too_large()
-            held.take(len(chunk))
-            body += chunk
+        body = held.body
+        self._arriving[held] = None
+        try:
+            async for chunk in request.stream():
+                if len(body) + len(chunk) > self._limits.max_body_bytes:
+                    raise self.body_too_large()
+                held.take(len(chunk))
+                body += chunk
+        finally:
+            self._arriving.pop(held, None)
         return body
 
     def _decompress(self, data: bytearray, encoding: str, held: "_Held") -> bytearray:
@@ -109,11 +124,20 @@ class _Held:
     """The bytes that one request holds."""
 
     def __init__(self, bodies: Bodies):
-        self._bodies, self._num_bytes = bodies, 0
+        self.body = bytearray()
+        self._bodies, self._num_bytes, self._is_given_up = bodies, 0, False
 
     def take(self, num_bytes: int) -> None:
-        self._bodies.take(num_bytes)
+        if self._is_given_up:
+            raise busy()
+        self._bodies.take(num_bytes, self)
         self._num_bytes += num_bytes
+
+    def give_up(self) -> None:
+        """Free what has arrived; the request is refused when more arrives."""
+        self._is_given_up = True
+        self.body.clear()
+        self.release()
 
     def release(self) -> None:
         self._bodies.give_back(self._num_bytes)

@@ -71,11 +71,13 @@ class Caller:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
 
     def send(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None) -> tuple[int, dict]:
-        """Send one request: (status, JSON), or (0, {}) where there is no answer."""
+        """Send one request: (status, JSON), the status 0 where there is no answer, and {} where it is no JSON."""
         try:
             self._connection.request(method, path, body, headers or {})
             response = self._connection.getresponse()
-            return response.status, json.loads(response.read() or b"{}")
+            text = response.read()
+            is_json = response.headers.get("Content-Type", "").startswith("application/json") and text
+            return response.status, json.loads(text) if is_json else {}
         except (OSError, http.client.HTTPException):
             self._connection.close()
             return 0, {}

@@ -21,6 +21,7 @@ from .frames import TIMES, Frame, Kind, read_frame
 from .worker import WorkerSettings, run_worker
 
 SECONDS_TO_HANG = 5.0  # after the deadline of a request: an engine process answers these too, so it hangs
+BLOCK_BYTES = 1 << 17  # of an image that are given to the transport at once
 SECONDS_TO_END = 5.0  # of a process whose connection was closed
 
 
@@ -63,7 +64,9 @@ class EngineProcess:
         self._process, self._reader, self._writer = process, reader, writer
         self._waiting: dict[int, tuple[asyncio.Future, float]] = {}
         self._numbers = itertools.count(1)
+        self._to_send: asyncio.Queue[Frame] = asyncio.Queue()
         self._is_closed = False
+        self._sender = asyncio.get_running_loop().create_task(self._send_all())
         self.ended = asyncio.get_running_loop().create_task(self._take_answers())
 
     @property
@@ -81,10 +84,7 @@ class EngineProcess:
             raise engine_away()
         number, future = next(self._numbers), asyncio.get_running_loop().create_future()
         self._waiting[number] = future, deadline
-        self._writer.write(Frame(image.kind, number, deadline, image.data).header())
-        self._writer.write(image.data)
-        if isinstance(image.data, bytearray):  # the server does not need it any more
-            image.data.clear()
+        self._to_send.put_nowait(Frame(image.kind, number, deadline, image.data))
         return number, future
 
     def cancel(self, number: int) -> None:
@@ -92,7 +92,7 @@ class EngineProcess:
         waiting = self._waiting.pop(number, None)
         if waiting and not self._is_closed:
             waiting[0].cancel()
-            self._writer.write(Frame(Kind.CANCEL, number).header())
+            self._to_send.put_nowait(Frame(Kind.CANCEL, number))
 
     def kill_if_it_hangs(self) -> bool:
         """Kill the process if it has not even refused an image long after its deadline."""
@@ -109,6 +109,21 @@ class EngineProcess:
         self._writer.close()
         await self.ended
 
+    async def _send_all(self) -> None:
+        """Send frames in pieces, each when the last is gone, since the transport copies what it cannot send at once."""
+        with contextlib.suppress(ConnectionError):
+            while True:
+                frame = await self._to_send.get()
+                if frame.kind != Kind.CANCEL and frame.job not in self._waiting:
+                    continue  # it was given up before
+                self._writer.write(frame.header())
+                with memoryview(frame.body) as body:
+                    for start in range(0, len(body), BLOCK_BYTES):
+                        self._writer.write(body[start : start + BLOCK_BYTES])
+                        await self._writer.drain()
+                if isinstance(frame.body, bytearray):  # the server does not need it any more
+                    frame.body.clear()
+
     async def _take_answers(self) -> None:
         """Give every answer to its future, until the connection ends; then those that are left get none."""
         while frame := await read_frame(self._reader):
@@ -122,6 +137,7 @@ class EngineProcess:
                 refusal = json.loads(frame.body)
                 future.set_result(ServingError(refusal["status"], refusal["kind"], refusal["message"]))
         self._is_closed = True
+        self._sender.cancel()
         self._writer.close()
         for future, _ in self._waiting.values():
             if not future.done():

@@ -178,6 +178,34 @@ def test_all_bodies_together_are_limited(service):
     assert service.request("POST", "/predict", b"x" * 1000).status == 200
 
 
+def test_where_memory_is_short_the_bodies_that_began_first_arrive(service):
+    """Six clients send 900 of 1,000 bytes, of which three have place; the others are refused."""
+    head = HEAD + b"Connection: close\r\nContent-Length: 1000\r\n\r\n"
+    answers = []
+
+    def send(connection: socket.socket) -> None:
+        try:
+            connection.sendall(b"x" * 100)
+            answers.append(status_or_200(read_answer(connection)))
+        finally:
+            connection.close()
+
+    connections = []
+    for _ in range(6):
+        connections.append(service.connect())
+        connections[-1].sendall(head + b"x" * 900)
+        service.samples()
+    threads = [threading.Thread(target=send, args=(connection,)) for connection in connections]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    assert answers == [200, 200, 200, 503, 503, 503]
+
+
+def status_or_200(answer: bytes) -> int:
+    return 200 if answer.startswith(b"HTTP/1.1 200") else status_of(answer)
+
+
 def test_a_busy_engine_refuses_before_the_body_is_read(service):
     service.engine.is_busy = True
     try:
