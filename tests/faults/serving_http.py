@@ -137,9 +137,11 @@ def h1(cases: int, seed: int) -> dict:
         of_engine = megabytes(engine)
         if grown > MAX_MEGABYTES:
             broken.append(f"the server has grown by {grown:.0f} MB")
-        # a client that still sends may see the connection reset instead of the refusal
-        if set(statuses) - {200, 503, 0} or not statuses[200]:
+        # 0: a client that still sends sees the connection closed, and not the refusal
+        if set(statuses) - {200, 408, 503, 0}:
             broken.append(f"the largest requests: {dict(statuses)}")
+        if (status := service.request("POST", "/predict", body)[0]) != 200:
+            broken.append(f"the largest request alone: {status}")
         if service.engine_pids != [engine] or service.request("GET", "/v2/health/ready")[0] != 200:
             broken.append("not ready at the end, or another engine")
     return {
@@ -147,7 +149,8 @@ def h1(cases: int, seed: int) -> dict:
         "broken": len(broken),
         "limits": sum(1 for _ in limits()),
         "answered": statuses[200],
-        "refused": statuses[503],
+        "refused": statuses[503] + statuses[408],
+        "closed": statuses[0],
         "megabytes_grown": round(grown),
         "megabytes_of_engine": round(of_engine),
         "details": broken[:10],
