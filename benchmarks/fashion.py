@@ -84,7 +84,8 @@ PARTS: dict[str, dict[str, Sequence[str]]] = {
 }
 SEEDS = {"short": (0, 1, 2)}  # other parts: seed 0
 # Settings that decide no number: of the machine, of the names of files, of the log.
-IGNORED = {"data_path", "label_list", "output_dir", "config", "log_every", "save_freq", "resume", "seed", "num_workers"}
+IGNORED = {"data_path", "label_list", "output_dir", "config", "log_every", "save_freq", "resume", "seed", "num_workers",
+           "cpu_threads"}  # fmt: skip
 
 
 @dataclass(frozen=True)

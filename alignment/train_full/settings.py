@@ -31,9 +31,20 @@ SHARED = {
     "reprob", "remode", "recount", "smoothing", "mixup", "cutmix", "cutmix_minmax", "mixup_prob", "mixup_switch_prob",
     "mixup_mode", "opt", "momentum", "weight_decay", "sched", "epochs", "lr", "blr", "warmup_epochs", "warmup_lr",
     "min_lr", "t_in_epochs", "decay_epochs", "decay_rate", "seed", "log_every", "save_freq", "stall_seconds", "device",
+    "cpu_threads",
 }  # fmt: skip
 # Of them, those that decide no number.
-IGNORED = {"data_path", "num_workers", "worker_type", "log_every", "save_freq", "stall_seconds", "device", "label_list"}
+IGNORED = {
+    "data_path",
+    "cpu_threads",
+    "num_workers",
+    "worker_type",
+    "log_every",
+    "save_freq",
+    "stall_seconds",
+    "device",
+    "label_list",
+}
 OPTIMIZERS = ("momentum", "adamw")
 
 
