@@ -1,0 +1,35 @@
+"""The benchmark of the service measures clients that wait for their answers, and an overload."""
+
+import asyncio
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks.serving import Running, form_of, measure, overload_once, print_table
+from tests.deploy.serving.service_in_thread import service_in_thread
+
+
+@pytest.fixture(scope="module")
+def service():
+    with service_in_thread() as running:
+        yield running
+
+
+def test_clients_that_wait_for_their_answers(service, monkeypatch, capsys):
+    servers = [Running("a", service.port, None), Running("b", service.port, None)]
+    results = measure(servers, form_of(b"abc"), (1, 2), 0.1, 1)
+    assert [(result.contender, result.num_clients) for result in results] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+    assert all(0 < result.p50_ms <= result.p99_ms and result.images_per_second > 0 for result in results)
+    print_table(results)
+    assert capsys.readouterr().out.count("\n") >= 5
+
+
+def test_an_overload_is_refused(service):
+    server = Running("a", service.port, SimpleNamespace(pid=os.getpid()))
+    counts = asyncio.run(overload_once(server, form_of(b"abc"), 200, 0.3))
+    assert counts["answered"] > 0 and counts["refused"] == counts["without_answer"] == 0
+    service.engine.is_busy = True
+    counts = asyncio.run(overload_once(server, form_of(b"abc"), 200, 0.2))
+    service.engine.is_busy = False
+    assert counts["answered"] == 0 and counts["refused"] > 0 and "503" in counts["p50_p99_ms"]
