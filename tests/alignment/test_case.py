@@ -1,5 +1,6 @@
 """Cases are read strictly: wrong keys and values of a YAML file are named, and the defaults are the documented ones."""
 
+import math
 import os
 import subprocess
 from dataclasses import asdict
@@ -27,8 +28,8 @@ def test_a_case_without_tolerances_has_the_documented_ones(tmp_path):
     (tmp_path / "case.yaml").write_text("port: a\nreference: b\n")
     case = read_case(str(tmp_path / "case.yaml"))
     assert asdict(case.tolerances) == {
-        "float64": 1e-10, "float32": 1e-5, "gradient": 1e-7, "step": 1e-6, "curve": 3.0, "absolute": 0.0,
-        "amplification": 30.0,
+        "float64": 1e-10, "rounding": 6.0, "float32": 0.0, "initialisation": math.inf, "gradient": 1e-7, "step": 1e-6,
+        "curve": 3.0, "absolute": 0.0, "amplification": 30.0,
     }  # fmt: skip
     assert asdict(case.train) == {
         "shape": (8, 3, 64, 64), "steps": 20, "optimizer": "momentum", "lr": 2**-6, "momentum": 0.875,

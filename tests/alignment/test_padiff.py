@@ -174,9 +174,7 @@ def test_at_least_22_of_26_situations_are_offered():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.xfail(n == "auto_layer_map", reason="LSTM in float64")) for n in OFFERED]
-)
+@pytest.mark.parametrize("name", OFFERED)
 def test_a_situation_of_padiff(name, reference):
     found, right = getattr(Situations(reference), name)()
     assert found == right
