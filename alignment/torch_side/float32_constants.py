@@ -23,21 +23,27 @@ def share_as_float32(share: float) -> float:
 
 @contextmanager
 def float32_constants(is_active: bool) -> Iterator[None]:
-    """Inside the context, batch_norm, layer_norm and hardsigmoid of torch round their constants to float32."""
+    """Inside the context, batch, instance and layer norm and hardsigmoid of torch round their constants to float32."""
     if not is_active:
         yield
         return
-    batch_norm, layer_norm = F.batch_norm, F.layer_norm
+    batch_norm, layer_norm, instance_norm = F.batch_norm, F.layer_norm, F.instance_norm
 
     def rounded_batch_norm(input, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
         share = share_as_float32(momentum)
         return batch_norm(input, mean, var, weight, bias, training, share, as_float32(eps))
+
+    def rounded_instance_norm(
+        input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
+    ):
+        return instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, as_float32(eps))
 
     def rounded_layer_norm(input, shape, weight=None, bias=None, eps=1e-5):
         return layer_norm(input, shape, weight, bias, as_float32(eps))
 
     replaced = {
         "batch_norm": rounded_batch_norm,
+        "instance_norm": rounded_instance_norm,
         "layer_norm": rounded_layer_norm,
         "hardsigmoid": lambda input, inplace=False: (input * as_float32(1 / 6) + 0.5).clamp(0, 1),
     }
