@@ -19,6 +19,7 @@ logger = logging.getLogger("eval")
 # The program of PeleeNet takes 3 s to write and load, in which the eager model computes about this many
 # multiply-accumulates: 100 images at 224 pixels. A count, not a timing: the same command takes the same way each time.
 MIN_MACS = 5 * 10**10
+MIN_IMAGES = 16  # for fewer the multiply-accumulates need not be counted, which takes a forward pass
 NUM_CHECKED = 16  # images of the first batch that the eager model computes too
 LIBRARIES = ({"openvino": True}, {"onednn": True})  # of Paddle's wheel, the faster one first
 
@@ -80,7 +81,9 @@ def open_cpu_engine(
     from engine.run import is_on_cpu
     from models.complexity import count_macs
 
-    if device.eager or not is_on_cpu() or num_images * count_macs(model, input_size) < MIN_MACS:
+    if device.eager or not is_on_cpu() or num_images < MIN_IMAGES:
+        return eager
+    if num_images * count_macs(model, input_size) < MIN_MACS:
         return eager
     options = EngineOptions(num_threads=cpu_threads())
     try:

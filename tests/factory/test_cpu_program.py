@@ -72,6 +72,7 @@ def test_a_program_that_differs_is_given_up_with_a_word(wrong, caplog):
 def test_the_program_of_a_model_gives_its_logits(model, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "eval")
     monkeypatch.setattr(cpu_program, "MIN_MACS", 0)
+    monkeypatch.setattr(cpu_program, "MIN_IMAGES", 0)
     eager = EagerEngine(model)
     engine = open_cpu_engine(model, SIDE, 1, TrainedDeviceConfig(cpu_threads=1), eager)
     assert isinstance(engine, CheckedProgram)
@@ -85,8 +86,12 @@ def test_the_program_of_a_model_gives_its_logits(model, monkeypatch, caplog):
 
 def test_the_eager_model_is_taken_for_few_images_and_where_it_is_asked_for(model, monkeypatch):
     eager = EagerEngine(model)
-    assert open_cpu_engine(model, SIDE, 10, TrainedDeviceConfig(), eager) is eager
+    assert open_cpu_engine(model, SIDE, 100, TrainedDeviceConfig(), eager) is eager
+    with monkeypatch.context() as patch:
+        patch.setattr("models.complexity.count_macs", None)  # few images need no forward pass to be counted
+        assert open_cpu_engine(model, SIDE, 15, TrainedDeviceConfig(), eager) is eager
     monkeypatch.setattr(cpu_program, "MIN_MACS", 0)
+    monkeypatch.setattr(cpu_program, "MIN_IMAGES", 0)
     assert open_cpu_engine(model, SIDE, 10, TrainedDeviceConfig(eager=True), eager) is eager
     monkeypatch.setattr("engine.run.is_on_cpu", lambda: False)
     assert open_cpu_engine(model, SIDE, 10, TrainedDeviceConfig(), eager) is eager
@@ -97,6 +102,7 @@ def test_a_network_that_cannot_be_traced_stays_eager_with_a_word(model, monkeypa
         raise TypeError("first line\nno trace of this layer")
 
     monkeypatch.setattr(cpu_program, "MIN_MACS", 0)
+    monkeypatch.setattr(cpu_program, "MIN_IMAGES", 0)
     monkeypatch.setattr("engine.export.export_program", fail)
     eager = EagerEngine(model)
     assert open_cpu_engine(model, SIDE, 1, TrainedDeviceConfig(), eager) is eager
@@ -109,6 +115,7 @@ def test_a_network_that_cannot_be_traced_stays_eager_with_a_word(model, monkeypa
 def folder(model, tmp_path, monkeypatch):
     """A checkpoint and five images of three classes; every number of images is worth a program."""
     monkeypatch.setattr(cpu_program, "MIN_MACS", 0)
+    monkeypatch.setattr(cpu_program, "MIN_IMAGES", 0)
     monkeypatch.setattr("models.create_model", partial(create_model, **TINY))
     tensors = {f"model/{name}": value.numpy() for name, value in model.state_dict().items()}
     info = {"args": {"model": "peleenet", "nb_classes": 3}, "preprocess": Preprocess(SIDE).to_dict()}
