@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("exported", type=Path, help="exported folder with model.onnx")
     parser.add_argument("--picture", type=Path, required=True, help="image file that every request sends")
-    parser.add_argument("--litserve_python", help="interpreter of an environment with litserve and onnxruntime")
+    parser.add_argument("--litserve_python", help="of an environment as serving_peer.py says")
     parser.add_argument("--num_clients", type=positive_int, nargs="+", default=(1, 4, 16))
     parser.add_argument("--seconds", type=positive_int, default=10, help="of each measurement (%(default)s)")
     parser.add_argument("--num_rounds", type=positive_int, default=3, help="(%(default)s)")

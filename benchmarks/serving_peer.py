@@ -1,6 +1,7 @@
 """LitServe with the program of an exported folder: the peer of benchmarks/serving.py, in an environment of its own.
 
-python benchmarks/serving_peer.py EXPORTED: prints a line of JSON with its address, as our service does.
+pip install litserve python-multipart onnxruntime numpy Pillow PyYAML; python benchmarks/serving_peer.py EXPORTED prints
+a line of JSON with its address, as our service does.
 """
 
 import json
