@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -127,9 +128,8 @@ def start(name: str, command: Sequence[str], cpu: int) -> Iterator[Running]:
     Raises:
         DataError: it ended.
     """
-    process = subprocess.Popen(
-        ["taskset", "-c", str(cpu), *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    words, quiet = ["taskset", "-c", str(cpu), *command], subprocess.DEVNULL
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=quiet, text=True, start_new_session=True)
     try:
         for line in process.stdout:
             if line.startswith("{") and (url := json.loads(line).get("url")):
@@ -145,6 +145,8 @@ def start(name: str, command: Sequence[str], cpu: int) -> Iterator[Running]:
     finally:
         process.terminate()
         process.wait()
+        with contextlib.suppress(ProcessLookupError):  # LitServe's processes outlive the one that was started
+            os.killpg(process.pid, signal.SIGKILL)
         process.stdout.close()
 
 
