@@ -16,7 +16,15 @@ from .hints import layer_hints, value_hints
 from .pairing import node_kind, pair
 
 # Operations of Paddle 3.3.1 that round to float32 inside, even in float64: {kind: error of the layer alone}.
-FLOORS = {"upsample": 2e-6, "selu": 1e-6, "elu": 1e-7, "celu": 1e-7, "softplus": 1e-7}
+FLOORS = {
+    "upsample": 2e-6,
+    "lppool1d": 1e-7,
+    "lppool2d": 1e-7,
+    "selu": 1e-6,
+    "elu": 1e-7,
+    "celu": 1e-7,
+    "softplus": 1e-7,
+}
 LEAST_SHARE = 1e-4  # of the largest gradient of a layer; a smaller gradient is judged by this share of it
 
 
