@@ -21,6 +21,7 @@ def main(argv: list[str]) -> None:
     images = config.images
     if not images.infer_imgs:
         raise UsageError("--infer_imgs is missing; for example: --infer_imgs photos")
+    factory.check_inputs(images.infer_imgs)
     temperature = read_temperature(images.temperature)
     scan = FolderScan()
     import_paddle(config.device.cpu_threads)

@@ -5,6 +5,11 @@ python -m benchmarks.serving EXPORTED --picture photo.jpg [--litserve_python lit
 The server runs on one processor and the clients on another; the contenders take turns, so a busy machine slows all.
 """
 
+if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
+    from common.cli import require_packages
+
+    require_packages("numpy", "PIL", "yaml")
+
 import argparse
 import asyncio
 import contextlib
@@ -198,6 +203,9 @@ async def closed_loop(port: int, body: bytes, num_clients: int, seconds: float) 
         body: of each request.
         num_clients: at the same time.
         seconds: after which no client asks again.
+
+    Raises:
+        DataError: the server refuses a request.
     """
     end, latencies = time.monotonic() + seconds, []
 

@@ -5,7 +5,7 @@ from .data import TrainingData, open_datasets, open_train_images, open_val_image
 from .evaluation import data_to_evaluate, evaluate_trained, trained_configs, weights_to_evaluate
 from .finetune_remarks import with_finetune_remarks
 from .plain_folder import keep_split
-from .predict_images import find_images_and_lists
+from .predict_images import check_inputs, find_images_and_lists
 from .public_weights import choose_start, fetch_public, with_public_weights
 from .report import evaluate_and_report, prepare_report
 from .run_length import with_run_length
@@ -15,6 +15,7 @@ from .trained import TrainedModel, list_models_or_check, read_trained
 __all__ = [
     "TrainedModel",
     "TrainingData",
+    "check_inputs",
     "choose_start",
     "data_to_evaluate",
     "evaluate_and_report",

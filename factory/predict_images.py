@@ -12,6 +12,16 @@ from .trained import TrainedModel
 LIST_SUFFIX = ".txt"
 
 
+def check_inputs(inputs: Sequence[str]) -> None:
+    """Check that --infer_imgs names files and folders: before weights are read, which may take long.
+
+    Raises:
+        DataError: nothing at a path, or neither a regular file nor a folder.
+    """
+    if files := [path for path in inputs if not os.path.isdir(os.path.expanduser(path))]:
+        find_images(files)
+
+
 def find_images_and_lists(
     inputs: Sequence[str], trained: TrainedModel, scan: FolderScan
 ) -> tuple[list[str], tuple[str, ...]]:

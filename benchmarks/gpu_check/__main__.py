@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         MissingDependencyError: no GPU, exit code 7.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS), help="default: all, in this order")
     parser.add_argument(
         "--device", choices=("gpu", "cpu"), default="gpu", help="cpu rehearses what needs no GPU, to try the program"

@@ -6,6 +6,11 @@ class names and temperature, so the answers are those of infer.py, printed as JS
     python -m deploy.serving.triton_client exported/triton/peleenet photos --url localhost:8000
 """
 
+if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
+    from common.cli import require_packages
+
+    require_packages("numpy", "PIL", "yaml")
+
 import argparse
 import json
 from collections.abc import Iterator, Sequence

@@ -138,11 +138,12 @@ ROWS = [
 
 
 def programs_of_the_project() -> set[str]:
-    """Modules that can be started, but for the tests, and the side of PyTorch, which the alignment tool starts."""
+    """Modules that can be started, but for those that others start in environments of their own, and the tests."""
+    elsewhere = ("tests/", "alignment/torch_side/", "benchmarks/serving_peer.py")
     paths = [
         path
         for path in files("*.py")
-        if '\nif __name__ == "__main__":' in text_of(path) and not path.startswith(("tests/", "alignment/torch_side/"))
+        if '\nif __name__ == "__main__":' in text_of(path) and not path.startswith(elsewhere)
     ]
     return {path.removesuffix(".py").removesuffix("/__main__").replace("/", ".") for path in paths}
 
