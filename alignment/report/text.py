@@ -21,6 +21,8 @@ def stage_summary(result: StageResult) -> str:
     num_remarks = sum(check.status == REMARK for check in result.checks)
     measured = [check for check in passed if check.value is not None and check.tolerance]
     nearest = max(measured, key=lambda check: check.value / check.tolerance, default=None)
+    if result.checks and num_remarks == len(result.checks):
+        return f"only remarks: {num_remarks}"
     text = f"{len(passed)} of {len(result.checks) - num_remarks} checks pass{_remarks(num_remarks)}"
     return f"{text}; nearest to its limit: {nearest.name}, {_numbers(nearest)}" if nearest else text
 

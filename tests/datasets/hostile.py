@@ -85,7 +85,8 @@ def claimed_jpeg(rng: random.Random, marker: int = 0xC0, data: bytes = JPEG) -> 
 
 def tags(rng: random.Random, num: int, length: int, order: str = "<", offset: int = 8) -> bytes:
     """A TIFF directory whose tags all claim the same bytes."""
-    entries = [struct.pack(order + "HHII", tag, 7, length, offset) for tag in range(1000, 1000 + num)]
+    numbers = (1000 + i % 64_000 for i in range(num))
+    entries = [struct.pack(order + "HHII", tag, 7, length, offset) for tag in numbers]
     return struct.pack(order + "H", num) + b"".join(entries) + bytes(4)
 
 
