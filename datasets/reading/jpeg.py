@@ -21,6 +21,7 @@ from .limits import (
     MAX_BYTES,
     MAX_HEADER_BYTES,
     MAX_JUNK_BYTES,
+    MAX_PHOTOSHOP_BYTES,
     MAX_SEGMENTS,
     NS_PER_SAMPLE_AND_SCAN,
     Header,
@@ -93,7 +94,7 @@ def read_header(data: bytes | memoryview) -> JpegHeader | None:
     """
     if data[:3] != b"\xff\xd8\xff" or len(data) > MAX_BYTES:
         return None
-    at, num_segments, num_junk, header, has_exif, may_turn = 2, 0, 0, None, False, False
+    at, num_segments, num_junk, num_photoshop, header, has_exif, may_turn = 2, 0, 0, 0, None, False, False
     while at + 4 <= len(data):
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if data[at] != 0xFF or marker not in SEGMENTS:
@@ -119,6 +120,13 @@ def read_header(data: bytes | memoryview) -> JpegHeader | None:
             if data[at + 4 : at + 8] == b"Exif":
                 has_exif = True
                 check_exif(data[at + 10 : at + 2 + length])
+        elif marker == 0xED:
+            num_photoshop += length
+            if num_photoshop > MAX_PHOTOSHOP_BYTES:
+                raise ValueError(
+                    f"a JPEG of more than {MAX_PHOTOSHOP_BYTES >> 20} MB of Photoshop's data, the limit; save the "
+                    "image without metadata"
+                )
         num_segments += 1
         at += 2 + max(length, 2)
         if num_segments > MAX_SEGMENTS or at > MAX_HEADER_BYTES:

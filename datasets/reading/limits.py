@@ -14,6 +14,7 @@ MAX_MEGABYTES = 170
 MAX_PARTS = 20_000  # chunks of PNG and WebP, blocks of GIF before its first frame: each takes microseconds in Python
 MAX_SEGMENTS = 1000  # of JPEG before its first scan, chunks of PNG beside its pixels, extensions of GIF
 MAX_HEADER_BYTES = 16 * 2**20  # of those segments, chunks and extensions, which Pillow keeps in memory
+MAX_PHOTOSHOP_BYTES = 4 * 2**20  # of JPEG: Pillow reads their blocks of 12 bytes one by one, 9 MB in a second
 MAX_JUNK_BYTES = 2**14  # fill bytes, comments of PPM: Pillow reads them one by one, 64 KiB in a second
 MAX_COMPRESSED_TEXTS = 8  # zTXt, iTXt and iCCP of PNG, each of which may inflate to MAX_TEXT_BYTES
 MAX_TEXT_BYTES = 4 * 2**20
@@ -44,7 +45,7 @@ COSTS = {
     "BMP": Cost(4, 1),
     "BMP with run lengths": Cost(80, 260),  # decoded in Python, as the next ones
     "PPM": Cost(4, 1),
-    "plain PPM": Cost(60, 190),
+    "plain PPM": Cost(120, 380),
     "PPM of a maximum that is neither 255 nor 65535": Cost(2000, 1),
 }
 NS_PER_OUTPUT_PIXEL = 4  # of a JPEG, after the scaling

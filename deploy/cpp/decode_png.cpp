@@ -14,6 +14,10 @@ namespace {
 
 constexpr char kXmpKeyword[] = "XML:com.adobe.xmp";
 
+// Compressed data beyond the last row. libpng decompresses all of it when it reads that row, and 1 MB can be 1 GB.
+constexpr std::size_t kMaxBytesAfterPixels = 1 << 14;
+constexpr std::size_t kMaxBytesPerPixel = 8;
+
 struct Source {
     const Bytes& data;
     std::size_t position;
@@ -64,9 +68,9 @@ class PngReader {
         return png_get_image_height(png_, info_);
     }
 
-    // Writes each row of the image to the address in `rows`.
-    void read_pixels(std::vector<png_bytep>& rows) {
-        require(decompress(rows.data()));
+    // Writes each row of the image to the address in `rows`. The last IDAT ends before byte `end_of_pixels`.
+    void read_pixels(std::vector<png_bytep>& rows, std::size_t end_of_pixels) {
+        require(decompress(rows.data(), end_of_pixels));
     }
 
     Metadata metadata() const {
@@ -98,7 +102,7 @@ class PngReader {
         return true;
     }
 
-    bool decompress(png_bytep* rows) {
+    bool decompress(png_bytep* rows, std::size_t end_of_pixels) {
         if (setjmp(png_jmpbuf(png_))) {
             return false;
         }
@@ -107,9 +111,17 @@ class PngReader {
         png_set_strip_16(png_);
         png_set_strip_alpha(png_);
         png_set_gray_to_rgb(png_);
-        png_set_interlace_handling(png_);
+        const int num_passes = png_set_interlace_handling(png_);
         png_read_update_info(png_, info_);
-        png_read_image(png_, rows);
+        const png_uint_32 last = height() - 1;
+        for (int pass = 1; pass <= num_passes; ++pass) {
+            png_read_rows(png_, rows, nullptr, last);
+            if (pass == num_passes &&
+                end_of_pixels > source_.position + kMaxBytesPerPixel * width() + kMaxBytesAfterPixels) {
+                png_error(png_, "more pixels than the header says");
+            }
+            png_read_row(png_, rows[last], nullptr);
+        }
         png_read_end(png_, info_);
         return true;
     }
@@ -138,7 +150,7 @@ Decoded decode_png(const Bytes& data, bool may_turn) {
     for (int y = 0; y < image.height; ++y) {
         rows[std::size_t(y)] = image.row(y);
     }
-    reader.read_pixels(rows);
+    reader.read_pixels(rows, header.end_of_pixels);
     return {std::move(image), reader.metadata()};
 }
 

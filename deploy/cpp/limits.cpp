@@ -158,7 +158,8 @@ Header check_png(const Bytes& data) {
             const int colour = data[at + 17];
             header.costs.bytes_per_pixel = colour == 2 ? 4 : colour == 3 ? 5 : colour != 0 ? 8 : depth == 16 ? 12 : 5;
         }
-        if (!is_kind("IDAT") && !is_kind("fdAT") && !is_kind("fcTL")) {
+        const bool is_idat = is_kind("IDAT");
+        if (!is_idat && !is_kind("fdAT") && !is_kind("fcTL")) {
             ++num_segments;
             num_bytes += length;
         }
@@ -166,6 +167,7 @@ Header check_png(const Bytes& data) {
         header.costs.may_turn =
             header.costs.may_turn || is_kind("eXIf") || is_kind("zTXt") || is_kind("tEXt") || is_kind("iTXt");
         if (length > data.size() - at - 12) {
+            header.end_of_pixels = is_idat ? data.size() : header.end_of_pixels;
             break;  // libpng says that the file is truncated
         }
         if (++num_parts > kMaxParts || num_segments > kMaxSegments || num_bytes > kMaxHeaderBytes ||
@@ -176,6 +178,9 @@ Header check_png(const Bytes& data) {
             break;
         }
         at += 12 + length;
+        if (is_idat) {
+            header.end_of_pixels = at;
+        }
     }
     header.costs.extra_bytes = 5 * double(num_bytes) + 2 * double(kMaxTextBytes * num_compressed);
     return header;

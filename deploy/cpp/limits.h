@@ -1,6 +1,7 @@
 // What decoding a file may cost in time and memory, decided from its header: datasets/reading/limits.py in C++.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "image.h"
@@ -25,6 +26,7 @@ struct Size {
 struct Header {
     Size size;
     Costs costs;
+    std::size_t end_of_pixels = 0;  // of a PNG: the byte after its last IDAT
 };
 
 // Reads the header of a JPEG or PNG. Throws BadImage if it has more parts than any genuine one, is of a rare kind of

@@ -72,6 +72,10 @@ REFUSED = {
         "JPEG strips of more than 24 MB, the limit",
     ),
     "comments of PPM": (b"P6\n" + b"#x\n" * 30_000 + b"1 1\n255\nabc", "a PPM header of more than 16384 bytes"),
+    "Photoshop's data": (
+        hostile.JPEG[:2] + 80 * hostile.segment(0xED, b"Photoshop 3.0\0" + bytes(60_000)) + hostile.JPEG[2:],
+        "a JPEG of more than 4 MB of Photoshop's data, the limit",
+    ),
     "text of PPM": (b"P2\n1500 1500\n255\n" + b"7 " * 2_250_000, r"\(plain PPM\)"),
     "maximum of PPM": (b"P6\n700 700\n100\n" + bytes(3 * 490_000), "neither 255 nor 65535"),
     "runs of BMP": (hostile.bmp(random.Random(0), 8, 1, b"\1\5" * 2_000_000, 2000), "BMP with run lengths"),

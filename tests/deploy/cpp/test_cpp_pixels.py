@@ -127,6 +127,22 @@ def test_decoded_pixels_equal_pillow(infer, tmp_path):
     assert_same_pixels(infer, tmp_path / "exported", Preprocess(input_size=64), images)
 
 
+ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (5, 2), (37, 29), (200, 150)])
+def test_an_interlaced_png_has_the_pixels_of_pillow(infer, tmp_path, size):
+    pixels = np.asarray(make_image(*size).convert("RGB"))
+    passes = [pixels[y::down, x::across] for x, y, across, down in ADAM7]
+    rows = b"".join(b"\0" + row.tobytes() for part in passes if part.size for row in part)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 1))
+    path = tmp_path / "images" / "x.png"
+    path.parent.mkdir()
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND"))
+    assert np.array_equal(np.asarray(Image.open(path)), pixels)
+    assert_same_pixels(infer, tmp_path / "exported", Preprocess(32), path.parent)
+
+
 def test_a_very_large_jpeg_is_decoded_smaller_as_in_python(infer, tmp_path):
     images = tmp_path / "images"
     images.mkdir()

@@ -10,6 +10,7 @@ import pytest
 
 from datasets.preprocess import LATER_FIELDS, Preprocess
 from deploy.card import add_checksum_line, file_record
+from tests.datasets import hostile
 from tests.datasets.reading.test_limits import REFUSED
 from tests.deploy.cpp.inputs import chunk, edit, make_image, png_header, write_folder
 
@@ -237,6 +238,13 @@ def test_a_bad_image_is_reported_and_the_others_are_predicted(infer, folder, tmp
         assert by_name[name]["error"].startswith(reason)
         assert f"error: {images / name}: {reason}" in run.stderr
     assert all(len(by_name[name]["class_ids"]) == 4 for name in ("a.jpg", "z.png"))
+
+
+def test_pixel_data_beyond_the_last_row_is_refused_and_not_decompressed(infer, folder, tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(hostile.png(1, 1, 8, 2, hostile.deflated_zeros(2**20, 64)))
+    run = infer(folder, path)
+    assert run.returncode == 3 and "x.png: damaged: more pixels than the header says" in run.stderr
 
 
 COSTLY = ["scans", "segments", "long segments", "fill bytes", "arithmetic", "chunks", "pixel chunks", "texts", "a side"]
