@@ -1,5 +1,6 @@
 """Compare two arrays by one relative error; shapes must be equal, nothing is broadcast or transposed."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy as np
 from .exchange import sketch
 
 CONSTANT = 1e-12  # an array whose values differ by less than this share of the largest is constant
+# A gradient that is zero but for rounding (of a bias before a batch norm) is judged by this share of the largest one.
+LEAST_SHARE = 1e-6
 
 
 class Difference(NamedTuple):
@@ -26,6 +29,11 @@ class Difference(NamedTuple):
     scale: float = 0.0
     note: str = ""
     inconclusive: str = ""
+
+
+def least_scale(gradients: Iterable[np.ndarray]) -> float:
+    """The smallest number by which the error of one of these gradients is divided."""
+    return LEAST_SHARE * max((float(np.abs(array).max()) for array in gradients if array.size), default=0.0)
 
 
 def compare(actual: np.ndarray, expected: np.ndarray, *, least_scale: float = 0.0, absolute: float = 0.0) -> Difference:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import paddle
 
-from ..compare import Difference, compare, compare_packed
+from ..compare import Difference, compare, compare_packed, least_scale
 from ..exchange import DropoutMasks, TraceSettings, TrainSettings
 from ..layers.hints import value_hints
 from ..layers.table import LayerTable
@@ -21,8 +21,6 @@ from ..trace import Trace
 from ..verdict import FAIL, Check, StageResult, exactly, within
 from .given import Batch, GivenSession
 from .paddle_reference import without_backward
-
-LEAST_SHARE = 1e-6  # of the largest gradient; a smaller one is judged by this share of it
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ class Comparison:
         return checks
 
     def _worst_gradient(self, name: str, actual: Arrays, expected: Arrays) -> Check:
-        least, absolute = _least(expected.values()), self.tolerances.absolute
+        least, absolute = least_scale(expected.values()), self.tolerances.absolute
         differences = {
             key: compare_packed(actual[key], array, least_scale=least, absolute=absolute)
             for key, array in expected.items()
@@ -201,21 +199,11 @@ class Comparison:
 
     def _first_wrong_gradient(self, table: LayerTable) -> list[Check]:
         """From the loss towards the inputs: the first output whose gradient differs."""
-        gradients, after = table.reference.gradients, "the loss"
-        least = _least(gradients.values())
-        for index, match, _ in reversed(table.pairing.pairs):
-            node, other = table.port.nodes[index], table.reference.nodes[match]
-            for own, name in zip(node.get("outputs", []), other.get("outputs", []), strict=False):
-                actual, expected = table.port.gradients.get(own), gradients.get(name)
-                if expected is None:
-                    continue
-                difference = Difference(np.inf) if actual is None else compare(actual, expected, least_scale=least)
-                if difference.relative > self.tolerances.gradient:
-                    place = f"{node['class']} at {node['place']}, in the code after it, before {after}"
-                    tolerance = self.tolerances.gradient
-                    return [Check("first wrong gradient", FAIL, difference.relative, tolerance, place, node["path"])]
-            after = node["path"]
-        return []
+        if not (wrong := table.first_wrong_gradient()):
+            return []
+        node = wrong.node
+        place = f"{node['class']} at {node['place']}, in the code after it, before {wrong.after}"
+        return [Check("first wrong gradient", FAIL, wrong.relative, self.tolerances.gradient, place, node["path"])]
 
     def _code_checks(self, batch: Batch, table: LayerTable, *, is_backward: bool) -> list[Check]:
         """One failed check for each place between the layers whose code computes something else."""
@@ -294,10 +282,6 @@ def _input_gradients(reference: Trace, match: int, other: dict) -> list[np.ndarr
 
 def _target(side) -> np.ndarray:
     return np.zeros(1, np.int64) if side.target is None else side.target
-
-
-def _least(gradients: Iterable[np.ndarray]) -> float:
-    return LEAST_SHARE * max((float(np.abs(array).max()) for array in gradients if array.size), default=0.0)
 
 
 def _without(trace: Trace, left_out: set[int]) -> Trace:

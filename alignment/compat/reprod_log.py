@@ -30,21 +30,8 @@ def read_dictionary(path: str | Path) -> Arrays:
     Raises:
         WeightsError: the file cannot be read, is damaged, or holds anything else. No code from the file is run.
     """
-    from engine.paddle_pickle import read_pickled_dictionary
-
     path = Path(path)
-    try:
-        data = read_regular(path, MAX_BYTES)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
-    if not (header := HEADER.match(data)):
-        raise WeightsError(f"{path} is not a file of reprod_log: it does not begin as numpy.save writes a dictionary")
-    if header[1] != OF_A_DICTIONARY:
-        raise WeightsError(f"{path} is not a dictionary of reprod_log: it holds an array, {header[1].decode()}")
-    try:
-        return read_pickled_dictionary(data[header.end() :], path)
-    except CheckpointError as error:
-        raise WeightsError(str(error)) from None
+    return _dictionary_of(_read(path), path)
 
 
 def read_recorded(path: str | Path) -> Arrays:
@@ -54,16 +41,34 @@ def read_recorded(path: str | Path) -> Arrays:
         WeightsError: the file cannot be read, is damaged, or holds Python objects. No code from the file is run.
     """
     path = Path(path)
+    data = _read(path)
+    if HEADER.match(data) and b"'descr': '|O'" in data[:MAX_HEADER]:
+        return _dictionary_of(data, path)
     try:
-        data = read_regular(path, MAX_BYTES)
-        if HEADER.match(data) and b"'descr': '|O'" in data[:MAX_HEADER]:
-            return read_dictionary(path)
         found = np.load(BytesIO(data), allow_pickle=False)
-        return {"array": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+        return {UNNAMED: found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise WeightsError(f"{path} is neither a file of reprod_log nor of numpy: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular(path, MAX_BYTES)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise WeightsError(f"{path} is neither a file of reprod_log nor of numpy: {error}") from None
+
+
+def _dictionary_of(data: bytes, path: Path) -> Arrays:
+    from engine.paddle_pickle import read_pickled_dictionary
+
+    if not (header := HEADER.match(data)):
+        raise WeightsError(f"{path} is not a file of reprod_log: it does not begin as numpy.save writes a dictionary")
+    if header[1] != OF_A_DICTIONARY:
+        raise WeightsError(f"{path} is not a dictionary of reprod_log: it holds an array, {header[1].decode()}")
+    try:
+        return read_pickled_dictionary(data[header.end() :], path)
+    except CheckpointError as error:
+        raise WeightsError(str(error)) from None
 
 
 def write_dictionary(path: str | Path, arrays: Arrays) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from ..case import Case
-from ..compare import Difference, compare, compare_packed, is_degenerate
+from ..compare import Difference, compare, compare_packed, is_degenerate, least_scale
 from ..exchange import DropoutMasks
 from ..mapping import patterns
 from ..paddle_side.recorder import last_line, run_alone
@@ -26,6 +27,22 @@ FLOORS = {
     "softplus": 1e-7,
 }
 LEAST_SHARE = 1e-4  # of the largest gradient of a layer; a smaller gradient is judged by this share of it
+
+
+class WrongGradient(NamedTuple):
+    """The gradient of an output of a layer that differs.
+
+    Attributes:
+        node: the call of the layer in the port.
+        relative: error.
+        is_missing: whether the port has no such gradient.
+        after: path of the layer that uses the output, "the loss" for the last one.
+    """
+
+    node: dict
+    relative: float
+    is_missing: bool
+    after: str
 
 
 @dataclass
@@ -132,6 +149,22 @@ class LayerTable:
             detail = f"in the model's own code after {last_good}; {logits.note}".rstrip("; ")
             hints = list(dict.fromkeys(value_hints(actual, expected)))
             return Check("first difference", FAIL, logits.relative, self.chain_tolerance, detail, "(logits)", hints)
+        return None
+
+    def first_wrong_gradient(self) -> WrongGradient | None:
+        """From the loss towards the inputs: the first output of a layer whose gradient differs."""
+        gradients = self.reference.gradients
+        least, after = least_scale(gradients.values()), "the loss"
+        for index, match, _ in reversed(self.pairing.pairs):
+            node, other = self.port.nodes[index], self.reference.nodes[match]
+            for name, reference_name in zip(node.get("outputs", []), other.get("outputs", []), strict=False):
+                actual, expected = self.port.gradients.get(name), gradients.get(reference_name)
+                if expected is None:
+                    continue
+                difference = Difference(np.inf) if actual is None else compare(actual, expected, least_scale=least)
+                if difference.relative > self.case.tolerances.gradient:
+                    return WrongGradient(node, difference.relative, actual is None, after)
+            after = node["path"]
         return None
 
     def unpaired_with_weights(self) -> Check:

@@ -1,7 +1,8 @@
 """Units: the layers with weights of a model, and the parameters that its code uses directly, in order of execution."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -145,6 +146,57 @@ class UnitRecorder:
                     if entry.name not in self.units
                 ]
         return units
+
+
+def outermost(layers: Iterable[tuple[str, object]], is_whole: Callable[[object], bool]) -> dict[str, object]:
+    """{path: layer} of the layers that are compared as a whole; none of them is in another.
+
+    Args:
+        layers: (path, layer) of all layers of a model, each before those inside it.
+        is_whole: whether a layer is compared as a whole, if no other one around it is.
+    """
+    found: dict[str, object] = {}
+    for path, layer in layers:
+        is_inside = any(not outer or path.startswith(f"{outer}.") for outer in found)
+        if not is_inside and is_whole(layer):
+            found[path] = layer
+    return found
+
+
+def second_names(state: Mapping[str, object]) -> dict[str, str]:
+    """{name in the state: first name of the same tensor}, for tensors with several names, as those of an LSTM."""
+    first: dict[int, str] = {}
+    canonical = {name: first.setdefault(id(value), name) for name, value in state.items()}
+    return {name: other for name, other in canonical.items() if other != name}
+
+
+@contextmanager
+def attributes_watched(
+    recorder: UnitRecorder, base: type, tensor: type, paths: dict[int, str], whole: Mapping[str, object]
+) -> Iterator[None]:
+    """Inside the context the recorder hears of parameters and buffers that code reads as attributes of layers.
+
+    Args:
+        recorder: of one forward.
+        base: class of the layers of the framework.
+        tensor: class of its tensors.
+        paths: {id of a layer: path}.
+        whole: layers that are compared as a whole, by path.
+    """
+    original = base.__getattr__
+
+    def read(layer, name):
+        value = original(layer, name)
+        path = paths.get(id(layer))
+        if path is not None and isinstance(value, tensor):
+            recorder.use_layer(path) if path in whole else recorder.use_entry(path, name)
+        return value
+
+    base.__getattr__ = read
+    try:
+        yield
+    finally:
+        base.__getattr__ = original
 
 
 def natural_key(path: str) -> list:

@@ -1,6 +1,5 @@
 """Run the functions of the user's pipeline on the port's side: data, loss, optimizer, schedule and metric."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,12 +17,11 @@ from ..pipeline.functions import (
     made,
     metric_values,
     num_positional,
+    plateau_loss,
     preprocess_images,
 )
 from ..rules import Arrays
 from .port import Port, load_callable
-
-PLATEAU = 3  # steps with one loss, after which ReduceOnPlateau sees a plateau
 
 
 def load(case: Case, key: str) -> Callable:
@@ -100,7 +98,7 @@ def schedule_of(optimizer: Optimizer) -> LRScheduler | None:
 def step_schedule(schedule: LRScheduler, index: int) -> None:
     """One step of a schedule; ReduceOnPlateau is given a loss that falls only at every third step."""
     is_plateau = isinstance(schedule, ReduceOnPlateau)
-    schedule.step(math.exp(-(index // PLATEAU))) if is_plateau else schedule.step()
+    schedule.step(plateau_loss(index)) if is_plateau else schedule.step()
 
 
 def rates_of(case: Case, model: nn.Layer, num: int) -> list[float]:

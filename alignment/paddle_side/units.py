@@ -1,15 +1,22 @@
 """Find the layers with weights of a Paddle model in order of execution."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn.layer.rnn import RNNBase
 
 from ..adapter import tensors_of
-from ..mapping.units import IN_OUT, OUT_IN, Entry, Unit, UnitRecorder, kind_of
+from ..mapping.units import (
+    IN_OUT,
+    OUT_IN,
+    Entry,
+    Unit,
+    UnitRecorder,
+    attributes_watched,
+    kind_of,
+    outermost,
+    second_names,
+)
 
 STATISTICS = ("_mean", "_variance")  # of a batch norm; Paddle counts them among the parameters
 
@@ -21,23 +28,12 @@ def is_whole(layer: nn.Layer) -> bool:
 
 def whole_layers(model: nn.Layer) -> dict[str, nn.Layer]:
     """{path: layer} of the layers that are compared as a whole; none of them is in another."""
-    found: dict[str, nn.Layer] = {}
-    for path, layer in model.named_sublayers(include_self=True):
-        is_inside = any(not outer or path.startswith(f"{outer}.") for outer in found)
-        if not is_inside and is_whole(layer):
-            found[path] = layer
-    return found
+    return outermost(model.named_sublayers(include_self=True), is_whole)
 
 
 def shared_names(model: nn.Layer) -> dict[str, str]:
     """{name in the state: first name of the same tensor}, for tensors with several names, as those of an LSTM."""
-    first: dict[int, str] = {}
-    names = {}
-    for name, value in model.state_dict().items():
-        canonical = first.setdefault(id(value), name)
-        if canonical != name:
-            names[name] = canonical
-    return names
+    return second_names(model.state_dict())
 
 
 def entries_of(model: nn.Layer) -> dict[str, list[Entry]]:
@@ -84,7 +80,7 @@ def record_units(model: nn.Layer, inputs: dict[str, paddle.Tensor], call) -> tup
         hooks.append(layer.register_forward_post_hook(_after(recorder, path)))
     paths = {id(layer): path for path, layer in model.named_sublayers(include_self=True)}
     error = ""
-    with _reads(recorder, paths, whole), paddle.no_grad():
+    with attributes_watched(recorder, nn.Layer, paddle.Tensor, paths, whole), paddle.no_grad():
         try:
             model.eval()
             call(model, inputs)
@@ -105,22 +101,3 @@ def _before(recorder: UnitRecorder, path: str):
 
 def _after(recorder: UnitRecorder, path: str):
     return lambda layer, arguments, output: recorder.finish_layer(path, _arrays(output))
-
-
-@contextmanager
-def _reads(recorder: UnitRecorder, paths: dict[int, str], whole: dict[str, nn.Layer]) -> Iterator[None]:
-    """Inside the context the recorder hears of parameters and buffers that code reads as attributes of layers."""
-    original = nn.Layer.__getattr__
-
-    def read(layer, name):
-        value = original(layer, name)
-        path = paths.get(id(layer))
-        if path is not None and isinstance(value, paddle.Tensor):
-            recorder.use_layer(path) if path in whole else recorder.use_entry(path, name)
-        return value
-
-    nn.Layer.__getattr__ = read
-    try:
-        yield
-    finally:
-        nn.Layer.__getattr__ = original

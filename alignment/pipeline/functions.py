@@ -1,6 +1,7 @@
 """Call the user's functions in either process, and bring what they return into one form. numpy alone."""
 
 import inspect
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -9,6 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ..rules import Arrays
+
+PLATEAU = 3  # steps with one loss, after which a schedule that waits for progress sees a plateau
 
 
 def flatten(value: object, name: str = "") -> Arrays:
@@ -141,6 +144,11 @@ def dataset_items(source: object, num: int, seed: int, seed_framework: Callable)
         set_seeds(seed + index, seed_framework)
         arrays |= flatten(dataset[index], str(index))
     return arrays
+
+
+def plateau_loss(index: int) -> float:
+    """A loss for step `index` that falls only at every third step, so that a schedule sees plateaus."""
+    return math.exp(-(index // PLATEAU))
 
 
 def loader_batches(source: object, num: int, seed: int, seed_framework: Callable) -> Arrays:

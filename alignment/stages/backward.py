@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..case import Case, Tolerances
-from ..compare import Difference, compare, compare_packed
+from ..compare import Difference, compare, compare_packed, least_scale
 from ..layers.table import LayerTable
 from ..session import Session, TraceRequest
 from ..trace import Trace
@@ -15,8 +15,6 @@ from .loss import USER_TOLERANCE
 from .rounding import Compared, Rounding, judged, may_be_rounding, widened, worst_of
 from .unjudged import draw_checks, draw_reason, missing_operation, unjudged
 
-# A gradient that is zero but for rounding (of a bias before a batch norm) is judged by this share of the largest one.
-LEAST_SHARE = 1e-6
 SOFTMAX_DEPTH = 64  # Paddle's softmax on a CPU clips the exponents at -64
 ALONE = "forward and backward"
 
@@ -77,7 +75,7 @@ def _parameter_checks(tolerances: Tolerances, port: Trace, reference: Trace) -> 
     ]
     extra = [name for name in actual if name not in expected]
     checks += [Check(f"gradient of {name}", FAIL, detail="the reference computes none") for name in extra[:3]]
-    least = _least_scale(expected.values())
+    least = least_scale(expected.values())
     differences = {
         name: compare_packed(actual[name], expected[name], least_scale=least, absolute=tolerances.absolute)
         for name in expected
@@ -88,10 +86,6 @@ def _parameter_checks(tolerances: Tolerances, port: Trace, reference: Trace) -> 
     detail = f"{len(differences)} parameters; largest error: {name}" + (f"; {num_wrong} differ" if num_wrong else "")
     summary = within("gradients of the parameters", _accept_constant(worst), tolerances.gradient, detail=detail)
     return [*checks, summary]
-
-
-def _least_scale(gradients) -> float:
-    return LEAST_SHARE * max((float(np.abs(array).max()) for array in gradients), default=0.0)
 
 
 def _accept_constant(difference: Difference) -> Difference:
@@ -130,18 +124,8 @@ def _float32_check(session: Session, table: LayerTable, request: TraceRequest) -
 
 def _first_wrong_gradient(table: LayerTable) -> Check | None:
     """From the loss towards the images: the first output whose gradient differs though all forward values agree."""
-    gradients = table.reference.gradients
-    least, tolerance = _least_scale(gradients.values()), table.case.tolerances.gradient
-    after = "the loss"
-    for index, match, _ in reversed(table.pairing.pairs):
-        node, other = table.port.nodes[index], table.reference.nodes[match]
-        for name, reference_name in zip(node.get("outputs", []), other.get("outputs", []), strict=False):
-            actual, expected = table.port.gradients.get(name), gradients.get(reference_name)
-            if expected is None:
-                continue
-            difference = Difference(np.inf) if actual is None else compare(actual, expected, least_scale=least)
-            if difference.relative > tolerance:
-                detail = f"the gradient of its output is {'missing' if actual is None else 'wrong'}, after {after}"
-                return Check("first wrong gradient", FAIL, difference.relative, tolerance, detail, node["path"])
-        after = node["path"]
-    return None
+    if not (wrong := table.first_wrong_gradient()):
+        return None
+    detail = f"the gradient of its output is {'missing' if wrong.is_missing else 'wrong'}, after {wrong.after}"
+    tolerance = table.case.tolerances.gradient
+    return Check("first wrong gradient", FAIL, wrong.relative, tolerance, detail, wrong.node["path"])

@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..case import Case
-from ..compare import Difference, compare, distance_of
+from ..compare import LEAST_SHARE, Difference, compare, distance_of, least_scale
 from ..layers.table import LayerTable
 from ..rules import Arrays
 from ..session import Session, TraceRequest
@@ -25,7 +25,6 @@ from ..trace import Trace
 from ..verdict import FAIL, REMARK, Check, within
 
 NUM_RUNS = 3  # of the reference
-LEAST_SHARE = 1e-6  # of the largest gradient; a smaller one is judged by this share of it
 # A difference in float64 up to this size may be rounding that the network amplifies: then it is measured.
 MAX_AMPLIFIED = 1e-5
 FLOAT64_MULTIPLE = 30.0  # of the reference's own distance in float64 that passes
@@ -224,5 +223,4 @@ def _kind_of(name: str) -> tuple[str, str]:
 
 
 def _least_scale(arrays: Mapping[str, np.ndarray], prefix: str) -> float:
-    found = [np.abs(array).max() for name, array in arrays.items() if prefix and _kind_of(name)[1] == prefix]
-    return LEAST_SHARE * float(max(found, default=0.0))
+    return least_scale(array for name, array in arrays.items() if prefix and _kind_of(name)[1] == prefix)

@@ -1,6 +1,5 @@
 """Run the functions of the user's pipeline on torch's side: data, loss, optimizer, schedule and metric."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,13 +15,13 @@ from alignment.pipeline.functions import (
     made,
     metric_values,
     num_positional,
+    plateau_loss,
     preprocess_images,
 )
 
 from .float32_constants import as_float32
 from .references import build, load_callable
 
-PLATEAU = 3  # steps with one loss, after which ReduceLROnPlateau sees a plateau
 # Settings of an optimizer that Paddle keeps as float32 numbers.
 ROUNDED = ("momentum", "weight_decay")
 
@@ -100,7 +99,7 @@ def make_schedule(function: dict, optimizer: torch.optim.Optimizer) -> torch.opt
 def step_schedule(schedule: torch.optim.lr_scheduler.LRScheduler, index: int) -> None:
     """One step of a schedule; ReduceLROnPlateau is given a loss that falls only at every third step."""
     is_plateau = isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau)
-    schedule.step(math.exp(-(index // PLATEAU))) if is_plateau else schedule.step()
+    schedule.step(plateau_loss(index)) if is_plateau else schedule.step()
 
 
 def rates_of(schedule: dict, optimizer: dict | None, reference: dict, lr: float, num: int) -> dict:

@@ -1,13 +1,19 @@
 """Find the layers with weights of a PyTorch model in order of execution."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 
 from alignment.adapter import tensors_of
-from alignment.mapping.units import IN_OUT, OUT_IN, Entry, UnitRecorder, kind_of
+from alignment.mapping.units import (
+    IN_OUT,
+    OUT_IN,
+    Entry,
+    UnitRecorder,
+    attributes_watched,
+    kind_of,
+    outermost,
+    second_names,
+)
 
 COUNTER = "num_batches_tracked"
 LINEAR_ROLES = (
@@ -25,23 +31,12 @@ def is_whole(module: nn.Module) -> bool:
 
 def whole_modules(model: nn.Module) -> dict[str, nn.Module]:
     """{path: module} of the modules that are compared as a whole; none of them is in another."""
-    found: dict[str, nn.Module] = {}
-    for path, module in model.named_modules():
-        is_inside = any(not outer or path.startswith(f"{outer}.") for outer in found)
-        if not is_inside and is_whole(module):
-            found[path] = module
-    return found
+    return outermost(model.named_modules(), is_whole)
 
 
 def shared_names(model: nn.Module) -> dict[str, str]:
     """{name in the state: first name of the same tensor}, for tensors with several names."""
-    first: dict[int, str] = {}
-    names = {}
-    for name, value in model.state_dict(keep_vars=True).items():
-        canonical = first.setdefault(id(value), name)
-        if canonical != name:
-            names[name] = canonical
-    return names
+    return second_names(model.state_dict(keep_vars=True))
 
 
 def entries_of(model: nn.Module) -> dict[str, list[Entry]]:
@@ -86,7 +81,7 @@ def record_units(model: nn.Module, inputs: dict[str, torch.Tensor], call) -> lis
         hooks.append(module.register_forward_pre_hook(_before(recorder, path), with_kwargs=True))
         hooks.append(module.register_forward_hook(_after(recorder, path)))
     paths = {id(module): path for path, module in model.named_modules()}
-    with _reads(recorder, paths, whole), torch.no_grad():
+    with attributes_watched(recorder, nn.Module, torch.Tensor, paths, whole), torch.no_grad():
         call(model.eval(), inputs)
     for hook in hooks:
         hook.remove()
@@ -108,22 +103,3 @@ def _before(recorder: UnitRecorder, path: str):
 
 def _after(recorder: UnitRecorder, path: str):
     return lambda module, args, output: recorder.finish_layer(path, _arrays(output))
-
-
-@contextmanager
-def _reads(recorder: UnitRecorder, paths: dict[int, str], whole: dict[str, nn.Module]) -> Iterator[None]:
-    """Inside the context the recorder hears of parameters and buffers that code reads as attributes of modules."""
-    original = nn.Module.__getattr__
-
-    def read(module, name):
-        value = original(module, name)
-        path = paths.get(id(module))
-        if path is not None and isinstance(value, torch.Tensor):
-            recorder.use_layer(path) if path in whole else recorder.use_entry(path, name)
-        return value
-
-    nn.Module.__getattr__ = read
-    try:
-        yield
-    finally:
-        nn.Module.__getattr__ = original
