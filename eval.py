@@ -19,10 +19,10 @@ def main(argv: list[str]) -> None:
         return
     if config.report.output_dir:
         factory.prepare_report(config.report)
-    import_paddle(config.device.cpu_threads)
     trained = factory.read_trained(config.model, config.weights, config.preprocess)
     images, remarks = factory.open_val_images(config.data, trained)
 
+    import_paddle(config.device.cpu_threads)
     from engine.distributed import choose_device, init_ranks
     from engine.run import Run
 

@@ -24,12 +24,12 @@ def main(argv: list[str]) -> None:
     factory.check_inputs(images.infer_imgs)
     temperature = read_temperature(images.temperature)
     scan = FolderScan()
-    import_paddle(config.device.cpu_threads)
     trained = factory.read_trained(config.model, config.weights, config.preprocess, images.label_list)
     paths, inputs = factory.find_images_and_lists(images.infer_imgs, trained, scan)
     for remark in scan.remarks:
         print_safely(f"warning: {remark}", sys.stderr)
 
+    import_paddle(config.device.cpu_threads)
     from deploy.engines import EagerEngine
     from deploy.pipeline import predict_files
     from deploy.predictor import Predictor

@@ -11,6 +11,7 @@ if __name__ == "__main__":  # before the imports: what is not installed is named
     require_packages("numpy", "PIL", "yaml", "paddle")
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from benchmarks.flags import add_output_flag, add_results_flag
-from benchmarks.record import record
+from benchmarks.record import read_results, record
 from common.cli import home_path, positive_int
 from common.cli import run as run_program
 from common.errors import ProjectError
@@ -106,7 +107,7 @@ class Run:
     flags: tuple[str, ...]
     processes: int
 
-    @property
+    @functools.cached_property
     def settings(self) -> dict:
         """What differs from the defaults and decides the numbers of the run."""
         values = changed(parse(TrainConfig, list(self.flags), prog="main.py"))
@@ -154,17 +155,6 @@ def plan(
         for seed in (seeds or SEEDS.get(part, (0,)))
         if not arms or arm in arms
     ]
-
-
-def read_results(path: Path) -> list[dict]:
-    """The lines of a file of results; a line that is cut short is left out."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
-    return lines
 
 
 def train(run: Run, data: Path, folder: Path) -> dict:
@@ -264,7 +254,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Carry out what is left of the plan, record each run, print the table of all recorded ones."""
     flags = create_parser().parse_args(argv)
     runs = plan(flags.models, flags.part, seeds=flags.seeds, arms=flags.arms, processes=flags.processes)
-    left = [run for run in runs if not any(run.is_that_of(line) for line in read_results(flags.results))]
+    earlier = read_results(flags.results)
+    left = [run for run in runs if not any(run.is_that_of(line) for line in earlier)]
     data = flags.data or flags.output_dir / "data"
     print_safely(f"{len(runs)} runs, of which {len(runs) - len(left)} are recorded in {flags.results}")
     for run in left if flags.list else ():

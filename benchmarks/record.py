@@ -24,6 +24,18 @@ def record(benchmark: str, file: Path = RESULTS, **results) -> None:
     """
     machine = {"processor": processor(), "processors": os.cpu_count(), "load": os.getloadavg()[0]}
     line = {"benchmark": benchmark, "date": date.today().isoformat(), **machine, **results}
-    is_cut = file.exists() and not file.read_bytes().endswith(b"\n") and file.stat().st_size > 0  # by a full disk
+    content = file.read_bytes() if file.exists() else b""
+    is_cut = bool(content) and not content.endswith(b"\n")  # by a full disk
     with file.open("a", encoding="utf-8") as stream:
         stream.write("\n" * is_cut + json.dumps(line) + "\n")
+
+
+def read_results(path: Path) -> list[dict]:
+    """The lines of a file of results; a line that is cut short is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines

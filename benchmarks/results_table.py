@@ -1,13 +1,12 @@
 """Write the table of results in both READMEs from results.jsonl: python -m benchmarks.results_table [--check]."""
 
 import argparse
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
-from benchmarks.record import RESULTS
+from benchmarks.record import RESULTS, read_results
 from common.cli import run as run_program
 from common.errors import DataError
 from common.files import write_atomically
@@ -110,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--check", action="store_true", help="write nothing; exit code 1 where a page is not up to date"
     )
     flags = parser.parse_args(argv)
-    lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines() if line]
+    lines = read_results(RESULTS)
     old = 0
     for page in HEADS:
         path = ROOT / page

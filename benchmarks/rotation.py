@@ -6,9 +6,11 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from common.errors import ProjectError
+
+T = TypeVar("T")
 
 
 class ContenderProcess(NamedTuple):
@@ -66,7 +68,7 @@ def start_contender(name: str, run: Callable[..., None], *arguments) -> Iterator
         process.join()
 
 
-def rotated(names: list[str], number: int) -> list[str]:
+def rotated(contenders: list[T], number: int) -> list[T]:
     """The order of the contenders in round `number`, so that a busy machine slows all alike."""
-    first = number % len(names)
-    return names[first:] + names[:first]
+    first = number % len(contenders)
+    return contenders[first:] + contenders[:first]

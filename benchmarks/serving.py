@@ -31,6 +31,7 @@ import numpy as np
 
 from benchmarks.flags import add_results_flag
 from benchmarks.record import processor, record
+from benchmarks.rotation import rotated
 from common.cli import positive_int
 from common.cli import run as run_program
 from common.errors import DataError
@@ -180,8 +181,7 @@ def measure(
     latencies = {(server.name, number): [] for server in servers for number in num_clients}
     for turn in range(num_rounds + 1):
         for number in num_clients:
-            for place in range(len(servers)):
-                server = servers[(turn + place) % len(servers)]
+            for server in rotated(list(servers), turn):
                 measured = asyncio.run(closed_loop(server.port, body, number, seconds if turn else min(1, seconds)))
                 latencies[server.name, number] += measured if turn else []
     return [

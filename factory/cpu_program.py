@@ -5,14 +5,16 @@ import logging
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.errors import ProjectError
 from configs.schema import TrainedDeviceConfig
-from deploy.engine_base import Engine, EngineOptions, last_line
-from deploy.engines import EagerEngine, create_engine
-from deploy.export.parity import TOLERANCE
+
+if TYPE_CHECKING:  # the deployment package is loaded where a program is opened: trainings need none
+    from deploy.engine_base import Engine, EngineOptions
+    from deploy.engines import EagerEngine
 
 logger = logging.getLogger("eval")
 
@@ -27,7 +29,7 @@ LIBRARIES = ({"openvino": True}, {"onednn": True})  # of Paddle's wheel, the fas
 class CheckedProgram:
     """An engine that compares its first batch with the eager model, and leaves the work to it where they differ."""
 
-    def __init__(self, program: Engine, eager: EagerEngine):
+    def __init__(self, program: "Engine", eager: "EagerEngine"):
         self._program: Engine | None = program
         self._eager = eager
         self._is_checked = False
@@ -43,6 +45,8 @@ class CheckedProgram:
             return self._eager.run(images)
         logits = self._program.run(images)
         if not self._is_checked:
+            from deploy.export.parity import TOLERANCE
+
             expected = self._eager.run(images[:NUM_CHECKED])
             difference, largest = np.abs(logits[:NUM_CHECKED] - expected).max(), np.abs(expected).max()
             if not difference <= TOLERANCE * largest:  # also where one of them is nan
@@ -63,8 +67,8 @@ class CheckedProgram:
 
 
 def open_cpu_engine(
-    model, input_size: int, num_images: int, device: TrainedDeviceConfig, eager: EagerEngine
-) -> EagerEngine | CheckedProgram:
+    model, input_size: int, num_images: int, device: TrainedDeviceConfig, eager: "EagerEngine"
+) -> "EagerEngine | CheckedProgram":
     """Open the fastest engine that gives the logits of the eager model: its program, where that saves time.
 
     The eager model is taken on a GPU, with --eager True, for few images, and where no program can be written or loaded,
@@ -77,6 +81,7 @@ def open_cpu_engine(
         device: the branch `device` of the config.
         eager: the eager model.
     """
+    from deploy.engine_base import EngineOptions, last_line
     from engine.cpu_threads import cpu_threads
     from engine.run import is_on_cpu
     from models.complexity import count_macs
@@ -95,9 +100,10 @@ def open_cpu_engine(
     return CheckedProgram(program, eager)
 
 
-def _load_program(model, input_size: int, options: EngineOptions) -> Engine:
+def _load_program(model, input_size: int, options: "EngineOptions") -> "Engine":
     from paddle.pir_utils import DygraphOldIrGuard
 
+    from deploy.engines import create_engine
     from engine.export import export_program
 
     with tempfile.TemporaryDirectory() as folder:

@@ -90,7 +90,8 @@ def _seen_images(path: Path, known: dict, val_set) -> list[str]:
 
 
 def _inside(paths: list[str], folder: str) -> list[str]:
-    return [path for path in paths if path.startswith(os.path.join(os.path.realpath(folder), ""))]
+    prefix = os.path.join(os.path.realpath(folder), "")
+    return [path for path in paths if path.startswith(prefix)]
 
 
 def _real_path(path: str) -> str:

@@ -71,13 +71,13 @@ def choose_start(config: TrainConfig) -> ResumeConfig:
         DownloadError, CheckpointError, DiskError: as `fetch_public`.
         UsageError: --freeze with --resume auto, and there is neither a checkpoint nor a file of weights.
     """
-    flags = config.resume
-    if config.optim.freeze and not is_continued(config) and not config.has_weights_to_start:
+    flags, continues = config.resume, is_continued(config)
+    if config.optim.freeze and not continues and not config.has_weights_to_start:
         raise UsageError(
             f"--freeze needs weights to start from, and {config.output.output_dir} has no checkpoint to continue; give "
             "--pretrained or --finetune too, which are read at the first start alone"
         )
-    if not flags.pretrained or is_continued(config):
+    if not flags.pretrained or continues:
         return replace(flags, pretrained="")
     path, _ = fetch_public(flags.pretrained, flags.weights_dir, config.model.name)
     return replace(flags, pretrained="", finetune=str(path))

@@ -3,6 +3,11 @@
 python -m benchmarks.gpu_check --output_dir output/gpu_check
 """
 
+if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
+    from common.cli import require_packages
+
+    require_packages("numpy", "PIL", "yaml", "paddle")
+
 import argparse
 import json
 import os

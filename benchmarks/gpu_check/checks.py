@@ -199,7 +199,6 @@ def _classes_in(path: Path) -> dict[str, int]:
 class Check(NamedTuple):
     """One check: a function that returns what it found, or raises CheckFailed or NotPossible."""
 
-    name: str
     run: Callable[[Workplace], str]
 
     @property
@@ -209,7 +208,7 @@ class Check(NamedTuple):
 
 
 CHECKS = {
-    name: Check(name, run)
+    name: Check(run)
     for name, run in {
         "device": _check_device,
         "float32": _check_float32,

@@ -98,16 +98,15 @@ class Shift(NamedTuple):
     center: CenterCrop
     left: int
     top: int
-    fill: Colour
 
     def apply(self, square: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
-        """Move the pixels of a square [S, S, 3]; what lies outside of it has the colour `fill`."""
+        """Move the pixels of a square [S, S, 3]; what lies outside of it has the colour of the border."""
         if isinstance(square, Image.Image):
-            moved = Image.new("RGB", square.size, self.fill)
+            moved = Image.new("RGB", square.size, self.center.fill)
             moved.paste(square, (-self.left, -self.top))
             return moved
         moved = np.empty_like(square)
-        moved[:] = self.fill
+        moved[:] = self.center.fill
         left, top, side = self.left, self.top, len(square)
         kept = square[max(top, 0) : side + top, max(left, 0) : side + left]
         moved[max(-top, 0) :, max(-left, 0) :][: len(kept), : kept.shape[1]] = kept
@@ -151,7 +150,7 @@ class PaddedCrop:
         interpolation = draw_interpolation(rng, self.interpolation)
         left, top = rng.integers(-self.padding, self.padding, size=2, endpoint=True).tolist()
         center = self.preprocess.center_crop(size)._replace(interpolation=interpolation)
-        return Shift(center, left, top, center.fill)
+        return Shift(center, left, top)
 
     def apply(self, image: Image.Image, choice: Shift) -> Image.Image:
         """Fit the image into the square as for evaluation, and move it."""
