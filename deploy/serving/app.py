@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from . import protocol_v2
@@ -19,7 +19,7 @@ from .openapi import docs_page, specification
 from .predict_api import predict
 from .service import Service, query_of
 
-PAGE = Path(__file__).with_name("page.html")
+PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499  # in the log and the metrics, as nginx counts it
 KINDS = {404: ("not_found", "no such path; GET /docs lists them"), 405: ("method_not_allowed", "not for this path")}
@@ -35,9 +35,7 @@ SAFE_HEADERS = {
 
 async def page(request: Request) -> Response:
     """Answer GET /: a page to try pictures with."""
-    if PAGE.exists():
-        return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=SAFE_HEADERS)
-    return PlainTextResponse("POST /predict takes images; GET /docs describes it\n", headers=SAFE_HEADERS)
+    return HTMLResponse(PAGE, headers=SAFE_HEADERS)
 
 
 async def model_card(request: Request) -> JSONResponse:

@@ -24,6 +24,8 @@ from common.errors import DataError, ServiceError, UsageError
 from common.printable import print_safely, printable, printable_json
 from common.regular_files import read_regular
 
+from ..predictions import failed_prediction
+
 PASSING_STATUSES = {408, 429, 502, 503}  # a later attempt may succeed
 MAX_PAUSE_SECONDS = 10.0
 MAX_ANSWER_BYTES = 64 << 20
@@ -44,8 +46,12 @@ class Client:
         Raises:
             UsageError: no address of http or https.
         """
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urllib.parse.urlsplit(url)
+            is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # the port is no number, or too large
+            is_good = False
+        if not is_good:
             raise UsageError(f"{url}: expected an address such as http://127.0.0.1:8000")
         self._url, self._parts, self._attempts = url, parts, attempts
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -81,9 +87,9 @@ class Client:
         path = "/predict" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         status, answer = self._send("POST", path, image, {"Content-Type": "application/octet-stream"})
         if status == 422:
-            return {"class_ids": [], "scores": [], "file_name": file_name, "label_names": [], "error": answer["error"]}
+            return failed_prediction(file_name, answer["error"])
         if status != 200:
-            raise ServiceError(f"{self._url}: {status}: {printable(answer.get('error', 'no reason given'))}")
+            raise self._refused(status, answer)
         [record] = answer["predictions"]
         return {**record, "file_name": file_name}
 
@@ -117,26 +123,29 @@ class Client:
         """
         status, answer = self._send("GET", "/model", b"", {})
         if status != 200:
-            raise ServiceError(f"{self._url}: {status}: {printable(answer.get('error', 'no reason given'))}")
+            raise self._refused(status, answer)
         return answer
+
+    def _refused(self, status: int, answer: dict) -> ServiceError:
+        return ServiceError(f"{self._url}: {status}: {printable(answer.get('error', 'no reason given'))}")
 
     def _predict_file(self, path: str, query: dict | None) -> dict:
         try:
             data = read_regular(path)
         except OSError as error:
-            reason = error.strerror or str(error)
-            return {"class_ids": [], "scores": [], "file_name": path, "label_names": [], "error": reason}
+            return failed_prediction(path, error.strerror or str(error))
         return self.predict(data, path, query)
 
     def _send(self, method: str, path: str, body: bytes, headers: dict) -> tuple[int, dict]:
         """Send a request until there is an answer that is not for later."""
         pause, reason = 0.1, ""
-        for _ in range(self._attempts):
+        for attempt in range(1, self._attempts + 1):
             self._pace.enter()
             try:
                 status, retry_after, answer = self._request(method, path, body, headers)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                self._own.connection.close()  # the next request opens it again
+                if connection := getattr(self._own, "connection", None):
+                    connection.close()  # the next request opens it again
                 status, retry_after, reason = 0, None, getattr(error, "strerror", None) or str(error)
             finally:
                 self._pace.leave()
@@ -146,6 +155,8 @@ class Client:
             if status:
                 reason = f"{status}: {printable(answer.get('error', ''))}"
                 self._pace.slow_down()
+            if attempt == self._attempts:
+                break
             seconds = pause if retry_after is None else float(retry_after)
             time.sleep(min(MAX_PAUSE_SECONDS, seconds) * random.uniform(0.5, 1.0))  # not all at the same moment
             pause *= 2

@@ -16,6 +16,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from .errors import ServingError
 from .limits import Limits
 
 BLOCK_BYTES = 1 << 16
@@ -132,7 +133,7 @@ class LimitedProtocol(H11Protocol):
 
 def _raw_error(status: int) -> bytes:
     """An answer of one piece, in the form of `ServingError.body`."""
-    body = json.dumps({"error": MESSAGES[status], "status": status, "kind": KINDS[status], "request_id": ""}).encode()
+    body = json.dumps(ServingError(status, KINDS[status], MESSAGES[status]).body("")).encode()
     head = f"HTTP/1.1 {status} Error\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
     retry = "retry-after: 1\r\n" if status == 503 else ""
     return f"{head}{retry}connection: close\r\n\r\n".encode() + body

@@ -49,9 +49,8 @@ def unreadable_image(message: str) -> ServingError:
     return ServingError(HTTPStatus.UNPROCESSABLE_ENTITY, "unreadable_image", message)
 
 
-def busy(retry_after: int = 1) -> ServingError:
+def busy(retry_after: int = 1, message: str = "the service is busy; send the request again later") -> ServingError:
     """More is waiting than the service takes."""
-    message = "the service is busy; send the request again later"
     return ServingError(HTTPStatus.SERVICE_UNAVAILABLE, "busy", message, retry_after=retry_after)
 
 

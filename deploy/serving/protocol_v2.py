@@ -17,7 +17,6 @@ from starlette.responses import JSONResponse, Response
 from ..topk import softmax
 from .errors import ServingError, bad_request, too_large
 from .service import query_of
-from .workers.batching import Answer
 from .workers.frames import Kind
 from .workers.process import Computed, Image
 
@@ -190,8 +189,7 @@ def _images_of(given: dict, binary: memoryview, description: dict, limits) -> li
     if not is_shape or not shape:
         raise bad_request("inputs[0].shape: expected a list of whole numbers")
     side = description["preprocess"]["input_size"]
-    rest = [3, side, side] if name == TENSOR_INPUT else []
-    if name == TENSOR_INPUT and shape[1:] != rest:
+    if name == TENSOR_INPUT and shape[1:] != [3, side, side]:
         raise bad_request(f"inputs[0].shape: expected [B, 3, {side}, {side}]")
     if name == IMAGE_INPUT and shape[1:] not in ([], [1]):
         raise bad_request("inputs[0].shape: expected [B] or [B, 1]")
@@ -233,7 +231,7 @@ def _tensors(given: dict, data: memoryview | None, shape: list[int]) -> list[Ima
     elif len(data) % 4:
         raise bad_request("inputs[0]: the binary data is no float32")
     else:
-        array = np.frombuffer(data, "<f4").astype(np.float32)
+        array = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
     if array.size != np.prod(shape, dtype=np.int64):
         raise bad_request(f"inputs[0]: {array.size} numbers, and the shape says {np.prod(shape, dtype=np.int64)}")
     if not np.isfinite(array).all():
@@ -297,9 +295,10 @@ def _outputs_of(fields: dict, parameters: dict, description: dict) -> list[dict]
 
 
 def _response(name: str, asked: Request2, computed: Computed) -> Response:
-    logits = np.stack([answer.logits for answer in computed.answers if isinstance(answer, Answer)])
+    logits = np.stack([answer.logits for answer in computed.answers])
     values = {LOGITS: logits}
-    values[PROBABILITIES] = softmax(logits, computed.description["temperature"]).astype(np.float32)
+    if any(output["name"] == PROBABILITIES for output in asked.outputs):
+        values[PROBABILITIES] = softmax(logits, computed.description["temperature"]).astype(np.float32)
     outputs, binary = [], []
     for output in asked.outputs:
         array = values[output["name"]]

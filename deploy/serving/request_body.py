@@ -90,7 +90,6 @@ class Bodies:
         self._num_bytes -= num_bytes
 
     async def _receive(self, request: Request, held: "_Held") -> bytearray:
-        self.check_length(request)
         body = held.body
         self._arriving[held] = None
         try:

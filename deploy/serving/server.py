@@ -148,9 +148,9 @@ async def _run(
     reload: asyncio.Event,
 ) -> None:
     """Listen until `stop`, then finish what was accepted."""
-    servers = [Server(server_config(App(service), settings.limits, service))]
+    servers = [Server(server_config(App(service), service))]
     if settings.metrics_port is not None:
-        servers.append(Server(server_config(MetricsApp(service), settings.limits, service)))
+        servers.append(Server(server_config(MetricsApp(service), service)))
     tasks = [
         asyncio.ensure_future(server.serve(sockets=[opened])) for server, opened in zip(servers, sockets, strict=True)
     ]
@@ -180,14 +180,14 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_config(app, limits: Limits, service: Service) -> uvicorn.Config:
+def server_config(app, service: Service) -> uvicorn.Config:
     """Settings of uvicorn for an ASGI application.
 
     Args:
         app: the application.
-        limits: of connections.
-        service: counts what never becomes a request.
+        service: has the limits of connections, and counts what never becomes a request.
     """
+    limits = service.limits
 
     def refused(status: int) -> None:
         service.metrics.requests.labels("none", str(status)).inc()

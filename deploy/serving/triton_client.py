@@ -12,19 +12,19 @@ if __name__ == "__main__":  # before the imports: what is not installed is named
     require_packages("numpy", "PIL", "yaml")
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from common.cli import run
+from common.cli import positive_int, run
 from common.errors import BadImage, MissingDependencyError, UsageError
-from common.printable import print_safely
+from common.printable import printable_json
 from datasets.reading.decode import read_image
 from datasets.reading.image_folder import find_images
 from datasets.reading.pixels import image_to_input
 
 from ..card import Card, read_card
+from ..predictions import failed_prediction
 from ..topk import topk_predictions
 
 OUTPUT_NAME = "logits"
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     paths = find_images(flags.pictures)
     model = RemoteModel(flags.url, flags.model or card.model, card)
     for record in predict(model, card, paths, flags.batch_size):
-        print_safely(json.dumps(record, ensure_ascii=False))
+        print(printable_json(record), flush=True)
 
 
 class RemoteModel:
@@ -108,7 +108,7 @@ def predict(model: RemoteModel, card: Card, paths: Sequence[str], batch_size: in
             try:
                 read[path] = image_to_input(read_image(path, card.preprocess.exif_orientation), card.preprocess)
             except BadImage as error:
-                errors[path] = {"file_name": path, "error": error.reason}
+                errors[path] = failed_prediction(path, error.reason)
         records = errors
         if read:
             logits = model.logits(np.stack(list(read.values())))
@@ -126,7 +126,7 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument("pictures", help="image or folder")
     parser.add_argument("--url", default="localhost:8000", help="host and port of the server (%(default)s)")
     parser.add_argument("--model", default="", help="name of the model on the server; default: that of the card")
-    parser.add_argument("--batch_size", type=int, default=8, help="pictures per request (%(default)s)")
+    parser.add_argument("--batch_size", type=positive_int, default=8, help="pictures per request (%(default)s)")
     return parser
 
 

@@ -73,6 +73,7 @@ SAFE_PRINTS = {
     "deploy/results/printing.py": "(successes|printable_json)",  # Python's list escapes what is not printable
     "deploy/benchmark_report.py": "time.strftime",
     "deploy/serving/client.py": "printable_json",
+    "deploy/serving/triton_client.py": "printable_json",
     "deploy/serving/json_log.py": "line$",  # JSON in ASCII
     "deploy/pipeline.py": "f'{num_done}/",
     "datasets/split/examine.py": "f'{done:,}",

@@ -37,7 +37,6 @@ class Job:
     received: float = field(default_factory=time.monotonic)
     decode_seconds: float = 0.0
     decoded: float = 0.0
-    is_cancelled: bool = False
 
 
 class Batcher:
@@ -68,7 +67,7 @@ class Batcher:
         """
         self._predictor, self._report = predictor, report
         self._max_batch_size, self._max_delay = max_batch_size, max_delay_seconds
-        self._jobs: dict[int, Job] = {}
+        self._jobs: set[int] = set()  # numbers of those that are neither answered nor cancelled
         self._to_decode: SimpleQueue[Job | None] = SimpleQueue()
         self._decoded: deque[Job] = deque()
         self._num_decoding = 0
@@ -80,9 +79,9 @@ class Batcher:
             thread.start()
 
     def submit(self, job: Job) -> None:
-        """Take a job; its number must differ from those of all jobs that have no answer yet."""
+        """Take a job; its number must differ from those of all jobs before, also of cancelled ones."""
         with self._changed:
-            self._jobs[job.number] = job
+            self._jobs.add(job.number)
             if isinstance(job.image, bytes):
                 self._num_decoding += 1
             else:
@@ -95,8 +94,7 @@ class Batcher:
     def cancel(self, number: int) -> None:
         """Forget a job that nobody waits for any more; it is not computed if it is not in a batch yet."""
         with self._changed:
-            if job := self._jobs.pop(number, None):
-                job.is_cancelled = True
+            self._jobs.discard(number)
 
     def close(self) -> None:
         """Answer all jobs that were submitted, then end the threads."""
@@ -111,8 +109,9 @@ class Batcher:
 
     def _finish(self, job: Job, answer: Answer | ServingError) -> None:
         with self._changed:
-            if self._jobs.pop(job.number, None) is None:
+            if job.number not in self._jobs:
                 return
+            self._jobs.remove(job.number)
         self._report(job, answer)
 
     def _decode_all(self) -> None:
@@ -120,7 +119,7 @@ class Batcher:
             refusal = self._decode(job)
             with self._changed:
                 self._num_decoding -= 1
-                if refusal is None and not job.is_cancelled:
+                if refusal is None and job.number in self._jobs:
                     self._decoded.append(job)
                 self._changed.notify()
             if refusal is not None:
@@ -129,7 +128,7 @@ class Batcher:
     def _decode(self, job: Job) -> ServingError | None:
         """Replace the file of a job by the preprocessed image; returns the error of one that cannot be decoded."""
         start = time.monotonic()
-        if job.is_cancelled:
+        if job.number not in self._jobs:
             return None
         if start > job.deadline:
             return deadline_passed()
@@ -146,7 +145,7 @@ class Batcher:
             now = time.monotonic()
             for job in [job for job in batch if job.deadline < now]:
                 self._finish(job, deadline_passed())
-            if wanted := [job for job in batch if job.deadline >= now and not job.is_cancelled]:
+            if wanted := [job for job in batch if job.deadline >= now and job.number in self._jobs]:
                 self._compute(wanted)
 
     def _next_batch(self) -> list[Job]:

@@ -15,7 +15,7 @@ import numpy as np
 from common.errors import ProjectError
 from common.processes import STOP_SIGNALS, signals_blocked
 
-from ..errors import ServingError, deadline_passed, engine_away
+from ..errors import ServingError, busy, deadline_passed, engine_away
 from .batching import Answer
 from .frames import TIMES, Frame, Kind, read_frame
 from .worker import WorkerSettings, run_worker
@@ -266,8 +266,7 @@ class Engine:
             raise engine_away()
         if self.num_waiting + num_images > self.max_queue:
             seconds = max(1, round(self.num_waiting * self._seconds_per_image))
-            message = "too many images are waiting; send the request again later"
-            raise ServingError(503, "busy", message, retry_after=seconds)
+            raise busy(seconds, "too many images are waiting; send the request again later")
 
     async def compute(self, images: list[Image], deadline: float) -> Computed:
         """Compute the logits of images; one that cannot be read has an error in its place.

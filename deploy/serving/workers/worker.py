@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cpus import usable_cpus
 from common.errors import ProjectError
 from common.processes import exit_with_parent
 
 from ...classifier import is_exported, open_exported
+from ...engine_base import EngineOptions
 from ...predictor import Predictor
 from ..errors import ServingError, engine_away
 from .batching import Answer, Batcher, Job
@@ -63,7 +63,7 @@ def run_worker(channel: socket.socket, settings: WorkerSettings) -> None:
     batcher = Batcher(
         predictor,
         report,
-        num_decoders=min(MAX_DECODERS, max(2, predictor_threads(settings))),
+        num_decoders=min(MAX_DECODERS, max(2, EngineOptions(num_threads=settings.num_threads).threads)),
         max_batch_size=settings.max_batch_size,
         max_delay_seconds=settings.max_delay_ms / 1000,
     )
@@ -80,11 +80,6 @@ def run_worker(channel: socket.socket, settings: WorkerSettings) -> None:
         else:  # made for the model before a reload
             report(Job(frame.job, frame.body, frame.deadline), engine_away())
     os._exit(0)  # at once: the server has all answers that it waits for, or is gone
-
-
-def predictor_threads(settings: WorkerSettings) -> int:
-    """Number of processors that the engine process is to use."""
-    return settings.num_threads or usable_cpus()
 
 
 def _load(settings: WorkerSettings) -> Predictor:

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from common.processes import children, descendants
-
-ROOT = Path(__file__).parents[3]
+from common.processes import children, descendants, is_alive
+from tests.source import ROOT
 
 
 class RunningService:
@@ -80,9 +79,9 @@ class RunningService:
         """The metrics: `name{labels}` and value."""
         connection = http.client.HTTPConnection("127.0.0.1", int(self.metrics_url.rpartition(":")[2]), timeout=20)
         connection.request("GET", "/metrics")
-        lines = connection.getresponse().read().decode().splitlines()
+        text = connection.getresponse().read().decode()
         connection.close()
-        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
+        return parse_samples(text)
 
     def stop(self, seconds: float = 40.0) -> int:
         """Send SIGTERM; returns the exit code."""
@@ -90,6 +89,12 @@ class RunningService:
         code = self.process.wait(seconds)
         self._reader.join(5)
         return code
+
+
+def parse_samples(text: str) -> dict[str, float]:
+    """The samples in a text of Prometheus: `name{labels}` and value."""
+    lines = [line.rpartition(" ") for line in text.splitlines() if line[0] != "#"]
+    return {name: float(value) for name, _, value in lines}
 
 
 def _is_engine(pid: int) -> bool:
@@ -128,13 +133,6 @@ def running_service(*arguments: object, prefix: Sequence[str] = ()) -> Iterator[
 def processes_left(pids: Sequence[int], seconds: float = 5.0) -> list[int]:
     """Which of the processes still run after some seconds."""
     end = time.monotonic() + seconds
-    while (left := [pid for pid in pids if _is_running(pid)]) and time.monotonic() < end:
+    while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < end:
         time.sleep(0.02)
     return left
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False

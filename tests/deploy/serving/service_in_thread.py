@@ -20,6 +20,7 @@ from deploy.serving.service import Service
 from deploy.serving.workers.batching import Answer
 from deploy.serving.workers.frames import Kind
 from deploy.serving.workers.process import Computed, Image
+from tests.deploy.serving.running_service import parse_samples
 
 SIDE, NAMES = 4, ["cat", "dog", "fox"]
 DESCRIPTION = {
@@ -117,8 +118,7 @@ class ServiceInThread:
 
     def samples(self) -> dict[str, float]:
         """The metrics that are not zero: `name{labels}` and value."""
-        lines = self.call(self.service.metrics_text).decode().splitlines()
-        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
+        return parse_samples(self.call(self.service.metrics_text).decode())
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def service_in_thread(limits: Limits | None = None, token_file: str = "") -> Ite
     limits = limits or Limits()
     service = Service({"one": FakeEngine(), "two": FakeEngine()}, limits, Metrics(), token_file)
     listening = socket.create_server(("127.0.0.1", 0))
-    server, loops = Server(server_config(App(service), limits, service)), []
+    server, loops = Server(server_config(App(service), service)), []
 
     async def run() -> None:
         loops.append(asyncio.get_running_loop())
