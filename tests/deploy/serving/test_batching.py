@@ -92,11 +92,17 @@ def test_every_image_gets_its_own_answer(predictor, collector):
     batcher.close()
 
 
-def test_batches_grow_with_the_load(predictor, collector):
+def computing_batcher(predictor, collector) -> Batcher:
+    """A batcher whose engine computes job 0 until the gate opens, so that the next jobs wait."""
     batcher = Batcher(predictor, collector.report, max_batch_size=8)
     predictor.gate.clear()
     batcher.submit(job(0, 0.5))
     assert predictor.is_computing.wait(20)
+    return batcher
+
+
+def test_batches_grow_with_the_load(predictor, collector):
+    batcher = computing_batcher(predictor, collector)
     for number in range(1, 21):
         batcher.submit(job(number, 0.5))
     predictor.gate.set()
@@ -148,10 +154,7 @@ def test_a_file_that_is_no_image(predictor, collector):
 
 
 def test_a_row_that_is_not_finite_fails_alone(predictor, collector):
-    batcher = Batcher(predictor, collector.report, max_batch_size=8)
-    predictor.gate.clear()
-    batcher.submit(job(0, 0.5))
-    assert predictor.is_computing.wait(20)
+    batcher = computing_batcher(predictor, collector)
     for number, value in enumerate((0.25, -1.0, 0.75), 1):
         batcher.submit(job(number, value))
     predictor.gate.set()
@@ -163,10 +166,7 @@ def test_a_row_that_is_not_finite_fails_alone(predictor, collector):
 
 
 def test_an_error_of_the_engine_fails_one_image_alone(predictor, collector):
-    batcher = Batcher(predictor, collector.report, max_batch_size=8)
-    predictor.gate.clear()
-    batcher.submit(job(0, 0.5))
-    assert predictor.is_computing.wait(20)
+    batcher = computing_batcher(predictor, collector)
     for number, value in enumerate((0.25, 1000.0, 0.75), 1):
         batcher.submit(job(number, value))
     predictor.gate.set()
@@ -177,10 +177,7 @@ def test_an_error_of_the_engine_fails_one_image_alone(predictor, collector):
 
 
 def test_late_and_cancelled_jobs_are_not_computed(predictor, collector):
-    batcher = Batcher(predictor, collector.report, max_batch_size=8)
-    predictor.gate.clear()
-    batcher.submit(job(0, 0.5))
-    assert predictor.is_computing.wait(20)
+    batcher = computing_batcher(predictor, collector)
     batcher.submit(job(1, 0.1, seconds=-1))
     batcher.submit(job(2, image_file(1), seconds=-1))
     batcher.submit(job(3, 0.3))
