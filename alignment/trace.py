@@ -175,6 +175,19 @@ def gradients_or_zeros(gradients: list, outputs: list[np.ndarray]) -> list[np.nd
     return [np.zeros_like(output) if one is None else one for one, output in zip(gradients, outputs, strict=True)]
 
 
+def split_gradients(path: str, found: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The gradients of a layer alone: (those of its inputs, those of its parameters by their names in the model).
+
+    Args:
+        path: of the node.
+        found: {"in0", "in1", ... or name of the parameter in the layer: gradient}.
+    """
+    layer = path.split("#")[0]
+    inputs = {name: array for name, array in found.items() if name.startswith("in") and name[2:].isdigit()}
+    rest = {f"{layer}.{name}".lstrip("."): array for name, array in found.items() if name not in inputs}
+    return inputs, rest
+
+
 def call_place(is_framework_file: Callable[[str], bool]) -> str:
     """`file:line` of the model's own code that is running, or an empty text."""
     frame = sys._getframe(1)

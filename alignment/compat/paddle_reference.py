@@ -1,6 +1,5 @@
 """A second Paddle model in the place of the process with PyTorch, so that two Paddle models can be compared."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from ..paddle_side.recorder import record_trace, run_alone
 from ..paddle_side.training import as_target, train_port
 from ..paddle_side.units import record_units, shared_names
 from ..rules import Arrays, Rules
-from ..trace import Trace
+from ..trace import Trace, gradients_or_zeros, split_gradients
 
 
 class PaddleReference:
@@ -136,13 +135,12 @@ class _Value:
 def _run_layers_alone(trace: Trace, masks: DropoutMasks, rules: Rules) -> None:
     """Fill `isolated_gradients` as the other process does, the parameters with their whole names in the port."""
     for index, (node, layer) in enumerate(zip(trace.nodes, trace.layers, strict=True)):
-        gradients = [trace.gradients.get(name) for name in node.get("outputs", [])]
-        if not node["is_isolable"] or not gradients or any(gradient is None for gradient in gradients):
+        outputs = node.get("outputs", [])
+        found = [trace.gradients.get(name) for name in outputs]
+        if not node["is_isolable"] or all(gradient is None for gradient in found):
             continue
+        gradients = gradients_or_zeros(found, [trace.arrays[name] for name in outputs])
         masks.start_step(0, node["mask_call"])
         inputs = [trace.arrays[name] for name in node["inputs"]]
-        found = run_alone(layer, inputs, gradients, masks)[1]
-        path = node["path"].split("#")[0]
-        of_inputs = {name: array for name, array in found.items() if re.fullmatch(r"in\d+", name)}
-        rest = {f"{path}.{name}": array for name, array in found.items() if name not in of_inputs}
-        trace.isolated_gradients[index] = of_inputs | rules.to_port(rest)
+        of_inputs, of_parameters = split_gradients(node["path"], run_alone(layer, inputs, gradients, masks)[1])
+        trace.isolated_gradients[index] = of_inputs | rules.to_port(of_parameters)

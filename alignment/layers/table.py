@@ -11,7 +11,7 @@ from ..compare import Difference, compare, compare_packed, is_degenerate, least_
 from ..exchange import DropoutMasks
 from ..mapping import patterns
 from ..paddle_side.recorder import last_line, run_alone
-from ..trace import Trace, gradients_or_zeros
+from ..trace import Trace, gradients_or_zeros, split_gradients
 from ..verdict import FAIL, PASS, Check, exactly
 from .hints import layer_hints, value_hints
 from .pairing import node_kind, pair
@@ -252,20 +252,12 @@ class LayerTable:
             return
         row.alone_error = _worst(self._compare(a, b) for a, b in zip(outputs, expected, strict=True))
         if has_gradients:
-            row.gradient_error = _worst(self._gradients_alone(match, self._with_paths(node["path"], results)))
+            of_inputs, of_parameters = split_gradients(node["path"], results)
+            row.gradient_error = _worst(self._gradients_alone(match, of_inputs | of_parameters))
         allowed = max(self.case.tolerances.gradient, row.tolerance)
         row.is_wrong_alone = not (row.alone_error <= row.tolerance and (row.gradient_error or 0) <= allowed)
         if row.is_wrong_alone:
             row.hints = layer_hints((node, other), layer, inputs, outputs, expected)
-
-    @staticmethod
-    def _with_paths(path: str, results: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Gradients of one layer alone, those of its parameters by their names in the model."""
-        layer = path.split("#")[0]
-        return {
-            name if name.startswith("in") and name[2:].isdigit() else f"{layer}.{name}".lstrip("."): array
-            for name, array in results.items()
-        }
 
     def _gradients_alone(self, match: int, results: dict[str, np.ndarray]) -> list[Difference]:
         expected = self.reference.isolated_gradients.get(match, {})

@@ -10,7 +10,7 @@ from torch import nn
 from alignment.adapter import tensors_of
 from alignment.exchange import DropoutMasks
 from alignment.layers.settings import TORCH, settings_of
-from alignment.trace import Trace, TraceRecorder, gradients_or_zeros
+from alignment.trace import Trace, TraceRecorder, gradients_or_zeros, split_gradients
 
 from .draws import shared_dropout, turn_off_inner_dropout
 from .units import whole_modules
@@ -80,15 +80,11 @@ class TorchRecorder(TraceRecorder):
             pairs = [(output, one) for output, one in zip(outputs, given, strict=True) if output.requires_grad]
             outputs, given = [output for output, _ in pairs], [one for _, one in pairs]
             found = torch.autograd.grad(outputs, list(wanted.values()), given, allow_unused=True)
-            path = node["path"].split("#")[0]
-            gradients = {
-                name if name.startswith("in") and name[2:].isdigit() else f"{path}.{name}".lstrip("."): gradient.numpy()
-                for name, gradient in zip(wanted, found, strict=True)
-                if gradient is not None
+            found = {
+                name: gradient.numpy() for name, gradient in zip(wanted, found, strict=True) if gradient is not None
             }
-            inputs = {name: array for name, array in gradients.items() if name in wanted and name[2:].isdigit()}
-            rest = {name: array for name, array in gradients.items() if name not in inputs}
-            trace.isolated_gradients[index] = inputs | pack(rest)
+            of_inputs, of_parameters = split_gradients(node["path"], found)
+            trace.isolated_gradients[index] = of_inputs | pack(of_parameters)
             for name, buffer in module.named_buffers():
                 buffer.copy_(buffers[name])
 

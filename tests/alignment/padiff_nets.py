@@ -43,6 +43,29 @@ class ExtraReLU(Parallel):
         return self.first(x) + 2 * self.first(x + 1) + F.relu(self.second(x))
 
 
+class TwoOutputs(nn.Layer):
+    """A layer with two outputs, whose weight has a gradient that is `factor` times the right one."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.weight, self.factor = self.create_parameter([12, 5]), factor
+
+    def forward(self, x):
+        weight = self.weight * self.factor - (self.weight * (self.factor - 1)).detach()
+        return x @ weight, x * 2
+
+
+class OneOfTwo(nn.Layer):
+    """A model that uses one of the two outputs of its layer."""
+
+    def __init__(self, factor=1):
+        super().__init__()
+        self.inner = TwoOutputs(factor)
+
+    def forward(self, x):
+        return self.inner(x)[0]
+
+
 class Nested(nn.Layer):
     """Two inputs, and outputs in a list or a table."""
 

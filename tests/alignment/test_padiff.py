@@ -216,6 +216,19 @@ def test_what_cannot_be_given_is_refused_with_the_next_step():
             call()
 
 
+def test_two_models_that_are_one_layer_agree():
+    model, other = nn.Linear(12, 3), nn.Linear(12, 3, weight_attr=nn.initializer.Constant(0.5))
+    for first, second in ((model, model), (model, other)):
+        assert auto_diff(first, second, X)
+        assert auto_diff(first, second, X, single_step=True)
+
+
+def test_a_wrong_gradient_of_a_layer_with_an_unused_output_is_found(capsys):
+    assert auto_diff(nets.OneOfTwo, nets.OneOfTwo, X, single_step=True)
+    assert not auto_diff(partial(nets.OneOfTwo, factor=2), nets.OneOfTwo, X, single_step=True, diff_phase="backward")
+    assert "inner alone" in capsys.readouterr().out
+
+
 @pytest.mark.torch
 def test_weights_that_do_not_fit_are_said(reference, capsys):
     assert not assign_weight(nets.Chain(), f"{TORCH}:Residual", X, process=reference)
