@@ -223,10 +223,6 @@ class Session:
         """(port, reference): traces of one forward in evaluation mode; dtype is "float32" or "float64"."""
         return self.traces(self.evaluation_request(images, dtype))
 
-    def training_traces(self, images: np.ndarray, labels: np.ndarray, smoothing: float) -> tuple[Trace, Trace]:
-        """(port, reference): traces of one forward and backward in train mode and float64."""
-        return self.traces(self.training_request(images, labels, smoothing))
-
     def traces(self, request: "TraceRequest") -> tuple[Trace, Trace]:
         """(port, reference): the traces of a request; both processes compute at the same time."""
         finish = self.reference_trace(request)

@@ -120,10 +120,6 @@ class LayerTable:
             self._run_alone(row, index, match, is_backward=is_backward)
         self.chain_tolerance = self._judge_chain()
 
-    def wrong_alone(self) -> list[Row]:
-        """Rows of layers whose error alone is above its tolerance."""
-        return [row for row in self.rows if row.is_wrong_alone]
-
     def as_dicts(self) -> list[dict]:
         """The rows for the report."""
         return [row.as_dict() for row in self.rows]
@@ -190,13 +186,6 @@ class LayerTable:
             for name in self.reference.nodes[match].get("outputs", [])
             if is_degenerate(self.reference.arrays[name])
         ]
-
-    def add_float32_errors(self, port: Trace, reference: Trace) -> None:
-        """Fill `float32_error` of the rows from two traces in float32 of the same models."""
-        for row, (index, match, _) in zip(self.rows, self.pairing.pairs, strict=True):
-            actual, expected = port.nodes[index].get("outputs"), reference.nodes[match].get("outputs")
-            if actual and expected:
-                row.float32_error = compare(port.arrays[actual[0]], reference.arrays[expected[0]]).relative
 
     def _row(self, index: int, match: int, paired_by: str) -> Row:
         node, other = self.port.nodes[index], self.reference.nodes[match]

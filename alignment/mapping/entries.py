@@ -110,11 +110,6 @@ def split_link(reference: Entry, parts: list[Entry]) -> Link | None:
     return _grouped(reference, parts, is_split=True)
 
 
-def join_link(parts: list[Entry], port: Entry) -> Link | None:
-    """The link of several entries of the reference that are one entry of the port, or None."""
-    return _grouped(port, parts, is_split=False)
-
-
 def _grouped(whole: Entry, parts: list[Entry], *, is_split: bool) -> Link | None:
     if not whole.shape or whole.shape == (1,) or len({part.shape for part in parts}) > 1:
         return None

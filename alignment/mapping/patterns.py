@@ -55,8 +55,3 @@ def rename(name: str, pairs: Iterable[tuple[str, str]]) -> str:
         if (texts := match(old, name)) is not None:
             return fill(new, texts)
     return name
-
-
-def num_wildcards(pattern: str) -> int:
-    """Number of wildcards of a pattern."""
-    return len(_compiled(pattern)[1])

@@ -1,6 +1,5 @@
 """Units: the layers with weights of a model, and the parameters that its code uses directly, in order of execution."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -47,11 +46,6 @@ class Entry:
     is_parameter: bool = True
     is_float: bool = True
     axes: str = ""
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(np.prod(self.shape))
 
 
 @dataclass
@@ -197,8 +191,3 @@ def attributes_watched(
         yield
     finally:
         base.__getattr__ = original
-
-
-def natural_key(path: str) -> list:
-    """Key that sorts paths with numbers as numbers."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]

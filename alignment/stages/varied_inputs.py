@@ -95,8 +95,6 @@ def _variations(session: Session) -> Iterator[Variation]:
         for height, width in SIZES:
             size = (len(images), shape[1], shape[2] + height, shape[3] + width)
             yield Variation(f"{size[2]} x {size[3]} pixels", request.with_inputs(session.images(size, "varied")))
-    if images.dtype.kind != "f":
-        return
     for factor in FACTORS:
         yield Variation(f"images times {factor:g}", request.with_inputs(images * np.float32(factor)))
     training = replace(request, settings=replace(request.settings, is_training=True))
