@@ -80,9 +80,9 @@ class PaddleReference:
         return {"units": messages, "outputs": outputs, "shared": shared_names(model)}, {}
 
     def _initialise(self, reference: dict, **_) -> tuple[dict, Arrays]:
-        return self._own_state(reference)
+        return self._fresh_state(reference)
 
-    def _own_state(self, reference: dict) -> tuple[dict, Arrays]:
+    def _fresh_state(self, reference: dict, **_) -> tuple[dict, Arrays]:
         return {}, state_arrays(self._build(reference))
 
     def _record_trace(self, reference: dict, weights: Arrays, inputs: Arrays, **settings) -> tuple[dict, Arrays]:

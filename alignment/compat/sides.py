@@ -68,7 +68,7 @@ class Sides:
             given = read_for_reference(Path(weights), case)
         elif not auto_init:
             model = self._port if isinstance(self._port, nn.Layer) else self._port()
-            own = state_arrays(model), process.ask_arrays("own_state", reference=case.reference_spec)[1]
+            own = state_arrays(model), process.ask_arrays("fresh_state", reference=case.reference_spec, seed=0)[1]
         port = port_of(self._port, 0, **self._parts)
         names = list(batch.port.inputs)
         if names != list(batch.reference.inputs):

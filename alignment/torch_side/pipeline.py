@@ -127,11 +127,6 @@ def rates_of(schedule: dict, optimizer: dict | None, reference: dict, lr: float,
     return {"rates": rates, "length": int(length or 0)}
 
 
-def own_state(reference: dict, output: str) -> dict:
-    """Write the state of a new model, as its constructor draws it."""
-    return _write(output, {name: value.numpy() for name, value in build(reference).state_dict().items()})
-
-
 def _write(output: str, arrays: dict[str, np.ndarray]) -> dict:
     write_arrays(Path(output), arrays)
     return {"num_arrays": len(arrays)}
@@ -144,5 +139,4 @@ OPERATIONS = {
     "user_loss": loss_value,
     "user_metric": metric,
     "user_rates": rates_of,
-    "own_state": own_state,
 }
