@@ -9,7 +9,7 @@ from common.errors import CaseError
 from common.regular_files import check_regular, read_regular
 from common.yaml_text import parse_yaml
 
-from .adapter import Adapter
+from .adapter import BOOLEAN, FLOAT, INTEGER, Adapter
 from .pipeline.parts import DEFAULT_TARGET, NO_PART, PARTS, Part, Target, place_of_function
 from .rules import BATCH_NORM, COUNTERS, Reshape, Rules
 from .typed_yaml import filled, unknown
@@ -111,7 +111,7 @@ class ShapePair:
     port: tuple[int, ...]
 
 
-INPUT_TYPES = ("float32", "int64", "bool")
+INPUT_TYPES = (FLOAT, INTEGER, BOOLEAN)
 
 
 @dataclass(frozen=True)
@@ -231,10 +231,8 @@ class Case:
     @property
     def reference_spec(self) -> dict:
         """What the other process needs to build the reference."""
-        spec = {"callable": absolute_spec(self.reference, self.folder), "arguments": self.reference_arguments}
-        spec |= {"adapter": self.adapter.as_message()} if self.adapter else {}
-        package = package_of(self.reference)
-        return spec if self.is_trusted or not package else spec | {"package": package}
+        spec = self._named_spec(self.reference) | {"arguments": self.reference_arguments}
+        return spec | {"adapter": self.adapter.as_message()} if self.adapter else spec
 
     def function_spec(self, key: str, side: str) -> dict:
         """What a process needs to import the function of the part `key`; side is port or reference.
@@ -245,8 +243,11 @@ class Case:
         spec = place_of_function(self, key, side)
         if not spec:
             raise CaseError(f"the case {self.name}: {key}: the function of the {side} is missing")
-        found = {"callable": absolute_spec(spec, self.folder)}
-        package = package_of(spec)
+        return self._named_spec(spec)
+
+    def _named_spec(self, spec: str) -> dict:
+        """A callable with an absolute path, and its package where the case is not trusted."""
+        found, package = {"callable": absolute_spec(spec, self.folder)}, package_of(spec)
         return found if self.is_trusted or not package else found | {"package": package}
 
     def _named(self) -> Iterator[tuple[str, str, dict]]:

@@ -18,6 +18,7 @@ from .mapping.sequence import Mapping
 from .paddle_side.pipeline import port_of_case
 from .paddle_side.port import FRAMEWORK, Port, PortState, default_dtype, loss_of_port, set_state
 from .paddle_side.recorder import record_trace
+from .paddle_side.training import as_target
 from .reference import File, Reference
 from .rules import Arrays, Rules, unaccounted
 from .stages.unjudged import draw_reason
@@ -251,8 +252,7 @@ class Session:
             model = set_state(self.port.build(), arrays, self.case.name, settings.dtype)
             loss_of = None
             if settings.loss is not None:
-                loss, labels = loss_of_port(self.port, settings.loss), request.labels
-                targets = paddle.to_tensor(labels.astype(settings.dtype) if labels.dtype.kind == "f" else labels)
+                loss, targets = loss_of_port(self.port, settings.loss), as_target(request.labels, settings.dtype)
 
                 def loss_of(logits):
                     return loss(logits, targets)

@@ -106,6 +106,12 @@ class Verdict:
                 return _ordered(found)
         return []
 
+    def causes_and_others(self) -> tuple[list[Check], list[str]]:
+        """(the problems with a cause, or all if none has one; the names of the others, which may follow from these)."""
+        problems = self.problems()
+        causes = [check for check in problems if check.has_cause] or problems
+        return causes, list(dict.fromkeys(check.name for check in problems if check not in causes))
+
     def remarks(self) -> list[Check]:
         """The differences that do not decide."""
         return [check for stage in self.stages for check in stage.checks if check.status == REMARK]

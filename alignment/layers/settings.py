@@ -201,8 +201,8 @@ def settings_of(layer, side: int) -> dict:
 
     An attribute that the layer does not have is left out: the class may be the user's own and have a known name.
     """
-    settings = {}
-    for word, attributes in SETTINGS.get(_table_key(type(layer).__name__), {}).items():
+    settings, kind = {}, _without_dimensions(kind_of_class(type(layer).__name__))
+    for word, attributes in SETTINGS.get(kind, {}).items():
         source = attributes[side]
         try:
             value = source(layer) if callable(source) else getattr(layer, source)
@@ -267,13 +267,6 @@ def _is_equal(a: object, b: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _table_key(class_name: str) -> str:
-    kind = kind_of_class(class_name)
-    for dimension in DIMENSIONS:
-        kind = kind.replace(dimension, "")
-    return kind
 
 
 def _without_dimensions(name: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from common.errors import CaseError
 
 from ..adapter import FLOAT, INTEGER, Adapter, InputLayout
-from ..case import Case
+from ..case import LEAST_TRAIN_BATCH, Case
 from ..reference import Reference
 from ..rules import Arrays
 from .find import Side, find_mapping, fits
@@ -16,7 +16,6 @@ from .sequence import Mapping
 from .units import Unit, fingerprint
 
 DEFAULT_RANGE = (-2.0, 2.0)
-LEAST_TRAIN_BATCH = 4
 
 
 def with_adapter(case: Case, reference: Reference) -> Case:

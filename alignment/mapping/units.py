@@ -82,8 +82,13 @@ class Unit:
 def fingerprint(array: np.ndarray) -> list:
     """[shape, sum of the sizes, weighted sum] of an array: equal for equal arrays, and different for most others."""
     values = np.asarray(array, np.float64)
-    weights = np.cos(np.arange(values.size, dtype=np.float64)).reshape(values.shape)
-    return [list(values.shape), float(np.abs(values).sum()), float((values * weights).sum())]
+    return [list(values.shape), *two_sums(values)]
+
+
+def two_sums(array: np.ndarray) -> tuple[float, float]:
+    """Sum of the sizes, and a weighted sum that depends on the order."""
+    weights = np.cos(np.arange(array.size, dtype=np.float64)).reshape(array.shape)
+    return float(np.abs(array).sum()), float((array * weights).sum())
 
 
 def is_equal(first: Iterable[list], second: Iterable[list], tolerance: float = 1e-7) -> bool:

@@ -66,12 +66,10 @@ def as_html(verdict: Verdict) -> str:
 
 def _problems(verdict: Verdict) -> str:
     """One box for each problem, causes first, at most ten."""
-    problems = verdict.problems()
-    causes = [check for check in problems if check.has_cause] or problems
-    others = [check.name for check in problems if check not in causes]
+    causes, others = verdict.causes_and_others()
     boxes = [_problem(number, check) for number, check in enumerate(causes[:MAX_PROBLEMS], 1)]
     if others:
-        boxes.append(f'<p class="soft">may follow from these: {_text(", ".join(dict.fromkeys(others)))}</p>')
+        boxes.append(f'<p class="soft">may follow from these: {_text(", ".join(others))}</p>')
     return "".join(boxes)
 
 

@@ -36,9 +36,7 @@ def problem_lines(verdict: Verdict) -> list[str]:
 
     Checks without a place or a cause are in one line if there are others, because they may follow from these.
     """
-    problems = verdict.problems()
-    causes = [check for check in problems if check.has_cause] or problems
-    others = [check.name for check in problems if check not in causes]
+    causes, others = verdict.causes_and_others()
     lines = []
     for number, check in enumerate(causes[:MAX_PROBLEMS], 1):
         title = " ".join([check.layer or check.name, _numbers(check)]).rstrip()
@@ -49,7 +47,7 @@ def problem_lines(verdict: Verdict) -> list[str]:
     if len(causes) > MAX_PROBLEMS:
         lines += ["", f"    and {len(causes) - MAX_PROBLEMS} more; --json FILE has them all"]
     if others:
-        lines += ["", f"    may follow from these: {', '.join(dict.fromkeys(others))}"]
+        lines += ["", f"    may follow from these: {', '.join(others)}"]
     return lines + [""] * bool(lines)
 
 
