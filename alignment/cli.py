@@ -1,6 +1,7 @@
 """`python -m alignment STAGE CASE`: does the port match its reference, and where does it differ first?"""
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
@@ -25,6 +26,15 @@ Other commands: `python -m alignment init PORT REFERENCE`, which writes a case, 
 Exit codes: 0 match, 2 usage, 3 images cannot be read, 4 weights cannot be used, 6 no match or inconclusive,
 7 PyTorch is missing, 74 a report cannot be written.
 """
+# {command beside the stages: module whose `main` runs it}, imported when it is run.
+COMMANDS = {
+    "selftest": ".selftest.cli",
+    "convert": ".convert.cli",
+    "zoo": ".mapping.zoo",
+    "init": ".mapping.init",
+    "compare": ".compat.reprod_log",
+    "train_full": ".train_full.cli",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -33,30 +43,8 @@ def main(argv: list[str]) -> int:
     Raises:
         ProjectError: the question cannot be answered; the exception has the exit code.
     """
-    if argv[:1] == ["selftest"]:
-        from .selftest.cli import main as selftest
-
-        return selftest(argv[1:])
-    if argv[:1] == ["convert"]:
-        from .convert.cli import main as convert
-
-        return convert(argv[1:])
-    if argv[:1] == ["zoo"]:
-        from .mapping.zoo import main as zoo
-
-        return zoo(argv[1:])
-    if argv[:1] == ["init"]:
-        from .mapping.init import main as init
-
-        return init(argv[1:])
-    if argv[:1] == ["compare"]:
-        from .compat.reprod_log import main as compare_files
-
-        return compare_files(argv[1:])
-    if argv[:1] == ["train_full"]:
-        from .train_full.cli import main as train_full
-
-        return train_full(argv[1:])
+    if argv and argv[0] in COMMANDS:
+        return importlib.import_module(COMMANDS[argv[0]], __package__).main(argv[1:])
     options = _parse(argv)
     case = _case(options)
     if options.images:
