@@ -73,7 +73,7 @@ class FullTraining:
                 f"the case {self.case.name}: port: {self.case.port}: main.py trains the networks of models/ alone; "
                 "name one of them"
             )
-        config = self.config(0)
+        config = self.common_config
         unknown = [name for name in changed(config) if name not in SHARED]
         if unknown:
             flags = ", ".join(f"--{name}" for name in unknown)
@@ -97,6 +97,11 @@ class FullTraining:
         """The settings of a training with a seed."""
         return parse(TrainConfig, self.command(seed), prog="main.py")
 
+    @cached_property
+    def common_config(self) -> TrainConfig:
+        """The settings that all seeds share, from one reading of the recipe."""
+        return self.config(0)
+
     def fingerprint(self, seed: int, weights: Arrays) -> str:
         """SHA-256 of what decides a training: its settings, its images, its initial weights."""
         config = self.config(seed)
@@ -113,7 +118,7 @@ class FullTraining:
         Raises:
             DataError: nothing there, a faulty list, or classes that do not agree.
         """
-        config = self.config(0)
+        config = self.common_config
         train_set = open_dataset(config.data.data_path, "train", config.data.cls_label_path_train)
         val_set = open_dataset(config.data.data_path, "val", config.data.cls_label_path_val)
         classes = choose_classes(train_set, given=config.model.nb_classes, label_list=config.data.label_list)
@@ -147,7 +152,7 @@ class FullTraining:
         from datasets.loading.loader import EvalLoader
         from datasets.loading.sampler import EvalSampler
 
-        config, val_set = self.config(0), self.images[1]
+        config, val_set = self.common_config, self.images[1]
         sampler = EvalSampler(len(val_set), config.loader.batch_size)
         return EvalLoader(val_set, Preprocess.from_config(config.preprocess), sampler, config.loader)
 
@@ -155,26 +160,26 @@ class FullTraining:
         """The learning rate of every step."""
         from engine.schedule import create_schedule, peak_lr
 
-        config = self.config(0)
+        config = self.common_config
         rate = create_schedule(config.schedule, peak_lr(config.schedule, config.loader.batch_size))
         steps = range(config.schedule.epochs * steps_per_epoch)
         return [rate(step // steps_per_epoch, step % steps_per_epoch, steps_per_epoch) for step in steps]
 
     def optimizer(self) -> dict:
         """Name and settings of the optimizer, for the reference."""
-        optim = self.config(0).optim
+        optim = self.common_config.optim
         settings = {"name": optim.opt, "weight_decay": optim.weight_decay}
         return settings | ({"momentum": optim.momentum} if optim.opt == "momentum" else {})
 
     def steps_of_parts(self, max_bytes: int = 64 << 20) -> int:
         """How many steps are sent to the reference at once, so that their images take at most `max_bytes`."""
-        config = self.config(0)
+        config = self.common_config
         return max(1, max_bytes // (config.loader.batch_size * 3 * config.preprocess.input_size**2 * 4))
 
     @property
     def num_epochs(self) -> int:
         """Number of epochs."""
-        return self.config(0).schedule.epochs
+        return self.common_config.schedule.epochs
 
     def one_picture_percent(self) -> float:
         """What one validation image is of the accuracy."""

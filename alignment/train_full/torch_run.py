@@ -102,7 +102,7 @@ class TorchRun:
         started, state = time.perf_counter(), self._reference_state()
         wait = self._reference.begin(
             "train_part", reference=self._spec, state=state, inputs=inputs, rates=self._rates[step : step + num_steps],
-            optimizer=self._recipe.optimizer(), smoothing=self._recipe.config(self._seed).mix.smoothing,
+            optimizer=self._recipe.optimizer(), smoothing=self._recipe.common_config.mix.smoothing,
             seed=self._recipe.seed_of_dropout(self._seed, step),
         )  # fmt: skip
 
