@@ -43,13 +43,14 @@ def run(session: Session) -> StageResult:
     targets = session.targets(train.steps * train.shape[0])
     labels = targets.reshape(train.steps, train.shape[0], *targets.shape[1:])
     settings = _settings(session, "float64", reference_rates, WIDTH)
-    finish = _begin(session, images, labels, settings, session.weights_file)
+    inputs = session.reference.put({"images": images, "labels": labels})
+    finish = _begin(session, inputs, settings, session.weights_file)
     actual = train_port(session.port, session.port_weights, images, labels, replace(settings, rates=rates))
     expected = finish()[1]
     tolerance = session.case.tolerances.step
     checks = step_checks(actual, expected, tolerance)
     if may_be_rounding(checks):
-        noise = _own_distance(session, images, labels, settings, expected)
+        noise = _own_distance(session, inputs, settings, expected)
         checks = step_checks(actual, expected, max(tolerance, FLOAT64_MULTIPLE * noise))
     if session.case.optimizer.is_given:
         checks.insert(0, rate_check("learning rates", actual["rates"], expected["rates"]))
@@ -59,7 +60,7 @@ def run(session: Session) -> StageResult:
         for check in failed:
             check.hints += _setting_hints(session, check.layer) if check.layer else []
     elif np.isfinite(expected["losses"]).all():
-        checks.append(_float32_check(session, images, labels, replace(settings, rates=rates), expected))
+        checks.append(_float32_check(session, images, labels, inputs, replace(settings, rates=rates), expected))
     curves = {"loss of the port": actual["losses"].tolist(), "loss of the reference": expected["losses"].tolist()}
     if (
         train.curve_side
@@ -105,9 +106,8 @@ def _settings(session: Session, dtype: str, rates: list[float], width: int) -> T
     return TrainSettings(dtype, rates, optimizer, loss, seed, rules, width, None, step)
 
 
-def _begin(session: Session, images: np.ndarray, labels: np.ndarray, settings: TrainSettings, weights: File):
+def _begin(session: Session, inputs: File, settings: TrainSettings, weights: File):
     """Start the training of the reference; the returned function waits for (answer, records)."""
-    inputs = session.reference.put({"images": images, "labels": labels})
     return session.reference.begin(
         "train_steps", reference=session.case.reference_spec, weights=weights, inputs=inputs, **asdict(settings)
     )
@@ -178,21 +178,18 @@ def _kind_check(kind: str, records: Arrays, expected: Arrays, tolerance: float) 
     return within(KINDS[kind], worst, tolerance, detail=detail)
 
 
-def _moved_runs(
-    session: Session, images: np.ndarray, labels: np.ndarray, settings: TrainSettings, runs: Iterable[int]
-) -> list[Arrays]:
+def _moved_runs(session: Session, inputs: File, settings: TrainSettings, runs: Iterable[int]) -> list[Arrays]:
     """Records of the reference in the precision of `settings`, from weights that are moved as `rounding.moved` says.
 
     Args:
         session: the case.
-        images: [N, B, 3, H, W].
-        labels: [N, B].
+        inputs: images and labels for the reference.
         settings: of the training.
         runs: numbers of the runs; run 0 has the weights of the session.
     """
     moved = {run: session.reference.put(_moved(session, settings.dtype, run)) for run in runs if run}
     files = [moved.get(run, session.weights_file) for run in runs]
-    waiting = [_begin(session, images, labels, settings, file) for file in files]
+    waiting = [_begin(session, inputs, settings, file) for file in files]
     return [finish()[1] for finish in waiting]
 
 
@@ -200,24 +197,21 @@ def _moved(session: Session, dtype: str, run: int) -> Arrays:
     return next_floats(np.random.default_rng([session.case.seed, run]), session.reference_weights, np.dtype(dtype))
 
 
-def _own_distance(
-    session: Session, images: np.ndarray, labels: np.ndarray, settings: TrainSettings, expected: Arrays
-) -> float:
+def _own_distance(session: Session, inputs: File, settings: TrainSettings, expected: Arrays) -> float:
     """Largest relative change of a record of the reference in float64 if its weights are moved by one rounding.
 
     Args:
         session: the case.
-        images: [N, B, 3, H, W].
-        labels: [N, B].
+        inputs: images and labels for the reference.
         settings: of the training in float64.
         expected: records of the reference.
     """
-    runs = _moved_runs(session, images, labels, settings, range(1, NUM_RUNS + 1))
+    runs = _moved_runs(session, inputs, settings, range(1, NUM_RUNS + 1))
     return max(check.value or 0.0 for run in runs for check in step_checks(run, expected, np.inf))
 
 
 def _float32_check(
-    session: Session, images: np.ndarray, labels: np.ndarray, settings: TrainSettings, exact: Arrays
+    session: Session, images: np.ndarray, labels: np.ndarray, inputs: File, settings: TrainSettings, exact: Arrays
 ) -> Check:
     """Judge the weights after each step in float32 by the reference's own distance from the training in float64.
 
@@ -227,13 +221,14 @@ def _float32_check(
         session: the case.
         images: [N, B, 3, H, W].
         labels: [N, B].
+        inputs: both for the reference.
         settings: of the training in float64.
         exact: records of the reference in float64.
     """
     settings = replace(settings, dtype="float32")
     check = None
     for first_run in (0, NUM_RUNS):
-        runs = _moved_runs(session, images, labels, settings, range(first_run, first_run + NUM_RUNS))
+        runs = _moved_runs(session, inputs, settings, range(first_run, first_run + NUM_RUNS))
         weights = session.reference_weights if not first_run else _moved(session, "float32", 2 * NUM_RUNS)
         actual = train_port(session.port, session.converted(weights), images, labels, settings)
         own = np.sqrt(sum(_weight_squares(run, exact) for run in runs) / NUM_RUNS)
@@ -273,9 +268,10 @@ def _compare_curves(session: Session) -> tuple[Check, dict[str, list[float]]]:
     rate = session.port.rate(train.curve_lr, CURVE_EPOCHS)
     rates = [rate(step // steps, step % steps, steps) for step in range(len(images))]
     settings = _settings(session, "float32", rates, 0)
-    finish = _begin(session, images, labels, settings, session.weights_file)
+    inputs = session.reference.put({"images": images, "labels": labels})
+    finish = _begin(session, inputs, settings, session.weights_file)
     changed_weights = session.reference.put(_rounded_otherwise(session.reference_weights))
-    finish_second = _begin(session, images, labels, settings, changed_weights)
+    finish_second = _begin(session, inputs, settings, changed_weights)
     actual = train_port(session.port, session.port_weights, images, labels, settings)["losses"]
     expected = finish()[1]["losses"]
     second = finish_second()[1]["losses"]
