@@ -55,8 +55,8 @@ class Session:
         self._given_weights = weights
 
     @cached_property
-    def _resolved(self) -> tuple[Case, Mapping | None]:
-        """The case with its inputs and outputs and with rules for all weights, and how these were found."""
+    def _resolved(self) -> tuple[Case, Mapping | None, dict]:
+        """The case with its inputs and outputs and with rules for all weights, how these were found, the inventory."""
         case = with_adapter(self.given_case, self.reference)
         port = self._port_of(case)
         return with_rules(case, self.reference, port.build, self._images(case, case.shape), self._draw)
@@ -92,10 +92,10 @@ class Session:
         make = self._given_port.build
         return replace(self._given_port, build=lambda: adapt(make(), case.adapter, FRAMEWORK))
 
-    @cached_property
+    @property
     def inventory(self) -> dict:
         """State entries and classes of the reference."""
-        return self.reference.ask("inventory", reference=self.case.reference_spec)
+        return self._resolved[2]
 
     @cached_property
     def _state_of_port(self) -> PortState:

@@ -149,7 +149,7 @@ class GivenSession(Session):
         self._given_weights = self._given_weights if own is None else own[1]
 
     @cached_property
-    def _resolved(self) -> tuple[Case, sequence.Mapping | None]:
+    def _resolved(self) -> tuple[Case, sequence.Mapping | None, dict]:
         case, port = self.given_case, self._port_of(self.given_case)
         return with_rules(case, self.reference, port.build, self.batch.reference.packed(), self._draw)
 

@@ -58,8 +58,8 @@ def _layouts(case: Case, found: dict) -> list[InputLayout]:
 
 def with_rules(
     case: Case, reference: Reference, build: Callable, images: np.ndarray, draw: Callable[[Case], Arrays]
-) -> tuple[Case, Mapping | None]:
-    """The case with rules for all weights; the mapping is None if the case had them.
+) -> tuple[Case, Mapping | None, dict]:
+    """(the case with rules for all weights, the mapping or None if the case had them, inventory of the reference).
 
     Args:
         case: with its adapter.
@@ -79,7 +79,7 @@ def with_rules(
     model = build()
     port_shapes = state_shapes(model)
     if case.transpose is not None and not shared_names(model) and fits(case.rules("torch"), shapes, port_shapes):
-        return case, None
+        return case, None, inventory
     inputs = reference.put({"images": images})
 
     def run_reference(weights: Arrays | None) -> Side:
@@ -90,7 +90,7 @@ def with_rules(
     def run_port(weights: Arrays | None) -> Side:
         return _run_port(case, build, images, weights)
 
-    return find_mapping(case, run_reference, run_port, lambda: draw(case))
+    return *find_mapping(case, run_reference, run_port, lambda: draw(case)), inventory
 
 
 def _run_port(case: Case, build: Callable, images: np.ndarray, weights: Arrays | None) -> Side:
