@@ -23,28 +23,30 @@ def describe(reference: dict, shape: list[int]) -> dict:
     """
     model = build(reference).eval()
     names = required_inputs(model.forward)
-    types, error = _accepted_types(model, names, shape)
+    types, output, error = _accepted_types(model, names, shape)
     answer = {"inputs": [{"name": name, "type": kind} for name, kind in zip(names, types, strict=True)], "error": error}
     sizes = [layer.num_embeddings for layer in model.modules() if isinstance(layer, nn.Embedding)]
     answer["num_values"] = min(sizes, default=0)
-    answer["outputs"] = [] if error else _outputs(model, types, shape)
+    answer["outputs"] = [] if error else _outputs(output)
     return answer
 
 
-def _accepted_types(model: nn.Module, names: list[str], shape: list[int]) -> tuple[list[str], str]:
-    """The first types of inputs that the model takes: floats, then whole numbers for all, then for one of them."""
+def _accepted_types(model: nn.Module, names: list[str], shape: list[int]) -> tuple[list[str], object, str]:
+    """(the first types of inputs that the model takes, what it returns for them, the error if it takes none).
+
+    They are floats, then whole numbers for all, then for one of them.
+    """
     num, first_error = len(names), ""
     attempts = [["float32"] * num, ["int64"] * num]
     attempts += [["int64" if k == j else "float32" for k in range(num)] for j in range(num if num > 1 else 0)]
     for types in attempts:
         try:
-            _call(model, types, shape)
-            return types, ""
+            return types, _call(model, types, shape), ""
         except Exception as error:
             first_error = first_error or f"{type(error).__name__}: {error}"
             if not any(word in str(error) for word in INTEGER_WORDS):
                 break
-    return ["float32"] * num, first_error
+    return ["float32"] * num, None, first_error
 
 
 def _call(model: nn.Module, types: list[str], shape: list[int]):
@@ -52,8 +54,8 @@ def _call(model: nn.Module, types: list[str], shape: list[int]):
         return model(*(torch.zeros(shape, dtype=getattr(torch, kind)) for kind in types))
 
 
-def _outputs(model: nn.Module, types: list[str], shape: list[int]) -> list[list]:
-    found = tensors_of(_call(model, types, shape), torch.is_tensor)
+def _outputs(output: object) -> list[list]:
+    found = tensors_of(output, torch.is_tensor)
     return [[path, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")] for path, tensor in found]
 
 
