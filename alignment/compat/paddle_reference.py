@@ -9,7 +9,7 @@ import paddle
 from ..adapter import Adapter, adapt
 from ..exchange import DropoutMasks, TraceSettings, TrainSettings
 from ..mapping.units import fingerprint
-from ..paddle_side.port import FRAMEWORK, Port, default_dtype, set_state, state_arrays
+from ..paddle_side.port import FRAMEWORK, Port, default_dtype, set_state, state_arrays, to_dtype
 from ..paddle_side.recorder import record_trace, run_alone
 from ..paddle_side.training import as_target, train_port
 from ..paddle_side.units import record_units, shared_names
@@ -69,7 +69,7 @@ class PaddleReference:
             model = self._build(reference)
             if weights:
                 set_state(model, weights, "the reference")
-            model = model.to(dtype="float64")
+            model = to_dtype(model, "float64")
             images = {"images": paddle.to_tensor(inputs["images"].astype(np.float64))}
             units, error = record_units(
                 model, images, lambda model, given: outputs.append(fingerprint(model(given["images"]).numpy()))
