@@ -237,4 +237,6 @@ def test_main_and_eval_agree_on_the_split(folder, tmp_path):
         )
         assert done.returncode == 0, done.stdout + done.stderr
         said.append([line for line in done.stdout.splitlines() if "on the 3 test images" in line][-1].split("] ")[1])
+        if command[0] == "eval.py":  # whose images these are is told, not guessed without a word
+            assert f"validation images: the 3 of {out}/split/val_list.txt" in done.stdout
     assert said[0] == said[1] == said[2]
