@@ -35,7 +35,7 @@ NOTE = (
 
 
 class CurvesPlot:
-    """Draws curves.png from log.txt after an epoch; an epoch that is shorter than ten drawings is left to a later one.
+    """Draws curves.png from log.txt after an epoch; at most a fiftieth of the time goes into drawing.
 
     Args:
         folder: where log.txt is and curves.png is written.
@@ -51,7 +51,7 @@ class CurvesPlot:
         """Draw the epochs so far; `numbers` are those of the last. A file that cannot be drawn does not end the run."""
         start = perf_counter()
         is_last = numbers["epoch"] + 1 >= self._epochs
-        if not self._is_possible or (start - self._drawn < 10 * self._seconds and not is_last):
+        if not self._is_possible or (start - self._drawn < 50 * self._seconds and not is_last):
             return
         try:
             plot_curves(self._folder / FILE, self._folder / "curves.png")

@@ -150,12 +150,12 @@ def test_curves_are_drawn_after_an_epoch_and_mark_the_best(tmp_path, monkeypatch
 
 
 def test_short_epochs_are_drawn_together_but_the_last_always(tmp_path, monkeypatch):
-    drawn, ticks = [], iter([0, 1, 5, 20, 21, 22, 23])
+    drawn, ticks = [], iter([0, 1, 45, 60, 61, 62, 63])
     monkeypatch.setattr(plots, "plot_curves", lambda log, file: drawn.append(1))
     monkeypatch.setattr(plots, "perf_counter", lambda: next(ticks))
     plot = CurvesPlot(tmp_path, 4)
     counts = []
-    for epoch in range(4):  # drawn from 0 s to 1 s; 5 s is too early; from 20 s to 21 s; the last at 22 s
+    for epoch in range(4):  # drawn from 0 s to 1 s; 45 s is too early; from 60 s to 61 s; the last at 62 s
         plot({"epoch": epoch})
         counts.append(len(drawn))
     assert counts == [1, 1, 2, 3]
