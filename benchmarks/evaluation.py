@@ -30,6 +30,7 @@ from common.errors import ProjectError
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("peleenet", "mobilenet_v3_small", "alexnet")
+SCRIPTS = ("eval.py", "predict.py")
 ONE_THREAD, EAGER, DEFAULT = "eager, 1 thread", "eager, all threads", "default"
 WAYS = {ONE_THREAD: ["--eager=True", "--cpu_threads=1"], EAGER: ["--eager=True"], DEFAULT: []}
 
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--num_images", type=positive_int, default=512, help="JPEG files of 500 x 375 pixels")
     parser.add_argument("--num_rounds", type=positive_int, default=5)
+    parser.add_argument("--scripts", nargs="+", default=SCRIPTS, choices=SCRIPTS)
     add_results_flag(parser)
     flags = parser.parse_args(argv)
     print(f"{processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}", flush=True)
@@ -64,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_list(Path(folder))
         for model in flags.models:
             write_random_weights(model, Path(folder) / f"{model}.pd")
-            for script, command in commands(Path(folder), model).items():
+            for script in flags.scripts:
+                command = commands(Path(folder), model)[script]
                 found = summarize(script, model, measure(command, flags.num_rounds), flags.num_images)
                 print_table(found)
                 results += found
