@@ -42,7 +42,9 @@ class Side:
         return [entry for unit in self.units for entry in unit.entries]
 
 
-Run = Callable[[dict[str, np.ndarray] | None], Side]  # weights, or None for those of a new model -> one forward
+# One forward with these weights, or with those of a new model. A port is given what the rules make of the reference's
+# weights; its other entries keep their values.
+Run = Callable[[dict[str, np.ndarray] | None], Side]
 
 
 def find_mapping(case: "Case", run_reference: Run, run_port: Run, draw: Callable[[], dict]) -> "tuple[Case, Mapping]":
@@ -70,7 +72,7 @@ def find_mapping(case: "Case", run_reference: Run, run_port: Run, draw: Callable
     weights = draw()
     best = found, mapping, 0
     for _ in range(MAX_ROUNDS):
-        values = run_reference(weights), run_port(port_arrays(found, weights, port.shared))
+        values = run_reference(weights), run_port(found.rules("torch").to_port(weights))
         num_equal, better = pair_by_values(mapping, values[0].units, values[1].units)
         if num_equal > best[2] or best[2] == 0:
             best = found, mapping, num_equal
@@ -81,17 +83,6 @@ def find_mapping(case: "Case", run_reference: Run, run_port: Run, draw: Callable
     found, mapping, num_equal = best
     mapping.paired_by = "order, checked by values" if num_equal == len(mapping.pairs) else "order"
     return found, mapping
-
-
-def port_arrays(case: "Case", weights: dict[str, np.ndarray], shared: dict[str, str]) -> dict[str, np.ndarray]:
-    """The weights with the names and layouts of the port; second names of a tensor of the port get its values."""
-    arrays = case.rules("torch").to_port(weights)
-    for name, first in shared.items():
-        if first not in arrays and name in arrays:
-            arrays[first] = arrays[name]
-        if first in arrays:
-            arrays[name] = arrays[first]
-    return arrays
 
 
 def _paired(reference: list[Unit], port: list[Unit]) -> Mapping:

@@ -88,15 +88,30 @@ def with_rules(
         return Side([Unit.of_message(unit) for unit in answer["units"]], answer["outputs"], answer["shared"])
 
     def run_port(weights: Arrays | None) -> Side:
-        return _run_port(case, build, images, weights)
+        return _run_port(case, build, images, weights, inventory["shared"])
 
     return *find_mapping(case, run_reference, run_port, lambda: draw(case)), inventory
 
 
-def _run_port(case: Case, build: Callable, images: np.ndarray, weights: Arrays | None) -> Side:
+def _run_port(
+    case: Case, build: Callable, images: np.ndarray, weights: Arrays | None, shared_in_reference: dict[str, str]
+) -> Side:
+    """One forward of the port.
+
+    Args:
+        case: for messages.
+        build: makes the port.
+        images: its input.
+        weights: what the rules make of the weights of the reference; None for those of a new port. An entry that is not
+            there, as a buffer of the port alone, keeps its value.
+        shared_in_reference: second names of tensors of the reference.
+
+    Raises:
+        CaseError: the weights do not fit the port.
+    """
     import paddle
 
-    from ..paddle_side.port import default_dtype, set_state, to_dtype
+    from ..paddle_side.port import PortState, default_dtype, set_state, to_dtype
     from ..paddle_side.units import record_units, shared_names
 
     outputs = []
@@ -108,7 +123,8 @@ def _run_port(case: Case, build: Callable, images: np.ndarray, weights: Arrays |
         model = build()
         if weights is not None:
             try:
-                set_state(model, weights, case.name)
+                arrays = PortState.of_model(model).completed(weights, ("*",), shared_in_reference)
+                set_state(model, arrays, case.name)
             except Exception as error:
                 raise CaseError(f"the weights that were paired for {case.name} do not fit the port: {error}") from None
         model = to_dtype(model, "float64")

@@ -17,6 +17,7 @@ from alignment.mapping.write import compressed, compressed_names
 from alignment.mapping.zoo import main as zoo
 from alignment.rules import Reshape, Rules
 from alignment.runner import run_stages
+from alignment.session import Session
 from common.errors import CaseError, WeightsError
 
 
@@ -201,6 +202,42 @@ def test_init_writes_a_case_that_needs_no_pairing(folder, monkeypatch, capsys, r
     assert verdict.status == "pass", verdict.first_problem()
     with pytest.raises(CaseError, match=r"net\.yaml exists"):
         init(["port.py:Net", "ref.py:Net", "--output", "net.yaml"])
+
+
+@pytest.mark.torch
+def test_a_buffer_of_the_port_alone_keeps_its_value(tmp_path, reference):
+    """The names differ, so that the pairs are checked by values with the weights of the reference in the port."""
+    torch_net = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+"""
+    port = """
+import paddle
+from paddle import nn
+
+class Net(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.b, self.a = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.register_buffer("scale", paddle.full([1], SCALE))
+
+    def forward(self, x):
+        return self.b(nn.functional.relu(self.a(x))) * self.scale
+"""
+    (tmp_path / "ref.py").write_text(torch_net)
+    for scale, status in ((1.0, "pass"), (2.0, "fail")):
+        (tmp_path / "port.py").write_text(port.replace("SCALE", str(scale)))
+        case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=(4, 6))
+        session = Session(case, reference)
+        assert session.case.keep == ("scale",) and session.port_weights["scale"] == [scale]
+        assert run_stages(case, ("weights", "forward"), reference).status == status
 
 
 @pytest.mark.parametrize(
