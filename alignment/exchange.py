@@ -1,6 +1,6 @@
 """What the two processes share: array files, settings of a run, sketches of big arrays, dropout masks. numpy alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 
 SKETCH_WIDTH = 4096
 SKETCH_SEED = 20180412
+BLOCK = 1 << 20  # elements of an array that are converted at a time
 MAX_CALLS_PER_STEP = 100_000  # of dropout layers; keeps the random streams of two steps apart
 
 
@@ -45,6 +46,7 @@ class TrainSettings:
         width: length of the sketch of each tensor after each step; 0 records the losses alone.
         schedule: function of the user that makes the schedule for the optimizer, or None.
         step: function of the user for one training step, or None.
+        has_weights_alone: record of each step the weights and statistics alone.
     """
 
     dtype: str
@@ -56,6 +58,7 @@ class TrainSettings:
     width: int
     schedule: dict | None = None
     step: dict | None = None
+    has_weights_alone: bool = False
 
     def optimizer_settings(self) -> dict:
         """The settings of the optimizer without its name."""
@@ -106,16 +109,25 @@ def sketch(array: np.ndarray, width: int = SKETCH_WIDTH) -> np.ndarray:
     difference of two sketches is the sketch of the difference, and its norm is an unbiased estimate of the norm of the
     difference. Every element is in exactly one sum, so no difference of a single element is lost.
     """
-    flat = np.ravel(array).astype(np.float64)
-    if flat.size <= width:
-        return flat
-    num_rows = -(-flat.size // width)
-    whole = flat[: (num_rows - 1) * width].reshape(num_rows - 1, width)
-    signs = np.random.Generator(np.random.Philox(SKETCH_SEED)).choice([-1.0, 1.0], num_rows)
-    folded = signs[:-1] @ whole
-    rest = flat[whole.size :]
-    folded[: rest.size] += signs[-1] * rest
+    if array.size <= width:
+        return np.ravel(array).astype(np.float64)
+    signs = np.random.Generator(np.random.Philox(SKETCH_SEED)).choice([-1.0, 1.0], -(-array.size // width))
+    folded, rest, row = np.zeros(width), np.zeros(0), 0
+    for block in _blocks(array):
+        flat = np.concatenate([rest, block]) if rest.size else block
+        num = flat.size // width
+        folded += signs[row : row + num] @ flat[: num * width].reshape(num, width)
+        rest, row = flat[num * width :], row + num
+    if rest.size:
+        folded[: rest.size] += signs[row] * rest
     return folded
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """The elements in order, a part of them at a time, float64: a whole copy of a big array takes a gigabyte."""
+    num = max(1, BLOCK * len(array) // array.size)
+    for start in range(0, len(array), num):
+        yield np.ravel(array[start : start + num]).astype(np.float64, copy=False)
 
 
 class DropoutMasks:

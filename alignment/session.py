@@ -12,11 +12,11 @@ from common.errors import WeightsError
 
 from .adapter import adapt
 from .case import Case
-from .exchange import DropoutMasks, TraceSettings
+from .exchange import DropoutMasks, TraceSettings, TrainSettings
 from .mapping.resolve import with_adapter, with_rules
 from .mapping.sequence import Mapping
 from .paddle_side.pipeline import port_of_case
-from .paddle_side.port import FRAMEWORK, Port, PortState, default_dtype, loss_of_port, set_state
+from .paddle_side.port import FRAMEWORK, Port, PortState, build_with, default_dtype, loss_of_port
 from .paddle_side.recorder import record_trace
 from .paddle_side.training import as_target
 from .reference import File, Reference
@@ -111,6 +111,11 @@ class Session:
         """Names of the entries of the port that hold whole numbers."""
         return [name for name, array in self._state_of_port.arrays.items() if array.dtype.kind != "f"]
 
+    @property
+    def port_trained(self) -> dict[str, int]:
+        """{name: number of elements} of the parameters of the port that are trained."""
+        return self._state_of_port.trained
+
     @cached_property
     def reference_weights(self) -> Arrays:
         """The weights of the run, {name in the reference: array}."""
@@ -204,6 +209,37 @@ class Session:
             return {"name": "user"} | self.case.function_spec("loss", "reference")
         return {"name": "cross_entropy", "smoothing": smoothing} if self.has_labels else {"name": "squares"}
 
+    def train_settings(self, dtype: str, rates: list[float], width: int) -> TrainSettings:
+        """Settings of a training of the case.
+
+        Args:
+            dtype: "float32" or "float64".
+            rates: learning rate of each step, [N].
+            width: of the sketches, see TrainSettings.
+        """
+        case, train = self.case, self.case.train
+        loss, seed, rules = self.loss_spec(train.smoothing), case.seed, self.rules.as_message()
+        step = case.function_spec("step", "reference") if case.step.is_given else None
+        if case.optimizer.is_given:
+            optimizer = {"name": "user"} | case.function_spec("optimizer", "reference")
+            schedule = case.function_spec("schedule", "reference") if case.schedule.is_given else None
+            return TrainSettings(dtype, [], optimizer, loss, seed, rules, width, schedule, step)
+        optimizer = {"name": train.optimizer, "weight_decay": train.weight_decay}
+        optimizer |= {"momentum": train.momentum} if train.optimizer == "momentum" else {}
+        return TrainSettings(dtype, rates, optimizer, loss, seed, rules, width, None, step)
+
+    def begin_training(self, inputs: File, settings: TrainSettings, weights: File) -> Callable[[], tuple[dict, Arrays]]:
+        """Start a training of the reference; the returned function waits for (answer, records).
+
+        Args:
+            inputs: file of `images` [N, B, ...] and `labels` [N, B, ...].
+            settings: of the training.
+            weights: file of the weights at the start.
+        """
+        return self.reference.begin(
+            "train_steps", reference=self.case.reference_spec, weights=weights, inputs=inputs, **asdict(settings)
+        )
+
     def allowed_rounding(self, own: float) -> float:
         """Largest relative distance in float32 that passes where the reference's own rounding is `own`."""
         tolerances = self.case.tolerances
@@ -249,15 +285,17 @@ class Session:
         settings = request.settings
         arrays = self.port_weights if request.weights is None else self.converted(request.weights)
         with default_dtype(settings.dtype):
-            model = set_state(self.port.build(), arrays, self.case.name, settings.dtype)
+            model = build_with(self.port, arrays, self.case.name, settings.dtype)
             loss_of = None
             if settings.loss is not None:
-                loss, targets = loss_of_port(self.port, settings.loss), as_target(request.labels, settings.dtype)
+                labels = request.labels if request.port_labels is None else request.port_labels
+                loss, targets = loss_of_port(self.port, settings.loss), as_target(labels, settings.dtype)
 
                 def loss_of(logits):
                     return loss(logits, targets)
 
-            images, masks = request.images.astype(settings.dtype), DropoutMasks(settings.seed)
+            images = request.images if request.port_images is None else request.port_images
+            images, masks = images.astype(settings.dtype), DropoutMasks(settings.seed)
             return record_trace(model, images, loss_of, masks, is_training=settings.is_training)
 
 
@@ -270,12 +308,16 @@ class TraceRequest:
         labels: [B], of the loss.
         settings: how the trace is recorded.
         weights: {name in the reference: array}; None for those of the session.
+        port_images: what the port is given; None for the same.
+        port_labels: the same for its loss.
     """
 
     images: np.ndarray
     labels: np.ndarray
     settings: TraceSettings
     weights: Arrays | None = None
+    port_images: np.ndarray | None = None
+    port_labels: np.ndarray | None = None
 
     def as_float32(self) -> "TraceRequest":
         """The same in float32."""

@@ -1,7 +1,7 @@
 """Compare two models on inputs that the caller gives: forward, backward, single steps and training, in float64."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -12,15 +12,16 @@ from ..exchange import DropoutMasks, TraceSettings, TrainSettings
 from ..layers.hints import value_hints
 from ..layers.table import LayerTable
 from ..paddle_side.code_between import Found, Substitutes, run_code_between
-from ..paddle_side.port import default_dtype, set_state
-from ..paddle_side.recorder import last_line, record_trace
+from ..paddle_side.port import build_with, default_dtype
+from ..paddle_side.recorder import last_line
 from ..paddle_side.training import as_target, train_port
 from ..rules import Arrays
+from ..session import TraceRequest
 from ..stages.train import step_checks
+from ..stages.weight_decay import decay_checks
 from ..trace import Trace
 from ..verdict import FAIL, Check, StageResult, exactly, within
 from .given import Batch, GivenSession
-from .paddle_reference import without_backward
 
 
 @dataclass(frozen=True)
@@ -114,28 +115,21 @@ class Comparison:
         images = {side: np.stack([getattr(b, side).packed() for b in batches]) for side in ("port", "reference")}
         labels = {side: np.stack([_target(getattr(b, side)) for b in batches]) for side in ("port", "reference")}
         inputs = session.reference.put({"images": images["reference"], "labels": labels["reference"]})
-        finish = session.reference.begin(
-            "train_steps", reference=session.case.reference_spec, weights=session.weights_file, inputs=inputs,
-            **asdict(settings),
-        )  # fmt: skip
+        finish = session.begin_training(inputs, settings, session.weights_file)
         actual = train_port(session.port, session.port_weights, images["port"], labels["port"], settings)
-        return StageResult("train", step_checks(actual, finish()[1], self.tolerances.step))
+        expected = finish()[1]
+        checks = step_checks(actual, expected, self.tolerances.step)
+        return StageResult("train", [*checks, *decay_checks(actual, expected, session.rules)])
 
     def _traces(self, batch: Batch, *, is_training: bool) -> tuple[Trace, Trace]:
-        session = self.session
+        session, reference = self.session, batch.reference
         settings = TraceSettings("float64", is_training, self.loss, session.case.seed, session.rules.as_message())
-        inputs = session.reference.put({"images": batch.reference.packed(), "labels": _target(batch.reference)})
-        finish = session.reference.begin(
-            "record_trace", reference=session.case.reference_spec, weights=session.weights_file, inputs=inputs,
-            **asdict(settings),
+        return session.traces(
+            TraceRequest(
+                reference.packed(), _target(reference), settings,
+                port_images=batch.port.packed(), port_labels=_target(batch.port),
+            )
         )  # fmt: skip
-        with default_dtype("float64"):
-            model = set_state(session.port.build(), session.port_weights, "the port", "float64")
-            images = batch.port.packed().astype("float64")
-            masks = DropoutMasks(session.case.seed)
-            loss_of = self._loss_of(batch) if is_training else without_backward(self._loss_of(batch))
-            port = record_trace(model, images, loss_of, masks, is_training=is_training)
-        return port, Trace.of_message(*finish())
 
     def _loss_of(self, batch: Batch) -> Callable:
         loss, target = self.session.port.loss(0.0), as_target(_target(batch.port), "float64")
@@ -226,7 +220,7 @@ class Comparison:
             return output.numpy()
 
         with default_dtype("float64"):
-            model = set_state(session.port.build(), session.port_weights, "the port", "float64")
+            model = build_with(session.port, session.port_weights, "the port", "float64")
             model.train() if is_backward else model.eval()
             try:
                 found = run_code_between(model, run, substitutes, masks)

@@ -91,8 +91,6 @@ class PaddleReference:
             model = set_state(self._build(reference), weights, "the reference", settings.dtype)
             target, loss = as_target(inputs["labels"], settings.dtype), self._port.loss(0.0)
             loss_of = (lambda output: loss(output, target)) if settings.loss else None
-            if loss_of and not settings.is_training:
-                loss_of = without_backward(loss_of)
             images, masks = inputs["images"].astype(settings.dtype), DropoutMasks(settings.seed)
             trace = record_trace(model, images, loss_of, masks, is_training=settings.is_training)
             if loss_of and settings.is_training:
@@ -115,21 +113,6 @@ class PaddleReference:
         for kind, arrays in kinds.items():
             found |= {f"{kind}/{name}": rows for name, rows in rules.to_port(arrays).items()}
         return {}, found
-
-
-def without_backward(loss_of: Callable) -> Callable:
-    """The loss as a function of the output with an empty backward: an LSTM of Paddle has none in evaluation mode."""
-    return lambda output: _Value(loss_of(output))
-
-
-class _Value:
-    """A loss without a backward."""
-
-    def __init__(self, loss: paddle.Tensor):
-        self.item = loss.item
-
-    def backward(self) -> None:
-        """Do nothing."""
 
 
 def _run_layers_alone(trace: Trace, masks: DropoutMasks, rules: Rules) -> None:

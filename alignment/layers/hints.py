@@ -1,4 +1,4 @@
-"""Recognize known mistakes of ports by settings, by values and by updates of the weights, and say what to do."""
+"""Recognize known mistakes of ports by settings and by values, and say what to do."""
 
 import numpy as np
 
@@ -16,7 +16,6 @@ SETTING_HINTS = {
     "time_first": "torch's default is sequence first, Paddle's batch first",
     "affine": "torch's InstanceNorm has no weight and bias by default, Paddle's has",
 }
-UPDATE_TERMS = ("learning rate, times", "weight decay", "momentum")
 
 
 def layer_hints(
@@ -114,36 +113,3 @@ def _transpose_hints(layer, inputs: list[np.ndarray], expected: np.ndarray) -> l
 
 def _close(a: np.ndarray, b: np.ndarray, scale: float) -> bool:
     return float(np.abs(a - b).max()) <= 1e-6 * scale
-
-
-def update_hints(port_records: dict, reference_records: dict, rates: list[float]) -> list[str]:
-    """Hints from the weights after three steps of SGD.
-
-    On each side, `step = -(a * gradient + b * weight) + c * last step` is fitted to the records; a is the factor of the
-    learning rate, b the weight decay, c the momentum. A hint names each of the three that differs.
-    """
-    fits = {}
-    for side, records in (("port", port_records), ("reference", reference_records)):
-        names = [key.split("/", 1)[1] for key in records if key.startswith("gradient/")]
-        names = [name for name in names if f"weight/{name}" in records]
-        if not names or len(rates) < 3:
-            return []
-        weight, gradient = (
-            [_concatenated(records, kind, names, step) for step in range(3)] for kind in ("weight", "gradient")
-        )
-        move = weight[1] - weight[0], weight[2] - weight[1]
-        basis = np.stack([-gradient[2], -weight[1], move[0]], 1)
-        if not (np.isfinite(basis).all() and np.isfinite(move[1]).all()):
-            return []
-        fits[side] = np.linalg.lstsq(basis, move[1], rcond=None)[0]
-        fits[side] *= 1 / rates[2], 1 / rates[2], rates[1] / rates[2]  # the last step was made at another rate
-    return [
-        f"fitted {term}: {a:.6g} in the port, {b:.6g} in the reference"
-        for term, a, b in zip(UPDATE_TERMS, fits["port"], fits["reference"], strict=True)
-        if abs(a - b) > 1e-4 * max(abs(b), 1e-3)
-    ]
-
-
-def _concatenated(records: dict, kind: str, names: list[str], step: int) -> np.ndarray:
-    """The sketches of all parameters after a step as one vector; they are linear, so a fit to them fits the arrays."""
-    return np.concatenate([records[f"{kind}/{name}"][step] for name in names])

@@ -120,7 +120,7 @@ def _run_port(
         outputs.append(fingerprint(model(inputs["images"]).numpy()))
 
     with default_dtype("float64"):
-        model = build()
+        model = build()  # with fresh values, which entries without a match keep
         if weights is not None:
             try:
                 arrays = PortState.of_model(model).completed(weights, ("*",), shared_in_reference)

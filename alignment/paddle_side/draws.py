@@ -6,11 +6,18 @@ from contextlib import contextmanager
 import numpy as np
 import paddle
 from paddle import nn
+from paddle.nn.initializer import Constant, Initializer
+from paddle.nn.initializer.kaiming import MSRAInitializer
+from paddle.nn.initializer.normal import NormalInitializer, TruncatedNormalInitializer
+from paddle.nn.initializer.uniform import UniformInitializer
+from paddle.nn.initializer.xavier import XavierInitializer
 from paddle.nn.layer.rnn import RNNBase
 
 from ..exchange import DropoutMasks
 
 UNPAIRED = ("randperm", "multinomial", "poisson", "exponential_", "randint")  # draws without numbers from outside
+
+RANDOM = (MSRAInitializer, NormalInitializer, TruncatedNormalInitializer, UniformInitializer, XavierInitializer)
 
 
 @contextmanager
@@ -33,6 +40,25 @@ def shared_dropout(masks: DropoutMasks) -> Iterator[None]:
     finally:
         for name, function in originals.items():
             setattr(operators, name, function)
+
+
+@contextmanager
+def without_initial_draws() -> Iterator[None]:
+    """Inside the context random initializers of Paddle write zeros, for models whose weights are set afterwards.
+
+    Drawing the weights of a VGG-11 takes 7 seconds, and one comparison builds 20 models.
+    """
+    original = Initializer.__call__
+    zero = Constant(0.0)
+
+    def initialise(initializer, parameter, block=None):
+        return original(zero if isinstance(initializer, RANDOM) else initializer, parameter, block)
+
+    Initializer.__call__ = initialise
+    try:
+        yield
+    finally:
+        Initializer.__call__ = original
 
 
 def _dropout_of(masks: DropoutMasks) -> Callable:

@@ -17,6 +17,7 @@ from ..case import Case, absolute_spec, package_of
 from ..mapping.patterns import match
 from ..rules import Arrays
 from ..trace import constructor_places
+from .draws import without_initial_draws
 from .recorder import is_framework_file
 from .units import shared_names
 
@@ -181,15 +182,18 @@ class PortState:
     Attributes:
         arrays: {name: array}.
         shared: {name: first name of the same tensor}.
+        trained: {name: number of elements} of the parameters that are trained.
     """
 
     arrays: Arrays
     shared: dict[str, str]
+    trained: dict[str, int]
 
     @classmethod
     def of_model(cls, model: nn.Layer) -> "PortState":
         """The state of a model."""
-        return cls(state_arrays(model), shared_names(model))
+        trained = {name: value.size for name, value in model.named_parameters() if not value.stop_gradient}
+        return cls(state_arrays(model), shared_names(model), trained)
 
     def completed(self, arrays: Arrays, kept: Iterable[str], shared_in_reference: Mapping[str, str]) -> Arrays:
         """Arrays of the port with every name of its state that the reference accounts for.
@@ -229,6 +233,23 @@ def set_state(model: nn.Layer, arrays: Arrays, source: str, dtype: str = "float3
 
     set_weights(model, arrays, source=source)
     return to_dtype(model, dtype)
+
+
+def build_with(port: Port, arrays: Arrays, source: str, dtype: str = "float32") -> nn.Layer:
+    """Build the port and give it these weights; the arguments are those of `set_state`.
+
+    The fresh weights are not drawn, unless the constructor fails without them.
+
+    Raises:
+        CaseError: the port cannot be built.
+        CheckpointError: the arrays do not fit the model.
+    """
+    try:
+        with without_initial_draws():
+            model = port.build()
+    except Exception:
+        model = port.build()
+    return set_state(model, arrays, source, dtype)
 
 
 def to_dtype(model: nn.Layer, dtype: str) -> nn.Layer:

@@ -72,7 +72,7 @@ def first_output(layer: nn.Layer, output):
 def record_trace(
     model: nn.Layer, images: np.ndarray, loss_of: Callable | None, masks: DropoutMasks, *, is_training: bool
 ) -> Trace:
-    """Record one forward of the model, and one backward if there is a loss.
+    """Record one forward of the model, and one backward if there is a loss and the model is in train mode.
 
     An exception of the model does not leave this function: its message becomes `error` of the trace.
 
@@ -100,8 +100,9 @@ def record_trace(
     trace.unpaired_draws, trace.turned_off = sorted(masks.unpaired), sorted(masks.turned_off)
     if loss_of and not trace.error:
         loss = loss_of(logits)
-        loss.backward()
         trace.loss = loss.item()
+    if loss_of and is_training and not trace.error:  # an LSTM of Paddle has no backward in evaluation mode
+        loss.backward()
         trace.image_gradient = None if images.grad is None else images.grad.numpy()
         trace.parameter_gradients = {
             name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None

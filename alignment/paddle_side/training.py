@@ -8,12 +8,16 @@ import paddle
 from paddle import nn
 
 from ..exchange import DropoutMasks, TrainSettings, sketch
+from ..layers.optimizer_hints import optimizer_record
+from ..layers.settings import PADDLE
 from ..pipeline.functions import as_number, call_step
 from ..rules import Arrays
+from ..stages.weight_decay import PREFIX, decay_record
 from .draws import shared_dropout, turn_off_inner_dropout
 from .pipeline import schedule_of, step_schedule
-from .port import Port, default_dtype, loss_of_port, set_state
+from .port import Port, build_with, default_dtype, loss_of_port
 
+MAX_WARMUP = 20  # steps of a schedule whose first rate is 0
 STATE_KINDS = ("velocity", "moment1", "moment2")  # names in engine/optim.py
 
 
@@ -33,7 +37,7 @@ def train_port(
     paddle.seed(0)
     masks, losses, rates = DropoutMasks(settings.seed), [], []
     with default_dtype(settings.dtype), shared_dropout(masks):
-        model = set_state(port.build(), weights, "the weights of the case", settings.dtype)
+        model = build_with(port, weights, "the weights of the case", settings.dtype)
         model.train()
         turn_off_inner_dropout(model)
         schedule = port.schedule()
@@ -59,7 +63,10 @@ def train_port(
                 step_schedule(schedule, index)
             if settings.width:
                 _record(records, model, optimizer, settings)
-    found = {"losses": np.array(losses), "rates": np.array(rates)}
+        found = {"losses": np.array(losses), "rates": np.array(rates)}
+        found["optimizer"] = optimizer_record(optimizer, PADDLE)
+        if settings.width and not settings.has_weights_alone:
+            found |= _decay(port, model, settings)
     return found | {key: np.stack(rows) for key, rows in records.items()}
 
 
@@ -84,6 +91,26 @@ def _optimizer(port: Port, model: nn.Layer, schedule, settings: TrainSettings) -
     return port.optimizer(name, model, lr=settings.rates[0], **settings.optimizer_settings())
 
 
+def _decay(port: Port, model: nn.Layer, settings: TrainSettings) -> dict[str, np.ndarray]:
+    """The records of stages/weight_decay.py; none if the optimizer does not take a step without a loss."""
+    schedule = port.schedule()
+    optimizer = _optimizer(port, model, schedule, settings)
+    schedule = schedule or schedule_of(optimizer)
+    for index in range(MAX_WARMUP if schedule else 0):
+        if optimizer.get_lr():
+            break
+        step_schedule(schedule, index)
+    trained = {name: parameter for name, parameter in model.named_parameters() if not parameter.stop_gradient}
+    before = {name: parameter.numpy() for name, parameter in trained.items()}
+    for parameter in trained.values():
+        parameter.grad = paddle.zeros_like(parameter)
+    try:
+        optimizer.step()
+    except Exception:
+        return {}
+    return {f"{PREFIX}{name}": decay_record(before[name], parameter.numpy()) for name, parameter in trained.items()}
+
+
 def _record(
     records: dict[str, list[np.ndarray]],
     model: nn.Layer,
@@ -96,10 +123,11 @@ def _record(
     def add(kind: str, name: str, array: np.ndarray) -> None:
         records.setdefault(f"{kind}/{name}", []).append(sketch(array, settings.width))
 
-    for name, parameter in model.named_parameters():
+    for name, parameter in () if settings.has_weights_alone else model.named_parameters():
         if parameter.grad is not None and settings.step is None:  # a step of the user clears or clips them
             add("gradient", name, parameter.grad.numpy())
-    for key, array in optimizer_arrays(optimizer, model).items():
+    states = {} if settings.has_weights_alone else optimizer_arrays(optimizer, model)
+    for key, array in states.items():
         name, kind = key.rsplit(".", 1)
         if kind in STATE_KINDS:
             add(kind, name, array)

@@ -58,9 +58,13 @@ def next_floats(rng: np.random.Generator, arrays: Arrays, kind: np.dtype) -> Arr
 def _next_float(rng: np.random.Generator, array: np.ndarray, kind: np.dtype) -> np.ndarray:
     if array.dtype != np.float32:
         return array
-    array = array.astype(kind)
-    away = np.where(rng.random(array.shape) < 0.5, -np.inf, np.inf).astype(kind)
-    return np.where(array == 0, array, np.nextafter(array, away))
+    moved = np.array(array, kind, order="C")
+    bits = moved.reshape(-1).view(f"i{kind.itemsize}")  # the neighbours of a number have the next bit patterns
+    is_up = np.unpackbits(np.frombuffer(rng.bytes(-(-bits.size // 8)), np.uint8), count=bits.size)
+    step = np.int8(2) * is_up.view(np.int8) - np.int8(1)
+    step[moved.reshape(-1) == 0] = 0
+    bits += step
+    return moved
 
 
 class Rounding:

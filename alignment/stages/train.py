@@ -1,13 +1,14 @@
 """Stage 7: compare N training steps from the same weights on the same batches, and two loss curves on digits."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ..compare import Difference, compare_sketches, not_finite
 from ..exchange import TrainSettings
-from ..layers.hints import setting_hints, update_hints
+from ..layers.hints import setting_hints
+from ..layers.optimizer_hints import update_hints
 from ..layers.pairing import pair
 from ..paddle_side.training import train_port
 from ..reference import File
@@ -15,8 +16,10 @@ from ..rules import Arrays
 from ..session import Session
 from ..verdict import FAIL, PASS, Check, StageResult, exactly, within
 from .loss import rate_check, user_rates
+from .loss_curves import compare_curves, takes_digits
 from .rounding import FLOAT64_MULTIPLE, NUM_RUNS, may_be_rounding, next_floats, worst_of
 from .unjudged import divergence_reason, unjudged
+from .weight_decay import decay_checks
 
 WIDTH = 256  # of the sketch of each tensor after each step
 LEAST_SHARE = 1e-6  # of the largest norm of a kind; a smaller tensor is judged by this share of it
@@ -29,10 +32,6 @@ KINDS = {
     "weight": "weights and statistics",
 }
 USER_PARTS = ("loss", "optimizer", "schedule", "step")  # with one of them the digits are no measure: they are ours
-NUM_DIGITS = 10
-CURVE_EPOCHS, CURVE_BATCH, CURVE_SEED = 2, 64, 0
-ROUNDING = 1e-7  # relative change of the weights of the second run of the reference, about one rounding of float32
-LEAST_NOISE = 1e-3  # of the mean loss; the distance between two runs of the reference counts as at least this
 
 
 def run(session: Session) -> StageResult:
@@ -42,9 +41,9 @@ def run(session: Session) -> StageResult:
     images = session.images((train.steps, *train.shape), "train")
     targets = session.targets(train.steps * train.shape[0])
     labels = targets.reshape(train.steps, train.shape[0], *targets.shape[1:])
-    settings = _settings(session, "float64", reference_rates, WIDTH)
+    settings = session.train_settings("float64", reference_rates, WIDTH)
     inputs = session.reference.put({"images": images, "labels": labels})
-    finish = _begin(session, inputs, settings, session.weights_file)
+    finish = session.begin_training(inputs, settings, session.weights_file)
     actual = train_port(session.port, session.port_weights, images, labels, replace(settings, rates=rates))
     expected = finish()[1]
     tolerance = session.case.tolerances.step
@@ -54,11 +53,13 @@ def run(session: Session) -> StageResult:
         checks = step_checks(actual, expected, max(tolerance, FLOAT64_MULTIPLE * noise))
     if session.case.optimizer.is_given:
         checks.insert(0, rate_check("learning rates", actual["rates"], expected["rates"]))
+    checks += decay_checks(actual, expected, session.rules)
     failed = [check for check in checks if check.status == FAIL]
     if failed:
-        failed[0].hints += update_hints(actual, expected, expected["rates"].tolist())
+        failed[0].hints += update_hints(actual, expected)
+        hints = _setting_hints(session) if any(check.layer for check in failed) else {}
         for check in failed:
-            check.hints += _setting_hints(session, check.layer) if check.layer else []
+            check.hints += hints.get(check.layer, [])
     elif np.isfinite(expected["losses"]).all():
         checks.append(_float32_check(session, images, labels, inputs, replace(settings, rates=rates), expected))
     curves = {"loss of the port": actual["losses"].tolist(), "loss of the reference": expected["losses"].tolist()}
@@ -67,7 +68,7 @@ def run(session: Session) -> StageResult:
         and takes_digits(session)
         and not any(getattr(session.case, key).is_given for key in USER_PARTS)
     ):
-        check, digits = _compare_curves(session)
+        check, digits = compare_curves(session)
         checks.append(check)
         curves |= digits
     reason = session.unpaired_draws or divergence_reason(expected["losses"])
@@ -87,41 +88,13 @@ def _rates(session: Session) -> tuple[list[float], list[float]]:
     return [session.port.rate(train.lr, 1)(0, step, train.steps) for step in range(train.steps)], expected
 
 
-def takes_digits(session: Session) -> bool:
-    """Whether the loss curves on digits fit the model: pictures of three channels as input, logits of 10 classes."""
-    shape = session.case.train.shape
-    return len(shape) == 4 and shape[1] == 3 and session.has_labels and session.num_classes >= NUM_DIGITS
-
-
-def _settings(session: Session, dtype: str, rates: list[float], width: int) -> TrainSettings:
-    case, train = session.case, session.case.train
-    loss, seed, rules = session.loss_spec(train.smoothing), case.seed, session.rules.as_message()
-    step = case.function_spec("step", "reference") if case.step.is_given else None
-    if case.optimizer.is_given:
-        optimizer = {"name": "user"} | case.function_spec("optimizer", "reference")
-        schedule = case.function_spec("schedule", "reference") if case.schedule.is_given else None
-        return TrainSettings(dtype, [], optimizer, loss, seed, rules, width, schedule, step)
-    optimizer = {"name": train.optimizer, "weight_decay": train.weight_decay}
-    optimizer |= {"momentum": train.momentum} if train.optimizer == "momentum" else {}
-    return TrainSettings(dtype, rates, optimizer, loss, seed, rules, width, None, step)
-
-
-def _begin(session: Session, inputs: File, settings: TrainSettings, weights: File):
-    """Start the training of the reference; the returned function waits for (answer, records)."""
-    return session.reference.begin(
-        "train_steps", reference=session.case.reference_spec, weights=weights, inputs=inputs, **asdict(settings)
-    )
-
-
-def _setting_hints(session: Session, layer: str) -> list[str]:
-    """Hints about the constructor arguments of a layer; the momentum of a batch norm has no effect in a forward."""
+def _setting_hints(session: Session) -> dict[str, list[str]]:
+    """{layer: hints about its constructor arguments}; the momentum of a batch norm has no effect in a forward."""
     port, reference = session.evaluation_traces(session.images(session.case.shape), "float32")
-    return [
-        hint
+    return {
+        port.nodes[a]["path"]: setting_hints(port.nodes[a]["settings"], reference.nodes[b]["settings"])
         for a, b, _ in pair(port, reference, session.case.layers).pairs
-        if port.nodes[a]["path"] == layer
-        for hint in setting_hints(port.nodes[a]["settings"], reference.nodes[b]["settings"])
-    ]
+    }
 
 
 def _loss_check(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> Check:
@@ -189,7 +162,7 @@ def _moved_runs(session: Session, inputs: File, settings: TrainSettings, runs: I
     """
     moved = {run: session.reference.put(_moved(session, settings.dtype, run)) for run in runs if run}
     files = [moved.get(run, session.weights_file) for run in runs]
-    waiting = [_begin(session, inputs, settings, file) for file in files]
+    waiting = [session.begin_training(inputs, settings, file) for file in files]
     return [finish()[1] for finish in waiting]
 
 
@@ -225,7 +198,7 @@ def _float32_check(
         settings: of the training in float64.
         exact: records of the reference in float64.
     """
-    settings = replace(settings, dtype="float32")
+    settings = replace(settings, dtype="float32", has_weights_alone=True)
     check = None
     for first_run in (0, NUM_RUNS):
         runs = _moved_runs(session, inputs, settings, range(first_run, first_run + NUM_RUNS))
@@ -253,65 +226,3 @@ def _weight_squares(records: Arrays, exact: Arrays) -> np.ndarray:
         scale = np.maximum(np.square(rows).sum(1), 1e-300)
         squares.append(np.square(found - rows).sum(1) / scale if found is not None else 0 * scale)
     return np.sum(squares, axis=0) / max(len(squares), 1)
-
-
-def _compare_curves(session: Session) -> tuple[Check, dict[str, list[float]]]:
-    """Compare the loss curves of two epochs on 1,797 scanned digits in float32.
-
-    The training of a deep network is chaotic: a change of 1e-7 in the weights moves the curve by 5 % within 56 steps.
-    So the reference is trained twice, the second time from weights that differ by the rounding of float32. The distance
-    of the port from the reference must be about as small as that between the two runs.
-    """
-    train = session.case.train
-    images, labels = digit_batches(train.curve_side)
-    steps = len(images) // CURVE_EPOCHS
-    rate = session.port.rate(train.curve_lr, CURVE_EPOCHS)
-    rates = [rate(step // steps, step % steps, steps) for step in range(len(images))]
-    settings = _settings(session, "float32", rates, 0)
-    inputs = session.reference.put({"images": images, "labels": labels})
-    finish = _begin(session, inputs, settings, session.weights_file)
-    changed_weights = session.reference.put(_rounded_otherwise(session.reference_weights))
-    finish_second = _begin(session, inputs, settings, changed_weights)
-    actual = train_port(session.port, session.port_weights, images, labels, settings)["losses"]
-    expected = finish()[1]["losses"]
-    second = finish_second()[1]["losses"]
-    distance, noise = float(np.abs(actual - expected).mean()), float(np.abs(second - expected).mean())
-    allowed = session.case.tolerances.curve * max(noise, LEAST_NOISE * float(expected.mean()))
-    detail = (f"mean distance over {len(actual)} steps; two runs of the reference differ by {noise:.3g}; last loss "
-              f"{actual[-1]:.3f} in the port, {expected[-1]:.3f} and {second[-1]:.3f} in the reference")  # fmt: skip
-    check = within("digits, two loss curves", Difference(distance), allowed, detail=detail)
-    curves = {
-        "digits, port": actual,
-        "digits, reference": expected,
-        "digits, reference, weights changed by 1e-7": second,
-    }
-    return check, {name: losses.tolist() for name, losses in curves.items()}
-
-
-def _rounded_otherwise(weights: Arrays) -> Arrays:
-    rng = np.random.default_rng(0)
-    return {
-        name: (array * (1 + ROUNDING * rng.standard_normal(array.shape))).astype(array.dtype)
-        if array.dtype.kind == "f"
-        else array
-        for name, array in weights.items()
-    }
-
-
-def digit_batches(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scanned digits of scikit-learn in a fixed order: images [N, 64, 3, side, side] from -1 to 1, labels [N, 64].
-
-    `side` is a multiple of 8, the height and width of the digits.
-    """
-    from sklearn.datasets import load_digits
-
-    from datasets.loading.sampler import epoch_order
-
-    digits = load_digits()
-    scans = digits.images.astype(np.float32) / 8 - 1  # [1797, 8, 8]
-    repeats = side // 8
-    images = np.repeat(np.repeat(scans, repeats, 1), repeats, 2)[:, None].repeat(3, 1)
-    num_steps = len(images) // CURVE_BATCH
-    orders = [epoch_order(len(images), CURVE_SEED, epoch)[: num_steps * CURVE_BATCH] for epoch in range(CURVE_EPOCHS)]
-    order = np.concatenate(orders).reshape(-1, CURVE_BATCH)
-    return images[order], digits.target[order].astype(np.int64)

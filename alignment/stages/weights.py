@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..paddle_side.port import set_state
+from ..paddle_side.port import build_with
 from ..rules import Arrays, unaccounted
 from ..session import Session
 from ..verdict import Check, StageResult, exactly
@@ -41,13 +41,19 @@ def _round_trip(session: Session, weights: Arrays) -> Check:
     back = session.rules.from_port(session.rules.to_port(weights))
     dropped = {name for name in weights if not session.rules.port_names(name)}
     lost = [name for name in weights if name not in back and name not in dropped]
-    changed = [n for n in weights if n in back and n not in dropped and weights[n].tobytes() != back[n].tobytes()]
+    changed = [n for n in weights if n in back and n not in dropped and not _is_same(weights[n], back[n])]
     detail = f"lost {lost[:3]}, changed {changed[:3]}" if lost or changed else "bit for bit"
     return exactly("round trip to the port and back", not lost and not changed, detail)
 
 
+def _is_same(array: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays have the same bits."""
+    both = [np.ascontiguousarray(one).reshape(-1).view(np.uint8) for one in (array, other)]
+    return array.dtype == other.dtype and array.shape == other.shape and np.array_equal(*both)
+
+
 def _loaded_values(session: Session, arrays: Arrays) -> Check:
-    model = set_state(session.port.build(), arrays, session.case.name)
+    model = build_with(session.port, arrays, session.case.name)
     state = {name: value.numpy() for name, value in model.state_dict().items()}
     wrong = [name for name, array in state.items() if not np.array_equal(array, arrays[name].astype(array.dtype))]
     detail = f"differ: {wrong[:3]}" if wrong else f"{len(arrays)} entries"
@@ -55,8 +61,7 @@ def _loaded_values(session: Session, arrays: Arrays) -> Check:
 
 
 def _trainable_parameters(session: Session) -> Check:
-    parameters = session.port.build().named_parameters()
-    port = {name: parameter.size for name, parameter in parameters if not parameter.stop_gradient}
+    port = session.port_trained
     names = {entry["name"] for entry in session.inventory["entries"] if entry["is_trained"]}
     trained = {name: array for name, array in session.reference_weights.items() if name in names}
     shared = session.inventory["shared"]

@@ -1,7 +1,8 @@
 """Give every random draw of a PyTorch model the numbers that the port's draw has, whatever function draws."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -12,6 +13,27 @@ from alignment.exchange import DropoutMasks
 ALPHA = -1.7580993408473766  # the value of a dropped element in alpha dropout, Klambauer et al. 2017
 # Draws whose numbers cannot be given from outside.
 UNPAIRED = ("randperm", "multinomial", "poisson", "exponential_", "geometric_", "cauchy_", "log_normal_", "randint")
+# Functions of torch.nn.init that draw.
+INITIALIZERS = ("uniform_", "normal_", "trunc_normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_",
+                "kaiming_normal_")  # fmt: skip
+
+
+@contextmanager
+def without_initial_draws() -> Iterator[None]:
+    """Inside the context the random functions of torch.nn.init write zeros, for models whose weights are set later."""
+    originals = {name: getattr(nn.init, name) for name in INITIALIZERS}
+
+    @torch.no_grad()
+    def zeros(tensor, *arguments, **keywords):
+        return tensor.zero_()
+
+    for name in originals:
+        setattr(nn.init, name, zeros)
+    try:
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(nn.init, name, function)
 
 
 class SharedDraws(TorchFunctionMode):

@@ -15,7 +15,7 @@ from . import pipeline, structure, torch_formulas
 from .float32_constants import float32_constants
 from .full_training import count_correct, train_part
 from .recorder import record
-from .references import DTYPES, build, constant_layers, set_random_weights, set_state
+from .references import DTYPES, build, constant_layers, read_weights, set_random_weights, set_state
 from .training import as_target, cross_entropy, projection, squares, train
 
 MAX_DRAWS = 20  # a ReLU over four channels is 0 everywhere in about one of 20 draws
@@ -29,7 +29,7 @@ def versions() -> dict:
 
 def inventory(reference: dict) -> dict:
     """Every entry of the state, and file and line of the class of each module."""
-    model = build(reference)
+    model = build(reference, is_drawn=False)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     return {
         "entries": [
@@ -98,7 +98,8 @@ def record_trace(reference: dict, weights: str, inputs: str, output: str, **sett
     """
     settings = TraceSettings(**settings)
     arrays = read_arrays(Path(inputs))
-    model = set_state(build(reference, settings.dtype), read_arrays(Path(weights))).train(settings.is_training)
+    model = set_state(build(reference, settings.dtype, is_drawn=False), read_weights(weights))
+    model.train(settings.is_training)
     images = torch.from_numpy(arrays["images"]).to(DTYPES[settings.dtype])
     labels = as_target(arrays["labels"], DTYPES[settings.dtype])
     loss_of = (lambda logits: loss_function(settings.loss)(logits, labels)) if settings.loss else None
@@ -141,7 +142,7 @@ def train_steps(reference: dict, weights: str, inputs: str, output: str, **setti
     """
     settings = TrainSettings(**settings)
     arrays = read_arrays(Path(inputs))
-    model = set_state(build(reference, settings.dtype), read_arrays(Path(weights)))
+    model = set_state(build(reference, settings.dtype, is_drawn=False), read_weights(weights))
     loss = loss_function(settings.loss)
     with float32_constants(settings.dtype == "float64"):
         records = train(model, arrays["images"], arrays["labels"], loss, settings)

@@ -1,5 +1,9 @@
 """Build the reference model that a case names, and give it weights."""
 
+from contextlib import nullcontext
+from functools import lru_cache
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
@@ -7,9 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from alignment.adapter import Adapter, Framework, adapt
+from alignment.exchange import read_arrays
 from alignment.trace import constructor_places
 from alignment.user_code import construct, load_callable
 
+from .draws import without_initial_draws
 from .recorder import is_framework_file
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -21,12 +27,25 @@ FRAMEWORK = Framework(
 )
 
 
-def build(reference: dict, dtype: str = "float32", seed: int = 0) -> nn.Module:
-    """Build a model from {"callable": ..., "arguments": {...}}, and "package" where the case is not trusted."""
+def build(reference: dict, dtype: str = "float32", seed: int = 0, *, is_drawn: bool = True) -> nn.Module:
+    """Build a model from {"callable": ..., "arguments": {...}}, and "package" where the case is not trusted.
+
+    Args:
+        reference: that table.
+        dtype: "float32" or "float64".
+        seed: of the fresh weights.
+        is_drawn: False for a model whose weights are set afterwards.
+    """
     torch.manual_seed(seed)
     make = load_callable(reference["callable"], reference.get("package"))
     with constructor_places(nn.Module, is_framework_file):
-        model = construct(reference["callable"], make, reference["arguments"])
+        try:
+            with nullcontext() if is_drawn else without_initial_draws():
+                model = construct(reference["callable"], make, reference["arguments"])
+        except Exception:
+            if is_drawn:
+                raise
+            model = construct(reference["callable"], make, reference["arguments"])  # zeros may be no fit weights
     return adapt(model.to(DTYPES[dtype]), Adapter.of_message(reference.get("adapter")), FRAMEWORK)
 
 
@@ -38,6 +57,12 @@ def set_state(model: nn.Module, arrays: dict[str, np.ndarray]) -> nn.Module:
     """
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, strict=True)
     return model
+
+
+@lru_cache(maxsize=1)
+def read_weights(path: str) -> dict[str, np.ndarray]:
+    """The weights of a file, which most questions of a comparison name; the arrays are not changed."""
+    return read_arrays(Path(path))
 
 
 def set_random_weights(model: nn.Module, seed: int | list[int], images: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ from alignment.adapter import required_inputs, tensors_of
 from alignment.exchange import read_arrays
 from alignment.mapping.units import fingerprint
 
-from .references import build, set_state
+from .references import build, read_weights, set_state
 from .units import record_units, shared_names
 
 INTEGER_WORDS = ("Long", "Int", "indices", "integer", "int64")  # of messages about an input that must be whole numbers
@@ -67,9 +67,9 @@ def units(reference: dict, inputs: str, weights: str | None = None) -> dict:
         inputs: file with `images`.
         weights: file of weights; by default those of a new model.
     """
-    model = build(reference, "float64")
+    model = build(reference, "float64", is_drawn=weights is None)
     if weights:
-        set_state(model, read_arrays(Path(weights)))
+        set_state(model, read_weights(weights))
     images = torch.from_numpy(read_arrays(Path(inputs))["images"]).double()
     outputs = []
 

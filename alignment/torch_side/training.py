@@ -9,14 +9,18 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from alignment.exchange import DropoutMasks, TrainSettings, sketch
+from alignment.layers.optimizer_hints import optimizer_record
+from alignment.layers.settings import TORCH
 from alignment.pipeline.functions import as_number, call_step
 from alignment.rules import Arrays, Rules
+from alignment.stages.weight_decay import PREFIX, decay_record
 
 from . import pipeline
 from .draws import shared_dropout, turn_off_inner_dropout
 from .float32_constants import share_as_float32
 from .units import shared_names
 
+MAX_WARMUP = 20  # steps of a schedule whose first rate is 0
 # Names of optimizer states in torch, and in the records.
 STATE_KINDS = {"momentum_buffer": "velocity", "exp_avg": "moment1", "exp_avg_sq": "moment2"}
 
@@ -111,7 +115,7 @@ class Records:
         for variance in self._variances.values():
             variance.update()
         found: dict[str, Arrays] = {}
-        for name, parameter in self._model.named_parameters():
+        for name, parameter in () if self._settings.has_weights_alone else self._model.named_parameters():
             if parameter.grad is not None and self._settings.step is None:  # a step of the user clears or clips them
                 found.setdefault("gradient", {})[name] = parameter.grad.numpy()
             for kind, value in optimizer.state[parameter].items():
@@ -164,7 +168,28 @@ def train(
                 pipeline.step_schedule(schedule, index)
             if settings.width:
                 records.add_step(optimizer)
-    return {"losses": np.array(losses), "rates": np.array(rates)} | records.arrays()
+    found = {"losses": np.array(losses), "rates": np.array(rates), "optimizer": optimizer_record(optimizer, TORCH)}
+    found |= records.arrays()
+    return found | _decay(model, settings) if settings.width and not settings.has_weights_alone else found
+
+
+def _decay(model: nn.Module, settings: TrainSettings) -> dict[str, np.ndarray]:
+    """The records of stages/weight_decay.py; none if the optimizer does not take a step without a loss."""
+    optimizer = _optimizer(model, settings)
+    schedule = pipeline.make_schedule(settings.schedule, optimizer) if settings.schedule else None
+    for index in range(MAX_WARMUP if schedule else 0):
+        if optimizer.param_groups[0]["lr"]:
+            break
+        pipeline.step_schedule(schedule, index)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    before = {name: parameter.detach().clone().numpy() for name, parameter in trained.items()}
+    for parameter in trained.values():
+        parameter.grad = torch.zeros_like(parameter)
+    try:
+        optimizer.step()
+    except Exception:
+        return {}
+    return {f"{PREFIX}{name}": decay_record(before[name], value.detach().numpy()) for name, value in trained.items()}
 
 
 def plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable, inputs, target) -> torch.Tensor:

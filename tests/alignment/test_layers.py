@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alignment.layers.hints import setting_hints, update_hints, value_hints
+from alignment.layers.hints import setting_hints, value_hints
 from alignment.layers.pairing import pair
 from alignment.trace import Trace
 
@@ -48,8 +48,3 @@ def test_hints_name_the_usual_mistakes():
     assert "clipped to [-1, 1]" in value_hints(image, image.clip(-1, 1))[0]
     assert "the reference's are not" in value_hints(image.clip(-1, 1), image)[0]
     assert value_hints(image, image) == []
-
-
-def test_no_update_is_fitted_to_values_that_are_not_finite():
-    records = {f"{kind}/w": np.full((3, 4), np.nan) for kind in ("gradient", "weight")}
-    assert update_hints(records, records, [0.1] * 3) == []
