@@ -13,7 +13,7 @@ from ..verdict import FAIL, Check, StageResult, exactly, within
 from .forward import layer_checks
 from .loss import USER_TOLERANCE
 from .rounding import Compared, Rounding, judged, may_be_rounding, widened, worst_of
-from .unjudged import draw_checks, draw_reason, missing_operation, unjudged
+from .unjudged import draw_checks, trace_reason, unjudged
 
 SOFTMAX_DEPTH = 64  # Paddle's softmax on a CPU clips the exponents at -64
 ALONE = "forward and backward"
@@ -34,8 +34,7 @@ def run(session: Session) -> StageResult:
         checks.insert(0, broken)  # by itself harmless: rounding may break a tie in a max pool
     if not is_wrong:
         checks.append(_float32_check(session, table, request))
-    reason = draw_reason(port, reference) or (port.error and missing_operation(port.error))
-    checks = [*unjudged(checks, reason), *draw_checks(port, reference)]
+    checks = [*unjudged(checks, trace_reason(port, reference)), *draw_checks(port, reference)]
     return StageResult("backward", checks, layers=table.as_dicts())
 
 

@@ -14,6 +14,7 @@ from ..session import Session
 from ..trace import Trace
 from ..verdict import FAIL, INCONCLUSIVE, MAX_PROBLEMS, PASS, Check, StageResult, exactly, within
 from .rounding import float32_checks, may_be_rounding, widened
+from .unjudged import trace_reason, unjudged
 from .varied_inputs import varied_checks
 
 SETTINGS = "settings"  # name of the checks of constructor arguments
@@ -32,6 +33,7 @@ def run(session: Session) -> StageResult:
     if is_right and np.isfinite(reference.arrays[reference.logits]).all():  # else the difference would be found again
         checks += float32_checks(session, table, request)
         checks += varied_checks(session)
+    checks = unjudged(checks, trace_reason(port, reference))
     return StageResult("forward", checks, layers=table.as_dicts())
 
 
@@ -128,7 +130,8 @@ def _places(table: LayerTable, numbers: list[int]) -> str:
     """The first layer with both places, and the names of some others."""
     rows = [table.rows[number] for number in numbers]
     first = rows[0]
-    text = f"{first.kind} at {first.place}; reference: {first.match} at {first.match_place}; {first.note}".rstrip("; ")
+    note = first.note if first.alone_error is None or np.isinf(first.alone_error) else ""  # else it is of the chain
+    text = f"{first.kind} at {first.place}; reference: {first.match} at {first.match_place}; {note}".rstrip("; ")
     if len(rows) == 1:
         return text
     names = ", ".join(row.path for row in rows[1:3]) + f" and {len(rows) - 3} more" * (len(rows) > 3)

@@ -18,12 +18,12 @@ MISSING_OPERATION = re.compile(
 
 
 def unjudged(checks: Iterable[Check], reason: str) -> list[Check]:
-    """The checks with failures as inconclusive for this reason; unchanged if the reason is empty."""
+    """The checks with failures as inconclusive, and this reason for all of these; unchanged if the reason is empty."""
     if not reason:
         return list(checks)
     return [
         replace(check, status=INCONCLUSIVE, detail=f"{reason}; {check.detail}".rstrip("; "))
-        if check.status == FAIL
+        if check.status in (FAIL, INCONCLUSIVE)
         else check
         for check in checks
     ]
@@ -33,6 +33,11 @@ def draw_reason(port: Trace, reference: Trace) -> str:
     """Why the random draws of two traces cannot be paired, or an empty text."""
     names = [*port.unpaired_draws, *reference.unpaired_draws]
     return f"random draws that the tool cannot repeat on the other side: {', '.join(names)}" if names else ""
+
+
+def trace_reason(port: Trace, reference: Trace) -> str:
+    """Why the difference of two traces proves nothing, or an empty text."""
+    return draw_reason(port, reference) or (missing_operation(port.error) if port.error else "")
 
 
 def draw_checks(port: Trace, reference: Trace) -> list[Check]:

@@ -17,6 +17,7 @@ from ..session import Session, TraceRequest
 from ..trace import Trace
 from ..verdict import REMARK, Check, exactly
 from .rounding import may_be_rounding, widened
+from .unjudged import trace_reason, unjudged
 
 # Added to height and width: every remainder of a division by 8 appears, so that three layers of stride 2 round
 # once up and once down, and no size but the first is a square.
@@ -52,7 +53,8 @@ def varied_checks(session: Session) -> list[Check]:
             continue
         if first := _first_difference(session, variation.request, port, reference):
             known = {check.layer for check in failed}
-            failed += [replace(first, name=f"first difference, {variation.name}")] * (first.layer not in known)
+            first = replace(first, name=f"first difference, {variation.name}")
+            failed += unjudged([first], trace_reason(port, reference)) * (first.layer not in known)
         else:
             passed.append(variation.name)
     detail = ", ".join(passed) + (f"; the reference refuses {', '.join(refused)}" if refused else "")

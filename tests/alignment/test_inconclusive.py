@@ -1,0 +1,88 @@
+"""What the tool cannot judge is inconclusive with the reason, whatever differs, and never "no match"."""
+
+import pytest
+
+from alignment.case import Case, Training
+from alignment.report.text import conclusion
+from alignment.runner import run_stages
+from alignment.verdict import Verdict
+
+NET = """
+import {package}
+from {package} import nn
+
+class Net(nn.{base}):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.first(x)
+        {code}
+        return self.second(x) {scale}
+"""
+WORDS = {"torch": ("Module", "ref.py"), "paddle": ("Layer", "port.py")}
+STAGES = ("weights", "forward", "backward", "train")
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def run(tmp_path, reference):
+    """Runs the stages on two nets with this code between their layers."""
+
+    def with_code(port: str, expected: str, *, scale: str = "", lr: float = 2**-6) -> Verdict:
+        for package, code, factor in (("paddle", port, scale), ("torch", expected, "")):
+            base, name = WORDS[package]
+            (tmp_path / name).write_text(NET.format(package=package, base=base, code=code, scale=factor))
+        train = Training(shape=(6, 6), steps=6, curve_side=0, lr=lr)
+        case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=(6, 6), train=train)
+        return run_stages(case, STAGES, reference)
+
+    return with_code
+
+
+def test_a_training_that_diverges(run):
+    verdict = run("x = x * x", "x = x * x", lr=1e8)
+    assert [stage.status for stage in verdict.stages] == ["pass", "pass", "pass", "inconclusive"]
+    assert verdict.exit_code == 6 and conclusion(verdict).startswith("net: inconclusive: ")
+    assert "the training of the reference diverges" in conclusion(verdict)
+    assert "lower lr in train" in conclusion(verdict)
+
+
+@pytest.mark.parametrize("name", ["randperm", "randint"])
+def test_draws_that_the_other_side_cannot_have(run, name):
+    codes = {
+        "randperm": (
+            "x = x[paddle.randperm(len(x))] if self.training else x",
+            "x = x[torch.randperm(len(x))] if self.training else x",
+        ),
+        "randint": (
+            "x = x + paddle.randint(1, 9, [len(x), 8]).astype(x.dtype) if self.training else x",
+            "x = x + torch.randint(1, 9, (len(x), 8)) if self.training else x",
+        ),
+    }
+    verdict = run(*codes[name])
+    assert [stage.status for stage in verdict.stages][:3] == ["pass", "inconclusive", "inconclusive"]
+    assert verdict.status == "inconclusive" and name in conclusion(verdict), verdict.stages
+    assert "random draws that the tool cannot repeat" in conclusion(verdict)
+
+
+def test_a_mistake_before_any_draw_is_no_match(run):
+    """The evaluation mode has no draw, so its difference counts."""
+    code = "x = x[{}.randperm(len(x))] if self.training else x"
+    verdict = run(code.format("paddle"), code.format("torch"), scale="* 2")
+    assert verdict.status == "fail" and "times 2" in conclusion(verdict)
+
+
+def test_an_operation_that_is_missing_in_the_port(run):
+    code = 'raise RuntimeError("(Unimplemented) The kernel of roi is not registered for the CPU")'
+    verdict = run(code, "x = x.relu()")
+    assert verdict.status == "inconclusive" and verdict.exit_code == 6
+    assert "an operation is missing on this device" in conclusion(verdict)
+
+
+def test_an_operation_that_is_missing_in_the_reference(run):
+    code = 'raise NotImplementedError("no kernel for the CPU")'
+    verdict = run("x = paddle.nn.functional.relu(x)", code)
+    assert verdict.status == "inconclusive"
+    assert "an operation is missing on this device" in conclusion(verdict)
