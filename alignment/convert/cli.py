@@ -16,7 +16,8 @@ from ..reference import Reference
 from ..runner import run_stages
 from ..session import Session
 from ..verdict import PASS
-from .paconvert import CallSite, call_sites, convert_code
+from .call_sites import CallSite, call_sites
+from .paconvert import convert_code
 
 REPORT = "alignment_report.md"
 STAGES = ("weights", "forward", "backward", "train")

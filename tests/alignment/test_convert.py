@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from alignment.case import Case, Training
 from alignment.cli import main
-from alignment.convert.paconvert import advice_for, call_sites
+from alignment.convert.call_sites import advice_for, call_sites
+from alignment.runner import run_stages
 from common.errors import MissingDependencyError, UsageError
 
 NET = """
@@ -68,6 +70,21 @@ def test_the_lines_to_mend_are_listed_with_advice(project, program, tmp_path, ca
     assert "write paddle.optimizer.Momentum(" in output and "optimizer.set_lr(value)" in output
     assert (tmp_path / "out" / "alignment_report.md").read_text().startswith("# project, converted to Paddle")
     assert call_sites(project)[0].line == 7 and advice_for("x = 1") == ""
+    (project / "more.py").write_text(
+        "import paddle\n"
+        "x = paddle.nn.ReLU(inplace=True)\n"
+        "y = paddle.no_such_function(x)\n"
+        ">>>>>>z = torch.optim.SGD(\n    weights, lr=0.1,\n    momentum=0.9)\n"
+        "a = paddle.cat([x, y], dim=1)\n"
+        "b = paddle.nn.functional(1)\n"
+    )
+    sites = {site.line: site.advice for site in call_sites(project) if site.file == "more.py"}
+    assert sites == {
+        2: "the call without inplace, which paddle.nn.ReLU does not have",
+        3: "another function: Paddle has no paddle.no_such_function",
+        4: "paddle.optimizer.Momentum(learning_rate=..., momentum=..., parameters=...)",
+        8: "another function: paddle.nn.functional is a module",
+    }
     with pytest.raises(UsageError, match="is not empty"):
         main(["convert", str(project), "--output_dir", str(tmp_path / "out"), "--paconvert", program])
 
@@ -89,18 +106,35 @@ def test_a_model_of_the_project_is_compared_with_its_port(project, program, tmp_
     assert "add --trust_case" in capsys.readouterr().out
 
 
+PROJECTS = Path(__file__).parent / "torch_projects"
+# {project: (shape of the input of its model, lines of the port to mend, corrections of net.py before it matches)}
+CONVERTED = {
+    "tabular": ("4,12", {"net.py": [12], "train.py": [17, 32]}, [("nn.ReLU(inplace=True)", "nn.ReLU()")]),
+    "pictures": ("2,3,32,32", {"train.py": [32]}, []),
+    "text": ("4,7", {"train.py": [9, 29]}, []),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.skipif(shutil.which("paconvert") is None, reason="PaConvert is missing: pip install paconvert==3.3.1")
-def test_the_real_program_converts_the_project(project, tmp_path, capsys):
-    words = [
-        "convert",
-        str(project),
-        "--output_dir",
-        str(tmp_path / "out"),
-        "--model",
-        "net.py:Net@4,6",
-        "--trust_case",
-    ]
-    assert main(words) == 0
-    assert "Net: match" in capsys.readouterr().out
+@pytest.mark.parametrize("name", CONVERTED)
+def test_the_real_program_converts_three_projects(name, tmp_path, capsys, reference):
+    """The model of each port matches, once the listed lines of its file are mended."""
+    shape, lines, corrections = CONVERTED[name]
+    words = ["convert", str(PROJECTS / name), "--output_dir", str(tmp_path), "--model", f"net.py:Net@{shape}"]
+    code = main([*words, "--trust_case"])
+    assert code == (6 if corrections else 0)
+    sites: dict[str, list[int]] = {}
+    for site in call_sites(tmp_path):
+        sites.setdefault(site.file, []).append(site.line)
+    assert sites == lines
+    assert ("Net: match" in capsys.readouterr().out) == (not corrections)
+    if corrections:
+        path = tmp_path / "net.py"
+        for old, new in corrections:
+            path.write_text(path.read_text().replace(old, new))
+        shape = tuple(int(length) for length in shape.split(","))
+        case = Case("Net", tmp_path, "net.py:Net", f"{PROJECTS / name / 'net.py'}:Net", shape=shape, is_trusted=True,
+                    train=Training(shape=shape, steps=3, curve_side=0))  # fmt: skip
+        assert run_stages(case, ("weights", "forward", "backward", "train"), reference).status == "pass"
