@@ -14,7 +14,7 @@ from .reference import Reference
 from .report.text import conclusion, not_compared_line, problem_lines, stage_lines
 from .rules import Arrays
 from .stages.unjudged import missing_operation, unjudged
-from .verdict import FAIL, Check, StageResult, Verdict
+from .verdict import FAIL, PASS, Check, StageResult, Verdict
 
 if TYPE_CHECKING:
     from .paddle_side.port import Port
@@ -34,6 +34,7 @@ def run_stages(
     weights: Arrays | None = None,
     image_folder: Path | None = None,
     report_progress: Callable[[str], None] | None = None,
+    stops_early: bool = False,
 ) -> Verdict:
     """Run stages of a case one after the other.
 
@@ -48,6 +49,7 @@ def run_stages(
         weights: {name in the reference: array}; by default random weights.
         image_folder: images for the stage data; by default generated ones.
         report_progress: is given each line of text about the results.
+        stops_early: leave out the stages after the first that does not pass.
 
     Raises:
         ProjectError: the case, the images or the weights cannot be used, or torch is missing. With a `port` of the
@@ -77,6 +79,8 @@ def run_stages(
         verdict.stages.append(result)
         for line in stage_lines(result) if report_progress else ():
             report_progress(line)
+        if stops_early and result.status != PASS:
+            break
     if report_progress:
         for line in (*filter(None, [not_compared_line(verdict)]), *problem_lines(verdict), conclusion(verdict)):
             report_progress(line)

@@ -118,12 +118,14 @@ def code(owner: str, method: str, function: Callable, wrong_layer: str | Callabl
     return change
 
 
-def _copy_weights(new: nn.Layer, old: nn.Layer) -> nn.Layer:
+def copied(new: nn.Layer, old: nn.Layer) -> nn.Layer:
+    """The new layer with the weights of the old one."""
     new.set_state_dict(old.state_dict())
     return new
 
 
-def _conv(layer: nn.Conv2D, **changed) -> nn.Conv2D:
+def conv_like(layer: nn.Conv2D, **changed) -> nn.Conv2D:
+    """A convolution with the arguments of another one, but for those that are changed."""
     arguments = {"stride": layer._stride, "padding": layer._padding, "groups": layer._groups,
                  "bias_attr": None if layer.bias is not None else False}  # fmt: skip
     out_channels, _, kernel, _ = layer.weight.shape
@@ -257,17 +259,17 @@ MUTATIONS = (
     Mutation("batch norm evaluates with a stale mean", MODEL, wrapped(N.BatchNorm2D, _zero_mean)),
     Mutation("convolution stride 1 for 2", MODEL, setting(N.Conv2D, _is_first, _stride=[1, 1])),
     Mutation("convolution padding one more", MODEL, exchanged(
-        N.Conv2D, lambda old: _copy_weights(_conv(old, padding=old._padding + 1), old), _is_first)),
+        N.Conv2D, lambda old: copied(conv_like(old, padding=old._padding + 1), old), _is_first)),
     Mutation("convolution pads by reflection", MODEL, exchanged(
-        N.Conv2D, lambda old: _copy_weights(_conv(old, padding_mode="reflect"), old), _is_first)),
+        N.Conv2D, lambda old: copied(conv_like(old, padding_mode="reflect"), old), _is_first)),
     Mutation("convolution dilation 2 for 1", MODEL, exchanged(
-        N.Conv2D, lambda old: _copy_weights(_conv(old, dilation=2, padding=2), old), _is_depthwise)),
+        N.Conv2D, lambda old: copied(conv_like(old, dilation=2, padding=2), old), _is_depthwise)),
     Mutation("convolution groups halved", MODEL, exchanged(
-        N.Conv2D, lambda old: _conv(old, groups=old._groups // 2), _is_depthwise)),
+        N.Conv2D, lambda old: conv_like(old, groups=old._groups // 2), _is_depthwise)),
     Mutation("convolution without its bias", MODEL, exchanged(
-        N.Conv2D, lambda old: _conv(old, bias_attr=False), _is_first)),
+        N.Conv2D, lambda old: conv_like(old, bias_attr=False), _is_first)),
     Mutation("convolution with a bias too many", MODEL, exchanged(
-        N.Conv2D, lambda old: _conv(old, bias_attr=None), _is_depthwise)),
+        N.Conv2D, lambda old: conv_like(old, bias_attr=None), _is_depthwise)),
     Mutation("average pool does not count the padding", MODEL, setting(N.AvgPool2D, exclusive=True)),
     Mutation("average pool rounds sizes up", MODEL, setting(N.AvgPool2D, ceil_mode=True)),
     Mutation("max pool of 3 for 2", MODEL, setting(N.MaxPool2D, ksize=3, stride=2)),

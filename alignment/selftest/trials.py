@@ -47,11 +47,7 @@ def try_mutation(mutation: Mutation, net: str, reference: Reference, seed: int =
     """
     case = replace(read_case(net), seed=seed)
     port, wrong_layers = mutation.apply(Port.of_case(case))
-    verdict = Verdict(net, [])
-    for stage in mutation.stages:
-        verdict.stages += run_stages(case, (stage,), reference, port=port).stages
-        if verdict.status != PASS:
-            break
+    verdict = run_stages(case, mutation.stages, reference, port=port, stops_early=True)
     problem = verdict.first_problem()
     is_found, is_layer_named, message = verdict.status == FAIL, None, ""
     if wrong_layers:
