@@ -14,7 +14,6 @@ from alignment.mapping.patterns import fill, match, rename
 from alignment.mapping.sequence import by_names, by_order
 from alignment.mapping.units import IN_OUT, OUT_IN, Entry, Unit
 from alignment.mapping.write import compressed, compressed_names
-from alignment.mapping.zoo import main as zoo
 from alignment.rules import Reshape, Rules
 from alignment.runner import run_stages
 from alignment.session import Session
@@ -110,11 +109,6 @@ def test_names_of_models_may_have_arguments():
         content_of_names("port.py:Net(open('x'))", "ref.py:Net")
     with pytest.raises(CaseError, match="--shape many"):
         content_of_names("port.py:Net", "ref.py:Net", "many")
-
-
-def test_a_network_that_is_not_in_the_zoo_is_named():
-    with pytest.raises(CaseError, match="unknown network 'resnet19'; known: resnet18"):
-        zoo(["resnet19"])
 
 
 TORCH_NET = """
