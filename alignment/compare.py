@@ -1,6 +1,7 @@
 """Compare two arrays by one relative error; shapes must be equal, nothing is broadcast or transposed."""
 
 from collections.abc import Iterable
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from .exchange import sketch
 CONSTANT = 1e-12  # an array whose values differ by less than this share of the largest is constant
 # A gradient that is zero but for rounding (of a bias before a batch norm) is judged by this share of the largest one.
 LEAST_SHARE = 1e-6
+MAX_AXES = 5  # of an array whose axes are tried in every order
 
 
 class Difference(NamedTuple):
@@ -56,6 +58,21 @@ def compare(actual: np.ndarray, expected: np.ndarray, *, least_scale: float = 0.
     relative = _ratio(max(max_abs - absolute, 0.0), max(scale, least_scale))
     is_constant = expected.size > 1 and float(np.ptp(expected)) <= CONSTANT * scale
     return Difference(relative, max_abs, scale, inconclusive="constant" if is_constant else "")
+
+
+def compare_axes(actual: np.ndarray, expected: np.ndarray) -> Difference | None:
+    """Compare arrays whose axes may be in another order: the smallest difference of all orders with the right shape.
+
+    None if the arrays have as many elements and no order of the axes gives the shape.
+    """
+    orders = [
+        axes
+        for axes in permutations(range(actual.ndim) if actual.ndim <= MAX_AXES else ())
+        if tuple(actual.shape[axis] for axis in axes) == expected.shape
+    ]
+    if orders:
+        return min((compare(actual.transpose(axes), expected) for axes in orders), key=lambda found: found.relative)
+    return None if actual.size == expected.size else compare(actual, expected)
 
 
 def compare_packed(

@@ -23,6 +23,7 @@ class TraceSettings:
             or {"name": "projection"}; None for a forward alone.
         seed: of the dropout masks.
         rules: fields of Rules, which give the gradients of the reference the names and layouts of the port.
+        has_layers_alone: whether the reference also runs the backward of each layer alone.
     """
 
     dtype: str
@@ -30,6 +31,7 @@ class TraceSettings:
     loss: dict | None
     seed: int
     rules: dict
+    has_layers_alone: bool = True
 
 
 @dataclass(frozen=True)

@@ -320,8 +320,12 @@ class TraceRequest:
     port_labels: np.ndarray | None = None
 
     def as_float32(self) -> "TraceRequest":
-        """The same in float32."""
-        return replace(self, settings=replace(self.settings, dtype="float32"))
+        """The same in float32, in the chain alone."""
+        return replace(self, settings=replace(self.settings, dtype="float32")).in_chain()
+
+    def in_chain(self) -> "TraceRequest":
+        """The same without the backward of each layer alone."""
+        return replace(self, settings=replace(self.settings, has_layers_alone=False))
 
     def with_inputs(self, images: np.ndarray, weights: Arrays | None = None) -> "TraceRequest":
         """The same with other images and weights."""

@@ -33,6 +33,7 @@ class Trace:
             the node alone on its recorded inputs and output gradients.
         unpaired_draws: functions that drew random numbers which the other side cannot have.
         turned_off: dropouts that were set to 0.
+        rounding_calls: (number of nodes before it, kind of layer) of functions that round to float32 inside.
     """
 
     nodes: list[dict] = field(default_factory=list)
@@ -47,6 +48,7 @@ class Trace:
     isolated_gradients: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
     unpaired_draws: list[str] = field(default_factory=list)
     turned_off: list[str] = field(default_factory=list)
+    rounding_calls: list[tuple[int, str]] = field(default_factory=list)
 
     def as_message(self) -> tuple[dict, dict[str, np.ndarray]]:
         """The trace as plain values and as arrays, to be sent to the other process."""

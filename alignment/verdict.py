@@ -125,9 +125,10 @@ def _ordered(checks: list[Check]) -> list[Check]:
     causes: dict[str, Check] = {}
     for check in checks:
         if check.has_cause:
-            known = causes.setdefault(check.layer or check.name, check)
+            place = check.layer.partition("#")[0] or check.name  # without the number of the call
+            known = causes.setdefault(place, check)
             if known.effect == 0 < check.effect:  # a setting that the first input did not reach
-                causes[check.layer or check.name] = replace(known, value=check.value, tolerance=check.tolerance)
+                causes[place] = replace(known, value=check.value, tolerance=check.tolerance)
     first = sorted(causes.values(), key=lambda check: -check.effect)
     largest = first[0].effect if first else 0.0
     is_remark = [0 < check.effect <= CONSTANT_ERROR < largest and not check.hints for check in first]

@@ -93,7 +93,7 @@ class PaddleReference:
             loss_of = (lambda output: loss(output, target)) if settings.loss else None
             images, masks = inputs["images"].astype(settings.dtype), DropoutMasks(settings.seed)
             trace = record_trace(model, images, loss_of, masks, is_training=settings.is_training)
-            if loss_of and settings.is_training:
+            if loss_of and settings.is_training and settings.has_layers_alone:
                 _run_layers_alone(trace, masks, Rules.of_message(settings.rules))
         rules = Rules.of_message(settings.rules)
         trace.parameter_gradients = rules.to_port(trace.parameter_gradients)

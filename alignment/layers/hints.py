@@ -8,7 +8,6 @@ from .settings import differing_settings, suggested_edit
 # What a setting that differs usually means.
 SETTING_HINTS = {
     "new_batch_share": "torch's momentum is the share of the new batch, Paddle's that of the old: Paddle = 1 - torch",
-    "epsilon": "torch's default is 1e-5",
     "count_include_pad": "torch counts the padding by default",
     "dropout_mode": "downscale_in_infer changes evaluation; torch's dropout is upscale_in_train",
     "approximate": "Paddle's GELU(approximate=True) is torch's GELU('tanh')",
@@ -16,6 +15,8 @@ SETTING_HINTS = {
     "time_first": "torch's default is sequence first, Paddle's batch first",
     "affine": "torch's InstanceNorm has no weight and bias by default, Paddle's has",
 }
+
+LEAST_FACTOR = 1e-5  # a factor nearer to 1 is rounding of a constant
 
 
 def layer_hints(
@@ -34,6 +35,8 @@ def layer_hints(
     hints = []
     if node_kind(port_node) != node_kind(reference_node):
         hints.append(f"{port_node['class']} where the reference has {reference_node['class']}")
+    if node_kind(port_node) == "hardsigmoid" == node_kind(reference_node):
+        hints.append("Paddle's Hardsigmoid has the slope 0.1666667, torch's 1/6: write F.hardsigmoid(x, slope=1 / 6)")
     hints += setting_hints(port_node["settings"], reference_node["settings"], port_node["class"])
     for output, other in zip(actual, expected, strict=False):
         hints += value_hints(output, other) + _transpose_hints(layer, inputs, other)
@@ -67,7 +70,7 @@ def value_hints(actual: np.ndarray, expected: np.ndarray) -> list[str]:
         return ["every row adds up to 1: is a softmax in the model?"]
     norm = float((expected * expected).sum())
     factor = float((actual * expected).sum()) / norm if norm else 0.0
-    if _close(actual, factor * expected, scale) and abs(factor - 1) > 1e-9:
+    if _close(actual, factor * expected, scale) and abs(factor - 1) > LEAST_FACTOR:
         return [f"the reference's values times {factor:.6g}"]
     shift = float((actual - expected).mean())
     if _close(actual, expected + shift, scale):

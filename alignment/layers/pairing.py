@@ -1,6 +1,6 @@
 """Pair the nodes of the port's trace with those of the reference's: by path, then by values and shapes in sequence."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +10,16 @@ from ..rules import Rules
 from ..trace import Trace
 from .settings import kind_of_class
 
-# Scores of a match when two sequences are aligned: equal values are strong evidence, an equal shape is a guess.
-EQUAL_VALUES, SAME_KIND_AND_SHAPE, SAME_SHAPE = 8.0, 2.0, 0.5
+# Scores of a match when two sequences are aligned: equal values are strong evidence, an equal shape is a guess. So is
+# an equal kind: after a pool that rounds sizes otherwise no shape is equal any more.
+EQUAL_VALUES, SAME_KIND_AND_SHAPE, SAME_SHAPE, SAME_KIND = 8.0, 2.0, 0.5, 0.25
+BATCH_NORM = "batchnorm"
+WEIGHTS = "weights"
 EQUAL_SUMS = 1e-7  # relative; values are equal that differ by no more than rounding
 
 
 class Pair(NamedTuple):
-    """Indices of two nodes that belong together; `by` is path, values or shape."""
+    """Indices of two nodes that belong together; `by` is path, weights, values, or shape for a guess."""
 
     port: int
     reference: int
@@ -38,8 +41,8 @@ def pair(port: Trace, reference: Trace, layers: Mapping[str, str]) -> Pairing:
     pairs, rest = [], []
     for index, node in enumerate(reference.nodes):
         match = index_of_path.get(rules.port_name(node["path"]))
-        if match is not None and _may_match(port.nodes[match], node):
-            pairs.append(Pair(match, index, "path"))
+        if match is not None and (by := _how_paired(port.nodes[match], node)):
+            pairs.append(Pair(match, index, by))
         else:
             rest.append(index)
     taken = {found.port for found in pairs}
@@ -54,15 +57,34 @@ def pair(port: Trace, reference: Trace, layers: Mapping[str, str]) -> Pairing:
     )
 
 
+def without_guesses(pairing: Pairing, is_wrong: Callable[[Pair], bool]) -> Pairing:
+    """The pairing without the pairs that are guesses and wrong."""
+    wrong = [found for found in pairing.pairs if found.by == "shape" and is_wrong(found)]
+    if not wrong:
+        return pairing
+    return Pairing(
+        [found for found in pairing.pairs if found not in wrong],
+        sorted([*pairing.only_port, *(found.port for found in wrong)]),
+        sorted([*pairing.only_reference, *(found.reference for found in wrong)]),
+    )
+
+
 def node_kind(node: dict) -> str:
-    """Kind of the layer of a node, one word for both frameworks."""
-    return kind_of_class(node["class"])
+    """Kind of the layer of a node, one word for both frameworks, and for batch norms of any number of axes."""
+    kind = kind_of_class(node["class"])
+    return BATCH_NORM if kind.startswith(BATCH_NORM) else kind
 
 
-def _may_match(port_node: dict, reference_node: dict) -> bool:
-    """Whether two nodes of one path are a pair: of the same kind, or an exchanged layer without parameters."""
-    is_same_kind = node_kind(port_node) == node_kind(reference_node)
-    return is_same_kind or port_node["num_parameters"] == reference_node["num_parameters"] == 0
+def _how_paired(port_node: dict, reference_node: dict) -> str:
+    """How two nodes of one path are a pair: of the same kind, or an exchanged layer without parameters, by their path.
+
+    Layers of two kinds with as many parameters are paired by their weights: a linear layer and a convolution with a
+    kernel of 1, for example, or the norm inside a layer and the layer that is the norm. Others are no pair.
+    """
+    numbers = port_node["num_parameters"], reference_node["num_parameters"]
+    if node_kind(port_node) == node_kind(reference_node) or numbers == (0, 0):
+        return "path"
+    return WEIGHTS if numbers[0] == numbers[1] else ""
 
 
 def _pair_in_sequence(
@@ -95,9 +117,11 @@ def _fingerprint(node: dict, arrays: Mapping[str, np.ndarray]) -> Fingerprint:
 
 
 def _score(a: Fingerprint, b: Fingerprint) -> float:
-    """Score of a match of two nodes; 0 if the shapes differ, or if only one of the two has parameters."""
-    if a.shape != b.shape or a.has_parameters != b.has_parameters:
+    """Score of a match of two nodes; 0 if kind and shape differ, or if only one of the two has parameters."""
+    if a.has_parameters != b.has_parameters:
         return 0.0
+    if a.shape != b.shape:
+        return SAME_KIND if a.kind == b.kind and a.shape and b.shape else 0.0
     scale = max(a.sums[0], b.sums[0], 1e-300)
     is_equal = all(abs(x - y) <= EQUAL_SUMS * scale for x, y in zip(a.sums, b.sums, strict=True))
     is_same_kind = a.kind == b.kind

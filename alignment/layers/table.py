@@ -7,25 +7,17 @@ from typing import NamedTuple
 import numpy as np
 
 from ..case import Case
-from ..compare import Difference, compare, compare_packed, is_degenerate, least_scale
+from ..compare import Difference, compare, compare_axes, compare_packed, is_degenerate, least_scale
 from ..exchange import DropoutMasks
 from ..mapping import patterns
 from ..paddle_side.recorder import last_line, run_alone
 from ..trace import Trace, gradients_or_zeros, split_gradients
 from ..verdict import FAIL, PASS, Check, exactly
+from .floors import FLOORS, allowed_after
 from .hints import layer_hints, value_hints
-from .pairing import node_kind, pair
+from .pairing import WEIGHTS, Pair, Pairing, node_kind, pair, without_guesses
 
-# Operations of Paddle 3.3.1 that round to float32 inside, even in float64: {kind: error of the layer alone}.
-FLOORS = {
-    "upsample": 2e-6,
-    "lppool1d": 1e-7,
-    "lppool2d": 1e-7,
-    "selu": 1e-6,
-    "elu": 1e-7,
-    "celu": 1e-7,
-    "softplus": 1e-7,
-}
+GUESS_TOLERANCE = 1e-6  # relative; outputs of one layer differ by less, whatever it rounds to
 LEAST_SHARE = 1e-4  # of the largest gradient of a layer; a smaller gradient is judged by this share of it
 
 
@@ -58,7 +50,7 @@ class Row:
         place: file and line that call it.
         match: path and class of the layer in the reference.
         match_place: file and line that call that layer.
-        paired_by: path, values or shape.
+        paired_by: path, weights, values or shape.
         tolerance: largest error alone that passes.
         allowed: largest error in the chain that passes; it grows with the errors of operations in FLOORS before.
         input_error: of the inputs, in the chain.
@@ -114,7 +106,7 @@ class LayerTable:
 
     def __init__(self, case: Case, port: Trace, reference: Trace, *, is_backward: bool):
         self.case, self.port, self.reference = case, port, reference
-        self.pairing = pair(port, reference, case.layers)
+        self.pairing = self._pairing()
         self.rows = [self._row(*found) for found in self.pairing.pairs]
         for row, (index, match, _) in zip(self.rows, self.pairing.pairs, strict=True):
             self._run_alone(row, index, match, is_backward=is_backward)
@@ -134,7 +126,8 @@ class LayerTable:
                 detail = f"{row.kind} at {row.place}; reference: {row.match} at {row.match_place}"
                 detail += f"; {row.note}" if row.note else ""
                 error = max(row.output_error or 0, row.worst_alone)
-                return Check("first difference", FAIL, error, row.tolerance, detail, row.path, row.hints)
+                hints = row.hints or self._hints_in_chain(index, match)
+                return Check("first difference", FAIL, error, row.tolerance, detail, row.path, hints)
             last_good = row.path
         if self.port.error:
             detail = f"the port stops after {last_good}: {self.port.error}"
@@ -146,6 +139,13 @@ class LayerTable:
             hints = list(dict.fromkeys(value_hints(actual, expected)))
             return Check("first difference", FAIL, logits.relative, self.chain_tolerance, detail, "(logits)", hints)
         return None
+
+    def _hints_in_chain(self, index: int, match: int) -> list[str]:
+        """Hints for layers that have equal inputs and other outputs, and could not be run alone."""
+        nodes, layer = (self.port.nodes[index], self.reference.nodes[match]), self.port.layers[index]
+        actual = [self.port.arrays[name] for name in nodes[0].get("outputs", [])]
+        expected = [self.reference.arrays[name] for name in nodes[1].get("outputs", [])]
+        return layer_hints(nodes, layer, [], actual, expected)
 
     def first_wrong_gradient(self) -> WrongGradient | None:
         """From the loss towards the inputs: the first output of a layer whose gradient differs."""
@@ -187,13 +187,30 @@ class LayerTable:
             if is_degenerate(self.reference.arrays[name])
         ]
 
+    def _pairing(self) -> Pairing:
+        """The pairs of layers. If the outputs of the models agree, a guess of layers with other values is no pair."""
+        found = pair(self.port, self.reference, self.case.layers)
+        if self.port.error:
+            return found
+        outputs = self._compare(self.port.arrays[self.port.logits], self.reference.arrays[self.reference.logits])
+        if outputs.relative > self.case.tolerances.float64:
+            return found
+        return without_guesses(found, self._is_wrong_guess)
+
+    def _is_wrong_guess(self, guess: Pair) -> bool:
+        """Whether two layers without weights have other outputs."""
+        node, other = self.port.nodes[guess.port], self.reference.nodes[guess.reference]
+        outputs = self._differences(node.get("outputs", []), other.get("outputs", []))
+        return not node["num_parameters"] and (_worst(outputs) or 0.0) > GUESS_TOLERANCE
+
     def _row(self, index: int, match: int, paired_by: str) -> Row:
         node, other = self.port.nodes[index], self.reference.nodes[match]
         tolerance = max(FLOORS.get(node_kind(node), 0.0), self.case.tolerances.float64)
         match_name = f"{other['path']} {other['class']}"
         row = Row(node["path"], node["class"], node["place"], match_name, other["place"], paired_by, tolerance)
-        outputs = self._differences(node.get("outputs", []), other.get("outputs", []))
-        row.input_error = _worst(self._differences(node["inputs"], other["inputs"]))
+        compare_all = self._differences_of_axes if paired_by == WEIGHTS else self._differences
+        outputs = compare_all(node.get("outputs", []), other.get("outputs", []))
+        row.input_error = _worst(compare_all(node["inputs"], other["inputs"]))
         row.output_error = _worst(outputs)
         row.note = next((difference.note for difference in outputs if difference.note), "")
         return row
@@ -201,14 +218,22 @@ class LayerTable:
     def _judge_chain(self) -> float:
         """Fill `allowed` and `status` of the rows; returns what is allowed at the logits."""
         tolerances = self.case.tolerances
-        allowed = tolerances.float64
-        for row in self.rows:
+        allowed, last = tolerances.float64, -1
+        for row, (index, _, _) in zip(self.rows, self.pairing.pairs, strict=True):
+            allowed, last = (
+                allowed_after(self.port, allowed, row.input_error, (last, index), tolerances.amplification),
+                index,
+            )
             if tolerances.float64 < (row.alone_error or 0) <= row.tolerance:
                 allowed = max(allowed, row.alone_error * tolerances.amplification)
             row.allowed = allowed
             is_right = not row.is_wrong_alone and (row.output_error is None or row.output_error <= allowed)
             row.status = PASS if is_right else FAIL
-        return allowed
+        if self.port.error:
+            return allowed
+        logits = self._compare(self.port.arrays[self.port.logits], self.reference.arrays[self.reference.logits])
+        nodes = last, len(self.port.nodes)
+        return allowed_after(self.port, allowed, logits.relative, nodes, tolerances.amplification)
 
     def _compare(self, actual: np.ndarray, expected: np.ndarray) -> Difference:
         return _ignore_common_nan(compare(actual, expected, absolute=self.case.tolerances.absolute))
@@ -219,9 +244,20 @@ class LayerTable:
         names = zip(port_names, reference_names, strict=True)
         return [self._compare(self.port.arrays[a], self.reference.arrays[b]) for a, b in names]
 
+    def _differences_of_axes(self, port_names: list[str], reference_names: list[str]) -> list[Difference]:
+        """The differences where one side may have the axes in another order; none for another shape of equal size."""
+        names = zip(port_names, reference_names, strict=False)
+        return [
+            _ignore_common_nan(found)
+            for a, b in names
+            if (found := compare_axes(self.port.arrays[a], self.reference.arrays[b]))
+        ]
+
     def _run_alone(self, row: Row, index: int, match: int, *, is_backward: bool) -> None:
         """Run a layer of the port on the inputs of its match, so that one wrong layer does not hide the next."""
         node, other, layer = self.port.nodes[index], self.reference.nodes[match], self.port.layers[index]
+        if row.paired_by == WEIGHTS and not self._has_equal_axes(node, other):
+            return
         is_comparable = node["is_isolable"] and other["is_isolable"] and len(node["inputs"]) == len(other["inputs"])
         if not is_comparable or not other.get("outputs"):
             return
@@ -247,6 +283,15 @@ class LayerTable:
         row.is_wrong_alone = not (row.alone_error <= row.tolerance and (row.gradient_error or 0) <= allowed)
         if row.is_wrong_alone:
             row.hints = layer_hints((node, other), layer, inputs, outputs, expected)
+
+    def _has_equal_axes(self, node: dict, other: dict) -> bool:
+        """Whether the inputs of two layers have the same axes: no other order of them is nearer to the reference's."""
+        for a, b in zip(node["inputs"], other["inputs"], strict=False):
+            actual, expected = self.port.arrays[a], self.reference.arrays[b]
+            best = compare_axes(actual, expected)
+            if best is None or not self._compare(actual, expected).relative <= best.relative:
+                return False
+        return True
 
     def _gradients_alone(self, match: int, results: dict[str, np.ndarray]) -> list[Difference]:
         expected = self.reference.isolated_gradients.get(match, {})

@@ -12,7 +12,8 @@ import paddle
 from paddle import nn
 
 from ..exchange import DropoutMasks
-from .recorder import shared_dropout
+from .draws import shared_dropout
+from .units import activation_apart
 
 
 @dataclass
@@ -57,6 +58,8 @@ class _Hooks:
             if path in substitutes.paths:
                 self._hooks.append(layer.register_forward_pre_hook(self._before(path)))
                 self._hooks.append(layer.register_forward_post_hook(self._after(path)))
+                if activation := activation_apart(layer):
+                    self._hooks.append(layer.register_forward_post_hook(activation))
 
     def remove(self) -> None:
         for hook in self._hooks:

@@ -1,6 +1,7 @@
 """Record the inputs, outputs and gradients of every leaf layer of a Paddle model, and run one layer alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,14 @@ from ..exchange import DropoutMasks
 from ..layers.settings import PADDLE, settings_of
 from ..trace import Trace, TraceRecorder
 from .draws import shared_dropout, turn_off_inner_dropout
-from .units import whole_layers
+from .units import activation_apart, whole_layers
 
 FRAMEWORK = f"{Path(paddle.__file__).parent}/"
+# Operators that round to float32 inside, even in float64: {name in paddle._C_ops: kind of the layer in FLOORS}.
+ROUNDING_OPERATORS = {
+    "linear_interp": "upsample", "bilinear_interp": "upsample", "bicubic_interp": "upsample",
+    "trilinear_interp": "upsample", "selu": "selu", "elu": "elu", "celu": "celu", "softplus": "softplus",
+}  # fmt: skip
 MODELS_OF_FRAMEWORK = "/vision/models/"  # of paddle.vision; lines of its models are model code
 
 
@@ -27,6 +33,8 @@ class PaddleRecorder(TraceRecorder):
             if layer is not model or not list(layer.children()):
                 self._hooks.append(layer.register_forward_pre_hook(self._before(path)))
                 self._hooks.append(layer.register_forward_post_hook(self._after))
+                if activation := activation_apart(layer):
+                    self._hooks.append(layer.register_forward_post_hook(activation))
 
     def is_tensor(self, value: object) -> bool:
         return isinstance(value, paddle.Tensor)
@@ -56,6 +64,28 @@ class PaddleRecorder(TraceRecorder):
 
     def _keep_gradient(self, name: str, gradient: paddle.Tensor) -> None:
         self.trace.gradients[name] = gradient.numpy()
+
+
+@contextmanager
+def rounding_noted(trace: Trace) -> Iterator[None]:
+    """Inside the context the trace keeps the calls of operators that round to float32 inside, whoever calls them."""
+    operators = paddle._C_ops
+    originals = {name: getattr(operators, name) for name in ROUNDING_OPERATORS if hasattr(operators, name)}
+
+    def noted(name: str, function: Callable) -> Callable:
+        def call(*arguments, **keywords):
+            trace.rounding_calls.append((len(trace.nodes), ROUNDING_OPERATORS[name]))
+            return function(*arguments, **keywords)
+
+        return call
+
+    for name, function in originals.items():
+        setattr(operators, name, noted(name, function))
+    try:
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(operators, name, function)
 
 
 def is_framework_file(path: str) -> bool:
@@ -89,7 +119,7 @@ def record_trace(
     images = paddle.to_tensor(images, stop_gradient=loss_of is None)
     recorder.value(images)  # v0
     masks.start_step(0)
-    with shared_dropout(masks), paddle.set_grad_enabled(loss_of is not None):
+    with shared_dropout(masks), rounding_noted(recorder.trace), paddle.set_grad_enabled(loss_of is not None):
         try:
             logits = model(images)
         except Exception as error:

@@ -65,6 +65,7 @@ def train_port(
                 _record(records, model, optimizer, settings)
         found = {"losses": np.array(losses), "rates": np.array(rates)}
         found["optimizer"] = optimizer_record(optimizer, PADDLE)
+        del optimizer, values  # the states of a large network take a gigabyte
         if settings.width and not settings.has_weights_alone:
             found |= _decay(port, model, settings)
     return found | {key: np.stack(rows) for key, rows in records.items()}

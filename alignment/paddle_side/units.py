@@ -1,5 +1,7 @@
 """Find the layers with weights of a Paddle model in order of execution."""
 
+from collections.abc import Callable
+
 import numpy as np
 import paddle
 from paddle import nn
@@ -56,6 +58,18 @@ def entries_of(model: nn.Layer) -> dict[str, list[Entry]]:
     return found
 
 
+def activation_apart(layer: nn.Layer) -> Callable | None:
+    """A hook that applies the activation that a legacy batch norm has built in, after it was taken out of the layer.
+
+    The reference has a layer or a function for it, so the norm alone is compared with the norm of the reference.
+    """
+    name = getattr(layer, "_act", None) if isinstance(layer, nn.BatchNorm) else None
+    if name is None:
+        return None
+    layer._act = None
+    return lambda layer, arguments, output: getattr(nn.functional, name)(output)
+
+
 def _axes(layer: nn.Layer) -> str:
     if isinstance(layer, nn.Linear):
         return IN_OUT
@@ -78,6 +92,8 @@ def record_units(model: nn.Layer, inputs: dict[str, paddle.Tensor], call) -> tup
     for path, layer in whole.items():
         hooks.append(layer.register_forward_pre_hook(_before(recorder, path)))
         hooks.append(layer.register_forward_post_hook(_after(recorder, path)))
+        if activation := activation_apart(layer):
+            hooks.append(layer.register_forward_post_hook(activation))
     paths = {id(layer): path for path, layer in model.named_sublayers(include_self=True)}
     error = ""
     with attributes_watched(recorder, nn.Layer, paddle.Tensor, paths, whole), paddle.no_grad():

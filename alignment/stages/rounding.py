@@ -207,7 +207,7 @@ def widened(session: Session, request: TraceRequest, exact: Trace) -> Case:
     least = {kind: _least_scale(before, kind) for kind in ("", "g", "p")}
     largest = {"value": 0.0, "gradient": 0.0}
     for run in range(1, NUM_RUNS + 1):
-        after = tensors(session.reference_trace(moved(session, request, run))())
+        after = tensors(session.reference_trace(moved(session, request.in_chain(), run))())
         for name, array in before.items():
             kind, scale = _kind_of(name)
             if name in after and np.isfinite(array).all():

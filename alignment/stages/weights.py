@@ -2,10 +2,13 @@
 
 import numpy as np
 
+from ..mapping.units import Unit
 from ..paddle_side.port import build_with
 from ..rules import Arrays, unaccounted
 from ..session import Session
 from ..verdict import Check, StageResult, exactly
+
+MAX_NAMES = 3  # of the layers of one kind
 
 
 def run(session: Session) -> StageResult:
@@ -28,13 +31,35 @@ def run(session: Session) -> StageResult:
 
 
 def _unmatched(session: Session) -> list[Check]:
-    """A failed check for layers with weights of the reference that its forward does not use and the port lacks."""
-    units = session.mapping.only_reference if session.mapping else []
-    paths = [unit.path for unit in units if not unit.is_called and any(entry.is_parameter for entry in unit.entries)]
-    if not paths:
+    """Failed checks for the layers with weights that the other side lacks, those that are used and the others."""
+    if not session.mapping:
         return []
-    detail = f"the port lacks {len(paths)} that the forward of evaluation does not use: {', '.join(paths[:5])}"
-    return [exactly("every layer of the reference has a match", False, detail)]
+    checks = []
+    for is_called, words in ((True, ""), (False, " that the forward of evaluation does not use")):
+        lacking = [
+            f"the {side} lacks {_by_kind(found)}{words}"
+            for side, units in (("port", session.mapping.only_reference), ("reference", session.mapping.only_port))
+            if (found := [unit for unit in units if unit.is_called == is_called and _has_parameters(unit)])
+        ]
+        if lacking:
+            name = "every layer that is used has a match" if is_called else "every layer has a match"
+            checks.append(exactly(name, False, "; ".join(lacking)))
+    return checks
+
+
+def _has_parameters(unit: Unit) -> bool:
+    return any(entry.is_parameter for entry in unit.entries)
+
+
+def _by_kind(units: list[Unit]) -> str:
+    """Units counted by kind, with the names of some: `57 batchnorm (conv1.bn, conv2.bn, ...)`."""
+    kinds: dict[str, list[str]] = {}
+    for unit in units:
+        kinds.setdefault(unit.kind, []).append(unit.path)
+    return ", ".join(
+        f"{len(paths)} {kind} ({', '.join(paths[:MAX_NAMES])}{', ...' * (len(paths) > MAX_NAMES)})"
+        for kind, paths in sorted(kinds.items(), key=lambda item: -len(item[1]))
+    )
 
 
 def _round_trip(session: Session, weights: Arrays) -> Check:

@@ -105,7 +105,10 @@ def record_trace(reference: dict, weights: str, inputs: str, output: str, **sett
     loss_of = (lambda logits: loss_function(settings.loss)(logits, labels)) if settings.loss else None
     rules = Rules.of_message(settings.rules)
     with float32_constants(settings.dtype == "float64"):
-        trace = record(model, images, loss_of, DropoutMasks(settings.seed), lambda gradients: pack(gradients, rules))
+        trace = record(
+            model, images, loss_of, DropoutMasks(settings.seed), lambda gradients: pack(gradients, rules),
+            has_layers_alone=settings.has_layers_alone,
+        )  # fmt: skip
     answer, values = trace.as_message()
     write_arrays(Path(output), values)
     return answer

@@ -99,7 +99,10 @@ def first_output(module: nn.Module, output):
     return output[0] if isinstance(module, nn.MultiheadAttention) else output
 
 
-def record(model: nn.Module, images: torch.Tensor, loss_of: Callable | None, masks: DropoutMasks, pack: Pack) -> Trace:
+def record(
+    model: nn.Module, images: torch.Tensor, loss_of: Callable | None, masks: DropoutMasks, pack: Pack,
+    *, has_layers_alone: bool = True,
+) -> Trace:  # fmt: skip
     """Record one forward in the mode of the model, and one backward if there is a loss.
 
     Args:
@@ -108,6 +111,7 @@ def record(model: nn.Module, images: torch.Tensor, loss_of: Callable | None, mas
         loss_of: logits -> loss, or None for a forward alone.
         masks: of the dropout layers.
         pack: what is sent of the gradients of parameters.
+        has_layers_alone: whether the backward of each layer is run alone, too.
     """
     masks.turned_off.update(turn_off_inner_dropout(model) if model.training else ())
     recorder = TorchRecorder(model, masks)
@@ -124,8 +128,9 @@ def record(model: nn.Module, images: torch.Tensor, loss_of: Callable | None, mas
         loss = loss_of(logits)
         loss.backward()
         trace.loss = loss.item()
-        with shared_dropout(masks):
-            recorder.run_layers_alone(masks, pack)
+        if has_layers_alone:
+            with shared_dropout(masks):
+                recorder.run_layers_alone(masks, pack)
         trace.image_gradient = None if images.grad is None else images.grad.numpy()
         trace.parameter_gradients = pack({
             name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None

@@ -95,6 +95,10 @@ def _random_parameter(rng: np.random.Generator, module: nn.Module, name: str, pa
         return rng.uniform(0.5, 1.5, shape) if name == "weight" else rng.normal(0, 0.2, shape)
     if parameter.ndim <= 1:
         return rng.normal(0, 0.1, shape)
+    if getattr(module, "padding_idx", None) is not None:  # Paddle gives zeros for this index, torch a row of zeros
+        array = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+        array[module.padding_idx] = 0
+        return array
     # The gain of a linear layer is smaller, so that no logit is 64 below the highest: there Paddle's softmax on a CPU
     # stops falling, and the losses of two equal models differ.
     gain = 1 if isinstance(module, nn.Linear) else 2

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment.compare import compare, compare_sketches
+from alignment.compare import compare, compare_axes, compare_sketches
 from alignment.exchange import DropoutMasks, sketch
 from alignment.verdict import within
 
@@ -69,3 +69,11 @@ def test_dropout_masks_are_a_function_of_step_and_call():
     assert np.array_equal(second.next_mask((4, 4), 0.5), again)
     second.start_step(1, call=1)
     assert not np.array_equal(second.next_mask((4, 4), 0.5), again)
+
+
+def test_axes_in_another_order_are_compared():
+    array = np.random.default_rng(0).normal(size=(2, 3, 4))
+    assert compare_axes(array.transpose(0, 2, 1), array).relative == 0
+    assert compare_axes(array.transpose(0, 2, 1) + 1, array).relative > 0
+    assert compare_axes(array.reshape(2, 12), array) is None  # of equal size: it cannot be compared
+    assert compare_axes(array[:1], array).relative == np.inf

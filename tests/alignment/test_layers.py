@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alignment.layers.hints import setting_hints, value_hints
-from alignment.layers.pairing import pair
+from alignment.layers.pairing import pair, without_guesses
 from alignment.trace import Trace
 
 
@@ -29,6 +29,16 @@ def test_values_are_equal_that_differ_by_rounding(distance, by):
     port = Trace([node("x", "Conv2D", ["v0"], 9)], {"v0": values * (1 + distance)})
     reference = Trace([node("a", "Conv2d", ["v0"], 9)], {"v0": values})
     assert [p.by for p in pair(port, reference, {}).pairs] == [by]
+
+
+def test_layers_of_one_kind_are_paired_after_all_shapes_differ_and_wrong_guesses_are_dropped():
+    arrays = {"v0": np.ones((1, 2, 4, 4)), "v1": np.ones((1, 2, 5, 5)), "v2": np.arange(4.0)}
+    port = Trace([node("a", "MaxPool2D", ["v0"]), node("b", "ReLU", ["v0"])], arrays)
+    reference = Trace([node("x", "MaxPool2d", ["v1"]), node("y", "Tanh", ["v1"])], arrays)
+    found = pair(port, reference, {})
+    assert [(one.port, one.reference, one.by) for one in found.pairs] == [(0, 0, "shape")] and found.only_port == [1]
+    rest = without_guesses(found, lambda one: True)
+    assert (rest.pairs, rest.only_port, rest.only_reference) == ([], [0, 1], [0, 1])
 
 
 def test_paths_are_renamed_before_they_are_paired():

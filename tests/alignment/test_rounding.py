@@ -6,6 +6,7 @@ import pytest
 from alignment.compare import Difference, distance_of
 from alignment.exchange import sketch
 from alignment.stages.rounding import may_be_rounding, next_floats, worst_of
+from alignment.stages.train import _may_be_amplified, step_checks
 from alignment.verdict import Check
 
 
@@ -42,3 +43,27 @@ def test_the_distance_of_a_sketch_and_of_numbers_that_are_not_finite():
 )
 def test_only_small_differences_may_be_rounding(values, is_possible):
     assert may_be_rounding([Check("x", "fail", value, 1e-10) for value in values]) == is_possible
+
+
+def records(*factors: float) -> dict:
+    """Records of a training whose losses and weights of each step are these factors of the right ones."""
+    right = np.random.default_rng(0).normal(size=(len(factors), 5)) + 3
+    return {"losses": np.array(factors), "weight/w": right * np.array(factors)[:, None]}
+
+
+@pytest.mark.parametrize(
+    ("factors", "statuses", "may_be"),
+    [
+        ((1, 1, 1), {"pass"}, False),
+        ((1, 1.001, 1.01), {"fail"}, True),  # later than the first step: it is measured
+        ((1.001, 1.001, 1.001), {"fail"}, False),
+        ((1 + 1e-6, 1, 1), {"fail"}, True),  # small enough for rounding
+    ],
+)
+def test_only_a_late_or_small_difference_of_a_training_may_be_amplified_rounding(factors, statuses, may_be):
+    actual, expected = records(*factors), records(1, 1, 1)
+    checks = step_checks(actual, expected, 1e-8)
+    assert {check.status for check in checks} == statuses
+    assert _may_be_amplified(checks, actual, expected, 1e-8) == may_be
+    wide = step_checks(actual, expected, np.array([1e-8, 0.002, 0.02]))
+    assert all(check.status == "pass" for check in wide) == (factors[0] == 1)

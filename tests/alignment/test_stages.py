@@ -79,6 +79,76 @@ def test_a_small_net_whose_head_is_declared_first(values, status, tmp_path, refe
     assert [stage.status for stage in verdict.stages] == [status] * 3
 
 
+OLD_NORM = """
+from {package} import nn
+from {package}.nn import functional as F
+
+class Net(nn.{base}):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.{conv}(3, 6, 3), {norm}, nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head({values}.mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize(("act", "status"), [("'relu'", "pass"), ("None", "fail")])
+def test_a_norm_with_a_built_in_activation_is_the_norm_and_a_function(act, status, tmp_path, reference):
+    port = OLD_NORM.format(
+        package="paddle",
+        base="Layer",
+        conv="Conv2D",
+        norm=f"nn.BatchNorm(6, act={act})",
+        values="self.norm(self.conv(x))",
+    )
+    expected = OLD_NORM.format(
+        package="torch",
+        base="Module",
+        conv="Conv2d",
+        norm="nn.BatchNorm2d(6)",
+        values="F.relu(self.norm(self.conv(x)))",
+    )
+    (tmp_path / "port.py").write_text(port)
+    (tmp_path / "ref.py").write_text(expected)
+    train = Training(shape=(4, 3, 8, 8), steps=3, curve_side=0)
+    case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=(2, 3, 8, 8), train=train)
+    verdict = run_stages(case, ("weights", "forward", "backward", "train"), reference)
+    assert verdict.status == status, verdict.first_problem()
+    if status == "fail":
+        assert (
+            "in the code that calls head" in verdict.first_problem().detail
+            or "(logits)" in verdict.first_problem().layer
+        )
+
+
+RESIZED = """
+from {package} import nn
+from {package}.nn import functional as F
+
+class Net(nn.{base}):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.{conv}(3, 6, 3), nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = F.interpolate(self.conv(x), scale_factor={scale}, mode="bilinear")
+        return self.head(x[:, :, :5, :5].mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize(("scale", "status"), [(3, "pass"), (4, "fail")])
+def test_a_function_that_rounds_to_float32_between_layers_is_no_difference(scale, status, tmp_path, reference):
+    words = {"torch": ("Module", "Conv2d", 3), "paddle": ("Layer", "Conv2D", scale)}
+    for package, (base, conv, factor) in words.items():
+        text = RESIZED.format(package=package, base=base, conv=conv, scale=factor)
+        (tmp_path / f"{package}_net.py").write_text(text)
+    train = Training(shape=(4, 3, 8, 8), steps=3, curve_side=0)
+    case = Case("net", tmp_path, "paddle_net.py:Net", "torch_net.py:Net", shape=(2, 3, 9, 7), train=train)
+    verdict = run_stages(case, ("weights", "forward", "backward", "train"), reference)
+    assert verdict.status == status, verdict.first_problem()
+
+
 FIXES = (  # of the mistakes of the page, in its order: (file, old text, new text)
     ("port.py", "AvgPool2D(3, ", "AvgPool2D(3, exclusive=False, "),
     ("port.py", "momentum=0.1", "momentum=0.9"),

@@ -1,0 +1,32 @@
+"""Operations of Paddle that round to float32 inside, even in float64, as layers and as functions between layers."""
+
+from ..trace import Trace
+
+# Operations of Paddle 3.3.1 that round to float32 inside, even in float64: {kind: error of the layer alone}.
+FLOORS = {
+    "upsample": 2e-6,
+    "lppool1d": 1e-7,
+    "lppool2d": 1e-7,
+    "selu": 1e-6,
+    "elu": 1e-7,
+    "celu": 1e-7,
+    "softplus": 1e-7,
+}
+
+
+def allowed_after(
+    port: Trace, allowed: float, error: float | None, nodes: tuple[int, int], amplification: float
+) -> float:
+    """The largest error in the chain that passes after the code between two nodes, which may call such functions.
+
+    Args:
+        port: trace of the port.
+        allowed: before the code.
+        error: of the values that come out of it.
+        nodes: the node before the code and that after it.
+        amplification: how much an error may grow on the way to the logits.
+    """
+    floors = [FLOORS[kind] for position, kind in port.rounding_calls if nodes[0] < position <= nodes[1]]
+    if floors and allowed < (error or 0.0) <= max(floors) * amplification:
+        return error * amplification
+    return allowed
