@@ -10,6 +10,7 @@ from pathlib import Path
 
 import paddle
 from paddle import nn
+from paddle.jit.dy2static.utils import TransformOptions
 from paddle.static import InputSpec
 
 SUFFIXES = (".json", ".pdmodel", ".pdiparams", ".pdiparams.info")
@@ -43,7 +44,11 @@ def export_program(
     model.eval()
     images = InputSpec([batch_size, 3, input_size, input_size], "float32", "x")
     with _ctrl_c_deferred(), _temporary_home(folder):
-        paddle.jit.save(model, str(folder / name), input_spec=[images])
+        try:
+            with _traced_as_written(model):
+                paddle.jit.save(model, str(folder / name), input_spec=[images])
+        except TypeError:  # of a branch on the values of a tensor, which Paddle has to translate
+            paddle.jit.save(model, str(folder / name), input_spec=[images])
     if was_training:
         model.train()
     return [file for file in files if file.exists()]
@@ -64,6 +69,25 @@ class _Division(nn.Layer):
 
     def forward(self, values: paddle.Tensor) -> paddle.Tensor:
         return values / self._divisor
+
+
+@contextmanager
+def _traced_as_written(model: nn.Layer) -> Iterator[None]:
+    """Let Paddle run the `forward` of each layer as it is, and not translate its source code first.
+
+    The translation is for branches and loops over the values of tensors. Without one the program is the same, byte for
+    byte, in less than half the time: PeleeNet in 1.3 s instead of 3.1 s on one core.
+    """
+    kinds = {type(layer) for layer in model.sublayers(include_self=True)}
+    forwards = {kind.forward for kind in kinds if not kind.forward.__module__.startswith("paddle.")}
+    marked = [forward for forward in forwards if not hasattr(forward, TransformOptions.TRANSFORM_OPTIONS_ATTR_NAME)]
+    for forward in marked:
+        paddle.jit.not_to_static(forward)
+    try:
+        yield
+    finally:
+        for forward in marked:
+            delattr(forward, TransformOptions.TRANSFORM_OPTIONS_ATTR_NAME)
 
 
 @contextmanager

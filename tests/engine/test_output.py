@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from matplotlib.axes import Axes
 from PIL import Image
 
 from common.errors import MissingDependencyError, ProjectError
@@ -37,6 +36,28 @@ def test_an_exported_program_gives_the_same_logits(tmp_path):
     model.train()
     model(images).sum().backward()  # the model can still be trained
     assert model[0].weight.grad is not None
+
+
+class Branching(paddle.nn.Layer):
+    """Doubles its values where their sum is positive."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = self.create_parameter([1])
+
+    def forward(self, values):
+        if values.sum() > 0:
+            values = values * 2
+        return values.mean([2, 3]) * self.scale
+
+
+def test_a_branch_on_values_is_a_branch_of_the_program(tmp_path):
+    model = Branching()
+    for _ in range(2):  # the first export leaves nothing in the way of the second
+        export_program(model, 8, tmp_path)
+        program = paddle.jit.load(str(tmp_path / "model"))
+        for images in (paddle.ones([1, 3, 8, 8]), -paddle.ones([1, 3, 8, 8])):
+            np.testing.assert_allclose(program(images).numpy(), model(images).numpy())
 
 
 def test_ctrl_c_is_delayed_until_the_program_is_written(tmp_path, monkeypatch):
@@ -75,6 +96,8 @@ def test_top_5_is_no_curve_where_there_are_no_more_classes(tmp_path, monkeypatch
     """A line at 100 % says nothing, and presses the other one into half of the panel."""
     epochs = [{"epoch": e, "test_acc1": 50, "test_acc5": value} for e, value in enumerate(top5)]
     (tmp_path / "log.txt").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    from matplotlib.axes import Axes
+
     drawn, real = [], Axes.plot
 
     def plot(axes, *points, label, **style):
