@@ -27,9 +27,10 @@ help:
 demo: $(VENV)/.demo
 	$(PY) -m demo.run
 
-# As many processes as processors; the tests of one file share its fixtures, so they stay in one process.
+# As many processes as processors; the tests of one file share its fixtures, so they stay in one process. The order of
+# the files is that of tests/conftest.py.
 test: $(VENV)/.dev
-	$(PY) -m pytest -n auto --dist loadfile
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/.dev
 	$(PY) -m pytest -m ""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.source import ROOT, files, functions_of, num_parameters, part_of, text_of, tree_of
+from tests.source import ROOT, files, functions_of, nodes, num_parameters, part_of, text_of, tree_of
 
 MIN_DUPLICATE_LINES = 6
 # Signatures that other projects fix.
@@ -170,7 +170,7 @@ def _code_lines(path: str) -> Iterator[tuple[int, str]]:
     import ast
 
     skipped = set()
-    for node in ast.walk(tree_of(path)):
+    for node in nodes(tree_of(path)):
         is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if is_docstring or isinstance(node, (ast.Import, ast.ImportFrom)):
             skipped.update(range(node.lineno, node.end_lineno + 1))

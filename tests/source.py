@@ -43,6 +43,12 @@ def tree_of(path: str) -> ast.Module:
     return ast.parse(text_of(path))
 
 
+@cache
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """All nodes of a syntax tree; to walk through all files takes seconds, and many tests look at them."""
+    return tuple(ast.walk(tree))
+
+
 def part_of(path: str) -> str:
     """The package or the script that a file belongs to."""
     return Path(path).parts[0].removesuffix(".py")
@@ -62,7 +68,7 @@ def imported(tree: ast.Module, module: str, *, is_package: bool, top_level_only:
         is_package: whether the tree is that of an `__init__.py`.
         top_level_only: leave out imports inside functions and below `if TYPE_CHECKING`.
     """
-    for node in tree.body if top_level_only else ast.walk(tree):
+    for node in tree.body if top_level_only else nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -72,10 +78,11 @@ def imported(tree: ast.Module, module: str, *, is_package: bool, top_level_only:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def imports_of(path: str, *, top_level_only: bool = False) -> list[str]:
+@cache
+def imports_of(path: str, *, top_level_only: bool = False) -> tuple[str, ...]:
     """The absolute names that a file of the project imports."""
     is_package = path.endswith("__init__.py")
-    return list(imported(tree_of(path), module_of(path), is_package=is_package, top_level_only=top_level_only))
+    return tuple(imported(tree_of(path), module_of(path), is_package=is_package, top_level_only=top_level_only))
 
 
 def started(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -84,8 +91,8 @@ def started(tree: ast.Module) -> Iterator[tuple[int, str]]:
     A text that is exactly a dotted name of a module of the project, such as the word after "-m" in a list of words, a
     text that is exactly a script, such as "main.py", and `-m package.module` in a text that is split into words.
     """
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    docstrings = {id(node.value) for node in nodes(tree) if isinstance(node, ast.Expr)}
+    for node in nodes(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             if re.fullmatch(r"[a-z_]\w*(\.\w+)+", node.value):
                 name = node.value.removesuffix(".py")
@@ -116,7 +123,7 @@ def read(tree: ast.Module) -> Iterator[tuple[int, str]]:
         for node in tree.body:
             if isinstance(node, ast.Assign) and anchors & set(re.findall(r"\w+", ast.unparse(node.value))):
                 anchors |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             base, parts = node.left, [node.right]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".joinpath", "path.join")):
@@ -131,8 +138,9 @@ def read(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, step) for step in steps[:1] if step in PARTS)
 
 
-def functions_of(path: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Yield (qualified name, node) of all functions of a file, inner ones and methods too."""
+@cache
+def functions_of(path: str) -> tuple[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef], ...]:
+    """(Qualified name, node) of all functions of a file, inner ones and methods too."""
 
     def walk(node: ast.AST, prefix: str) -> Iterator:
         for child in ast.iter_child_nodes(node):
@@ -141,10 +149,10 @@ def functions_of(path: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFu
                 yield from walk(child, f"{prefix}{child.name}.")
             elif isinstance(child, ast.ClassDef):
                 yield from walk(child, f"{prefix}{child.name}.")
-            else:
+            elif not isinstance(child, ast.expr):
                 yield from walk(child, prefix)
 
-    yield from walk(tree_of(path), "")
+    return tuple(walk(tree_of(path), ""))
 
 
 def num_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

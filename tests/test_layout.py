@@ -18,6 +18,7 @@ from tests.source import (
     imported,
     imports_of,
     module_of,
+    nodes,
     num_parameters,
     part_of,
     read,
@@ -252,9 +253,7 @@ def test_public_functions_describe_their_parameters_and_errors():
         if part_of(path) in ("tests", *SCRIPTS) or path == "alignment/torch_side/peleenet.py":
             continue
         classes = {
-            node.name: ast.get_docstring(node) or ""
-            for node in ast.walk(tree_of(path))
-            if isinstance(node, ast.ClassDef)
+            node.name: ast.get_docstring(node) or "" for node in nodes(tree_of(path)) if isinstance(node, ast.ClassDef)
         }
         functions = dict(functions_of(path))
         for name, function in functions.items():
@@ -298,7 +297,7 @@ def test_forbidden_words_in_names():
         if part_of(path) == "tests":
             continue
         names = [(1, path.removesuffix(".py").replace("/", "_"))]
-        names += [(n.lineno, n.name) for n in ast.walk(tree_of(path)) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+        names += [(n.lineno, n.name) for n in nodes(tree_of(path)) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
         for line, name in names:
             words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower().split("_")
             found += [f"{path}:{line}: {name}"] * bool(FORBIDDEN_NAMES & set(words))
@@ -343,7 +342,7 @@ def test_no_call_that_runs_code_from_a_file():
     for path in PYTHON:
         if part_of(path) == "tests":
             continue
-        for node in ast.walk(tree_of(path)):
+        for node in nodes(tree_of(path)):
             if not isinstance(node, ast.Call):
                 continue
             name = ast.unparse(node.func)

@@ -1,9 +1,8 @@
 """Every command and every Python block of the pages for own pictures runs, in their order, on a few drawn pictures."""
 
 import re
-import subprocess
-import sys
 
+from tests.forked_python import run_python
 from tests.readme_commands import ROOT, commands_to_run, create_checkout, run_in_order
 from tests.scripts.conftest import ENVIRONMENT
 
@@ -18,9 +17,7 @@ def test_the_commands_run_in_their_order(tmp_path):
     run_in_order(folder, lines)
     for page in PAGES:
         for code in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL):
-            done = subprocess.run(
-                [sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
-            )
+            done = run_python(["-c", code], cwd=folder, env=ENVIRONMENT)
             assert done.returncode == 0 and done.stdout, f"{code}\n{done.stdout}\n{done.stderr}"
     report = (folder / "output" / "own" / "report" / "report.html").read_text(encoding="utf-8")
     assert "brick" in report

@@ -33,7 +33,8 @@ def test_the_program_writes_all_pictures(tmp_path, monkeypatch, capsys):
     assert len(list(tmp_path.rglob("*.jpg"))) == 310
 
 
-def test_the_messy_folder_has_its_faults(tmp_path):
+def test_the_messy_folder_has_its_faults(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.messy_folder.draw_texture", lambda name, seed: Image.new("RGB", (20, 10)))
     write_messy_folder(tmp_path, share=0.2)
     assert all((tmp_path / name).is_file() for name in NOT_READABLE)
     names = {path.name for path in tmp_path.iterdir()}

@@ -18,8 +18,9 @@ def test_there_are_at_least_forty_mutations():
 
 @pytest.mark.torch
 @pytest.mark.filterwarnings(WARNING)
-def test_no_right_port_fails_with_other_seeds(reference):
-    assert {run_right_port(number, reference).status for number in range(100, 104)} == {"pass"}
+@pytest.mark.parametrize("seed", [100, 101, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (102, 103))])
+def test_no_right_port_fails_with_other_seeds(seed, reference):
+    assert run_right_port(seed, reference).status == "pass"
 
 
 @pytest.mark.torch

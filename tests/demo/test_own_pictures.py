@@ -1,12 +1,11 @@
 """The notebook runs from its first cell to its last, and is kept without outputs."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.forked_python import run_python
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = json.loads((ROOT / "demo" / "own_pictures.ipynb").read_text(encoding="utf-8"))
@@ -40,13 +39,9 @@ def test_every_cell_runs(tmp_path):
     for entry in ROOT.iterdir():  # its files, but not its output folder
         if entry.name not in ("output", "build", ".git") and not entry.name.startswith(".venv"):
             (tmp_path / entry.name).symlink_to(entry)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     cells = [code.replace("--epochs 6", "--epochs 1") for code in CODE]
     assert cells != CODE
-    done = subprocess.run(
-        [sys.executable, "-c", RUN], cwd=tmp_path, env=environment, input=json.dumps(cells), text=True,
-        capture_output=True, timeout=240,
-    )  # fmt: skip
+    done = run_python(["-c", RUN], cwd=tmp_path, stdin=json.dumps(cells), timeout=240)
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout.splitlines()[-1])
     assert shown[-4].startswith("<Classifier ") and "3 classes, 64 x 64" in shown[-4]

@@ -222,6 +222,7 @@ def test_an_operator_that_writes_a_file_runs_only_if_trusted(exported, tmp_path)
 def test_an_export_of_new_operators_prints_the_lines_to_add_and_writes_nothing(source, tmp_path):
     pytest.importorskip("paddle2onnx")
     layers = paddle.nn.Sequential(source.model, paddle.nn.ELU())
+    layers.eval()  # else the export leaves them, and the model of all tests, in training mode
     save_program = program_writer(layers, source.card.preprocess.input_size)
     with pytest.raises(ExportedModelError) as error:
         source.export(tmp_path, ("paddle", "pdmodel", "onnx"), save_program=save_program)

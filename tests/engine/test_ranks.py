@@ -2,56 +2,24 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-
-
-def free_ports(num: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(num)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
-def start(out: Path, world: int) -> list[subprocess.Popen]:
-    """Start the ranks with the environment that the launcher would set."""
-    endpoints = [f"127.0.0.1:{port}" for port in free_ports(world)]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PADDLE_") and k != "CUDA_VISIBLE_DEVICES"}
-    processes = []
-    for rank in range(world):
-        environment = {
-            **clean,
-            "PYTHONPATH": str(HERE.parents[1]),
-            "OMP_NUM_THREADS": "1",
-            "PADDLE_TRAINER_ID": str(rank),
-            "PADDLE_TRAINERS_NUM": str(world),
-            "PADDLE_MASTER": endpoints[0],
-            "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
-            "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
-        }
-        command = [sys.executable, str(HERE / "ranks_program.py"), str(out)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        processes.append(subprocess.Popen(command, env=environment, **pipes))
-    return processes
+from tests.forked_python import start_ranks
+from tests.source import ROOT
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict[int, list[dict]]:
     """Results of each rank, by the number of ranks; the runs of one and of two ranks run at the same time."""
     outs = {world: tmp_path_factory.mktemp("ranks") / "result" for world in (1, 2)}
-    running = {world: start(out, world) for world, out in outs.items()}
-    for processes in running.values():
-        outputs = [process.communicate(timeout=120)[0] for process in processes]
-        assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PADDLE_") and k != "CUDA_VISIBLE_DEVICES"}
+    environment = {**clean, "OMP_NUM_THREADS": "1"}
+    words = ["-m", "tests.engine.ranks_program"]
+    running = [start_ranks([*words, out], world, cwd=ROOT, env=environment) for world, out in outs.items()]
+    for ranks in running:
+        ends = [rank.wait() for rank in ranks]
+        assert [end.returncode for end in ends] == [0] * len(ends), "\n".join(end.stdout + end.stderr for end in ends)
     return {w: [json.loads(out.with_suffix(f".{rank}").read_text()) for rank in range(w)] for w, out in outs.items()}
 
 

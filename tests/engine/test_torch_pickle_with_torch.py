@@ -1,27 +1,40 @@
 """What torch.save writes, our reader gives as torch.load does: every element type, view and form."""
 
+import importlib
+import importlib.util
 import io
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:TypedStorage is deprecated", "ignore:.*quantize")]
-torch = pytest.importorskip("torch")
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from engine.torch_weights import read_torch_sections
 
-from engine.torch_weights import read_torch_sections  # noqa: E402
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.filterwarnings("ignore:TypedStorage is deprecated", "ignore:.*quantize"),
+    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch (make align)"),
+]
+DTYPES = (
+    "float64 float32 float16 bfloat16 complex64 complex128 bool int64 int32 int16 int8 uint8 uint16 uint32 uint64"
+).split()
 
-DTYPES = [
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128, torch.bool,
-    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64,
-]  # fmt: skip
+
+class Torch:
+    """PyTorch from the first use on: every process of the tests reads this file, and one of them runs it."""
+
+    def __getattr__(self, name: str):
+        return getattr(importlib.import_module("torch"), name)
+
+
+torch = Torch()
 
 
 @st.composite
 def tensors(draw) -> "torch.Tensor":
     """A storage of random bytes, seen as a whole, in part, with other strides, expanded, or as a parameter."""
-    dtype = draw(st.sampled_from(DTYPES))
+    dtype = getattr(torch, draw(st.sampled_from(DTYPES)))
     count = draw(st.integers(0, 30))
     if dtype == torch.bool:
         base = torch.tensor(draw(st.lists(st.booleans(), min_size=count, max_size=count)), dtype=dtype)

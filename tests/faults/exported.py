@@ -1,10 +1,9 @@
 """S4: exported folders with damaged, exchanged or foreign programs, each read in a process that it may kill."""
 
+import multiprocessing
 import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,8 +16,6 @@ from deploy.engines import EngineOptions
 from deploy.predictor import open_predictor
 from deploy.self_check import SELF_CHECK_IMAGE, SELF_CHECK_LOGITS
 
-from .job import ROOT
-
 LONG = 1000  # from this number of cases on PeleeNet with 224 pixels and 1000 classes; below it a smaller network
 CASES_PER_PROCESS = 100
 ENGINES = {
@@ -29,39 +26,6 @@ ENGINES = {
     "onnx-int8": "onnxruntime",
 }
 OPTIONS = EngineOptions(num_threads=1)
-
-# Exports two folders of one network with different weights, in a process of its own: this process must not compute
-# before it forks.
-EXPORTS = """
-import sys
-from pathlib import Path
-import paddle
-from configs.schema import EXPORT_FORMATS
-from datasets.preprocess import Preprocess
-from deploy.card import Card
-from deploy.engines import EagerEngine
-from deploy.export.export_folder import export_folder
-from deploy.export.parity import parity_images
-from deploy.export.quantize import Calibration, Quantization
-from deploy.predictor import Predictor
-from export_model import program_writer
-from models import create_model
-
-folder, is_small = Path(sys.argv[1]), sys.argv[2] == "small"
-side, num_classes = (32, 4) if is_small else (224, 1000)
-images = parity_images()
-images[0].save(folder / "picture.png")
-for seed, name in enumerate(("exported", "other")):
-    paddle.seed(seed)
-    model = create_model("peleenet", num_classes=num_classes, **({"block_config": [1, 1, 1, 1]} if is_small else {}))
-    names = tuple(f"{name} {label}" for label in range(num_classes))
-    card = Card("peleenet", "PeleeNet", num_classes, Preprocess(input_size=side), names)
-    eager = Predictor(EagerEngine(model), card)
-    export_folder(
-        folder / name, EXPORT_FORMATS, card, program_writer(model, side), images,
-        eager.logits(eager.preprocess(images)), Quantization(Calibration([str(folder / "picture.png")])),
-    )
-"""
 
 # part of a message -> the check that refuses
 REFUSED_BY = {
@@ -92,10 +56,10 @@ class Case(NamedTuple):
 def s4(cases: int, seed: int) -> dict:
     """Read foreign and exchanged programs, then flipped bits and cuts of any file until there are `cases`."""
     folder, rng = Path(tempfile.mkdtemp(prefix="faults-s4-")), random.Random(seed)
-    size = "full" if cases >= LONG else "small"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "ignore", "-c", EXPORTS, str(folder), size]
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    exports = multiprocessing.get_context("fork").Process(target=write_exports, args=(folder, cases < LONG))
+    exports.start()  # a process of its own: this one must not compute before it forks
+    exports.join()
+    assert exports.exitcode == 0
     card = read_card(folder / "exported")
     todo = [*foreign(), *exchanged(folder, card)]
     todo += [accident(rng, folder / "exported", [*card.files, CARD_NAME]) for _ in range(cases - len(todo))]
@@ -120,6 +84,35 @@ def s4(cases: int, seed: int) -> dict:
         **refused,
         "details": wrong[:10],
     }
+
+
+def write_exports(folder: Path, is_small: bool) -> None:
+    """Export two folders of one network with different weights."""
+    import paddle
+
+    from configs.schema import EXPORT_FORMATS
+    from datasets.preprocess import Preprocess
+    from deploy.engines import EagerEngine
+    from deploy.export.export_folder import export_folder
+    from deploy.export.parity import parity_images
+    from deploy.export.quantize import Calibration, Quantization
+    from deploy.predictor import Predictor
+    from export_model import program_writer
+    from models import create_model
+
+    side, num_classes = (32, 4) if is_small else (224, 1000)
+    images = parity_images()
+    images[0].save(folder / "picture.png")
+    for seed, name in enumerate(("exported", "other")):
+        paddle.seed(seed)
+        blocks = {"block_config": [1, 1, 1, 1]} if is_small else {}
+        model = create_model("peleenet", num_classes=num_classes, **blocks)
+        names = tuple(f"{name} {label}" for label in range(num_classes))
+        card = Card("peleenet", "PeleeNet", num_classes, Preprocess(input_size=side), names)
+        eager = Predictor(EagerEngine(model), card)
+        logits = eager.logits(eager.preprocess(images))
+        quantization = Quantization(Calibration([str(folder / "picture.png")]))
+        export_folder(folder / name, EXPORT_FORMATS, card, program_writer(model, side), images, logits, quantization)
 
 
 def foreign() -> Iterator[Case]:

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +11,7 @@ import pytest
 
 from tests.faults.__main__ import PROMISES
 from tests.faults.__main__ import measure as measure_here
+from tests.forked_python import run_python
 
 ROOT = Path(__file__).parents[2]
 QUICK = {  # the longest first, since two are measured at a time
@@ -41,8 +40,7 @@ LENGTHY = [name for name in PROMISES if name not in QUICK]
 
 def measure(name: str, cases: int) -> None:
     """Measure a promise in a process of its own, and check the result."""
-    command = [sys.executable, "-W", "ignore", "-m", "tests.faults", name, "--cases", str(cases), "--no_record"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_python(["-m", "tests.faults", name, "--cases", cases, "--no_record"], cwd=ROOT, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     check(name, json.loads(done.stdout.splitlines()[-1]))
 

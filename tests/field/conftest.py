@@ -5,7 +5,8 @@ import pickle
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,9 +44,9 @@ class Result(NamedTuple):
 Program = Callable[..., Result]
 
 
-@pytest.fixture(scope="module")
-def small_network():
-    """Let the name peleenet stand for a network with one layer in each block."""
+@contextmanager
+def patched_network() -> Iterator[None]:
+    """Let the name peleenet stand for a network with one layer in each block, and draw no curves, which take longer."""
     with pytest.MonkeyPatch.context() as patch:
         create_model = models.create_model
 
@@ -54,6 +55,13 @@ def small_network():
 
         patch.setattr("models.create_model", create_small)
         patch.setattr("engine.watchdog.Watchdog.start", lambda watchdog: watchdog)  # it would outlive its test
+        patch.setattr("engine.progress.plots.plot_curves", lambda *files: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def small_network():
+    with patched_network():
         yield
 
 
@@ -84,8 +92,8 @@ def material(tmp_path_factory) -> Path:
     return make(tmp_path_factory.mktemp("field"))
 
 
-@pytest.fixture(scope="module")
-def places(material, small_network, tmp_path_factory) -> dict[str, str]:
+@pytest.fixture(scope="session")
+def places(material, tmp_path_factory) -> dict[str, str]:
     """The placeholders of the command lines: {m} inputs, {run} and {listed} trainings, {exported}, {weights}, ..."""
     root = tmp_path_factory.mktemp("trained")
     folder_run, list_run, exported, packed, weights = (
@@ -102,7 +110,8 @@ def places(material, small_network, tmp_path_factory) -> dict[str, str]:
             for s in ("train", "val")
         ),
     ):
-        assert run_program(name, shlex.split(command)) == 0, f"{name} {command}"
+        with patched_network():
+            assert run_program(name, shlex.split(command)) == 0, f"{name} {command}"
     write_weights(weights, folder_run / "checkpoint-latest.pd")
     cut = shutil.copytree(packed, root / "cut_shards")
     [shard] = (cut / "val").glob("*.tar")

@@ -62,7 +62,7 @@ def test_a_planted_fault_is_taken_out_again(tmp_path):
 )
 def test_how_a_run_ended(tmp_path, test, ended):
     (tmp_path / "test_one.py").write_text(f"def test_one():\n    {test}\n" if test else "")
-    timeout = 2 if ended == HUNG else 60
+    timeout = 0.5 if ended == HUNG else 60
     assert run_pytest(tmp_path, ["test_one.py"], timeout, tmp_path / "output.txt") == ended
 
 

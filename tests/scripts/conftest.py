@@ -2,13 +2,14 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.forked_python import run_python, start_ranks
 
 ROOT = Path(__file__).parent.parent.parent
 SIDE, NUM_CLASSES = 32, 4
@@ -58,13 +59,17 @@ def data(tmp_path_factory) -> Data:
     return Data(root, write_split(root, "train", 48, seed=0), write_split(root, "val", 33, seed=1), label_list)
 
 
-def run_script(script: str, *flags: str, processes: int = 1, cwd: Path = ROOT, log_dir: Path | None = None):
-    """Run a script as a user does, under the launcher for two processes."""
-    launcher = []
-    if processes > 1:
-        launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes), "--log_dir", str(log_dir)]
-    command = [sys.executable, *launcher, str(ROOT / f"{script}.py"), *map(str, flags)]
-    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+def run_script(script: str, *flags: object) -> subprocess.CompletedProcess:
+    """Run a script as a user does, in a process of its own."""
+    return run_python([ROOT / f"{script}.py", *flags], cwd=ROOT, env=ENVIRONMENT)
+
+
+def run_ranks(script: str, *flags: object) -> subprocess.CompletedProcess:
+    """Run a script in two ranks; returns the words and the stdout of rank 0, the worse exit code and all of stderr."""
+    ranks = start_ranks([ROOT / f"{script}.py", *flags], 2, cwd=ROOT, env=ENVIRONMENT)
+    first, second = (rank.wait() for rank in ranks)
+    worse = first.returncode or second.returncode
+    return subprocess.CompletedProcess(first.args, worse, first.stdout, first.stderr + second.stderr)
 
 
 @pytest.fixture(scope="session")

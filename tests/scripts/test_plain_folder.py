@@ -1,8 +1,6 @@
 """A plain folder as --data_path: split once, read again by later runs and by eval.py, refused when it changed."""
 
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +16,7 @@ from datasets.classes import Classes
 from datasets.reading.image_folder import FolderScan
 from datasets.split.folder_split import read_split
 from tests.datasets.fake_images import fake_image
+from tests.forked_python import run_python
 from tests.scripts.conftest import ENVIRONMENT, ROOT
 
 
@@ -232,9 +231,7 @@ def test_main_and_eval_agree_on_the_split(folder, tmp_path):
         ["eval.py", resume, "--num_workers=0"],
         ["main.py", "--eval", resume, "--num_workers=0"],
     ):
-        done = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=240
-        )
+        done = run_python(command, cwd=ROOT, env=ENVIRONMENT)
         assert done.returncode == 0, done.stdout + done.stderr
         said.append([line for line in done.stdout.splitlines() if "on the 3 test images" in line][-1].split("] ")[1])
         if command[0] == "eval.py":  # whose images these are is told, not guessed without a word

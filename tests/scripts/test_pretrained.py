@@ -1,8 +1,6 @@
 """Holds `--pretrained` to its meaning: --finetune or --resume of a downloaded file, with what is published of it."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import paddle
@@ -20,6 +18,7 @@ from models import create_model
 from models.pretrained import WEIGHTS
 from models.weights_cache import MIRROR, OFFLINE
 from tests.engine.torch_writer import bystanders, legacy_form, tensor, zip_form
+from tests.forked_python import run_python
 from tests.loopback import loopback_server
 from tests.scripts.conftest import ENVIRONMENT, ROOT
 
@@ -36,9 +35,8 @@ OFF = "--aa= --reprob 0 --mixup 0 --cutmix 0 --lr 0 --min_lr 0 --weight_decay 0 
 
 
 def run_script(script: str, row: str, *flags: object, **environment: str):
-    command = [sys.executable, "-c", PROGRAM, f"{script}.py", row, *map(str, flags)]
-    env = {**ENVIRONMENT, "no_proxy": "*", **environment}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    command = ["-c", PROGRAM, f"{script}.py", row, *flags]
+    return run_python(command, cwd=ROOT, env={**ENVIRONMENT, "no_proxy": "*", **environment})
 
 
 def torch_names(model: paddle.nn.Layer, prefix: str = "") -> dict:

@@ -19,7 +19,7 @@ from datasets.reading.dataset import open_dataset
 from engine.report import figures, intervals
 from engine.report.write import FILES
 from factory import read_trained, report
-from tests.scripts.conftest import MODEL, run_script
+from tests.scripts.conftest import MODEL, run_ranks
 
 
 @pytest.fixture(autouse=True)
@@ -197,7 +197,7 @@ def test_under_the_launcher_rank_0_writes_the_same_report(evaluate, data, traine
     evaluate("--output_dir", tmp_path / "one", "--batch_size", "8", "--cls_label_path_train", data.train_list)
     flags = [*MODEL, *data.val_flags, "--resume", trained / "checkpoint-best.pd", "--batch_size", "8"]
     flags += ["--cls_label_path_train", data.train_list, "--output_dir", tmp_path / "two"]
-    done = run_script("eval", *flags, processes=2, log_dir=tmp_path / "log")
+    done = run_ranks("eval", *flags)
     assert done.returncode == 0, done.stderr
     for name in ("predictions.csv", "per_class.csv", "confusion_matrix.csv", "suspects.csv"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name

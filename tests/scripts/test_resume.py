@@ -1,19 +1,18 @@
 """A run that is killed in the middle of an epoch and resumed ends as the uninterrupted one, to the last bit."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.checkpoint import read_checkpoint
-from tests.scripts.conftest import ENVIRONMENT, MODEL, ROOT, run_script
+from tests.forked_python import Python, start_ranks
+from tests.scripts.conftest import ENVIRONMENT, MODEL, ROOT, run_ranks, run_script
 
 # Everything that could remember: dropout (in the model), averages, mixing, accumulation, momentum, random erasing; and
 # what fine-tuning adds: frozen layers, rates of layers, balanced classes, weights of classes, focal loss, patience.
@@ -24,26 +23,41 @@ FLAGS = (
 )
 
 
-def start_and_kill(flags: list[str], folder: Path, processes: int, log_dir: Path) -> tuple[int, int]:
-    """Start the training, kill every process of it without warning in the second epoch; where its checkpoint stands."""
-    launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(log_dir)]
-    command = [sys.executable, *(launcher if processes == 2 else []), str(ROOT / "main.py"), *map(str, flags)]
-    with subprocess.Popen(
-        [*command, str(folder)], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        while stands_at(folder) < (1, 2):
-            assert process.poll() is None, f"the run ended by itself with {process.returncode}"
-            time.sleep(0.01)
-        kill_all(str(folder))
+class Threads:
+    """main.py with two threads for Paddle, which reads their number at its import: a new Python."""
+
+    def __init__(self, words: list[object]):
+        how = {"cwd": ROOT, "env": ENVIRONMENT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen([sys.executable, *map(str, words)], **how)
+        self.pid = self._process.pid
+
+    def wait(self) -> subprocess.CompletedProcess:
+        texts = self._process.communicate(timeout=120)
+        return subprocess.CompletedProcess(self._process.args, self._process.returncode, *texts)
+
+
+def start_training(flags: list[object], processes: int) -> list[Python | Threads]:
+    words = [ROOT / "main.py", *flags]
+    return start_ranks(words, 2, cwd=ROOT, env=ENVIRONMENT) if processes == 2 else [Threads(words)]
+
+
+def kill_in_the_second_epoch(processes: list[Python | Threads], folder: Path) -> tuple[int, int]:
+    """Kill every process of a training without warning; returns where its checkpoint stands."""
+    end = time.monotonic() + 120
+    while stands_at(folder) < (1, 2):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    for process in processes:
+        os.kill(process.pid, signal.SIGKILL)
+    assert [process.wait().returncode for process in processes] == [-signal.SIGKILL] * len(processes)
     return stands_at(folder)
 
 
-def kill_all(argument: str) -> None:
-    """Kill every process with this argument on its command line: the launcher puts its ranks out of its own group."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if argument in (process / "cmdline").read_bytes().decode().split("\0"):
-                os.kill(int(process.name), signal.SIGKILL)
+def end_well(processes: list[Python | Threads]) -> subprocess.CompletedProcess:
+    """Wait for the end of all processes; returns that of rank 0."""
+    done = [process.wait() for process in processes]
+    assert [each.returncode for each in done] == [0] * len(done), [each.stdout + each.stderr for each in done]
+    return done[0]
 
 
 def stands_at(folder: Path) -> tuple[int, int]:
@@ -68,14 +82,11 @@ def test_killed_and_resumed_equals_uninterrupted(processes, threads, data, train
     flags = [*MODEL, *data.train_flags, *FLAGS.format(batch=4 // processes).split(), *start]
     flags += ["--cpu_threads", threads, "--output_dir"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    with ThreadPoolExecutor(1) as beside:
-        uninterrupted = beside.submit(run_script, "main", *flags, whole, processes=processes, log_dir=tmp_path / "log0")
-        epoch, step = start_and_kill(flags, parts, processes, tmp_path / "log1")
-    done = uninterrupted.result()
-    assert done.returncode == 0, done.stdout + done.stderr
+    uninterrupted = start_training([*flags, whole], processes)
+    epoch, step = kill_in_the_second_epoch(start_training([*flags, parts], processes), parts)
     assert epoch == 1 and 0 < step < 6
-    done = run_script("main", *flags, parts, "--resume", "auto", processes=processes, log_dir=tmp_path / "log2")
-    assert done.returncode == 0, done.stdout + done.stderr
+    end_well(uninterrupted)
+    done = end_well(start_training([*flags, parts, "--resume", "auto"], processes))
     assert f"CPU threads: {threads} (" in done.stdout and "the last bits may differ" not in done.stdout
     assert f"Epoch: [1]  [{step}/6]" in done.stdout and f"Epoch: [1]  [{step - 1}/6]" not in done.stdout
 
@@ -90,10 +101,7 @@ def test_killed_and_resumed_equals_uninterrupted(processes, threads, data, train
 
 def test_two_processes_evaluate_as_one(data, trained, tmp_path):
     flags = [*MODEL, *data.val_flags, "--resume", trained / "checkpoint-best.pd", "--batch_size", "8"]
-    with ThreadPoolExecutor(1) as beside:
-        running = beside.submit(run_script, "eval", *flags)
-        together = run_script("eval", *flags, processes=2, log_dir=tmp_path / "log")
-    alone = running.result()
+    alone, together = run_script("eval", *flags), run_ranks("eval", *flags)
     assert alone.returncode == together.returncode == 0, together.stdout + together.stderr
     lines = [
         [line.split("] ")[1] for line in done.stdout.splitlines() if "* Acc@1" in line] for done in (alone, together)

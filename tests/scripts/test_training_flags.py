@@ -98,6 +98,7 @@ def run(root, tmp_path, monkeypatch, capfd):
     spy_on_step(paddle.optimizer.AdamW)
     monkeypatch.setattr("engine.watchdog.Watchdog.start", lambda self: seen.watchdogs.append(self) or self)
     monkeypatch.setattr("engine.preemption.Preemption.install", lambda self: self)
+    monkeypatch.setattr("engine.progress.plots.plot_curves", lambda *files: None)  # takes longer than all the rest
 
     def run_main(*flags):
         lists = [f"--cls_label_path_{split}={root / split}_list.txt" for split in ("train", "val")]

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from sklearn import metrics
 
 from engine.report import intervals
 from engine.report.intervals import Z, bootstrap, wilson
@@ -29,6 +28,8 @@ def probabilities_of(results):
 
 
 def test_the_numbers_of_scikit_learn(results, measures):
+    from sklearn import metrics  # its import takes 2 s, which each process that reads this file would spend
+
     labels, probabilities = results.labels, probabilities_of(results)
     predicted = probabilities.argmax(1)
     assert measures.top1.value == pytest.approx(metrics.accuracy_score(labels, predicted))
