@@ -18,6 +18,7 @@ from deploy.card import add_checksum_line, read_card, write_card
 from deploy.export import export_folder
 from deploy.export.parity import TOLERANCE, allowed_difference, check_parity, parity_images
 from deploy.predictor import Predictor, open_predictor
+from export_model import program_writer
 from tests.deploy.conftest import Source
 
 
@@ -68,7 +69,7 @@ def test_a_wrong_program_is_removed_and_an_older_export_stays(folder, source, fo
         kept = bias.numpy()
         bias.set_value(kept + np.array([0, 1e-3, 0, 0], np.float32))
         try:
-            source.save_program(folder, **options)
+            program_writer(source.model, source.card.preprocess.input_size)(folder, **options)
         finally:
             bias.set_value(kept)
 
