@@ -89,7 +89,9 @@ class Python:
         with theirs:
             server().send(request, [theirs.fileno(), *(stream.fileno() for stream in self._streams)])
         self._lines = self._answers.makefile("r")
-        self.pid = int(self._lines.readline())
+        first = self._lines.readline()
+        assert first, "the process that forks has ended; see its stderr"
+        self.pid = int(first)
 
     def wait(self, timeout: float = 120) -> subprocess.CompletedProcess:
         """Wait for its end; call this once.
