@@ -1,6 +1,7 @@
 """Fixtures of tests/deploy: a tiny model, its exported folders, and a folder of images."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -14,6 +15,7 @@ from deploy.export.export_folder import export_folder
 from deploy.export.parity import parity_images
 from export_model import program_writer
 from models import create_model
+from tests.forked_python import run_python
 
 SIDE = 32
 CLASS_NAMES = ("zero", "one, uno", "two: zwei", "三")
@@ -57,6 +59,15 @@ class Source:
     def export(self, folder: Path, formats=("paddle",), **changes) -> Card:
         arguments = {"card": self.card, "save_program": self.save_program} | changes
         return export_folder(folder, formats, images=self.images, expected_logits=self.logits, **arguments)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_conversion():
+    """Convert to ONNX in processes that have imported Paddle, as that takes longer than the conversion."""
+    forks = SimpleNamespace(run=lambda words, cwd, **_: run_python(words[1:], cwd=cwd))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deploy.export.onnx_export.subprocess", forks)
+        yield
 
 
 @pytest.fixture(scope="session")
