@@ -36,7 +36,7 @@ ALLOWED = {
     "deploy/export/paddlex.py": (3, WORKING),
     "deploy/export/triton.py": (2, WORKING),
     "deploy/self_check.py": (2, WORKING),
-    "engine/export.py": (1, WORKING),
+    "engine/export.py": (2, WORKING),
     "engine/output_dir.py": (1, APPENDS),
     "engine/progress/json_lines.py": (1, APPENDS),
     "models/weights_cache.py": (1, APPENDS),

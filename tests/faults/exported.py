@@ -56,10 +56,7 @@ class Case(NamedTuple):
 def s4(cases: int, seed: int) -> dict:
     """Read foreign and exchanged programs, then flipped bits and cuts of any file until there are `cases`."""
     folder, rng = Path(tempfile.mkdtemp(prefix="faults-s4-")), random.Random(seed)
-    exports = multiprocessing.get_context("fork").Process(target=write_exports, args=(folder, cases < LONG))
-    exports.start()  # a process of its own: this one must not compute before it forks
-    exports.join()
-    assert exports.exitcode == 0
+    two_exports(folder, is_small=cases < LONG)
     card = read_card(folder / "exported")
     todo = [*foreign(), *exchanged(folder, card)]
     todo += [accident(rng, folder / "exported", [*card.files, CARD_NAME]) for _ in range(cases - len(todo))]
@@ -86,8 +83,19 @@ def s4(cases: int, seed: int) -> dict:
     }
 
 
-def write_exports(folder: Path, is_small: bool) -> None:
-    """Export two folders of one network with different weights."""
+def two_exports(folder: Path, *, is_small: bool, formats: tuple[str, ...] | None = None) -> None:
+    """Export one network with different weights to `exported` and `other`, in a process of its own.
+
+    The calling process must not compute before it forks. `formats` are all without a value.
+    """
+    writing = multiprocessing.get_context("fork").Process(target=_write_exports, args=(folder, is_small, formats))
+    writing.start()
+    writing.join()
+    assert writing.exitcode == 0
+
+
+def _write_exports(folder: Path, is_small: bool, formats: tuple[str, ...] | None) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the last line of stdout is the result of the promise
     import paddle
 
     from configs.schema import EXPORT_FORMATS
@@ -112,7 +120,8 @@ def write_exports(folder: Path, is_small: bool) -> None:
         eager = Predictor(EagerEngine(model), card)
         logits = eager.logits(eager.preprocess(images))
         quantization = Quantization(Calibration([str(folder / "picture.png")]))
-        export_folder(folder / name, EXPORT_FORMATS, card, program_writer(model, side), images, logits, quantization)
+        writer = program_writer(model, side)
+        export_folder(folder / name, formats or EXPORT_FORMATS, card, writer, images, logits, quantization)
 
 
 def foreign() -> Iterator[Case]:

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,8 +28,7 @@ from deploy.exchange import exchange, new_export
 from deploy.predictor import open_predictor
 from tests.datasets.fake_images import fake_image
 
-from .exported import EXPORTS
-from .job import ROOT
+from .exported import two_exports
 
 NUM_IMAGES, NUM_CLASSES, NUM_READERS = 24, 3, 4
 
@@ -196,9 +194,7 @@ def _read_for_ever(folder: Path, answers: dict, rng: random.Random, report_to: i
 def _two_exports() -> tuple[Path, dict[str, np.ndarray]]:
     """A folder with the exports `exported` and `other`, and the logits of their picture by the name of class 0."""
     folder = Path(tempfile.mkdtemp(prefix="faults-w-"))
-    script = EXPORTS.replace("EXPORT_FORMATS, card", "('paddle', 'onnx'), card")
-    command = [sys.executable, "-W", "ignore", "-c", script, str(folder), "small"]
-    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, check=True)
+    two_exports(folder, is_small=True, formats=("paddle", "onnx"))
     answers = {}
     for name in ("exported", "other"):
         predictor = open_predictor(folder / name, engine="onnxruntime", options=EngineOptions(num_threads=1))
