@@ -1,9 +1,7 @@
 """The routes of the service, and what holds for each of them: tokens, limits, one form of errors, log and metrics."""
 
 import asyncio
-import re
 import time
-import uuid
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -14,15 +12,17 @@ from starlette.routing import Route
 
 from . import protocol_v2
 from .errors import ClientGoneError, ServingError
-from .json_log import log, log_exception
+from .json_log import log_exception
 from .openapi import docs_page, specification
 from .predict_api import predict
-from .service import Service, query_of
+from .service import Service, query_of, request_id_of
 
 PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499  # in the log and the metrics, as nginx counts it
-KINDS = {404: ("not_found", "no such path; GET /docs lists them"), 405: ("method_not_allowed", "not for this path")}
+KINDS = {
+    404: ("not_found", "no such path; GET /docs lists them"),
+    405: ("method_not_allowed", "this method is not for this path; GET /docs lists them"),
+}
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -109,8 +109,7 @@ class App:
         if scope["type"] != "http":
             raise RuntimeError(f"no {scope['type']} here")
         headers = Request(scope).headers
-        given_id = headers.get("x-request-id", "")
-        request_id = given_id if REQUEST_ID.fullmatch(given_id) else uuid.uuid4().hex
+        request_id = request_id_of(headers.get("x-request-id", ""))
         scope |= {"serving.start": time.monotonic(), "serving.id": request_id, "serving.log": {}}
         answer = _Answer(send, request_id, is_last=self._service.is_draining)
         try:
@@ -144,21 +143,15 @@ class App:
             log_exception(error, {"request_id": scope["serving.id"], "path": scope["path"][:200]})
 
     def _report(self, scope, answer: "_Answer") -> None:
-        seconds = time.monotonic() - scope["serving.start"]
-        route = getattr(scope.get("route"), "path", "other")
-        self._service.metrics.requests.labels(route, str(answer.status)).inc()
-        self._service.metrics.seconds.labels(route).observe(seconds)
-        if scope["path"].startswith("/v2/health/") and answer.status == 200:
-            return  # one in a second from every probe
         fields = {
             "request_id": scope["serving.id"],
             "client": (scope.get("client") or ("",))[0],
             "method": scope["method"],
             "path": scope["path"][:200],
             "status": answer.status,
-            "milliseconds": round(1000 * seconds, 2),
         }
-        log("request", fields | scope["serving.log"])
+        route = getattr(scope.get("route"), "path", "other")
+        self._service.report_request(route, scope["serving.start"], fields, scope["serving.log"])
 
 
 class _Answer:

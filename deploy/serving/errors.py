@@ -1,5 +1,6 @@
 """Errors of the service that become an answer: a status, a kind for programs and a message for people."""
 
+import json
 from http import HTTPStatus
 
 
@@ -28,6 +29,24 @@ class ServingError(Exception):
     def body(self, request_id: str) -> dict:
         """The JSON of the answer."""
         return {"error": self.message, "status": self.status, "kind": self.kind, "request_id": request_id}
+
+    def raw_answer(self, request_id: str = "", *, keep_open: bool = False) -> bytes:
+        """The whole answer as it is sent, for requests that no route sees.
+
+        Args:
+            request_id: "" where there is none.
+            keep_open: whether the connection may bring another request.
+        """
+        body = json.dumps(self.body(request_id)).encode()
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}", "content-type: application/json"]
+        lines.append(f"content-length: {len(body)}")
+        if self.retry_after is not None:
+            lines.append(f"retry-after: {self.retry_after}")
+        if request_id:
+            lines.append(f"x-request-id: {request_id}")
+        if not keep_open:
+            lines.append("connection: close")
+        return "\r\n".join([*lines, "\r\n"]).encode() + body
 
 
 class ClientGoneError(Exception):

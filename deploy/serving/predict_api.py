@@ -32,11 +32,15 @@ async def predict(request: Request) -> JSONResponse:
     top_k = top_k_of(query, engine.description)
     content_type = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
     if not (content_type in (FORM, "application/octet-stream") or re.fullmatch(r"image/[\w.+-]+", content_type)):
-        message = f"Content-Type: expected image/* or application/octet-stream for one image, or {FORM} for files"
+        message = (
+            f"Content-Type: expected image/* or application/octet-stream for one image, or {FORM} for files; with "
+            'curl: --data-binary @photo.jpg -H "Content-Type: image/jpeg"'
+        )
         raise ServingError(415, "unsupported_media_type", message)
     service.bodies.check_length(request)
     engine.check_queue()  # before the body is read
     async with service.bodies.read(request) as body:
+        engine.check_queue()  # and before it is parsed
         if content_type == FORM:
             files = await files_of_form(request, body, service.limits.max_images)
         else:

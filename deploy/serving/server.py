@@ -22,6 +22,7 @@ from .app import App
 from .connections import LimitedProtocol
 from .json_log import log, set_up_json_log
 from .limits import Limits
+from .load_shedding import LoadShedder
 from .metrics import Metrics
 from .service import Service
 from .workers.process import Engine, StartError
@@ -148,7 +149,7 @@ async def _run(
     reload: asyncio.Event,
 ) -> None:
     """Listen until `stop`, then finish what was accepted."""
-    servers = [Server(server_config(App(service), service))]
+    servers = [Server(server_config(App(service), service, LoadShedder(service)))]
     if settings.metrics_port is not None:
         servers.append(Server(server_config(MetricsApp(service), service)))
     tasks = [
@@ -180,12 +181,13 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_config(app, service: Service) -> uvicorn.Config:
+def server_config(app, service: Service, shedder: LoadShedder | None = None) -> uvicorn.Config:
     """Settings of uvicorn for an ASGI application.
 
     Args:
         app: the application.
         service: has the limits of connections, and counts what never becomes a request.
+        shedder: refuses requests before they are parsed; None: no request is refused there.
     """
     limits = service.limits
 
@@ -195,7 +197,7 @@ def server_config(app, service: Service) -> uvicorn.Config:
 
     return uvicorn.Config(
         app,
-        http=partial(LimitedProtocol, limits, refused),
+        http=partial(LimitedProtocol, limits, refused, shedder),
         ws="none",
         lifespan="off",
         loop="none",

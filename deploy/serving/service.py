@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import hmac
+import re
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from .workers.process import Computed, Engine, Image
 
 MAX_TOKEN_FILE_BYTES = 1 << 16
 MIN_TOKEN_LENGTH = 16
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Service:
@@ -92,6 +95,8 @@ class Service:
             ServingError: as `Engine.compute`.
         """
         allowed = self.limits.request_seconds if seconds is None else min(seconds, self.limits.request_seconds)
+        if place := request.scope.get("serving.place"):
+            place.release()  # the images have places of their own
         work = asyncio.ensure_future(self.engines[name].compute(images, request.scope["serving.start"] + allowed))
         gone = asyncio.ensure_future(_wait_until_gone(request))
         try:
@@ -124,10 +129,30 @@ class Service:
             self.metrics.waiting.labels(name).set(engine.num_waiting)
         return self.metrics.text()
 
+    def report_request(self, route: str, start: float, fields: dict, more: dict) -> None:
+        """Log and count a request that has its answer.
+
+        Args:
+            route: its pattern, as "/v2/models/{name}/infer".
+            start: when it began, a time of `time.monotonic`.
+            fields: for the log, among them `path` and `status`.
+            more: fields that come after the time in the log.
+        """
+        seconds, status = time.monotonic() - start, fields["status"]
+        self.metrics.requests.labels(route, str(status)).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
+        if status != 200 or not fields["path"].startswith("/v2/health/"):  # of which every probe asks each second
+            log("request", {**fields, "milliseconds": round(1000 * seconds, 2), **more})
+
     def report_engine(self, name: str, event: str, details: str) -> None:
         """Log and count what happened to the engine of a model."""
         log(event, {"model": name, "details": details})
         self.metrics.engine_events.labels(name, event).inc()
+
+
+def request_id_of(given: str) -> str:
+    """The id that a client gives its request, where it is harmless; else a new one."""
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 async def _wait_until_gone(request: Request) -> None:

@@ -22,6 +22,7 @@ from .worker import WorkerSettings, run_worker
 
 SECONDS_TO_HANG = 5.0  # after the deadline of a request: an engine process answers these too, so it hangs
 BLOCK_BYTES = 1 << 17  # of an image that are given to the transport at once
+SECONDS_OF_A_PLACE = 0.25  # for which a request keeps its place until it submits its images
 SECONDS_TO_END = 5.0  # of a process whose connection was closed
 
 
@@ -186,6 +187,18 @@ async def start_engine(settings: WorkerSettings) -> EngineProcess:
     raise StartError(failure["message"], failure["exit_code"])
 
 
+class Place:
+    """A place in the queue that a request has before its images come; it ends by itself, since a body may be slow."""
+
+    def __init__(self, places: "dict[Place, None]", until: float):
+        self.until = until  # time of `time.monotonic`
+        self._places = places
+
+    def release(self) -> None:
+        """Give the place back; again is harmless."""
+        self._places.pop(self, None)
+
+
 class Engine:
     """The engine process of one model, and its replacement when it ends; `open` comes first."""
 
@@ -204,6 +217,7 @@ class Engine:
         self._supervisor: asyncio.Task | None = None
         self._starting = asyncio.Lock()
         self._seconds_per_image = 0.05
+        self._places: dict[Place, None] = {}  # of requests that were let in, in the order in which they came
         self.description: dict = {}
 
     @property
@@ -255,6 +269,23 @@ class Engine:
             await self._process.close()
         if self._older:
             await asyncio.wait(self._older)
+
+    def take_place(self) -> "Place":
+        """Take a place for an image of a request that has just begun, until its images come.
+
+        Without that, all requests that arrive while one place is free are let in, and all but one are refused after
+        they were read and parsed.
+
+        Raises:
+            ServingError: as `check_queue`.
+        """
+        now = time.monotonic()
+        while self._places and next(iter(self._places)).until < now:
+            next(iter(self._places)).release()
+        self.check_queue(1 + len(self._places))
+        place = Place(self._places, now + SECONDS_OF_A_PLACE)
+        self._places[place] = None
+        return place
 
     def check_queue(self, num_images: int = 1) -> None:
         """Refuse images for which there is no place.

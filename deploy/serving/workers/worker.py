@@ -19,6 +19,7 @@ from ..errors import ServingError, engine_away
 from .batching import Answer, Batcher, Job
 from .frames import TIMES, Frame, Kind, receive_frame
 
+NICENESS = 5  # of the engine process: where it shares a processor with the server, refusals and health checks go first
 MAX_DECODERS = 4  # threads; a decoder may take 170 MB (datasets.reading.limits)
 
 
@@ -46,6 +47,7 @@ class WorkerSettings:
 def run_worker(channel: socket.socket, settings: WorkerSettings) -> None:
     """Run until the server closes its end of `channel`, or ends."""
     exit_with_parent()
+    os.nice(NICENESS)  # before threads are started, which inherit it
     os.dup2(2, 1)  # what runtimes print must not come between the log lines of the server
     try:
         predictor = _load(settings)

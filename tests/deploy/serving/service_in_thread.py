@@ -14,12 +14,13 @@ import numpy as np
 from deploy.serving.app import App
 from deploy.serving.errors import ServingError, busy, unreadable_image
 from deploy.serving.limits import Limits
+from deploy.serving.load_shedding import LoadShedder
 from deploy.serving.metrics import Metrics
-from deploy.serving.server import Server, server_config
+from deploy.serving.server import Server, open_socket, server_config
 from deploy.serving.service import Service
 from deploy.serving.workers.batching import Answer
 from deploy.serving.workers.frames import Kind
-from deploy.serving.workers.process import Computed, Image
+from deploy.serving.workers.process import Computed, Image, Place
 from tests.deploy.serving.running_service import parse_samples
 
 SIDE, NAMES = 4, ["cat", "dog", "fox"]
@@ -44,8 +45,15 @@ class FakeEngine:
         self.description, self.is_ready, self.num_waiting = DESCRIPTION, True, 0
         self.wait: asyncio.Event | None = None  # answers come when it is set
         self.is_busy = False
+        self.places: dict[Place, None] = {}
         self.was_cancelled = False
         self.num_computed = 0
+
+    def take_place(self) -> Place:
+        self.check_queue()
+        place = Place(self.places, 0.0)
+        self.places[place] = None
+        return place
 
     def check_queue(self, num_images: int = 1) -> None:
         if self.is_busy:
@@ -126,8 +134,8 @@ def service_in_thread(limits: Limits | None = None, token_file: str = "") -> Ite
     """Serve two models, `one` and `two`, in a thread until the end of the context."""
     limits = limits or Limits()
     service = Service({"one": FakeEngine(), "two": FakeEngine()}, limits, Metrics(), token_file)
-    listening = socket.create_server(("127.0.0.1", 0))
-    server, loops = Server(server_config(App(service), service)), []
+    listening = open_socket("127.0.0.1", 0, "--port")
+    server, loops = Server(server_config(App(service), service, LoadShedder(service))), []
 
     async def run() -> None:
         loops.append(asyncio.get_running_loop())

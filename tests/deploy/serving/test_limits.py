@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import hashlib
 import json
 import re
 import socket
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
+from deploy.serving.errors import ServingError
 from deploy.serving.limits import Limits
-from deploy.serving.service import read_token_hashes
+from deploy.serving.metrics import Metrics
+from deploy.serving.service import Service, read_token_hashes
 
 from .service_in_thread import ServiceInThread, service_in_thread
 
@@ -257,6 +260,27 @@ def test_tokens(tmp_path):
             assert service.request("GET", path).status == 401
         for path in ("/", "/docs", "/openapi.json", "/v2", "/v2/health/live", "/v2/health/ready"):
             assert service.request("GET", path).status == 200
+
+
+def test_tokens_are_compared_in_constant_time_by_the_library(tmp_path, monkeypatch):
+    """Each known token is compared, also after one that matches, and as a hash, so that the length tells nothing."""
+    file, compared = tmp_path / "tokens", []
+    file.write_text("first-token-of-all\nsecond-token-of-all\n")
+    service = Service({}, SMALL, Metrics(), str(file))
+
+    def compare(a: bytes, b: bytes) -> bool:
+        compared.append((a, b))
+        return a == b
+
+    monkeypatch.setattr("deploy.serving.service.hmac.compare_digest", compare)
+    service.check_token("Bearer first-token-of-all")
+    with pytest.raises(ServingError, match="unauthorized"):
+        service.check_token("Bearer first")
+    known = [hashlib.sha256(token).digest() for token in (b"first-token-of-all", b"second-token-of-all")]
+    given = hashlib.sha256(b"first").digest()
+    assert compared == [(known[0], known[0]), (known[0], known[1]), (given, known[0]), (given, known[1])]
+    monkeypatch.setattr("deploy.serving.service.hmac.compare_digest", lambda *_: True)
+    service.check_token("Bearer first")  # nothing else decides
 
 
 @pytest.mark.parametrize("text", ["", "# only\n", "short\n", "\xff"])
