@@ -1,8 +1,9 @@
 """Measures the service side by side: batches against one by one, and LitServe with the same ONNX program.
 
-python -m benchmarks.serving EXPORTED --picture photo.jpg [--litserve_python lit/bin/python]
+python -m benchmarks.serving EXPORTED [--picture photo.jpg] [--litserve_python lit/bin/python]
 
 The server runs on one processor and the clients on another; the contenders take turns, so a busy machine slows all.
+After that our service gets five times the requests that it can answer, at a fixed rate, whatever it answers.
 """
 
 if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
@@ -15,13 +16,14 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,24 +32,24 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.flags import add_results_flag
+from benchmarks.http_clients import Connection, closed_loop, connect, form_of, request_of
+from benchmarks.pictures import draw_pictures
 from benchmarks.record import processor, record
 from benchmarks.rotation import rotated
 from common.cli import positive_int
 from common.cli import run as run_program
 from common.errors import DataError
 from common.files import sha256_of_file
+from common.processes import descendants
 
 ROOT = Path(__file__).parents[1]
 PEER = Path(__file__).with_name("serving_peer.py")
 OURS = {"batches": (), "one by one": ("--max_batch_size", "1")}
 SECONDS_TO_START = 60
 OVERLOAD = 5  # times the capacity
-# a form, since LitServe takes forms and JSON
-HEAD = (
-    b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=B\r\nContent-Length: %d\r\n\r\n"
-)
-FORM = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n%s\r\n--B--\r\n'
 MAX_OPEN = 400  # connections of the clients
+RAMP_SECONDS = 2.0
+SECONDS_TO_RECOVER = 10.0
 
 
 class Running(NamedTuple):
@@ -72,41 +74,53 @@ class Result:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("exported", type=Path, help="exported folder with model.onnx")
-    parser.add_argument("--picture", type=Path, required=True, help="image file that every request sends")
+    parser.add_argument("--picture", type=Path, help="image file that every request sends (a drawn one)")
     parser.add_argument("--litserve_python", help="of an environment as serving_peer.py says")
+    parser.add_argument("--engine", choices=("onnxruntime", "openvino"), default="onnxruntime", help="(%(default)s)")
+    parser.add_argument("--num_server_cpus", type=int, choices=(1, 2), default=1, help="(%(default)s)")
     parser.add_argument("--num_clients", type=positive_int, nargs="+", default=(1, 4, 16))
     parser.add_argument("--seconds", type=positive_int, default=10, help="of each measurement (%(default)s)")
     parser.add_argument("--num_rounds", type=positive_int, default=3, help="(%(default)s)")
     add_results_flag(parser)
     flags = parser.parse_args(argv)
-    server_cpu, client_cpu = two_cpus()
+    cpus = two_cpus()
+    server_cpus, client_cpu = cpus[: flags.num_server_cpus], cpus[1]
     os.sched_setaffinity(0, {client_cpu})
-    print(f"{processor()}, load {os.getloadavg()[0]:.1f}; server on {server_cpu}, clients on {client_cpu}")
-    body = form_of(flags.picture.read_bytes())
+    print(f"{processor()}, load {os.getloadavg()[0]:.1f}; server on {server_cpus}, clients on {client_cpu}")
     with contextlib.ExitStack() as stack:
-        commands = {name: our_command(flags.exported, more) for name, more in OURS.items()}
+        body = form_of((flags.picture or draw_picture(stack)).read_bytes())
+        common = ["--engine", flags.engine, "--threads", str(len(server_cpus))]
+        commands = {name: our_command(flags.exported, [*common, *more]) for name, more in OURS.items()}
         if flags.litserve_python:
             commands["LitServe"] = [flags.litserve_python, str(PEER), str(flags.exported)]
-        servers = [stack.enter_context(start(name, command, server_cpu)) for name, command in commands.items()]
+        servers = [stack.enter_context(start(name, command, server_cpus)) for name, command in commands.items()]
         results = measure(servers, body, flags.num_clients, flags.seconds, flags.num_rounds)
         print_table(results)
-        peak = max(result.images_per_second for result in results if result.contender == "batches")
-        overload = asyncio.run(overload_once(servers[0], body, OVERLOAD * peak, flags.seconds))
-        overload["goodput_of_peak"] = overload["goodput_per_second"] / peak
-        print(json.dumps(overload))
+        megabytes = {server.name: round(memory_megabytes(server.process.pid)) for server in servers}
+        ours = [result for result in results if result.contender == "batches"]
+        peak, normal = max(result.images_per_second for result in ours), min(result.p50_ms for result in ours) / 1000
+        overload = asyncio.run(overload_once(servers[0], body, OVERLOAD * peak, flags.seconds, normal))
+        overload["goodput_of_peak"] = round(overload["goodput_per_second"] / peak, 3)
+        print(json.dumps({"megabytes": megabytes, **overload}))
     record(
         "serving",
         flags.results,
+        model=flags.exported.name,
         program=sha256_of_file(flags.exported / "model.onnx")[:12],
+        engine=flags.engine,
+        num_server_cpus=len(server_cpus),
         request_bytes=len(body),
         results=[asdict(result) for result in results],
+        megabytes=megabytes,
         overload=overload,
     )
 
 
-def form_of(picture: bytes) -> bytes:
-    """The body of a request with one file."""
-    return FORM % picture
+def draw_picture(stack: contextlib.ExitStack) -> Path:
+    """Draw a JPEG file of 500x375 pixels, which is removed at the end of `stack`."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    draw_pictures(folder, 1)
+    return folder / "0" / "0.jpg"
 
 
 def two_cpus() -> tuple[int, int]:
@@ -123,18 +137,17 @@ def two_cpus() -> tuple[int, int]:
 
 def our_command(exported: Path, more: Sequence[str]) -> list[str]:
     """The command line of our service."""
-    flags = ["--engine", "onnxruntime", "--threads", "1", "--port", "0", *more]
-    return [sys.executable, "-m", "deploy.serving", str(exported), *flags]
+    return [sys.executable, "-m", "deploy.serving", str(exported), "--port", "0", *more]
 
 
 @contextlib.contextmanager
-def start(name: str, command: Sequence[str], cpu: int) -> Iterator[Running]:
-    """Start a server on one processor; its first line of JSON with a `url` says that it listens.
+def start(name: str, command: Sequence[str], cpus: Sequence[int]) -> Iterator[Running]:
+    """Start a server on some processors; its first line of JSON with a `url` says that it listens.
 
     Raises:
         DataError: it ended.
     """
-    words, quiet = ["taskset", "-c", str(cpu), *command], subprocess.DEVNULL
+    words, quiet = ["taskset", "-c", ",".join(map(str, cpus)), *command], subprocess.DEVNULL
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=quiet, text=True, start_new_session=True)
     try:
         for line in process.stdout:
@@ -195,99 +208,85 @@ def measure(
     ]
 
 
-async def closed_loop(port: int, body: bytes, num_clients: int, seconds: float) -> list[float]:
-    """Seconds of every answer to clients that each ask again when they have their answer.
-
-    Args:
-        port: of the server.
-        body: of each request.
-        num_clients: at the same time.
-        seconds: after which no client asks again.
-
-    Raises:
-        DataError: the server refuses a request.
-    """
-    end, latencies = time.monotonic() + seconds, []
-
-    async def ask() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while (start := time.monotonic()) < end:
-            if await request(reader, writer, body) != 200:
-                raise DataError(f"the server on port {port} refuses requests; fewer --num_clients")
-            latencies.append(time.monotonic() - start)
-        writer.close()
-
-    await asyncio.gather(*(ask() for _ in range(num_clients)))
-    return latencies
-
-
-async def request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> int:
-    """Send one request and read its answer; returns the status."""
-    writer.write(HEAD % len(body) + body)
-    answer = await reader.readuntil(b"\r\n\r\n")
-    lines = answer.lower().split(b"\r\n")
-    length = next(int(line.partition(b":")[2]) for line in lines if line.startswith(b"content-length:"))
-    await reader.readexactly(length)
-    return int(answer.split()[1])
-
-
-async def overload_once(server: Running, body: bytes, rate: float, seconds: int) -> dict:
-    """Send requests at a fixed rate, whatever the answers; then count how long the next one takes.
+async def overload_once(server: Running, body: bytes, rate: float, seconds: float, normal: float) -> dict:
+    """Send requests at a fixed rate, whatever the answers; then one after another until the service is as before.
 
     Args:
         server: that is overloaded.
         body: of each request.
         rate: requests per second.
-        seconds: of the overload.
+        seconds: of the overload that count, after `RAMP_SECONDS` in which the queue fills.
+        normal: seconds of an answer without load.
+
+    Returns:
+        Counts, and milliseconds of the answers by their status.
     """
-    statuses, latencies, idle = Counter(), {200: [], 503: []}, []
-    before, number, tasks = memory_megabytes(server.process.pid), 0, set()
+    request, latencies, idle, opened, asking = request_of(body), defaultdict(list), [], [], set()
+    megabytes = [memory_megabytes(server.process.pid)]
 
-    async def ask() -> None:
-        start = time.monotonic()
-        try:
-            reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", server.port)
-            status = await request(reader, writer, body)
-            idle.append((reader, writer))
-        except (OSError, asyncio.IncompleteReadError):
-            status = 0
-        statuses[status] += 1
-        latencies.setdefault(status, []).append(time.monotonic() - start)
+    def take(connection: Connection, status: int, latency: float) -> None:
+        latencies[status].append(latency)
+        asking.discard(connection)
+        if status:
+            idle.append(connection)
 
-    start = time.monotonic()
-    while (now := time.monotonic() - start) < seconds:
-        while number < now * rate and len(tasks) < MAX_OPEN:
-            task = asyncio.ensure_future(ask())
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-            number += 1
-        number = max(number, int(now * rate))  # a client that is late does not make up for it
-        await asyncio.sleep(0.002)
-    await asyncio.gather(*tasks)
-    elapsed = time.monotonic() - start
-    after = time.monotonic()
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    await request(reader, writer, body)
-    recovery = time.monotonic() - after
-    for _, used in [*idle, (reader, writer)]:
-        used.close()
+    while len(opened) < MAX_OPEN:
+        opened.append(await connect(server.port, take))
+    idle += opened
+    start, number, num_sent, end = time.monotonic(), 0, 0, RAMP_SECONDS + seconds
+    before = 0  # answers while the queue filled
+    while (now := time.monotonic() - start) < end:
+        for _ in range(int(now * rate) - number):
+            if idle:
+                connection = idle.pop()
+                asking.add(connection)
+                connection.send(request)
+                num_sent += 1
+        number = int(now * rate)  # a client that is late does not make up for it
+        if now > RAMP_SECONDS and len(megabytes) == 1:
+            before = len(latencies[200])
+            megabytes.append(memory_megabytes(server.process.pid))
+        await asyncio.sleep(0.001)
+    elapsed, answered = time.monotonic() - start - RAMP_SECONDS, len(latencies[200]) - before
+    megabytes.append(memory_megabytes(server.process.pid))
+    seconds_to_normal = await wait_for_normal(server.port, request, normal)
+    while asking:
+        await asyncio.sleep(0.01)
+    for connection in opened:
+        connection.close()
     percentiles = {status: np.percentile(values, (50, 99)) * 1000 for status, values in latencies.items() if values}
     return {
-        "asked_per_second": round(rate, 1),
-        "goodput_per_second": statuses[200] / elapsed,
-        "answered": statuses[200],
-        "refused": statuses[503],
-        "without_answer": statuses[0],
+        "asked_per_second": round(num_sent / (elapsed + RAMP_SECONDS), 1),
+        "goodput_per_second": round(answered / elapsed, 1),
+        "answered": len(latencies[200]),
+        "refused": len(latencies[503]),
+        "without_answer": len(latencies[0]),
         "p50_p99_ms": {str(status): values.round(1).tolist() for status, values in percentiles.items()},
-        "megabytes_grown": round(memory_megabytes(server.process.pid) - before, 1),
-        "next_answer_ms": round(1000 * recovery, 1),
+        "megabytes_before_ramp_end": [round(value, 1) for value in megabytes],
+        "seconds_to_normal": round(seconds_to_normal, 2),
     }
 
 
+async def wait_for_normal(port: int, request: bytes, normal: float) -> float:
+    """Seconds until an answer to one client takes at most twice the `normal` seconds; at most 10."""
+    start = time.monotonic()
+    while (now := time.monotonic() - start) < SECONDS_TO_RECOVER:
+        answer = asyncio.get_running_loop().create_future()
+        connection = await connect(port, lambda _, status, latency, answer=answer: answer.set_result((status, latency)))
+        connection.send(request)
+        status, latency = await answer
+        connection.close()
+        if status == 200 and latency <= 2 * normal:
+            return now
+        await asyncio.sleep(0.02)
+    return now
+
+
 def memory_megabytes(pid: int) -> float:
-    """Resident memory of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+    """Resident memory of a process and of those below it, without what they share."""
+    pids = [pid, *(process.pid for process in descendants(pid))]
+    texts = [Path(f"/proc/{each}/smaps_rollup").read_text() for each in pids]
+    return sum(int(size) for text in texts for size in re.findall(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)) / 1024
 
 
 def print_table(results: Sequence[Result]) -> None:

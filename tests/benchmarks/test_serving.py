@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.serving import Running, form_of, measure, overload_once, print_table
+from benchmarks.http_clients import form_of
+from benchmarks.serving import Running, measure, overload_once, print_table
 from tests.deploy.serving.service_in_thread import service_in_thread
 
 
@@ -25,11 +26,14 @@ def test_clients_that_wait_for_their_answers(service, monkeypatch, capsys):
     assert capsys.readouterr().out.count("\n") >= 5
 
 
-def test_an_overload_is_refused(service):
+def test_an_overload_is_refused(service, monkeypatch):
+    monkeypatch.setattr("benchmarks.serving.SECONDS_TO_RECOVER", 0.2)
+    monkeypatch.setattr("benchmarks.serving.RAMP_SECONDS", 0.1)
     server = Running("a", service.port, SimpleNamespace(pid=os.getpid()))
-    counts = asyncio.run(overload_once(server, form_of(b"abc"), 200, 0.3))
+    counts = asyncio.run(overload_once(server, form_of(b"abc"), 200, 0.3, 1.0))
     assert counts["answered"] > 0 and counts["refused"] == counts["without_answer"] == 0
+    assert counts["seconds_to_normal"] < 0.2 and len(counts["megabytes_before_ramp_end"]) == 3
     service.engine.is_busy = True
-    counts = asyncio.run(overload_once(server, form_of(b"abc"), 200, 0.2))
+    counts = asyncio.run(overload_once(server, form_of(b"abc"), 200, 0.2, 1.0))
     service.engine.is_busy = False
     assert counts["answered"] == 0 and counts["refused"] > 0 and "503" in counts["p50_p99_ms"]
