@@ -76,6 +76,13 @@ PROMISES = {
     "S5": ("special_files", 15, 150, "a pipe, a socket, a device or a folder in place of a file is refused at once"),
     "S6": ("bounded", 30, 176, "crafted recipes, cases, cards, lists, settings and arrays take 2 s and 300 MB at most"),
     "S4": ("exported", 100, 2041, "every damaged, exchanged or foreign exported program is refused"),
+    "S7": (
+        "serving_safety",
+        100,
+        1000,
+        "the service opens no connection and starts no program, whatever is asked of it",
+    ),
+    "S8": ("serving_safety", 10_000, 10_000, "a wrong token takes the same time however many of its letters are right"),
     "V1": ("serving", 300, 5000, "each of many concurrent answers of the service equals the answer to the image alone"),
     "V4": ("serving", 1, 50, "a SIGTERM with 24 requests in flight loses none of them, and leaves no process"),
     "V5": ("serving", 2, 20, "a killed engine is back in 10 s; meanwhile requests get 503, and no answer is wrong"),
@@ -87,6 +94,12 @@ PROMISES = {
     ),
     "V7": ("serving_protocol", 56, 56, "Triton's own HTTP client works with the service unchanged"),
     "V8": ("serving_protocol", 300, 5000, "the metrics of the service equal what its clients have counted"),
+    "V9": (
+        "serving_leaks",
+        100,
+        18_000,
+        "memory, descriptors and threads of the service stay the same in mixed traffic",
+    ),
     "H1": ("serving_http", 10, 100, "the service keeps its limits, and grows by 100 MB at most under largest requests"),
     "H2": ("serving_http", 300, 20_000, "malformed requests cause no 500, no crash and no restart"),
 }
