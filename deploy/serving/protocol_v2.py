@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2, over REST: https://github.com/kserve/open-inference-protocol.
 
-With Triton's extensions for binary tensors and classification. Its gRPC form is not here: no well-kept package gives
-the server side without the generated code of the protocol and a second server with limits of its own.
+With Triton's extensions for binary tensors and classification. Its gRPC form is not here: a server of grpcio keeps 100
+requests of 15 MB in 1.4 GB and does not close half-open connections; docs/serving.md has the measurement.
 """
 
 import base64
