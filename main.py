@@ -187,12 +187,15 @@ def create_seeded_model(config: TrainConfig):
     import models
     from engine.distributed import synchronize_batch_norm
     from engine.layer_groups import freeze_layers
+    from engine.onednn.convolution import use_onednn_convolutions
     from models.complexity import count_parameters
 
     paddle.seed(config.run.seed)
     model = models.create_model(config.model.name, num_classes=config.model.nb_classes)
     if config.optim.sync_bn:
         model = synchronize_batch_norm(model)
+    if config.device.onednn:
+        use_onednn_convolutions(model)
     freeze_layers(model, config.optim)
     logger.info(f"number of params: {count_parameters(model) / 1e6} M")
     return model

@@ -95,6 +95,18 @@ class DeviceConfig:
 
 
 @dataclass(frozen=True)
+class TrainDeviceConfig(DeviceConfig):
+    """Device"""
+
+    onednn: bool = flag(
+        True,
+        "on a CPU, let oneDNN compute the convolutions of the training, where Paddle has it; the last bits differ",
+        style="pair",
+        on_resume="ignore",
+    )
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Data"""
 
@@ -598,7 +610,7 @@ class TrainConfig:
 
     model: ModelConfig
     preprocess: PreprocessConfig
-    device: DeviceConfig
+    device: TrainDeviceConfig
     data: TrainDataConfig
     loader: TrainLoaderConfig
     augment: AugmentConfig

@@ -15,6 +15,7 @@ from .checkpoint import Checkpoint
 from .cpu_threads import cpu_threads
 from .distributed import world_size
 from .ema import Ema
+from .onednn.convolution import PADDLE, convolution_library
 from .optim import optimizer_arrays, set_optimizer_arrays
 from .progress.meters import Meter
 from .weights import set_weights
@@ -98,7 +99,7 @@ class TrainState:
             "lr_meter": self.lr_meter.to_dict(),
             "loss_meter": self.loss_meter.to_dict(),
             "scaler": {key: np.asarray(value).tolist() for key, value in self.scaler.state_dict().items()},
-            "environment": environment(),
+            "environment": environment(self.model),
             "info": self.info,
         }
         return Snapshot(tensors, meta)
@@ -133,18 +134,21 @@ class TrainState:
         self.lr_meter, self.loss_meter = lr_meter, loss_meter
         for name, value in numbers.items():
             setattr(self, name, value)
-        for name, now in environment().items():
-            if (then := written_in.get(name)) != now:
+        for name, now in environment(self.model).items():
+            if (then := written_in.get(name, OLDER.get(name))) != now:
                 remedy = f"; --cpu_threads {then} gives the same bits" if name == "threads" and then else ""
+                if (name, then) == ("convolutions", PADDLE):
+                    remedy = "; --no_onednn gives the same bits"
                 logger.warning(
                     f"{path} was written with {name} {then}, this run has {now}: the last bits may differ{remedy}"
                 )
 
 
+OLDER = {"convolutions": PADDLE}  # environment of files of before December 2026
 PLAIN_NUMBERS = ("next_epoch", "next_step", "best_top1_percent", "best_top1_ema_percent")
 
 
-def environment() -> dict[str, str | int]:
+def environment(model: nn.Layer) -> dict[str, str | int]:
     """Versions, device, threads and ranks, which can change the last bits of a result of the same command."""
     device = paddle.get_device().split(":")[0]
     return {
@@ -152,9 +156,13 @@ def environment() -> dict[str, str | int]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "device": device,
-        **({"threads": str(cpu_threads())} if device == "cpu" else {}),  # text in all checkpoints so far
+        **(_cpu_environment(model) if device == "cpu" else {}),
         "ranks": world_size(),
     }
+
+
+def _cpu_environment(model: nn.Layer) -> dict[str, str]:
+    return {"threads": str(cpu_threads()), "convolutions": convolution_library(model)}
 
 
 @paddle.no_grad()

@@ -75,7 +75,7 @@ OUR_DEFAULTS = {
     "main": {
         "list_models": False, "exif_orientation": "ignore", "eval_image_backend": None, "fit": "crop", "crop_pct": None,
         "crop": "resized",
-        "device": "auto", "cpu_threads": None,
+        "device": "auto", "cpu_threads": None, "onednn": True,
         "worker_type": "auto", "image_backend": "pil", "on_bad_image": "error", "max_bad_images": 100,
         "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "hflip": 0.5, "decay_norm_and_bias": None, "opt_alpha": 0.99,
         "amp_dtype": "float16", "sync_bn": False, "sched": "cosine", "decay_epochs": 30, "decay_rate": 0.1,
@@ -135,7 +135,7 @@ BOUNDS = {
 RULES = {
     "refuse": "model nb_classes opt freeze",
     "refuse_inside_epoch": "seed balanced_sampling",
-    "ignore": "list_models device cpu_threads data_path cls_label_path_train label_list resplit num_workers "
+    "ignore": "list_models device cpu_threads onednn data_path cls_label_path_train label_list resplit num_workers "
     "worker_type dist_eval resume resume_ema finetune pretrained weights_dir remove_head_from_pretained start_epoch "
     "output_dir log_every save_freq save_steps keep_last save_attempts log_to log_wandb wandb_entity "
     "wandb_project eval debug min_steps skip_nonfinite stall_seconds",

@@ -16,6 +16,8 @@ from engine.checkpoint import read_checkpoint, write_checkpoint
 from engine.distributed import Ranks
 from engine.ema import Ema
 from engine.losses import cross_entropy
+from engine.onednn.convolution import use_onednn_convolutions
+from engine.onednn.library import find_library
 from engine.optim import create_optimizer, optimizer_arrays
 from engine.preemption import Preemption
 from engine.run import Run
@@ -306,6 +308,23 @@ def test_another_environment_is_logged(tmp_path, caplog):
     lines = caplog.messages
     assert len(lines) == 2 and "written with threads 64" in lines[0] and "ranks 8, this run has 1" in lines[1]
     assert "--cpu_threads 64 gives the same bits" in lines[0] and "--cpu_threads" not in lines[1]
+
+
+@pytest.mark.skipif(find_library() is None, reason="this Paddle has no oneDNN")
+def test_another_library_of_convolutions_is_logged(tmp_path, caplog):
+    state, path, onednn = new_state(), tmp_path / "c.pd", f"oneDNN {find_library().version}"
+    save(state, path)
+    use_onednn_convolutions(state.model)
+    caplog.clear()  # of the line that names the library
+    for change in (lambda tensors, meta: None, lambda tensors, meta: meta["environment"].pop("convolutions")):
+        rewrite(path, change)  # files of before December 2026 lack the entry
+        state.restore(read_checkpoint(path))
+    save(state, path)
+    new_state().restore(read_checkpoint(path))
+    older, without, newer = caplog.messages
+    assert older == without and f"written with convolutions Paddle, this run has {onednn}" in older
+    assert "--no_onednn gives the same bits" in older
+    assert f"written with convolutions {onednn}, this run has Paddle" in newer and "--no_onednn" not in newer
 
 
 def test_a_file_that_lacks_something_is_refused(tmp_path):

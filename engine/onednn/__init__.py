@@ -1,0 +1,1 @@
+"""Kernels of oneDNN in eager training on a CPU."""
