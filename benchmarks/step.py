@@ -24,14 +24,14 @@ from benchmarks.layer_kinds import LayerKinds, measure_layer_kinds, print_layer_
 from benchmarks.pictures import draw_pictures
 from benchmarks.record import processor, record
 from benchmarks.rotation import rotated, start_contender
-from benchmarks.step_contenders import BARE, CONTENDERS, FROM_FILES, OURS, PYTORCH, Job, Round, run_contender
+from benchmarks.step_contenders import BARE, CONTENDERS, FROM_FILES, OURS, PLAIN, PYTORCH, Job, Round, run_contender
 from common.cli import positive_int
 from common.cli import run as run_program
 from deploy.engine_base import format_threads
 
 MODELS = ("peleenet", "mobilenet_v3_small", "alexnet")
 NUM_PICTURES = 256
-RATIOS = ((OURS, BARE), (OURS, PYTORCH), (FROM_FILES, OURS))  # each within a round
+RATIOS = ((PLAIN, BARE), (OURS, BARE), (OURS, PYTORCH), (FROM_FILES, OURS))  # each within a round
 
 
 @dataclass(frozen=True)

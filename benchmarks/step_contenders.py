@@ -1,5 +1,6 @@
 """Contenders of the step benchmark: the loop of this project, a bare loop in Paddle, and the same in PyTorch."""
 
+import functools
 import importlib
 import logging
 import resource
@@ -124,11 +125,16 @@ class TimedBatches:
             yield batch
 
 
-def prepare_ours(job: Job) -> Steps:
-    """Prepare the loop of this project, `engine.train.train_epoch`, on batches in memory."""
+def prepare_ours(job: Job, *, onednn: bool = True) -> Steps:
+    """Prepare the loop of this project, `engine.train.train_epoch`, on batches in memory.
+
+    Args:
+        job: what is trained.
+        onednn: the flag of main.py; without it the kernels are those of a bare loop.
+    """
     _import_paddle(job)
     loader = PreparedBatches(job)
-    train = _prepare_train_epoch(job, loader)
+    train = _prepare_train_epoch(job, loader, onednn=onednn)
 
     def steps(num_steps: int) -> float:
         loader.steps_per_epoch = num_steps
@@ -171,13 +177,14 @@ def _import_paddle(job: Job) -> None:
     import_paddle(job.num_threads)
 
 
-def _prepare_train_epoch(job: Job, loader) -> Callable[[], None]:
+def _prepare_train_epoch(job: Job, loader, *, onednn: bool = True) -> Callable[[], None]:
     """A function that trains one epoch of the loader."""
     import paddle
 
     import models
     from configs.schema import OptimConfig
     from engine.losses import cross_entropy
+    from engine.onednn.convolution import use_onednn_convolutions
     from engine.optim import create_optimizer
     from engine.run import Run
     from engine.state import TrainState
@@ -185,6 +192,8 @@ def _prepare_train_epoch(job: Job, loader) -> Callable[[], None]:
 
     paddle.seed(0)
     model = models.create_model(job.model, num_classes=NUM_CLASSES)
+    if onednn:
+        use_onednn_convolutions(model)
     config = OptimConfig(opt="momentum", momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     state = TrainState(model, create_optimizer(model, config, LR))
     recipe = Recipe(cross_entropy(), lambda epoch, step, steps_per_epoch: LR, epochs=2**62)
@@ -257,9 +266,10 @@ def _create_reference(name: str):
     return getattr(importlib.import_module("torchvision.models"), name)(num_classes=NUM_CLASSES)
 
 
-OURS, BARE, PYTORCH, FROM_FILES = "ours", "bare Paddle", "PyTorch", "ours, from JPEG files"
+OURS, PLAIN, BARE, PYTORCH, FROM_FILES = "ours", "ours, --no_onednn", "bare Paddle", "PyTorch", "ours, from JPEG files"
 CONTENDERS: dict[str, Callable[[Job], Steps]] = {
     OURS: prepare_ours,
+    PLAIN: functools.partial(prepare_ours, onednn=False),
     BARE: prepare_bare_paddle,
     PYTORCH: prepare_pytorch,
     FROM_FILES: prepare_ours_from_files,
