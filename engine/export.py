@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dis import get_instructions
 from pathlib import Path
 
 import paddle
@@ -47,7 +48,7 @@ def export_program(
         try:
             with _traced_as_written(model):
                 paddle.jit.save(model, str(folder / name), input_spec=[images])
-        except TypeError:  # of a branch on the values of a tensor, which Paddle has to translate
+        except TypeError:  # of a branch on values in a function that a forward calls
             paddle.jit.save(model, str(folder / name), input_spec=[images])
     if was_training:
         model.train()
@@ -73,14 +74,15 @@ class _Division(nn.Layer):
 
 @contextmanager
 def _traced_as_written(model: nn.Layer) -> Iterator[None]:
-    """Let Paddle run the `forward` of each layer as it is, and not translate its source code first.
+    """Let Paddle run each `forward` without a branch as it is, and not translate its source code first.
 
-    The translation is for branches and loops over the values of tensors. Without one the program is the same, byte for
+    The translation is for branches on the values of tensors. Without one the program is the same, byte for
     byte, in less than half the time: PeleeNet in 1.3 s instead of 3.1 s on one core.
     """
     kinds = {type(layer) for layer in model.sublayers(include_self=True)}
     forwards = {kind.forward for kind in kinds if not kind.forward.__module__.startswith("paddle.")}
-    marked = [forward for forward in forwards if not hasattr(forward, TransformOptions.TRANSFORM_OPTIONS_ATTR_NAME)]
+    plain = [forward for forward in forwards if not any("_IF_" in step.opname for step in get_instructions(forward))]
+    marked = [forward for forward in plain if not hasattr(forward, TransformOptions.TRANSFORM_OPTIONS_ATTR_NAME)]
     for forward in marked:
         paddle.jit.not_to_static(forward)
     try:

@@ -290,6 +290,18 @@ def test_static_program_takes_any_batch(alexnet, name, tmp_path):
             np.testing.assert_allclose(program(images).numpy(), model(images).numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_translated_code_gives_the_same_program():
+    """Whoever calls `paddle.jit.to_static` has the code translated, which our export leaves out."""
+    model = create_model("peleenet", block_config=[1, 1, 1, 1], num_classes=3)
+    model.eval()
+    program = paddle.jit.to_static(
+        model.forward, input_spec=[InputSpec([-1, 3, 64, 64], "float32", "x")], full_graph=True
+    )
+    images = paddle.randn([2, 3, 64, 64])
+    with paddle.no_grad():
+        np.testing.assert_allclose(program(images).numpy(), model(images).numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_export_refuses_impossible_sides_and_allows_open_ones(tmp_path):
     model = create_model("peleenet", block_config=[1, 1, 1, 1], num_classes=3)
     num_ops = {}
@@ -301,18 +313,6 @@ def test_export_refuses_impossible_sides_and_allows_open_ones(tmp_path):
             export_program(model, side, tmp_path)
             num_ops[side] = (tmp_path / "model.json").read_text().count('"#":"1.')
     assert num_ops[-1] == num_ops[64] > 50  # the check of the sides leaves nothing in the program
-
-
-def test_translated_code_gives_the_same_program():
-    """Whoever calls `paddle.jit.to_static` has the code translated, which our export leaves out."""
-    model = create_model("peleenet", block_config=[1, 1, 1, 1], num_classes=3)
-    model.eval()
-    program = paddle.jit.to_static(
-        model.forward, input_spec=[InputSpec([-1, 3, 64, 64], "float32", "x")], full_graph=True
-    )
-    images = paddle.randn([2, 3, 64, 64])
-    with paddle.no_grad():
-        np.testing.assert_allclose(program(images).numpy(), model(images).numpy(), rtol=1e-5, atol=1e-6)
 
 
 if __name__ == "__main__":
