@@ -6,6 +6,7 @@ depthwise one channel by channel. docs/journal.md has the measurements.
 
 import functools
 import logging
+import math
 from typing import NamedTuple
 
 import paddle
@@ -22,6 +23,9 @@ PADDLE = "Paddle"
 # A 1x1 convolution is a matrix product without copied patches, at which MKL comes near the processor's rate. oneDNN
 # reorders input and output around it, which pays below this number of pixels, where MKL's products are too small.
 MIN_PIXELS_OF_PRODUCT = 100
+# Below this number of multiply-accumulates in a batch no gain of a whole step was seen: each call costs time in Python,
+# and its threads wait for each other, long on a busy machine. Depthwise convolutions gain more and have no limit.
+MIN_MACS = 5_000_000
 
 
 class Geometry(NamedTuple):
@@ -50,6 +54,11 @@ class Geometry(NamedTuple):
         height = (self.images[2] + top + bottom - self.weight[2]) // self.stride[0] + 1
         width = (self.images[3] + left + right - self.weight[3]) // self.stride[1] + 1
         return self.images[0], self.weight[0], height, width
+
+    def is_small(self) -> bool:
+        """Whether the gain is smaller than the cost of the call."""
+        is_depthwise = self.groups == self.images[1] > 1
+        return not is_depthwise and math.prod(self.output) * math.prod(self.weight[1:]) < MIN_MACS
 
     def is_large_product(self) -> bool:
         """Whether the convolution is a matrix product that MKL computes as fast or faster."""
@@ -115,7 +124,7 @@ class Kernels:
 def find_kernels(geometry: Geometry) -> Kernels | None:
     """Create the kernels for a geometry once; None where Paddle's are to be taken."""
     library = find_library()
-    if library is None or geometry.is_large_product() or 0 in geometry.images:
+    if library is None or 0 in geometry.images or geometry.is_large_product() or geometry.is_small():
         return None
     try:
         return Kernels(library, geometry)
@@ -186,7 +195,7 @@ def use_onednn_convolutions(model: nn.Layer) -> int:
     convolutions = [layer for layer in model.sublayers(include_self=True) if _is_simple(layer)]
     for layer in convolutions:
         layer.__class__ = OneDNNConv2D
-    logger.info(f"convolutions: by oneDNN {library.version}, large 1x1 ones by Paddle (--no_onednn: all by Paddle)")
+    logger.info(f"convolutions: by oneDNN {library.version}, small and large 1x1 ones by Paddle (--no_onednn: all)")
     return len(convolutions)
 
 

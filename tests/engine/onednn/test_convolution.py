@@ -12,6 +12,15 @@ from engine.onednn.convolution import PADDLE, OneDNNConv2D, convolution_library,
 
 needs_onednn = pytest.mark.skipif(library.find_library() is None, reason="this Paddle has no oneDNN")
 
+
+@pytest.fixture(autouse=True)
+def _small_convolutions_too(monkeypatch):
+    monkeypatch.setattr(convolution, "MIN_MACS", 0)
+    convolution.find_kernels.cache_clear()
+    yield
+    convolution.find_kernels.cache_clear()
+
+
 # image size, arguments of nn.Conv2D
 GEOMETRIES = {
     "3x3": (7, {"in_channels": 16, "out_channels": 24, "kernel_size": 3, "padding": 1}),
@@ -98,6 +107,19 @@ def test_the_others_are_computed_by_paddle(side, arguments, dtype):
     expected = results(layer, x)
     use_onednn_convolutions(layer)
     assert all(np.array_equal(a, b) for a, b in zip(results(layer, x), expected, strict=True))
+
+
+@needs_onednn
+@pytest.mark.parametrize(("groups", "is_by_paddle"), [(1, True), (2, True), (8, False)])
+def test_small_ones_are_computed_by_paddle_unless_depthwise(groups, is_by_paddle, monkeypatch):
+    layer, x = nn.Conv2D(8, 8, 3, groups=groups), images(6, 8)  # an output of [2, 8, 4, 4]
+    use_onednn_convolutions(layer)
+    monkeypatch.setattr(convolution, "MIN_MACS", 2 * 8 * 4 * 4 * 9 * 8 // groups + 1)
+    monkeypatch.setattr(nn.Conv2D, "forward", lambda self, x: None)
+    assert (layer(x) is None) == is_by_paddle
+    monkeypatch.setattr(convolution, "MIN_MACS", 2 * 8 * 4 * 4 * 9 * 8 // groups)
+    convolution.find_kernels.cache_clear()
+    assert layer(x) is not None
 
 
 @needs_onednn
