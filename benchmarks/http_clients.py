@@ -78,6 +78,11 @@ class Connection(asyncio.Protocol):
         """Keep the transport."""
         self._transport = transport
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a request can be sent: a server closes connections that it has not heard of for some seconds."""
+        return not self._transport.is_closing()
+
     def send(self, request: bytes) -> None:
         """Send a request; the last one has its answer."""
         self._start, self._is_waiting = time.monotonic(), True

@@ -221,24 +221,23 @@ async def overload_once(server: Running, body: bytes, rate: float, seconds: floa
     Returns:
         Counts, and milliseconds of the answers by their status.
     """
-    request, latencies, idle, opened, asking = request_of(body), defaultdict(list), [], [], set()
+    request, latencies, idle, asking = request_of(body), defaultdict(list), [], set()
     megabytes = [memory_megabytes(server.process.pid)]
 
     def take(connection: Connection, status: int, latency: float) -> None:
         latencies[status].append(latency)
         asking.discard(connection)
-        if status:
+        if connection.is_open:
             idle.append(connection)
 
-    while len(opened) < MAX_OPEN:
-        opened.append(await connect(server.port, take))
-    idle += opened
     start, number, num_sent, end = time.monotonic(), 0, 0, RAMP_SECONDS + seconds
     before = 0  # answers while the queue filled
     while (now := time.monotonic() - start) < end:
         for _ in range(int(now * rate) - number):
-            if idle:
-                connection = idle.pop()
+            while idle and not idle[-1].is_open:
+                idle.pop()
+            if idle or len(asking) < MAX_OPEN:
+                connection = idle.pop() if idle else await connect(server.port, take)
                 asking.add(connection)
                 connection.send(request)
                 num_sent += 1
@@ -252,7 +251,7 @@ async def overload_once(server: Running, body: bytes, rate: float, seconds: floa
     seconds_to_normal = await wait_for_normal(server.port, request, normal)
     while asking:
         await asyncio.sleep(0.01)
-    for connection in opened:
+    for connection in idle:
         connection.close()
     percentiles = {status: np.percentile(values, (50, 99)) * 1000 for status, values in latencies.items() if values}
     return {
