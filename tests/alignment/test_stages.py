@@ -190,3 +190,53 @@ def test_the_dropout_of_paddle_visions_alexnet_is_named():
     with Reference() as reference:
         problem = run_stages(read_case("paddle_vision_alexnet"), ("forward",), reference).first_problem()
     assert problem.layer == "_drop1" and "downscale_in_infer" in problem.hints[0]
+
+
+NORM_OF_CHANNELS = """
+from torch import nn
+
+class LayerNorm2d(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.mix = nn.Conv2d(3, 6, 3), LayerNorm2d(6), nn.Conv2d(6, 4, 1)
+
+    def forward(self, x):
+        return self.mix(self.norm(self.conv(x))).mean((2, 3))
+"""
+NORM_INSIDE = """
+from paddle import nn
+
+class ChannelNorm(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(6, epsilon=EPSILON)
+
+    def forward(self, x):
+        return self.norm(x.transpose([0, 2, 3, 1])).transpose([0, 3, 1, 2])
+
+class Net(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.mix = nn.Conv2D(3, 6, 3), ChannelNorm(), nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.mix(self.norm(self.conv(x)).transpose([0, 2, 3, 1])).mean((1, 2))
+"""
+
+
+@pytest.mark.parametrize(("epsilon", "status"), [("1e-5", "pass"), ("1e-3", "fail")])
+def test_layers_of_other_kinds_are_compared_by_their_weights(epsilon, status, tmp_path, reference):
+    """The tensors [2, 6, 6, 6] have the same shape whatever the order of their axes is."""
+    (tmp_path / "port.py").write_text(NORM_INSIDE.replace("EPSILON", epsilon))
+    (tmp_path / "ref.py").write_text(NORM_OF_CHANNELS)
+    train = Training(shape=(4, 3, 8, 8), steps=3, curve_side=0)
+    case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=(2, 3, 8, 8), train=train)
+    verdict = run_stages(case, ("weights", "forward", "backward", "train"), reference)
+    assert verdict.status == status, verdict.first_problem()
+    if status == "fail":
+        problem = verdict.first_problem()
+        assert problem.layer == "norm.norm" and "epsilon is 0.001" in " ".join(problem.hints)
