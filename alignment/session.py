@@ -15,6 +15,7 @@ from .case import Case
 from .exchange import DropoutMasks, TraceSettings, TrainSettings
 from .mapping.resolve import with_adapter, with_rules
 from .mapping.sequence import Mapping
+from .memory import free_recorded_models
 from .paddle_side.pipeline import port_of_case
 from .paddle_side.port import FRAMEWORK, Port, PortState, build_with, default_dtype, loss_of_port
 from .paddle_side.recorder import record_trace
@@ -281,6 +282,7 @@ class Session:
         """The trace of the port."""
         import paddle
 
+        free_recorded_models()
         paddle.seed(0)
         settings = request.settings
         arrays = self.port_weights if request.weights is None else self.converted(request.weights)

@@ -155,7 +155,7 @@ def run_alone(
         masks: of the dropout layers, set to the call of the layer.
     """
     tensors = [paddle.to_tensor(array, stop_gradient=gradients is None or array.dtype.kind != "f") for array in inputs]
-    statistics = {name: value.clone() for name, value in layer.state_dict().items()}
+    statistics = {name: value.clone() for name, value in layer.state_dict().items() if value.stop_gradient}
     with shared_dropout(masks), paddle.set_grad_enabled(gradients is not None):
         outputs = [tensor for _, tensor in tensors_of(first_output(layer, layer(*tensors)), paddle.is_tensor)]
     results = {}
@@ -169,7 +169,8 @@ def run_alone(
             values = paddle.grad(roots, list(wanted.values()), given, allow_unused=True)
             results = {key: value.numpy() for key, value in zip(wanted, values, strict=True) if value is not None}
     for name, value in layer.state_dict().items():
-        value.set_value(statistics[name])
+        if name in statistics:
+            value.set_value(statistics[name])
     return [output.numpy() for output in outputs], results
 
 

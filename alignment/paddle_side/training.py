@@ -10,6 +10,7 @@ from paddle import nn
 from ..exchange import DropoutMasks, TrainSettings, sketch
 from ..layers.optimizer_hints import optimizer_record
 from ..layers.settings import PADDLE
+from ..memory import free_recorded_models
 from ..pipeline.functions import as_number, call_step
 from ..rules import Arrays
 from ..stages.weight_decay import PREFIX, decay_record
@@ -34,6 +35,7 @@ def train_port(
         settings: how the model is trained; `rules` is not used.
     """
     records: dict[str, list[np.ndarray]] = {}
+    free_recorded_models()
     paddle.seed(0)
     masks, losses, rates = DropoutMasks(settings.seed), [], []
     with default_dtype(settings.dtype), shared_dropout(masks):
@@ -128,8 +130,9 @@ def _record(
         if parameter.grad is not None and settings.step is None:  # a step of the user clears or clips them
             add("gradient", name, parameter.grad.numpy())
     states = {} if settings.has_weights_alone else optimizer_arrays(optimizer, model)
-    for key, array in states.items():
+    for key in list(states):
         name, kind = key.rsplit(".", 1)
+        array = states.pop(key)
         if kind in STATE_KINDS:
             add(kind, name, array)
     for name, value in model.state_dict().items():

@@ -15,6 +15,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     sys.stdout = sys.stderr
     operations = import_operations()
+    from alignment.memory import free_recorded_models
+
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -25,6 +27,7 @@ def main() -> None:
             answer = {"error": f"{error}" if kind == "UserCodeError" else f"{kind}: {error}", "kind": kind}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+        free_recorded_models()
 
 
 def import_operations() -> dict[str, Callable[..., dict]]:
