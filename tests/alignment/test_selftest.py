@@ -6,6 +6,8 @@ from alignment.selftest.layer_trials import Outcome as LayerOutcome
 from alignment.selftest.layer_trials import layer_summary, try_layer
 from alignment.selftest.layer_zoo import ZOO
 from alignment.selftest.mutations import MUTATIONS
+from alignment.selftest.net_mutations import NET_MUTATIONS
+from alignment.selftest.net_trials import NETS, NetOutcome, net_summary, run_right_net, try_net_mutation
 from alignment.selftest.scoreboard import LEGEND, summary, table
 from alignment.selftest.trials import Outcome, run_right_port, try_mutation
 
@@ -47,6 +49,46 @@ def test_there_are_at_least_eighty_kinds_of_layers():
 def test_a_right_layer_matches_and_a_wrong_one_is_named(entry, reference):
     outcome = try_layer(entry, reference)
     assert (outcome.is_alarm, outcome.is_found, outcome.is_named) == (False, True, True), outcome.message
+
+
+QUICK_NETS = ("vit: GELU by tanh", "convnext: residual left out", "lstm_classifier: gates in another order")
+
+
+def test_there_are_sixty_mistakes_in_five_nets():
+    names = [f"{entry.net}: {entry.mutation.name}" for entry in NET_MUTATIONS]
+    assert len(set(names)) == len(names) == 60 and {entry.net for entry in NET_MUTATIONS} == set(NETS)
+    assert set(QUICK_NETS) <= set(names)
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings(WARNING)
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(entry, id=name, marks=() if name in QUICK_NETS else pytest.mark.slow)
+        for entry in NET_MUTATIONS
+        for name in [f"{entry.net}: {entry.mutation.name}"]
+    ],
+)
+def test_a_mistake_in_a_published_net_is_found_placed_and_explained(entry, reference):
+    outcome = try_net_mutation(entry, reference)
+    assert (outcome.is_found, outcome.is_layer_named, outcome.is_cause_named) == (True, True, True), outcome.message
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings(WARNING)
+@pytest.mark.parametrize(
+    "number", [pytest.param(k, marks=() if k in (2, 3, 4) else pytest.mark.slow) for k in range(10)]
+)
+def test_no_right_port_of_a_published_net_fails(number, reference):
+    assert run_right_net(number, reference).status == "pass"
+
+
+def test_mistakes_in_nets_are_counted():
+    outcomes = [NetOutcome("a", "x", True, True, False, ""), NetOutcome("a", "y", False, False, False, "")]
+    assert net_summary(outcomes, 1, 20) == (
+        "1 of 2 found, 1 layers named, 0 causes named, 1 false alarms in 20 clean runs"
+    )
 
 
 def test_layers_are_counted():
