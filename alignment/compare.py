@@ -60,10 +60,15 @@ def compare(actual: np.ndarray, expected: np.ndarray, *, least_scale: float = 0.
     return Difference(relative, max_abs, scale, inconclusive="constant" if is_constant else "")
 
 
-def compare_axes(actual: np.ndarray, expected: np.ndarray) -> Difference | None:
+def compare_axes(actual: np.ndarray, expected: np.ndarray, *, absolute: float = 0.0) -> Difference | None:
     """Compare arrays whose axes may be in another order: the smallest difference of all orders with the right shape.
 
     None if the arrays have as many elements and no order of the axes gives the shape.
+
+    Args:
+        actual: array of the port.
+        expected: array of the reference.
+        absolute: as in `compare`.
     """
     orders = [
         axes
@@ -71,7 +76,8 @@ def compare_axes(actual: np.ndarray, expected: np.ndarray) -> Difference | None:
         if tuple(actual.shape[axis] for axis in axes) == expected.shape
     ]
     if orders:
-        return min((compare(actual.transpose(axes), expected) for axes in orders), key=lambda found: found.relative)
+        found = [compare(actual.transpose(axes), expected, absolute=absolute) for axes in orders]
+        return min(found, key=lambda difference: difference.relative)
     return None if actual.size == expected.size else compare(actual, expected)
 
 

@@ -27,6 +27,6 @@ def allowed_after(
         amplification: how much an error may grow on the way to the logits.
     """
     floors = [FLOORS[kind] for position, kind in port.rounding_calls if nodes[0] < position <= nodes[1]]
-    if floors and allowed < (error or 0.0) <= max(floors) * amplification:
+    if floors and allowed < (error or 0.0) <= max(floors):
         return error * amplification
     return allowed

@@ -250,7 +250,11 @@ class LayerTable:
         return [
             _ignore_common_nan(found)
             for a, b in names
-            if (found := compare_axes(self.port.arrays[a], self.reference.arrays[b]))
+            if (
+                found := compare_axes(
+                    self.port.arrays[a], self.reference.arrays[b], absolute=self.case.tolerances.absolute
+                )
+            )
         ]
 
     def _run_alone(self, row: Row, index: int, match: int, *, is_backward: bool) -> None:
