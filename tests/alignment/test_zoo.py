@@ -1,9 +1,11 @@
 """The zoo of networks: a verdict is judged by the true differences, and the documents show the results of the file."""
 
+import json
+
 import pytest
 
 from alignment.mapping import zoo
-from alignment.mapping.zoo_table import table
+from alignment.mapping.zoo_table import DOCS, MARKS, PAGES, table
 from alignment.verdict import Check, StageResult, Verdict
 from common.errors import CaseError
 
@@ -40,3 +42,13 @@ def test_the_table_counts_verdicts_and_takes_the_fastest_run():
     assert table({"net": runs}, "alignment.md")[2:] == [
         "| net | match, 2 of 3 runs<br>no match, 1 of 3 runs | MaxPool2D: x | 20 |"
     ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_documents_have_the_results(page):
+    """`python -m alignment zoo --write_table` writes them; every network has only its true differences."""
+    results = json.loads(zoo.RESULTS.read_text())
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert "\n".join(table(results, page)) in text.partition(MARKS[0])[2].partition(MARKS[1])[0]
+    assert len(results) >= 10 and results.keys() <= zoo.NETWORKS.keys()
+    assert all(run["is_expected"] for runs in results.values() for run in runs.values())
