@@ -56,7 +56,7 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
     import factory
     from engine.cpu_threads import import_paddle
 
-    import_paddle(config.device.cpu_threads)
+    import_paddle(config.device.cpu_threads, has_readers=config.loader.num_workers != 0)
     from datasets.augment.random_erasing import create_random_erasing
     from datasets.loading.loader import EvalLoader, TrainLoader
     from datasets.loading.sampler import EvalSampler, create_train_sampler

@@ -45,6 +45,15 @@ def test_default_number(processors, number, variables, expected):
     assert cpu_threads.default_cpu_threads() == expected
 
 
+@pytest.mark.parametrize(
+    ("number", "variables", "expected"),
+    [(6, {}, 5), (1, {}, 1), (6, {"PADDLE_LOCAL_SIZE": "2"}, 2), (6, {"OMP_NUM_THREADS": "4"}, 4)],
+)
+def test_readers_of_images_get_one_processor(processors, number, variables, expected):
+    processors(number, **variables)
+    assert cpu_threads.default_cpu_threads(has_readers=True) == expected
+
+
 PROGRAM = """
 import os, sys
 from engine.cpu_threads import cpu_threads, describe_cpu_threads, import_paddle
