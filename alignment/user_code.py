@@ -92,9 +92,12 @@ def user_modules(folder: Path) -> Iterator[None]:
     before = set(sys.modules) - set(known)
     importlib.invalidate_caches()
     sys.path.insert(0, str(folder))
+    writes_no_bytecode = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # bytecode has the second of its source: an edit within that second would not count
     try:
         yield
     finally:
+        sys.dont_write_bytecode = writes_no_bytecode
         sys.path.remove(str(folder))
         found = {
             name: module

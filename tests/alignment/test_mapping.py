@@ -1,5 +1,6 @@
 """Weights and layers are paired without rules: by names, by order of execution, and by values where order misleads."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -266,3 +267,15 @@ def test_files_beside_a_port_come_before_packages_of_this_project(tmp_path):
     from common.errors import CaseError as ours
 
     assert ours is CaseError
+
+
+def test_an_edit_of_the_same_size_within_a_second_counts(tmp_path):
+    """Python's bytecode files have the size and the second of their source."""
+    from alignment.user_code import load_callable
+
+    path, found = tmp_path / "port.py", []
+    for number in (1, 2):
+        path.write_text(f"def build():\n    return {number}\n")
+        os.utime(path, ns=(10**18 + number, 10**18 + number))
+        found.append(load_callable(f"{path}:build")())
+    assert found == [1, 2]
