@@ -36,13 +36,14 @@ def call_sites(folder: Path) -> list[CallSite]:
     for path in sorted(folder.rglob("*.py")):
         text = path.read_text(encoding="utf-8", errors="replace")
         lines, name = text.splitlines(), str(path.relative_to(folder))
-        statements = _statements(text.replace(MARK, ""))
+        nodes = _nodes(code := text.replace(MARK, ""))
+        statements = _statements(nodes, code)
         sites = {}
         for number, line in enumerate(lines, 1):
             if MARK in line or LEFT.search(line):
                 statement = statements.get(number) or line.replace(MARK, "").strip()
                 sites[number] = CallSite(name, number, statement, advice_for(statement))
-        for number, advice in _not_in_paddle(text.replace(MARK, "")):
+        for number, advice in _not_in_paddle(nodes):
             shown = lines[number - 1].replace(MARK, "").strip()
             sites.setdefault(number, CallSite(name, number, shown, advice_for(shown) or advice))
         found += [sites[number] for number in sorted(sites)]
@@ -54,25 +55,26 @@ def advice_for(text: str) -> str:
     return next((advice for pattern, advice in ADVICE.items() if re.search(pattern, text)), "")
 
 
-def _statements(text: str) -> dict[int, str]:
+def _statements(nodes: list[ast.AST], text: str) -> dict[int, str]:
     """{line: simple statement that begins there, on one line}; empty if the text is no Python."""
     return {
         node.lineno: " ".join((ast.get_source_segment(text, node) or "").split())[:MAX_LENGTH]
-        for node in _nodes(text)
+        for node in nodes
         if isinstance(node, ast.stmt) and not hasattr(node, "body")
     }
 
 
-def _nodes(text: str) -> Iterator[ast.AST]:
+def _nodes(text: str) -> list[ast.AST]:
+    """All nodes of a file; none if the text is no Python."""
     try:
-        yield from ast.walk(ast.parse(text))
+        return list(ast.walk(ast.parse(text)))
     except SyntaxError:
-        return
+        return []
 
 
-def _not_in_paddle(text: str) -> Iterator[tuple[int, str]]:
+def _not_in_paddle(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
     """(line, what is wrong) of each name and keyword that the installed Paddle does not have."""
-    for node in _nodes(text):
+    for node in nodes:
         if isinstance(node, ast.Call) and (name := _dotted(node.func)).startswith("paddle."):
             value = _value_of(name)
             if value is None:

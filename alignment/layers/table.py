@@ -220,10 +220,8 @@ class LayerTable:
         tolerances = self.case.tolerances
         allowed, last = tolerances.float64, -1
         for row, (index, _, _) in zip(self.rows, self.pairing.pairs, strict=True):
-            allowed, last = (
-                allowed_after(self.port, allowed, row.input_error, (last, index), tolerances.amplification),
-                index,
-            )
+            allowed = allowed_after(self.port, allowed, row.input_error, (last, index), tolerances.amplification)
+            last = index
             if tolerances.float64 < (row.alone_error or 0) <= row.tolerance:
                 allowed = max(allowed, row.alone_error * tolerances.amplification)
             row.allowed = allowed

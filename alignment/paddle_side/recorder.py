@@ -11,6 +11,7 @@ from paddle import nn
 from ..adapter import tensors_of
 from ..exchange import DropoutMasks
 from ..layers.settings import PADDLE, settings_of
+from ..replacing import functions_replaced
 from ..trace import Trace, TraceRecorder
 from .draws import shared_dropout, turn_off_inner_dropout
 from .units import activation_apart, whole_layers
@@ -70,7 +71,6 @@ class PaddleRecorder(TraceRecorder):
 def rounding_noted(trace: Trace) -> Iterator[None]:
     """Inside the context the trace keeps the calls of operators that round to float32 inside, whoever calls them."""
     operators = paddle._C_ops
-    originals = {name: getattr(operators, name) for name in ROUNDING_OPERATORS if hasattr(operators, name)}
 
     def noted(name: str, function: Callable) -> Callable:
         def call(*arguments, **keywords):
@@ -79,13 +79,9 @@ def rounding_noted(trace: Trace) -> Iterator[None]:
 
         return call
 
-    for name, function in originals.items():
-        setattr(operators, name, noted(name, function))
-    try:
+    known = [name for name in ROUNDING_OPERATORS if hasattr(operators, name)]
+    with functions_replaced(operators, {name: noted(name, getattr(operators, name)) for name in known}):
         yield
-    finally:
-        for name, function in originals.items():
-            setattr(operators, name, function)
 
 
 def is_framework_file(path: str) -> bool:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from alignment.exchange import DropoutMasks
+from alignment.replacing import functions_replaced
 
 ALPHA = -1.7580993408473766  # the value of a dropped element in alpha dropout, Klambauer et al. 2017
 # Draws whose numbers cannot be given from outside.
@@ -21,19 +22,13 @@ INITIALIZERS = ("uniform_", "normal_", "trunc_normal_", "xavier_uniform_", "xavi
 @contextmanager
 def without_initial_draws() -> Iterator[None]:
     """Inside the context the random functions of torch.nn.init write zeros, for models whose weights are set later."""
-    originals = {name: getattr(nn.init, name) for name in INITIALIZERS}
 
     @torch.no_grad()
     def zeros(tensor, *arguments, **keywords):
         return tensor.zero_()
 
-    for name in originals:
-        setattr(nn.init, name, zeros)
-    try:
+    with functions_replaced(nn.init, dict.fromkeys(INITIALIZERS, zeros)):
         yield
-    finally:
-        for name, function in originals.items():
-            setattr(nn.init, name, function)
 
 
 class SharedDraws(TorchFunctionMode):

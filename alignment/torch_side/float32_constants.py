@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 from torch.nn import functional as F
 
+from alignment.replacing import functions_replaced
+
 
 def as_float32(value: float) -> float:
     """The value rounded to float32."""
@@ -47,11 +49,5 @@ def float32_constants(is_active: bool) -> Iterator[None]:
         "layer_norm": rounded_layer_norm,
         "hardsigmoid": lambda input, inplace=False: (input * as_float32(1 / 6) + 0.5).clamp(0, 1),
     }
-    originals = {name: getattr(F, name) for name in replaced}
-    for name, function in replaced.items():
-        setattr(F, name, function)
-    try:
+    with functions_replaced(F, replaced):
         yield
-    finally:
-        for name, function in originals.items():
-            setattr(F, name, function)

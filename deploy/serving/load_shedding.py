@@ -18,8 +18,8 @@ HEAD = re.compile(
     rb"((?:[A-Za-z0-9-]+:[ -~]*\r\n)+)\r\n"
 )
 PREDICT_ROUTE, INFER_ROUTE = "/predict", "/v2/models/{name}/infer"
-# the body may have another length, or the client waits for another answer first
 BYTES_OF_A_FAST_BODY = 4096  # that arrive with the head, or the whole body
+# the body may have another length, or the client waits for another answer first
 NOT_PLAIN = frozenset(("transfer-encoding", "expect", "upgrade", "connection"))
 
 

@@ -132,7 +132,7 @@ class Chain:
         Raises:
             RuntimeError: a primitive failed, as without memory.
         """
-        call, execute = self._library.call, self._library.call
+        call = self._library.call
         with self._lock:
             for name, tensor in tensors.items():
                 call("memory_set_data_handle", self._tensors[name], c_void_p(tensor.data_ptr()))
@@ -144,7 +144,7 @@ class Chain:
                     call("memory_set_data_handle", memory, c_void_p(address))
                     address += size
             for primitive, number, arguments in self._steps:
-                if status := execute("primitive_execute", primitive, self._library.stream, number, arguments):
+                if status := call("primitive_execute", primitive, self._library.stream, number, arguments):
                     raise RuntimeError(f"dnnl_primitive_execute returned {status}")
 
     def _wanted(self, descriptor: c_void_p, argument: int) -> c_void_p:
