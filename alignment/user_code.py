@@ -78,6 +78,20 @@ def describe_error(error: Exception, path: Path) -> str:
     return f"{place}: {type(error).__name__}: {lines[-1] if lines else ''}"
 
 
+def build_undrawn(build: Callable, without_draws: Callable):
+    """Build a model whose weights are set afterwards; its fresh weights are drawn only if it cannot be built without.
+
+    Args:
+        build: makes the model.
+        without_draws: makes a context in which random initializers write zeros.
+    """
+    try:
+        with without_draws():
+            return build()
+    except Exception:
+        return build()  # zeros may be no fit weights
+
+
 @contextmanager
 def user_modules(folder: Path) -> Iterator[None]:
     """Inside the context the files of a folder are imported before modules of the same name of this project."""

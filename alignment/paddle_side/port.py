@@ -244,12 +244,7 @@ def build_with(port: Port, arrays: Arrays, source: str, dtype: str = "float32") 
         CaseError: the port cannot be built.
         CheckpointError: the arrays do not fit the model.
     """
-    try:
-        with without_initial_draws():
-            model = port.build()
-    except Exception:
-        model = port.build()
-    return set_state(model, arrays, source, dtype)
+    return set_state(user_code.build_undrawn(port.build, without_initial_draws), arrays, source, dtype)
 
 
 def to_dtype(model: nn.Layer, dtype: str) -> nn.Layer:

@@ -13,12 +13,11 @@ from ..layers.settings import PADDLE
 from ..memory import free_recorded_models
 from ..pipeline.functions import as_number, call_step
 from ..rules import Arrays
-from ..stages.weight_decay import PREFIX, decay_record
+from ..stages.weight_decay import MAX_WARMUP, PREFIX, decay_record
 from .draws import shared_dropout, turn_off_inner_dropout
 from .pipeline import schedule_of, step_schedule
 from .port import Port, build_with, default_dtype, loss_of_port
 
-MAX_WARMUP = 20  # steps of a schedule whose first rate is 0
 STATE_KINDS = ("velocity", "moment1", "moment2")  # names in engine/optim.py
 
 

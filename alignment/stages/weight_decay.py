@@ -14,6 +14,7 @@ from ..verdict import FAIL, PASS, Check
 PREFIX = "decay."  # of the records: {decay.NAME: [1, 3]}
 TOLERANCE = 1e-4  # of the largest decay; Paddle keeps some settings as float32
 MAX_NAMES = 4
+MAX_WARMUP = 20  # steps of a schedule whose first rate is 0
 
 
 def decay_record(before: np.ndarray, after: np.ndarray) -> np.ndarray:

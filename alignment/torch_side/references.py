@@ -1,7 +1,6 @@
 """Build the reference model that a case names, and give it weights."""
 
-from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from alignment.adapter import Adapter, Framework, adapt
 from alignment.exchange import read_arrays
 from alignment.trace import constructor_places
-from alignment.user_code import construct, load_callable
+from alignment.user_code import build_undrawn, construct, load_callable
 
 from .draws import without_initial_draws
 from .recorder import is_framework_file
@@ -39,13 +38,8 @@ def build(reference: dict, dtype: str = "float32", seed: int = 0, *, is_drawn: b
     torch.manual_seed(seed)
     make = load_callable(reference["callable"], reference.get("package"))
     with constructor_places(nn.Module, is_framework_file):
-        try:
-            with nullcontext() if is_drawn else without_initial_draws():
-                model = construct(reference["callable"], make, reference["arguments"])
-        except Exception:
-            if is_drawn:
-                raise
-            model = construct(reference["callable"], make, reference["arguments"])  # zeros may be no fit weights
+        fresh = partial(construct, reference["callable"], make, reference["arguments"])
+        model = fresh() if is_drawn else build_undrawn(fresh, without_initial_draws)
     return adapt(model.to(DTYPES[dtype]), Adapter.of_message(reference.get("adapter")), FRAMEWORK)
 
 

@@ -13,14 +13,13 @@ from alignment.layers.optimizer_hints import optimizer_record
 from alignment.layers.settings import TORCH
 from alignment.pipeline.functions import as_number, call_step
 from alignment.rules import Arrays, Rules
-from alignment.stages.weight_decay import PREFIX, decay_record
+from alignment.stages.weight_decay import MAX_WARMUP, PREFIX, decay_record
 
 from . import pipeline
 from .draws import shared_dropout, turn_off_inner_dropout
 from .float32_constants import share_as_float32
 from .units import shared_names
 
-MAX_WARMUP = 20  # steps of a schedule whose first rate is 0
 # Names of optimizer states in torch, and in the records.
 STATE_KINDS = {"momentum_buffer": "velocity", "exp_avg": "moment1", "exp_avg_sq": "moment2"}
 
