@@ -1,15 +1,14 @@
 """Write the table of results in both READMEs from results.jsonl: python -m benchmarks.results_table [--check]."""
 
 import argparse
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
 from benchmarks.record import RESULTS, read_results
 from common.cli import run as run_program
-from common.errors import DataError
 from common.files import write_atomically
+from common.marked_text import replaced
 from common.printable import print_safely
 
 ROOT = Path(__file__).parent.parent
@@ -91,18 +90,6 @@ def _mean(values: Sequence[float], words: dict[str, str]) -> str:
     return f"{fmean(values):.2f}{spread}"
 
 
-def replaced(text: str, new: str, page: str) -> str:
-    """The text of a page with another table between the marks.
-
-    Raises:
-        DataError: the page has not each mark once.
-    """
-    if any(text.count(mark) != 1 for mark in MARKS):
-        raise DataError(f"{page}: expected the lines {' and '.join(MARKS)} once each")
-    begin, end = map(re.escape, MARKS)
-    return re.sub(f"{begin}.*{end}", lambda _: f"{MARKS[0]}\n{new}\n{MARKS[1]}", text, flags=re.DOTALL)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results_table", description=__doc__)
     parser.add_argument(
@@ -114,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for page in HEADS:
         path = ROOT / page
         text = path.read_text(encoding="utf-8")
-        if (new := replaced(text, table(lines, page), page)) != text:
+        if (new := replaced(text, MARKS, table(lines, page), page)) != text:
             old += 1
             if not flags.check:
                 write_atomically(path, new)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from common.files import write_atomically
+from common.marked_text import replaced
 from common.printable import print_safely
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -35,11 +36,13 @@ def table(results: dict[str, dict[str, dict]], page: str) -> list[str]:
 
 
 def write_tables(results: dict[str, dict[str, dict]]) -> None:
-    """Replace the text between the marks of both pages by their tables."""
+    """Replace the text between the marks of both pages by their tables.
+
+    Raises:
+        DataError: a page has not each mark once.
+    """
     for page in PAGES:
         path = DOCS / page
-        before, mark, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
-        after = rest.partition(MARKS[1])[2]
-        lines = [before + mark, *table(results, page), MARKS[1] + after]
-        write_atomically(path, "\n".join(lines))
+        text = path.read_text(encoding="utf-8")
+        write_atomically(path, replaced(text, MARKS, "\n".join(table(results, page)), page))
         print_safely(f"wrote {path}")

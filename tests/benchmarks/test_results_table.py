@@ -2,8 +2,9 @@
 
 import pytest
 
-from benchmarks.results_table import HEADS, MARKS, ROWS, main, replaced, table
+from benchmarks.results_table import HEADS, MARKS, ROWS, main, table
 from common.errors import DataError
+from common.marked_text import replaced
 
 LINE = {"benchmark": "fashion_mnist", "model": "peleenet", "arm": "short", "settings": {"lr": 1}, "epochs": 5}
 
@@ -37,6 +38,6 @@ def test_mean_and_spread_of_the_newest_settings():
 
 def test_only_the_text_between_the_marks_is_replaced():
     text = f"a\n{MARKS[0]}\nold\n{MARKS[1]}\nb"
-    assert replaced(text, "| new \\1 |", "x.md") == f"a\n{MARKS[0]}\n| new \\1 |\n{MARKS[1]}\nb"
+    assert replaced(text, MARKS, "| new \\1 |", "x.md") == f"a\n{MARKS[0]}\n| new \\1 |\n{MARKS[1]}\nb"
     with pytest.raises(DataError, match=r"x\.md: expected the lines"):
-        replaced("a", "new", "x.md")
+        replaced("a", MARKS, "new", "x.md")

@@ -2,11 +2,13 @@
 
 import json
 
+from common.marked_text import replaced
+
 from .__main__ import PROMISES, RESULTS
 from .job import ROOT
 
 FRAME = {"promise", "meaning", "cases", "broken", "seed", "date", "seconds", "machine", "versions", "details"}
-BEGIN, END = "<!-- results: python -m tests.faults.table -->\n", "<!-- end of results -->"
+MARKS = ("<!-- results: python -m tests.faults.table -->", "<!-- end of results -->")
 FILES = {
     "reliability.md": ("", "promise", "cases", "broken", "what else was counted", "command", "date"),
     "reliability_ch.md": ("", "承诺", "用例", "失败", "其他计数", "命令", "日期"),
@@ -27,7 +29,7 @@ def rows(head: tuple[str, ...]) -> str:
             cells = [name, PROMISES[name][3], str(result["cases"]), str(result["broken"]), more]
             cells += [f"`python -m tests.faults {name} --cases {result['cases']}`", result["date"]]
             lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _short(value: object) -> str:
@@ -40,8 +42,8 @@ def main() -> None:
     """Replace the tables of both languages."""
     for file, head in FILES.items():
         path = ROOT / "docs" / file
-        before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-        path.write_text(before + BEGIN + rows(head) + END + rest.partition(END)[2], encoding="utf-8")
+        text = replaced(path.read_text(encoding="utf-8"), MARKS, rows(head), file)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
