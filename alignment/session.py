@@ -1,8 +1,7 @@
 """One case during a run: the port, the reference, and the weights and inputs that all stages share."""
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,10 +19,12 @@ from .paddle_side.pipeline import port_of_case
 from .paddle_side.port import FRAMEWORK, Port, PortState, build_with, default_dtype, loss_of_port
 from .paddle_side.recorder import record_trace
 from .paddle_side.training import as_target
+from .random_arrays import generator, images_of
 from .reference import File, Reference
 from .rules import Arrays, Rules, unaccounted
 from .stages.unjudged import draw_reason
 from .trace import Trace
+from .trace_request import TraceRequest
 
 # Images of the size of the stage forward that set the statistics of the batch norms. With statistics of smaller images
 # the activations of MobileNetV3 grew to 860 at the logits, and with them the rounding errors of float32.
@@ -170,7 +171,7 @@ class Session:
 
     def labels(self, shape: tuple[int, ...], num_classes: int, purpose: str = "labels") -> np.ndarray:
         """Random labels, a function of the seed and of `purpose`: `shape` int64."""
-        return _rng(self.case.seed, purpose).integers(0, num_classes, shape)
+        return generator(self.case.seed, purpose).integers(0, num_classes, shape)
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
@@ -195,7 +196,7 @@ class Session:
         rest = target.shape[1:] or (shape[2:] if is_labels else shape[1:])
         if is_labels:
             return self.labels((num, *rest), target.classes or shape[1], purpose)
-        return _rng(self.case.seed, purpose).uniform(*target.range, (num, *rest)).astype(np.float32)
+        return generator(self.case.seed, purpose).uniform(*target.range, (num, *rest)).astype(np.float32)
 
     @property
     def has_labels(self) -> bool:
@@ -246,12 +247,12 @@ class Session:
         tolerances = self.case.tolerances
         return max(tolerances.rounding * own, tolerances.float32, LEAST_ROUNDING)
 
-    def evaluation_request(self, images: np.ndarray, dtype: str = "float64") -> "TraceRequest":
+    def evaluation_request(self, images: np.ndarray, dtype: str = "float64") -> TraceRequest:
         """One forward in evaluation mode; dtype is "float32" or "float64"."""
         settings = TraceSettings(dtype, False, None, self.case.seed, self.rules.as_message())
         return TraceRequest(images, np.zeros(len(images), np.int64), settings)
 
-    def training_request(self, images: np.ndarray, labels: np.ndarray, smoothing: float) -> "TraceRequest":
+    def training_request(self, images: np.ndarray, labels: np.ndarray, smoothing: float) -> TraceRequest:
         """One forward and backward in train mode and float64."""
         loss, rules = self.loss_spec(smoothing), self.rules.as_message()
         settings = TraceSettings("float64", True, loss, self.case.seed, rules)
@@ -261,14 +262,14 @@ class Session:
         """(port, reference): traces of one forward in evaluation mode; dtype is "float32" or "float64"."""
         return self.traces(self.evaluation_request(images, dtype))
 
-    def traces(self, request: "TraceRequest") -> tuple[Trace, Trace]:
+    def traces(self, request: TraceRequest) -> tuple[Trace, Trace]:
         """(port, reference): the traces of a request; both processes compute at the same time."""
         finish = self.reference_trace(request)
         port, reference = self.port_trace(request), finish()
         self.unpaired_draws = self.unpaired_draws or draw_reason(port, reference)
         return port, reference
 
-    def reference_trace(self, request: "TraceRequest") -> Callable[[], Trace]:
+    def reference_trace(self, request: TraceRequest) -> Callable[[], Trace]:
         """Ask for a trace of the reference; the returned function waits for it."""
         inputs = self.reference.put({"images": request.images, "labels": request.labels})
         weights = self.weights_file if request.weights is None else self.reference.put(request.weights)
@@ -278,7 +279,7 @@ class Session:
         )  # fmt: skip
         return lambda: Trace.of_message(*finish())
 
-    def port_trace(self, request: "TraceRequest") -> Trace:
+    def port_trace(self, request: TraceRequest) -> Trace:
         """The trace of the port."""
         import paddle
 
@@ -299,47 +300,3 @@ class Session:
             images = request.images if request.port_images is None else request.port_images
             images, masks = images.astype(settings.dtype), DropoutMasks(settings.seed)
             return record_trace(model, images, loss_of, masks, is_training=settings.is_training)
-
-
-@dataclass(frozen=True)
-class TraceRequest:
-    """What both sides compute for a pair of traces.
-
-    Attributes:
-        images: of one batch, [B, 3, H, W].
-        labels: [B], of the loss.
-        settings: how the trace is recorded.
-        weights: {name in the reference: array}; None for those of the session.
-        port_images: what the port is given; None for the same.
-        port_labels: the same for its loss.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    settings: TraceSettings
-    weights: Arrays | None = None
-    port_images: np.ndarray | None = None
-    port_labels: np.ndarray | None = None
-
-    def as_float32(self) -> "TraceRequest":
-        """The same in float32, in the chain alone."""
-        return replace(self, settings=replace(self.settings, dtype="float32")).in_chain()
-
-    def in_chain(self) -> "TraceRequest":
-        """The same without the backward of each layer alone."""
-        return replace(self, settings=replace(self.settings, has_layers_alone=False))
-
-    def with_inputs(self, images: np.ndarray, weights: Arrays | None = None) -> "TraceRequest":
-        """The same with other images and weights."""
-        return replace(self, images=images, weights=weights)
-
-
-def images_of(case: Case, shape: tuple[int, ...], purpose: str = "images") -> np.ndarray:
-    """Random float32 images of `shape`, a function of the seed of the case and of `purpose`."""
-    low, high = case.input_range
-    return _rng(case.seed, purpose).uniform(low, high, shape).astype(np.float32)
-
-
-def _rng(seed: int, purpose: str) -> np.random.Generator:
-    number = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
-    return np.random.default_rng([seed, number])
