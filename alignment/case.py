@@ -22,6 +22,9 @@ PROJECT = Path(__file__).parents[1]
 # it, from files of this project, or from these packages, which build models; any other only with --trust_case.
 PACKAGES = ("torchvision", "timm", "paddle.vision", "transformers", "models", "alignment.torch_side")
 TRUST_CASE = "let the case name any file and any package: it runs what it names, with your rights"
+# {package: (framework, side of a case that its models cannot be)}
+WRONG_SIDES = dict.fromkeys(("torchvision", "timm", "transformers"), ("PyTorch", "port"))
+WRONG_SIDES |= {"paddle.vision": ("Paddle", "reference")}
 RUNS_CODE = "trust_remote_code"  # an argument of transformers, which then downloads code and runs it
 
 
@@ -78,7 +81,8 @@ class Case:
         name: of the case.
         folder: paths in `port` and `reference` are relative to it.
         port: the Paddle model, a name of models/, `path/file.py:callable` or `package.module:callable`.
-        reference: the torch model, `path/file.py:callable` or `package.module:callable`.
+        reference: the torch model, `path/file.py:callable`, `package.module:callable`, or a short name such as
+            `timm:resnet18` (torch_side/named_models.py).
         port_arguments: keyword arguments of the port.
         reference_arguments: keyword arguments of the reference.
         shape: of the images of the stage forward, [B, 3, H, W], or of the input whatever it is.
@@ -213,6 +217,20 @@ class Case:
                     f"{', '.join(PACKAGES)}; add --trust_case if you have read the case"
                 )
 
+    def check_sides(self) -> None:
+        """Check that the port is not of a package of PyTorch, nor the reference of one of Paddle.
+
+        Raises:
+            CaseError: it is; two names may be in the wrong order.
+        """
+        for key, spec in (("port", self.port), ("reference", self.reference)):
+            framework, wrong_side = WRONG_SIDES.get(package_of(spec), ("", ""))
+            if key == wrong_side:
+                raise CaseError(
+                    f"the case {self.name}: {key}: {spec} is a model of {framework}; the port is the Paddle model, "
+                    "the first of two names, and the reference the PyTorch model"
+                )
+
     def check_files(self) -> None:
         """Check that the files of models and functions are regular files, and that a function has a file.
 
@@ -287,6 +305,7 @@ def checked_case(content: object, where: str, *, name: str, folder: Path, is_tru
         case = replace(case, train=replace(case.train, shape=shape))
     if not is_trusted:
         case.check_constructors()
+        case.check_sides()
     case.check_files()
     return case
 

@@ -18,13 +18,13 @@ from .verdict import Verdict
 
 EPILOG = f"""
 STAGE is all, or one of {", ".join(STAGES)}; shipped cases: {", ".join(list_cases())}; or give a YAML file, or two
-models: `python -m alignment all paddle.vision.models:resnet50 torchvision.models:resnet50`.
+models: `python -m alignment all paddle.vision:resnet50 torchvision:resnet50` (also timm:NAME, transformers:CLASS).
 Other commands: `python -m alignment init PORT REFERENCE`, which writes a case, `python -m alignment selftest`,
 `python -m alignment convert SRC --output_dir DST`, which ports a project, `python -m alignment zoo`, 13 networks,
 `python -m alignment train_full --help`, a whole training on both sides, `python -m alignment compare A.npy B.npy`,
 `python -m alignment.weights convert --help`.
 Exit codes: 0 match, 2 usage, 3 images cannot be read, 4 weights cannot be used, 6 no match or inconclusive,
-7 PyTorch is missing, 74 a report cannot be written.
+7 PyTorch or the package of the reference is missing, 74 a report cannot be written.
 """
 # {command beside the stages: module whose `main` runs it}, imported when it is run.
 COMMANDS = {
@@ -76,7 +76,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("stage", choices=("all", *STAGES))
     parser.add_argument("case", help="name of a shipped case, path of a YAML file, or the Paddle model")
-    parser.add_argument("reference", nargs="?", help="the PyTorch model, if CASE is the Paddle model")
+    parser.add_argument(
+        "reference", nargs="?", help="the PyTorch model, if CASE is the Paddle model; for example timm:resnet18"
+    )
     parser.add_argument("--shape", default="", help="of the input of two models, by default 1,3,224,224")
     parser.add_argument("--trust_case", action="store_true", help=TRUST_CASE)
     parser.add_argument("--weights", type=Path, help="file of weights for both models; by default random weights")

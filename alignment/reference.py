@@ -20,6 +20,13 @@ from .exchange import read_arrays, write_arrays
 RUN = Path(__file__).parent / "torch_side" / "run.py"
 INSTALL = "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu (or `make align`)"
 
+# {optional package of a reference: what installs it}; each without another build of torch.
+PACKAGES = {
+    "torchvision": "pip install --no-deps torchvision==0.28.0",
+    "timm": "pip install timm==1.0.31",
+    "transformers": "pip install transformers==5.24.0",
+}
+
 
 class File(NamedTuple):
     """A file that a question names; recordings identify it by its content, not by its path."""
@@ -81,7 +88,7 @@ class Reference:
 
         Raises:
             ReferenceFailedError: the operation raised an exception, or the process died.
-            MissingDependencyError: the interpreter, or torch or torchvision in it, is missing.
+            MissingDependencyError: the interpreter, or torch or an optional package of the reference, is missing.
         """
         return self._begin(operation, arguments, None)()
 
@@ -153,10 +160,10 @@ class Reference:
             self._num_answered += 1
         answer = json.loads(line)
         if "error" in answer:
-            is_missing = answer["kind"] == "ModuleNotFoundError" and "torchvision" in answer["error"]
-            hint = "; pip install --no-deps torchvision==0.28.0" if is_missing else ""
-            error = MissingDependencyError if is_missing else ReferenceFailedError
-            raise error(f"the reference failed at {operation}: {answer['error']}{hint}")
+            text = f"the reference failed at {operation}: {answer['error']}"
+            if answer["kind"] == "ModuleNotFoundError" and (command := _install_command(answer["error"])):
+                raise MissingDependencyError(f"{text}; {command}, for {self._python}")
+            raise ReferenceFailedError(text)
         return answer["answer"]
 
     def _start(self) -> subprocess.Popen:
@@ -182,6 +189,12 @@ class Reference:
     def _new_path(self) -> Path:
         self._num_files += 1
         return Path(self._folder.name) / f"{self._num_files}.npz"
+
+
+def _install_command(message: str) -> str:
+    """What installs the package that an import missed; an empty text for a module that is of no known package."""
+    name = message.rpartition("No module named ")[2].strip("'\"").partition(".")[0]
+    return PACKAGES.get(name, "")
 
 
 def _identity(value: object) -> object:

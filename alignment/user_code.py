@@ -29,11 +29,16 @@ def load_callable(spec: str, package: str | None = None) -> Callable:
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: the module cannot be imported, or the callable is of another package.
-        UserCodeError: the file has an error, or no such name.
+        UserCodeError: the file has an error, or the file or module has no such name, or there is no name.
     """
-    place, name = spec.rsplit(":", 1)
+    place, separator, name = spec.rpartition(":")
+    if not separator:
+        raise UserCodeError(f"{spec}: expected path/file.py:name or package:name")
     if not place.endswith(".py"):
-        return constructor(importlib.import_module(place), name, package)
+        module = importlib.import_module(place)
+        if not hasattr(module, name):
+            raise UserCodeError(f"{place} has no {name}{did_you_mean(name, _public_callables(module)) or ''}")
+        return constructor(module, name, package)
     path = Path(place).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
@@ -43,9 +48,12 @@ def load_callable(spec: str, package: str | None = None) -> Callable:
         except Exception as error:
             raise UserCodeError(describe_error(error, path)) from None
     if not hasattr(module, name):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UserCodeError(f"{path} has no {name}{did_you_mean(name, known) or ''}")
+        raise UserCodeError(f"{path} has no {name}{did_you_mean(name, _public_callables(module)) or ''}")
     return getattr(module, name)
+
+
+def _public_callables(module: types.ModuleType) -> list[str]:
+    return [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
 
 
 def construct(spec: str, make: Callable, arguments: dict):
@@ -56,7 +64,12 @@ def construct(spec: str, make: Callable, arguments: dict):
     """
     place = Path(spec.rsplit(":", 1)[0])
     if place.suffix != ".py":
-        return make(**arguments)
+        try:
+            return make(**arguments)
+        except (ImportError, UserCodeError):  # a package is missing, or a message that is complete
+            raise
+        except Exception as error:
+            raise UserCodeError(f"{spec}: {type(error).__name__}: {error}") from error
     with user_modules(place.resolve().parent):
         try:
             return make(**arguments)

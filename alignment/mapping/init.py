@@ -17,8 +17,10 @@ from .write import text_of_case
 
 MAX_LINES = 6  # of units without a match
 EPILOG = """
-A model is `file.py:callable`, `package.module:callable`, or with arguments "file.py:callable(depth=2)". The file is the
-case for `python -m alignment all`. Exit codes: 0 all weights are paired, 2 usage, 6 some have no match.
+A model is `file.py:callable`, `package.module:callable`, or with arguments "file.py:callable(depth=2)". The reference
+may also be timm:NAME, torchvision:NAME or transformers:CLASS, and the port paddle.vision:NAME. The file is the case for
+`python -m alignment all`. Exit codes: 0 all weights are paired, 2 usage, 6 some have no match, 7 PyTorch or the package
+of the reference is missing.
 """
 
 

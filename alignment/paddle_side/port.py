@@ -132,7 +132,7 @@ def build(case: Case) -> nn.Layer:
     """Build the Paddle model of a case.
 
     Raises:
-        CaseError: the file, module or callable that the case names does not exist.
+        CaseError: the file, module or callable that the case names does not exist, or makes no model.
     """
     if ":" not in case.port:
         from models import create_model
@@ -148,6 +148,8 @@ def build(case: Case) -> nn.Layer:
             model = user_code.construct(spec, make, case.port_arguments)
     except user_code.UserCodeError as error:
         raise CaseError(f"the port cannot be built: {error}") from None
+    if not isinstance(model, nn.Layer):
+        raise CaseError(f"the port {case.port} makes an object of {type(model).__name__}, not a paddle.nn.Layer")
     return adapt(model, case.adapter, FRAMEWORK)
 
 

@@ -12,9 +12,10 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from alignment.adapter import Adapter, Framework, adapt
 from alignment.exchange import read_arrays
 from alignment.trace import constructor_places
-from alignment.user_code import build_undrawn, construct, load_callable
+from alignment.user_code import UserCodeError, build_undrawn, construct, load_callable
 
 from .draws import without_initial_draws
+from .named_models import named_model
 from .recorder import is_framework_file
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -34,12 +35,18 @@ def build(reference: dict, dtype: str = "float32", seed: int = 0, *, is_drawn: b
         dtype: "float32" or "float64".
         seed: of the fresh weights.
         is_drawn: False for a model whose weights are set afterwards.
+
+    Raises:
+        UserCodeError: there is no such model, it cannot be built, or it is no model of torch.
     """
     torch.manual_seed(seed)
-    make = load_callable(reference["callable"], reference.get("package"))
+    spec = reference["callable"]
+    make = named_model(spec) or load_callable(spec, reference.get("package"))
     with constructor_places(nn.Module, is_framework_file):
-        fresh = partial(construct, reference["callable"], make, reference["arguments"])
+        fresh = partial(construct, spec, make, reference["arguments"])
         model = fresh() if is_drawn else build_undrawn(fresh, without_initial_draws)
+    if not isinstance(model, nn.Module):
+        raise UserCodeError(f"{spec} makes an object of {type(model).__name__}, not a torch.nn.Module")
     return adapt(model.to(DTYPES[dtype]), Adapter.of_message(reference.get("adapter")), FRAMEWORK)
 
 
