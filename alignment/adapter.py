@@ -4,9 +4,10 @@ Several inputs are packed into one array, and the forward of the model is replac
 outputs are packed into one tensor, which keeps what the model returned in its attribute `original`.
 """
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -150,6 +151,41 @@ def tensors_of(value: object, is_tensor: Callable[[object], bool], path: str = "
     return found
 
 
+def with_tensors(value: object, is_tensor: Callable[[object], bool], tensors: list) -> object:
+    """A copy of what a model returned with other tensors in the order of `tensors_of`; they are taken off the list."""
+    if is_tensor(value):
+        return tensors.pop(0)
+    if isinstance(value, Mapping):
+        result = copy.copy(value)
+        for key, item in value.items():
+            result[key] = with_tensors(item, is_tensor, tensors)
+        return result
+    if isinstance(value, list | tuple):
+        items = [with_tensors(item, is_tensor, tensors) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if hasattr(value, "__dataclass_fields__"):
+        names = value.__dataclass_fields__
+        return replace(value, **{name: with_tensors(getattr(value, name), is_tensor, tensors) for name in names})
+    return value
+
+
+def return_nested(model) -> Callable:
+    """Let an adapted model return what its own forward returns, for code of the user; other models are unchanged.
+
+    Returns the function that makes one tensor of such an output, as an adapted model returns it.
+    """
+    forward = model.forward
+    if not hasattr(forward, "pack"):
+        return lambda output: output
+    model.forward = lambda packed: original_of(forward(packed))
+    return forward.pack
+
+
+def original_of(output: object) -> object:
+    """What the forward of the model itself returned, from the output of an adapted model."""
+    return getattr(output, "original", output)
+
+
 def selected(output: object, key: str | int) -> object:
     """The part of an output that a key, a position, or keys with dots between them name.
 
@@ -186,11 +222,16 @@ def adapt(model, adapter: Adapter | None, framework: Framework):
         inputs = adapter.unpack(packed, framework) if adapter.inputs else {"": packed}
         names = [name for name in inputs if name in by_name]
         output = forward(**inputs) if len(names) == len(inputs) else forward(*inputs.values())
+        return pack(output)
+
+    def pack(output):
+        if framework.is_tensor(output):
+            return output
         result = adapter.pack_output(output, framework)
-        if result is not output:
-            result.original = output
+        result.original = output
         return result
 
+    adapted.pack = pack
     model.forward = adapted
     return model
 

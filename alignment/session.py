@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import WeightsError
+from common.errors import CaseError, WeightsError
 
 from .adapter import adapt
 from .case import Case
@@ -15,10 +15,12 @@ from .exchange import DropoutMasks, TraceSettings, TrainSettings
 from .mapping.resolve import with_adapter, with_rules
 from .mapping.sequence import Mapping
 from .memory import free_recorded_models
-from .paddle_side.pipeline import port_of_case
+from .paddle_side.pipeline import load, port_of_case
 from .paddle_side.port import FRAMEWORK, Port, PortState, build_with, default_dtype, loss_of_port
 from .paddle_side.recorder import record_trace
 from .paddle_side.training import as_target
+from .pipeline.functions import made, num_positional
+from .pipeline.parts import DEFAULT_TARGET
 from .random_arrays import generator, images_of
 from .reference import File, Reference
 from .rules import Arrays, Rules, unaccounted
@@ -187,16 +189,33 @@ class Session:
         """Number of logits of the reference."""
         return self.output_shape[-1]
 
-    def targets(self, num: int, purpose: str = "labels") -> np.ndarray:
+    def targets(self, num: int, purpose: str = "labels", key: str = "loss") -> np.ndarray:
         """What loss and metric compare `num` outputs with, as the key `target` of the case says: [num, ...].
 
         By default labels for an output [B, C], and else numbers in the shape of the output.
+
+        Args:
+            num: number of outputs.
+            purpose: of the random numbers.
+            key: loss or metric, for which the target is.
+
+        Raises:
+            CaseError: the output has several tensors, and the case has no `target` for the function of the user.
         """
+        if self._output["is_packed"] and self.case.target == DEFAULT_TARGET and self._takes_target(key):
+            raise CaseError(
+                f"{self.case.name}: the reference returns several tensors, so the target of your {key} is not known: "
+                "add `target: {classes: 10}` with the number of classes, or `target: {shape: [4, 3], range: [0, 1]}`"
+            )
         target, shape, is_labels = self.case.target, self.output_shape, self.has_labels
         rest = target.shape[1:] or (shape[2:] if is_labels else shape[1:])
         if is_labels:
             return self.labels((num, *rest), target.classes or shape[1], purpose)
         return generator(self.case.seed, purpose).uniform(*target.range, (num, *rest)).astype(np.float32)
+
+    def _takes_target(self, key: str) -> bool:
+        """Whether the case names a function of the user under this key, and it takes more than the output."""
+        return getattr(self.case, key).is_given and (key == "metric" or num_positional(made(load(self.case, key))) > 1)
 
     @property
     def has_labels(self) -> bool:

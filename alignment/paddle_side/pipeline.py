@@ -9,6 +9,9 @@ from paddle import nn
 from paddle.optimizer import Optimizer
 from paddle.optimizer.lr import LRScheduler, ReduceOnPlateau
 
+from common.errors import CaseError
+
+from ..adapter import original_of, tensors_of, with_tensors
 from ..case import Case
 from ..pipeline.functions import (
     call_loss,
@@ -21,7 +24,7 @@ from ..pipeline.functions import (
     preprocess_images,
 )
 from ..rules import Arrays
-from .port import Port, load_callable
+from .port import Port, default_dtype, load_callable, to_dtype
 
 
 def load(case: Case, key: str) -> Callable:
@@ -52,7 +55,7 @@ def preprocessed(case: Case, paths: list[str], seed: int) -> Arrays:
     return preprocess_images(load(case, "preprocess"), paths, seed, paddle.seed)
 
 
-def items(case: Case, num: int, seed: int) -> Arrays:
+def items(case: Case, num: int | list[int], seed: int) -> Arrays:
     """Items of the data set, as `pipeline.functions.dataset_items` describes."""
     return dataset_items(load(case, "dataset"), num, seed, paddle.seed)
 
@@ -68,9 +71,50 @@ def user_loss(case: Case) -> Callable:
     return lambda output, target: call_loss(loss, output, target)
 
 
-def metric(case: Case, pairs: list[tuple[np.ndarray, np.ndarray]]) -> Arrays:
-    """The values of the metric for pairs (output, target)."""
-    return metric_values(load(case, "metric"), [tuple(map(paddle.to_tensor, pair)) for pair in pairs])
+def metric(case: Case, pairs: list[tuple]) -> Arrays:
+    """The values of the metric for pairs (what the model returned, target)."""
+    return metric_values(load(case, "metric"), pairs)
+
+
+def returned(port: Port, images: np.ndarray) -> object:
+    """What a new port itself returns for images, in evaluation mode and float64."""
+    with default_dtype("float64"), paddle.no_grad():
+        model = to_dtype(port.build(), "float64")
+        model.eval()
+        return original_of(model(paddle.to_tensor(images.astype(np.float64))))
+
+
+def loss_and_gradients(
+    loss: Callable, nested: object, outputs: list[np.ndarray], target: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The value of a loss, and its gradient of each output.
+
+    Args:
+        loss: function of (output, target).
+        nested: what the port returns, which shows how the tensors are nested.
+        outputs: the values of these tensors.
+        target: what the loss is given beside the output.
+
+    Raises:
+        CaseError: the port returns another number of tensors.
+    """
+    tensors = [paddle.to_tensor(array, stop_gradient=array.dtype.kind != "f") for array in outputs]
+    value = loss(filled(nested, tensors), paddle.to_tensor(target))
+    value.backward()
+    gradients = [paddle.zeros_like(tensor) if tensor.grad is None else tensor.grad for tensor in tensors]
+    return value.numpy(), [gradient.numpy() for gradient in gradients]
+
+
+def filled(nested: object, tensors: list[paddle.Tensor]) -> object:
+    """What the port returns with the values of other tensors.
+
+    Raises:
+        CaseError: there are more or fewer tensors than it returns.
+    """
+    num = len(tensors_of(nested, paddle.is_tensor))
+    if num != len(tensors):
+        raise CaseError(f"the port returns {num} tensors, the reference {len(tensors)}: their losses are not compared")
+    return with_tensors(nested, paddle.is_tensor, [*tensors])
 
 
 def make_schedule(case: Case) -> LRScheduler | None:

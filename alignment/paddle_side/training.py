@@ -7,6 +7,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ..adapter import return_nested
 from ..exchange import DropoutMasks, TrainSettings, sketch
 from ..layers.optimizer_hints import optimizer_record
 from ..layers.settings import PADDLE
@@ -45,12 +46,10 @@ def train_port(
         optimizer = _optimizer(port, model, schedule, settings)
         schedule = schedule or schedule_of(optimizer)
         step = port.step or plain_step
-        values = {
-            "model": model,
-            "optimizer": optimizer,
-            "schedule": schedule,
-            "loss": loss_of_port(port, settings.loss),
-        }
+        loss = loss_of_port(port, settings.loss)
+        if port.step:
+            loss = _of_packed(loss, return_nested(model))
+        values = {"model": model, "optimizer": optimizer, "schedule": schedule, "loss": loss}
         for index in range(len(images)):
             masks.start_step(index)
             if settings.rates:
@@ -79,6 +78,11 @@ def plain_step(model: nn.Layer, optimizer: paddle.optimizer.Optimizer, loss: Cal
     value.backward()
     optimizer.step()
     return value
+
+
+def _of_packed(loss: Callable, pack: Callable) -> Callable:
+    """The loss of one tensor as a loss of what the model returns."""
+    return lambda output, target: loss(pack(output), target)
 
 
 def as_target(array: np.ndarray, dtype: str) -> paddle.Tensor:

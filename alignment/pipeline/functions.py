@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
+from ..adapter import original_of
 from ..rules import Arrays
 
 PLATEAU = 3  # steps with one loss, after which a schedule that waits for progress sees a plateau
@@ -74,7 +75,7 @@ def call_loss(loss: Callable, output: object, target: object) -> object:
     Raises:
         TypeError: the loss returns something else.
     """
-    output = getattr(output, "original", output)  # of a model with several outputs, see adapter.py
+    output = original_of(output)
     value = loss(output) if num_positional(loss) == 1 else loss(output, target)
     if isinstance(value, Mapping) and "loss" in value:
         value = value["loss"]
@@ -127,12 +128,12 @@ def preprocess_images(function: Callable, paths: list[str], seed: int, seed_fram
     return arrays
 
 
-def dataset_items(source: object, num: int, seed: int, seed_framework: Callable) -> Arrays:
-    """At most `num` items, spread over the whole data set, and its `length`.
+def dataset_items(source: object, num: int | list[int], seed: int, seed_framework: Callable) -> Arrays:
+    """Items of a data set by their numbers, and its `length`.
 
     Args:
         source: the data set, or a function or class that makes it.
-        num: largest number of items.
+        num: largest number of items, which are spread over the whole data set, or the numbers of the items.
         seed: before the data set is made, and before each item.
         seed_framework: seeds the framework.
     """
@@ -140,7 +141,8 @@ def dataset_items(source: object, num: int, seed: int, seed_framework: Callable)
     dataset = source if hasattr(source, "__getitem__") and not inspect.isclass(source) else source()
     length = len(dataset)
     arrays: Arrays = {"length": np.array(length)}
-    for index in sorted({round(position) for position in np.linspace(0, length - 1, min(num, length))}):
+    spread = num if isinstance(num, list) else np.linspace(0, length - 1, min(num, length))
+    for index in sorted({round(position) for position in spread if position < length}):
         set_seeds(seed + index, seed_framework)
         arrays |= flatten(dataset[index], str(index))
     return arrays

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import paddle
 
-from ..compare import Difference, compare
+from ..compare import Difference, compare, least_scale
 from ..paddle_side.port import Port
 from ..pipeline.coverage import is_of_project
+from ..rules import Arrays
 from ..session import Session
 from ..verdict import FAIL, INCONCLUSIVE, Check, StageResult, within
 
@@ -94,31 +95,53 @@ def _compare_rates(session: Session, name: str, rule: Callable, *, schedule: str
 
 
 def user_loss(session: Session) -> list[Check]:
-    """Compare the loss of the user and its gradient, both sides given the output of the reference."""
+    """Compare the loss of the user and its gradients for the outputs of the reference, nested as on each side."""
+    from ..paddle_side import pipeline
+
     case = session.case
     images = session.images(case.train.shape, "loss")
-    _, reference = session.evaluation_traces(images, "float64")
-    output = reference.arrays[reference.logits]
     target = session.targets(len(images))
-    target = target.astype(output.dtype) if target.dtype.kind == "f" else target
-    inputs = session.reference.put({"output": output, "target": target})
-    _, expected = session.reference.ask_arrays(
-        "user_loss", function=case.function_spec("loss", "reference"), inputs=inputs
+    target = target.astype(np.float64) if target.dtype.kind == "f" else target
+    spec, given = case.reference_spec, {"images": images, "target": target}
+    answer, outputs = session.reference.ask_arrays(
+        "user_outputs", reference=spec, weights=session.weights_file, inputs=session.reference.put(given)
     )
-    value, gradient = _value_and_gradient(session.port, output, target, 0.0)
+    _, expected = session.reference.ask_arrays(
+        "user_loss", function=case.function_spec("loss", "reference"), reference=spec,
+        inputs=session.reference.put(given | outputs),
+    )  # fmt: skip
+    nested, values = pipeline.returned(session.port, images), list(outputs.values())
+    value, gradients = pipeline.loss_and_gradients(session.port.loss(0.0), nested, values, target)
     number = float(np.reshape(expected["value"], ()))
-    detail = f"{number:.6g} for an output {list(output.shape)} and a target {list(target.shape)}"
-    checks = [
-        within("value of the loss", compare(value.reshape(()), expected["value"].reshape(())), USER_TOLERANCE),
-        within("gradient of the loss", compare(gradient, expected["gradient"]), USER_TOLERANCE),
-    ]
-    checks[0].detail = checks[0].detail or detail
+    shapes = ", ".join(str(list(array.shape)) for array in values)
+    checks = [within("value of the loss", compare(value.reshape(()), expected["value"].reshape(())), USER_TOLERANCE)]
+    checks[0].detail = checks[0].detail or f"{number:.6g} for an output {shapes} and a target {list(target.shape)}"
     if checks[0].status == FAIL and number:
         ratio = float(np.reshape(value, ())) / number
         checks[0].hints.append(f"the value is {ratio:.6g} times the reference's: reduction, weights or scale?")
-    if checks[1].status == INCONCLUSIVE and not np.any(expected["gradient"]):
-        checks[1].detail = "zero everywhere in the reference: the loss does not depend on this output"
-    return checks
+    return checks + _gradient_checks(answer["paths"], gradients, expected)
+
+
+def _gradient_checks(paths: list[str], actual: list[np.ndarray], expected: Arrays) -> list[Check]:
+    """One check for the gradient of each output that the loss of the reference, or that of the port, depends on.
+
+    Args:
+        paths: of the outputs of the reference.
+        actual: gradients of the port.
+        expected: {gradient0: array, ...} of the reference.
+    """
+    checks = []
+    least = least_scale(expected[f"gradient{index}"] for index in range(len(paths)))
+    for index, (path, own) in enumerate(zip(paths, actual, strict=True)):
+        other = expected[f"gradient{index}"]
+        if len(paths) > 1 and not np.any(own) and not np.any(other):
+            continue  # an output that this loss does not use
+        name = f"gradient of the loss, {path}" if path else "gradient of the loss"
+        checks.append(within(name, compare(own, other, least_scale=least), USER_TOLERANCE))
+        if checks[-1].status == INCONCLUSIVE and not np.any(other):
+            checks[-1].detail = "zero everywhere in the reference: the loss does not depend on this output"
+    nothing = "zero everywhere: the loss does not depend on any output"
+    return checks or [Check("gradient of the loss", INCONCLUSIVE, detail=nothing)]
 
 
 def user_rates(session: Session, num: int) -> tuple[list[float], list[float], int]:

@@ -59,30 +59,58 @@ def _equal_logits(session: Session) -> Check:
     return exactly("equal logits", is_chance, f"{found} right of {num_classes}, by chance {expected}")
 
 
+def _random_output(rng: np.random.Generator, like: np.ndarray, num: int, target: np.ndarray) -> np.ndarray:
+    """A random output of the shape and type of another, that is near the target where the shapes allow it.
+
+    Args:
+        rng: draws the numbers.
+        like: output of the reference, [B, ...]; float64 becomes float32.
+        num: number of samples in place of B.
+        target: [num, ...].
+    """
+    shape, rest = (num, *like.shape[1:]) if like.ndim else (), like.shape[1:]
+    if like.dtype.kind != "f":  # classes that were chosen, or a mask
+        return rng.integers(int(like.min()), int(like.max()) + 1, shape).astype(like.dtype)
+    output = rng.normal(0, 1, shape).astype(np.float32)
+    if target.dtype.kind in "iu" and len(rest) and target.shape[1:] == tuple(rest[1:]) and target.max() < rest[0]:
+        labels = np.expand_dims(target, 1)  # half of the outputs are right
+        np.put_along_axis(output, labels, np.take_along_axis(output, labels, 1) + 1.5, 1)
+    elif target.shape == output.shape:
+        output = (target + 0.3 * output * np.ptp(target)).astype(np.float32)
+    return output
+
+
 def _user_metric(session: Session) -> Check:
-    """Compare the metric of the user for random outputs in the shape of the reference's."""
+    """Compare the metric of the user for random outputs in the shapes of the reference's, nested as they are."""
+    import paddle
+
     from ..paddle_side import pipeline
 
-    case, pairs = session.case, []
-    rng, rest = np.random.default_rng(case.seed), session.output_shape[1:]
+    case, batches = session.case, []
+    images, rng = session.images(case.shape), np.random.default_rng(case.seed)
+    _, found = session.reference.ask_arrays(
+        "user_outputs", reference=case.reference_spec, weights=session.weights_file,
+        inputs=session.reference.put({"images": images}),
+    )  # fmt: skip
     for index, size in enumerate(USER_BATCHES):
-        target = session.targets(size, f"metric {index}")
-        output = rng.normal(0, 1, (size, *rest)).astype(np.float32)
-        if target.dtype.kind in "iu" and len(rest) and target.shape[1:] == tuple(rest[1:]):
-            labels = np.expand_dims(target, 1)  # half of the outputs are right, as after some training
-            np.put_along_axis(output, labels, np.take_along_axis(output, labels, 1) + 1.5, 1)
-        elif target.shape == output.shape:
-            output = (target + 0.3 * output * np.ptp(target)).astype(np.float32)
-        pairs.append((output, target))
-    arrays: Arrays = {}
-    for index, (output, target) in enumerate(pairs):
-        arrays |= {f"output{index}": output, f"target{index}": target}
+        target = session.targets(size, f"metric {index}", "metric")
+        batches.append(([_random_output(rng, array, size, target) for array in found.values()], target))
+    arrays: Arrays = {"images": images}
+    for index, (outputs, target) in enumerate(batches):
+        arrays |= {f"output{index}.{place}": output for place, output in enumerate(outputs)}
+        arrays[f"target{index}"] = target
     _, expected = session.reference.ask_arrays(
         "user_metric",
         function=case.function_spec("metric", "reference"),
+        reference=case.reference_spec,
         inputs=session.reference.put(arrays),
-        num_batches=len(pairs),
+        num_batches=len(batches),
     )
+    nested = pipeline.returned(session.port, images)
+    pairs = [
+        (pipeline.filled(nested, [paddle.to_tensor(output) for output in outputs]), paddle.to_tensor(target))
+        for outputs, target in batches
+    ]
     actual = pipeline.metric(case, pairs)
     values = ", ".join(f"{float(np.mean(array)):.4g}" for array in list(expected.values())[:6])
     check = nested_check("metric", actual, expected, USER_TOLERANCE, detail=f"{values} in the reference")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from alignment.adapter import original_of, tensors_of, with_tensors
 from alignment.exchange import read_arrays, write_arrays
 from alignment.pipeline.functions import (
     call_loss,
@@ -19,8 +20,8 @@ from alignment.pipeline.functions import (
     preprocess_images,
 )
 
-from .float32_constants import as_float32
-from .references import build, load_callable
+from .float32_constants import as_float32, float32_constants
+from .references import build, load_callable, read_weights, set_state
 
 # Settings of an optimizer that Paddle keeps as float32 numbers.
 ROUNDED = ("momentum", "weight_decay")
@@ -52,30 +53,67 @@ def user_loss(function: dict) -> Callable:
     return lambda output, target: call_loss(loss, output, target)
 
 
-def loss_value(function: dict, inputs: str, output: str) -> dict:
-    """Write `value` of the loss and its `gradient`, for the arrays `output` and `target` of the file `inputs`."""
+def outputs(reference: dict, weights: str, inputs: str, output: str) -> dict:
+    """Write the tensors that the model returns in evaluation mode and float64 as `output0` and so on; their paths.
+
+    Args:
+        reference: the model, see `references.build`.
+        weights: file of its weights.
+        inputs: file with `images`.
+        output: file to write.
+    """
+    with float32_constants(True):
+        found = tensors_of(_returned(reference, inputs, weights), torch.is_tensor)
+    write_arrays(Path(output), {f"output{index}": tensor.numpy() for index, (_, tensor) in enumerate(found)})
+    return {"paths": [path for path, _ in found]}
+
+
+def _returned(reference: dict, inputs: str, weights: str | None) -> object:
+    """What the model itself returns for the images of a file, in evaluation mode and float64."""
+    model = build(reference, "float64", is_drawn=weights is None)
+    if weights is not None:
+        set_state(model, read_weights(weights))
+    with torch.no_grad():
+        return original_of(model.eval()(torch.from_numpy(read_arrays(Path(inputs))["images"]).double()))
+
+
+def loss_value(function: dict, reference: dict, inputs: str, output: str) -> dict:
+    """Write `value` of the loss, and `gradient0` and so on of its outputs.
+
+    Args:
+        function: the loss of the user.
+        reference: the model, whose outputs show how the tensors are nested.
+        inputs: file with `images`, `output0` and so on, and `target`.
+        output: file to write.
+    """
     arrays = read_arrays(Path(inputs))
-    given = torch.from_numpy(arrays["output"]).requires_grad_()
-    value = user_loss(function)(given, torch.from_numpy(arrays["target"]))
+    given = [torch.from_numpy(array) for name, array in arrays.items() if name.startswith("output")]
+    for tensor in given:
+        tensor.requires_grad_(tensor.is_floating_point())
+    nested = with_tensors(_returned(reference, inputs, None), torch.is_tensor, [*given])
+    value = user_loss(function)(nested, torch.from_numpy(arrays["target"]))
     value.backward()
-    gradient = torch.zeros_like(given) if given.grad is None else given.grad
-    return _write(output, {"value": value.detach().numpy(), "gradient": gradient.numpy()})
+    gradients = [torch.zeros_like(tensor) if tensor.grad is None else tensor.grad for tensor in given]
+    named = {f"gradient{index}": gradient.numpy() for index, gradient in enumerate(gradients)}
+    return _write(output, {"value": value.detach().numpy()} | named)
 
 
-def metric(function: dict, inputs: str, num_batches: int, output: str) -> dict:
+def metric(function: dict, reference: dict, inputs: str, num_batches: int, output: str) -> dict:
     """Write the values of the metric.
 
     Args:
         function: the metric of the user.
-        inputs: file with `output0`, `target0` and so on.
-        num_batches: number of these pairs.
+        reference: the model, whose outputs show how the tensors are nested.
+        inputs: file with `images`, and `output0.0`, `target0` and so on: output0.1 is the second tensor of a batch.
+        num_batches: number of batches.
         output: file to write.
     """
     arrays = read_arrays(Path(inputs))
-    pairs = [
-        tuple(torch.from_numpy(arrays[f"{kind}{index}"]) for kind in ("output", "target"))
-        for index in range(num_batches)
-    ]
+    returned, pairs = _returned(reference, inputs, None), []
+    for index in range(num_batches):
+        given = [torch.from_numpy(array) for name, array in arrays.items() if name.startswith(f"output{index}.")]
+        nested = with_tensors(returned, torch.is_tensor, given)
+        pairs.append((nested, torch.from_numpy(arrays[f"target{index}"])))
     return _write(output, metric_values(load(function), pairs))
 
 
@@ -133,6 +171,7 @@ def _write(output: str, arrays: dict[str, np.ndarray]) -> dict:
 
 
 OPERATIONS = {
+    "user_outputs": outputs,
     "user_images": preprocessed,
     "user_items": items,
     "user_batches": batches,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from alignment.adapter import return_nested
 from alignment.exchange import DropoutMasks, TrainSettings, sketch
 from alignment.layers.optimizer_hints import optimizer_record
 from alignment.layers.settings import TORCH
@@ -158,6 +159,8 @@ def train(
     step = pipeline.load(settings.step) if settings.step else plain_step
     records, masks = Records(model, settings), DropoutMasks(settings.seed)
     losses, rates, dtype = [], [], next(model.parameters()).dtype
+    if settings.step:
+        loss = _of_packed(loss, return_nested(model))
     values = {"model": model, "optimizer": optimizer, "schedule": schedule, "loss": loss}
     with shared_dropout(masks):
         for index in range(len(images)):
@@ -205,6 +208,11 @@ def plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callabl
     value.backward()
     optimizer.step()
     return value
+
+
+def _of_packed(loss: Callable, pack: Callable) -> Callable:
+    """The loss of one tensor as a loss of what the model returns."""
+    return lambda output, target: loss(pack(output), target)
 
 
 def as_target(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:

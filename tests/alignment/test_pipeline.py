@@ -1,10 +1,12 @@
 """The user's own functions: right ones pass every stage, a mistake in one of them fails in its stage and is named."""
 
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from alignment.adapter import tensors_of, with_tensors
 from alignment.case import read_case
 from alignment.cli import main
 from alignment.pipeline.functions import call_loss, call_step, flatten
@@ -234,6 +236,93 @@ def test_a_schedule_inside_the_optimizer_and_a_loss_of_the_output_alone(tmp_path
     verdict, _ = judge(project(tmp_path, case, port, REFERENCE + energy), ("loss", "train"), reference)
     assert verdict.status == "pass", verdict.first_problem()
     assert {"gradients", "first moments"} <= {check.name for check in verdict.stages[1].checks}
+
+
+NESTED = [  # (old text, text of a net with nested outputs, for its loss, metric and step), in both files
+    (
+        "return self.head(F.relu(self.norm(self.conv(x))).mean((2, 3)))",
+        "y = F.relu(self.norm(self.conv(x)))\n"
+        "        best = y.mean((2, 3)).argmax(1)\n"
+        "        return {'logits': self.head(y.mean((2, 3))), 'maps': [y, (x[:, :1],)], 'best': best}",
+    ),
+    ("F.cross_entropy(output, target", "F.cross_entropy(output['logits'], target"),
+    ("0.25 * (output**2).mean()", "0.25 * (output['maps'][0] ** 2).mean()"),
+    ("paddle.argsort(output,", "paddle.argsort(output['logits'],"),
+    ("output.topk(2)", "output['logits'].topk(2)"),
+    (
+        "value = loss(model(inputs), target)",
+        "found = model(inputs)\n    value = loss(found, target) + found['logits'].mean()",
+    ),
+]
+
+
+def nested(text: str) -> str:
+    for old, new in NESTED:
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("stage", "old", "new", "check"),
+    [
+        ("", "", "", ""),
+        ("loss", "['maps'][0] ** 2", "['maps'][0] ** 3", "gradient of the loss, maps.0"),
+        ("loss", "label_smoothing=0.125", "label_smoothing=0.1", "gradient of the loss, logits"),
+        ("metric", "argsort(output['logits']", "argsort(-output['logits']", "metric"),
+        ("backward", "0.25 *", "0.5 *", "loss"),
+        ("train", "found['logits'].mean()", "found['logits'].sum()", "losses"),
+    ],
+)
+def test_nested_outputs_reach_the_functions_of_the_user_as_they_are(stage, old, new, check, tmp_path, reference):
+    case = CASE.replace("preprocess: preprocess\ndataset: Data\nloader: loader\n", "target: {classes: 5}\n")
+    port = nested(PORT)
+    assert old in port and port != PORT
+    path = project(tmp_path, case, port.replace(old, new), nested(REFERENCE))
+    if not stage:
+        verdict, _ = judge(path, ("metric", "loss", "backward", "train"), reference)
+        assert verdict.status == "pass", verdict.first_problem()
+        names = {one.name for result in verdict.stages for one in result.checks}
+        assert {"metric", "gradient of the loss, logits", "gradient of the loss, maps.0", "losses"} <= names
+        assert "gradient of the loss, maps.1.0" not in names  # the loss does not use it
+        return
+    verdict, _ = judge(path, (stage,), reference)
+    assert check in {one.name for one in verdict.stages[0].checks if one.status == "fail"}, verdict.first_problem()
+
+
+@pytest.mark.torch
+def test_the_tools_loss_in_a_step_of_the_user_takes_nested_outputs(tmp_path, reference):
+    """Without a loss of the user the tool packs what the model returns, also where the step calls the loss."""
+    case = CASE[: CASE.index("preprocess:")] + "output: logits\nstep: step\n"
+    verdict, _ = judge(project(tmp_path, case, nested(PORT), nested(REFERENCE)), ("train",), reference)
+    assert verdict.status == "pass", verdict.first_problem()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("stage", ["loss", "metric", "train"])
+def test_the_target_of_nested_outputs_is_asked_for(stage, tmp_path, reference):
+    path = project(tmp_path, CASE.replace("step: step\n", ""), nested(PORT), nested(REFERENCE))
+    with pytest.raises(CaseError, match=r"several tensors.*add `target: \{classes: 10\}`"):
+        judge(path, (stage,), reference)
+
+
+@pytest.mark.torch
+def test_another_number_of_tensors_is_explained(tmp_path, reference):
+    port = nested(PORT).replace("(x[:, :1],)", "(x[:, :1], x)")
+    case = CASE.replace("loss: {", "target: {classes: 5}\noutput: logits\nloss: {")
+    with pytest.raises(CaseError, match="the port returns 5 tensors, the reference 4"):
+        judge(project(tmp_path, case, port, nested(REFERENCE)), ("loss",), reference)
+
+
+def test_tensors_are_replaced_where_they_are_nested():
+    Pair = namedtuple("Pair", "first second")
+    value = {"a": [np.zeros(1), (np.zeros(2), None)], "b": Pair(np.zeros(3), "text")}
+    is_array = lambda item: isinstance(item, np.ndarray)  # noqa: E731
+    arrays = [np.full(num, num) for num in (1, 2, 3)]
+    found = with_tensors(value, is_array, [*arrays])
+    assert [array is other for array, (_, other) in zip(arrays, tensors_of(found, is_array), strict=True)] == [True] * 3
+    assert isinstance(found["b"], Pair) and found["b"].second == "text" and found["a"][1][1] is None
+    assert not np.any(value["a"][0])
 
 
 @pytest.mark.torch
