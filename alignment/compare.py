@@ -81,6 +81,11 @@ def compare_axes(actual: np.ndarray, expected: np.ndarray, *, absolute: float = 
     return None if actual.size == expected.size else compare(actual, expected)
 
 
+def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its axes of length 1."""
+    return tuple(length for length in shape if length != 1)
+
+
 def compare_packed(
     actual: np.ndarray, expected: np.ndarray, *, least_scale: float = 0.0, absolute: float = 0.0
 ) -> Difference:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from ..case import Case
-from ..compare import Difference, compare, compare_axes, compare_packed, is_degenerate, least_scale
+from ..compare import Difference, compare, compare_axes, compare_packed, is_degenerate, least_scale, without_ones
 from ..exchange import DropoutMasks
 from ..mapping import patterns
 from ..paddle_side.recorder import last_line, run_alone
@@ -112,6 +113,12 @@ class LayerTable:
             self._run_alone(row, index, match, is_backward=is_backward)
         self.chain_tolerance = self._judge_chain()
 
+    @cached_property
+    def logits(self) -> Difference:
+        """The difference of the outputs of the two models, whose shapes must be equal."""
+        actual, expected = self.port.arrays[self.port.logits], self.reference.arrays[self.reference.logits]
+        return _ignore_common_nan(compare(actual, expected, absolute=self.case.tolerances.absolute))
+
     def as_dicts(self) -> list[dict]:
         """The rows for the report."""
         return [row.as_dict() for row in self.rows]
@@ -133,7 +140,7 @@ class LayerTable:
             detail = f"the port stops after {last_good}: {self.port.error}"
             return Check("first difference", FAIL, detail=detail, layer=last_good)
         actual, expected = self.port.arrays[self.port.logits], self.reference.arrays[self.reference.logits]
-        logits = self._compare(actual, expected)
+        logits = self.logits
         if logits.relative > self.chain_tolerance:
             detail = f"in the model's own code after {last_good}; {logits.note}".rstrip("; ")
             hints = list(dict.fromkeys(value_hints(actual, expected)))
@@ -157,6 +164,8 @@ class LayerTable:
                 actual, expected = self.port.gradients.get(name), gradients.get(reference_name)
                 if expected is None:
                     continue
+                if actual is not None and without_ones(actual.shape) == without_ones(expected.shape):
+                    actual = actual.reshape(expected.shape)
                 difference = Difference(np.inf) if actual is None else compare(actual, expected, least_scale=least)
                 if difference.relative > self.case.tolerances.gradient:
                     return WrongGradient(node, difference.relative, actual is None, after)
@@ -192,8 +201,7 @@ class LayerTable:
         found = pair(self.port, self.reference, self.case.layers)
         if self.port.error:
             return found
-        outputs = self._compare(self.port.arrays[self.port.logits], self.reference.arrays[self.reference.logits])
-        if outputs.relative > self.case.tolerances.float64:
+        if self.logits.relative > self.case.tolerances.float64:
             return found
         return without_guesses(found, self._is_wrong_guess)
 
@@ -229,11 +237,13 @@ class LayerTable:
             row.status = PASS if is_right else FAIL
         if self.port.error:
             return allowed
-        logits = self._compare(self.port.arrays[self.port.logits], self.reference.arrays[self.reference.logits])
         nodes = last, len(self.port.nodes)
-        return allowed_after(self.port, allowed, logits.relative, nodes, tolerances.amplification)
+        return allowed_after(self.port, allowed, self.logits.relative, nodes, tolerances.amplification)
 
     def _compare(self, actual: np.ndarray, expected: np.ndarray) -> Difference:
+        """Compare a value inside the models; axes of length 1 may differ, as of positions [1, T] that are added."""
+        if without_ones(actual.shape) == without_ones(expected.shape):
+            actual = actual.reshape(expected.shape)
         return _ignore_common_nan(compare(actual, expected, absolute=self.case.tolerances.absolute))
 
     def _differences(self, port_names: list[str], reference_names: list[str]) -> list[Difference]:

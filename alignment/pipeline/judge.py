@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from ..compare import Difference, compare
+from ..compare import Difference, compare, without_ones
 from ..layers.hints import value_hints
 from ..rules import Arrays
 from ..verdict import FAIL, INCONCLUSIVE, Check, within
@@ -68,7 +68,7 @@ def paired_names(actual: Mapping, expected: Mapping) -> tuple[dict[str, str], st
 def array_difference(actual: np.ndarray, expected: np.ndarray) -> Difference:
     """The difference of two arrays; infinite, with a note, if they cannot be compared or whole numbers differ."""
     kinds = {actual.dtype.kind, expected.dtype.kind}
-    if _without_ones(actual.shape) != _without_ones(expected.shape):
+    if without_ones(actual.shape) != without_ones(expected.shape):
         return Difference(np.inf, note=f"shape {list(actual.shape)}, in the reference {list(expected.shape)}")
     actual = actual.reshape(expected.shape)
     if not kinds <= set(NUMBERS):
@@ -79,10 +79,6 @@ def array_difference(actual: np.ndarray, expected: np.ndarray) -> Difference:
             np.inf, note=_first_values(actual, expected)
         )  # fmt: skip
     return compare(actual, expected)
-
-
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(length for length in shape if length != 1)
 
 
 def _first_values(actual: np.ndarray, expected: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Ports of five nets as a user brings them, right and with one mistake; beside torch_nets/user_torch_nets.py.
+"""Ports of six nets as a user brings them, right and with one mistake; beside torch_nets/user_torch_nets.py.
 
 The names of the layers differ from those of the references, as in most ports.
 """
@@ -45,6 +45,19 @@ class Words(nn.Layer):
         if self.is_wrong:
             return self.out(steps[:, -1])  # of the backward direction that is the first step
         return self.out(paddle.concat([last[-2], last[-1]], -1))
+
+
+class Positions(nn.Layer):
+    """Words and their positions, which have no batch here and a batch of one in the reference: [B, T] -> [B, 4]."""
+
+    def __init__(self, is_wrong=False):
+        super().__init__()
+        self.table, self.places, self.out = nn.Embedding(30, 8), nn.Embedding(9, 8), nn.Linear(8, 4)
+        self.is_wrong = is_wrong
+
+    def forward(self, words):
+        places = paddle.arange(words.shape[1])
+        return self.out(F.relu(self.table(words) + self.places(places + 1 if self.is_wrong else places)).max(1))
 
 
 class PictureAndWords(nn.Layer):

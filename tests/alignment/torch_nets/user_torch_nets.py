@@ -37,6 +37,16 @@ class Words(nn.Module):
         return self.classifier(torch.cat([last[-2], last[-1]], -1))
 
 
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.positions, self.classifier = nn.Embedding(30, 8), nn.Embedding(9, 8), nn.Linear(8, 4)
+
+    def forward(self, words):
+        places = self.positions(torch.arange(words.shape[1])[None])
+        return self.classifier((self.words(words) + places).relu().amax(1))
+
+
 class PictureAndWords(nn.Module):
     def __init__(self):
         super().__init__()
