@@ -98,7 +98,11 @@ def _optimizer(port: Port, model: nn.Layer, schedule, settings: TrainSettings) -
 
 
 def _decay(port: Port, model: nn.Layer, settings: TrainSettings) -> dict[str, np.ndarray]:
-    """The records of stages/weight_decay.py; none if the optimizer does not take a step without a loss."""
+    """The records of stages/weight_decay.py; none if the optimizer does not take a step without a loss.
+
+    torch_side/training.py has the same for the reference: the two share the record and no code that calls a framework,
+    because a call of the wrong framework that is hidden behind a common name would compare a model with itself.
+    """
     schedule = port.schedule()
     optimizer = _optimizer(port, model, schedule, settings)
     schedule = schedule or schedule_of(optimizer)

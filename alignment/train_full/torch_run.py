@@ -1,7 +1,8 @@
 """The training of the reference: the loader of the port reads the batches, PyTorch trains on them, part by part."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -75,27 +76,20 @@ class TorchRun:
         """The remaining steps of an epoch; the next part is read while the reference trains on one."""
         finish = None
         done = epoch * self._loader.steps_per_epoch + first_step
-        for inputs, num_steps in self._parts(epoch, first_step):
+        for images, labels in self._parts(self._loader.batches(epoch, first_step)):
+            inputs = self._reference.put({"images": np.stack(images), "labels": np.stack(labels)})
             if finish:
                 finish()
-            finish = self._begin(inputs, done, num_steps)
-            done += num_steps
+            finish = self._begin(inputs, done, len(images))
+            done += len(images)
         if finish:
             finish()
 
-    def _parts(self, epoch: int, first_step: int) -> Iterator[tuple[File, int]]:
-        size, images, labels = self._recipe.steps_of_parts(), [], []
-        for batch in self._loader.batches(epoch, first_step):
-            images.append(np.array(batch.images.numpy()))
-            labels.append(batch.labels.numpy())
-            if len(images) == size:
-                yield self._put(images, labels), len(images)
-                images, labels = [], []
-        if images:
-            yield self._put(images, labels), len(images)
-
-    def _put(self, images: list[np.ndarray], labels: list[np.ndarray]) -> File:
-        return self._reference.put({"images": np.stack(images), "labels": np.stack(labels)})
+    def _parts(self, batches: Iterable) -> Iterator[tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]]:
+        """(images, labels) of as many batches as are sent to the reference at once."""
+        rest = iter(batches)
+        while part := list(islice(rest, self._recipe.steps_of_parts())):
+            yield tuple(np.array(batch.images.numpy()) for batch in part), tuple(batch.labels.numpy() for batch in part)
 
     def _begin(self, inputs: File, step: int, num_steps: int) -> Callable[[], None]:
         """Let the reference train on a part; the returned function waits for it and saves the state."""
@@ -119,25 +113,15 @@ class TorchRun:
     def _evaluate(self) -> float:
         """Accuracy of the reference on the validation images, in percent."""
         started, state, correct, count = time.perf_counter(), self._reference_state(), 0, 0
-        for images, labels in self._eval_parts():
-            inputs = self._reference.put({"images": images, "labels": labels})
+        for images, labels in self._parts(self._recipe.eval_loader().batches()):
+            arrays = {"images": np.concatenate(images), "labels": np.concatenate(labels)}
+            inputs = self._reference.put(arrays)
             answer = self._reference.do("count_correct", reference=self._spec, state=state, inputs=inputs)
             inputs.path.unlink()
-            correct, count = correct + answer["correct"], count + len(labels)
+            correct, count = correct + answer["correct"], count + len(arrays["labels"])
         state.path.unlink()
         self.state["seconds"] = self.state["seconds"] + time.perf_counter() - started
         return 100 * correct / count
-
-    def _eval_parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        size, images, labels = self._recipe.steps_of_parts(), [], []
-        for batch in self._recipe.eval_loader().batches():
-            images.append(np.array(batch.images.numpy()))
-            labels.append(batch.labels.numpy())
-            if len(images) == size:
-                yield np.concatenate(images), np.concatenate(labels)
-                images, labels = [], []
-        if images:
-            yield np.concatenate(images), np.concatenate(labels)
 
     def _reference_state(self) -> File:
         return self._reference.put({name: array for name, array in self.state.items() if name not in OWN})

@@ -13,6 +13,13 @@ from alignment.selftest.toy_models import FunctionalLadder
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:When training, we now always track")]
 DOCS = Path(__file__).parents[2] / "docs"
+MODEL_STAGES = ("weights", "forward", "backward", "train")  # those that run the model
+
+
+def small_case(folder: Path, port: str, reference: str, shape=(2, 3, 8, 8), **keys) -> Case:
+    """A case of small pictures, with a training of three steps."""
+    train = Training(shape=(4, 3, 8, 8), steps=3, curve_side=0)
+    return Case("net", folder, port, reference, shape=shape, train=train, **keys)
 
 
 @pytest.mark.parametrize("name", ["ladder", "fork", "other_tree"])
@@ -72,9 +79,7 @@ def test_a_small_net_whose_head_is_declared_first(values, status, tmp_path, refe
     for package, (base, conv) in words.items():
         text = NET.format(imports=f"from {package} import nn", base=base, conv=conv, values=values)
         (tmp_path / f"{package}_net.py").write_text(text)
-    train = Training(shape=(4, 3, 8, 8), steps=3, curve_side=0)
-    case = Case("net", tmp_path, "paddle_net.py:Net", "torch_net.py:Net", shape=(2, 3, 8, 8), train=train,
-                transpose=("head.weight",))  # fmt: skip
+    case = small_case(tmp_path, "paddle_net.py:Net", "torch_net.py:Net", transpose=("head.weight",))
     verdict = run_stages(case, ("forward", "backward", "train"), reference)
     assert [stage.status for stage in verdict.stages] == [status] * 3
 
@@ -111,9 +116,7 @@ def test_a_norm_with_a_built_in_activation_is_the_norm_and_a_function(act, statu
     )
     (tmp_path / "port.py").write_text(port)
     (tmp_path / "ref.py").write_text(expected)
-    train = Training(shape=(4, 3, 8, 8), steps=3, curve_side=0)
-    case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=(2, 3, 8, 8), train=train)
-    verdict = run_stages(case, ("weights", "forward", "backward", "train"), reference)
+    verdict = run_stages(small_case(tmp_path, "port.py:Net", "ref.py:Net"), MODEL_STAGES, reference)
     assert verdict.status == status, verdict.first_problem()
     if status == "fail":
         assert (
@@ -143,9 +146,8 @@ def test_a_function_that_rounds_to_float32_between_layers_is_no_difference(scale
     for package, (base, conv, factor) in words.items():
         text = RESIZED.format(package=package, base=base, conv=conv, scale=factor)
         (tmp_path / f"{package}_net.py").write_text(text)
-    train = Training(shape=(4, 3, 8, 8), steps=3, curve_side=0)
-    case = Case("net", tmp_path, "paddle_net.py:Net", "torch_net.py:Net", shape=(2, 3, 9, 7), train=train)
-    verdict = run_stages(case, ("weights", "forward", "backward", "train"), reference)
+    case = small_case(tmp_path, "paddle_net.py:Net", "torch_net.py:Net", shape=(2, 3, 9, 7))
+    verdict = run_stages(case, MODEL_STAGES, reference)
     assert verdict.status == status, verdict.first_problem()
 
 
@@ -180,8 +182,7 @@ def test_the_new_port_of_the_docs(tmp_path, reference):
 def run_model_stages(case: Path, reference: Reference) -> str:
     """The output of `python -m alignment all` without the stages that do not run the model, with single blanks."""
     lines = []
-    stages = ("weights", "forward", "backward", "train")
-    run_stages(read_case(str(case)), stages, reference, report_progress=lines.append)
+    run_stages(read_case(str(case)), MODEL_STAGES, reference, report_progress=lines.append)
     return " ".join("\n".join(lines).replace(f"{case.parent.resolve()}/", "").split())
 
 
@@ -233,9 +234,7 @@ def test_layers_of_other_kinds_are_compared_by_their_weights(epsilon, status, tm
     """The tensors [2, 6, 6, 6] have the same shape whatever the order of their axes is."""
     (tmp_path / "port.py").write_text(NORM_INSIDE.replace("EPSILON", epsilon))
     (tmp_path / "ref.py").write_text(NORM_OF_CHANNELS)
-    train = Training(shape=(4, 3, 8, 8), steps=3, curve_side=0)
-    case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=(2, 3, 8, 8), train=train)
-    verdict = run_stages(case, ("weights", "forward", "backward", "train"), reference)
+    verdict = run_stages(small_case(tmp_path, "port.py:Net", "ref.py:Net"), MODEL_STAGES, reference)
     assert verdict.status == status, verdict.first_problem()
     if status == "fail":
         problem = verdict.first_problem()
