@@ -10,7 +10,7 @@ from common.yaml_text import parse_yaml
 
 from .adapter import BOOLEAN, FLOAT, INTEGER, Adapter
 from .case_settings import Tolerances, Training
-from .pipeline.parts import DEFAULT_TARGET, NO_PART, PARTS, Part, Target, place_of_function
+from .pipeline.parts import DEFAULT_TARGET, NO_PART, NOT_RECORDED, PARTS, Part, Recorded, Target, place_of_function
 from .rules import BATCH_NORM, COUNTERS, Reshape, Rules
 from .typed_yaml import filled, unknown
 
@@ -102,6 +102,7 @@ class Case:
         tolerances: largest errors that pass.
         preprocess, dataset, loader, loss, optimizer, schedule, metric, step: the user's own functions, see `pipeline`.
         target: what the user's loss and metric compare the output with.
+        recorded: files of arrays in the place of `reference`.
         is_trusted: `port` and `reference` may name any file and any package.
         adapter: how several inputs and outputs are packed; it is found when the case is run.
     """
@@ -137,6 +138,7 @@ class Case:
     metric: Part = NO_PART
     step: Part = NO_PART
     target: Target = DEFAULT_TARGET
+    recorded: Recorded = NOT_RECORDED
     is_trusted: bool = False
     adapter: Adapter | None = None
 
@@ -248,6 +250,13 @@ class Case:
                     raise CaseError(
                         f"the case {self.name}: {key}: {self.folder / place}: {error.strerror or error}"
                     ) from None
+        for key, path in self.recorded.files.items():
+            try:
+                check_regular(self.folder / path)
+            except OSError as error:
+                raise CaseError(
+                    f"the case {self.name}: recorded: {key}: {self.folder / path}: {error.strerror or error}"
+                ) from None
 
 
 def list_cases() -> list[str]:
@@ -300,6 +309,10 @@ def checked_case(content: object, where: str, *, name: str, folder: Path, is_tru
         CaseError: as `read_case`.
     """
     case = filled(Case, content, where, name=name, folder=folder, is_trusted=is_trusted, adapter=None)
+    if not case.reference and not case.recorded.files:
+        raise CaseError(f"{where}: the key 'reference' is missing, or 'recorded' with files of arrays in its place")
+    if case.reference and case.recorded.files:
+        raise CaseError(f"{where}: 'reference' and 'recorded' are both given; a port is compared with one of them")
     if "shape" in content and "shape" not in content.get("train", {}):
         shape = (max(LEAST_TRAIN_BATCH, case.shape[0]), *case.shape[1:])
         case = replace(case, train=replace(case.train, shape=shape))

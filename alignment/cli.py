@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from common.files import disk_errors
@@ -51,7 +52,9 @@ def main(argv: list[str]) -> int:
         find_images(options.images)  # a wrong folder is an error of every stage, though only `data` reads images
     stages = STAGES if options.stage == "all" else (options.stage,)
     weights = None
-    if options.weights:
+    if options.weights and case.recorded.files:
+        case = replace(case, recorded=replace(case.recorded, weights=str(options.weights.resolve())))
+    elif options.weights:
         from .weights import read_for_reference
 
         weights = read_for_reference(options.weights, case)
@@ -59,7 +62,7 @@ def main(argv: list[str]) -> int:
         verdict = run_stages(
             case, stages, reference, weights=weights, image_folder=options.images, report_progress=print_safely
         )
-        verdict.versions = _versions(reference)
+        verdict.versions = _versions(None if case.recorded.files else reference)
     write_files(verdict, options)
     return verdict.exit_code
 
@@ -93,12 +96,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _versions(reference: Reference) -> dict[str, str]:
+def _versions(reference: Reference | None) -> dict[str, str]:
     import numpy
     import paddle
 
-    answer = reference.ask("versions")
-    return {"paddle": paddle.__version__, "torch": answer["torch"], "numpy": numpy.__version__}
+    versions = {"paddle": paddle.__version__, "numpy": numpy.__version__}
+    return versions if reference is None else versions | {"torch": reference.ask("versions")["torch"]}
 
 
 def write_files(verdict: Verdict, options: argparse.Namespace) -> None:

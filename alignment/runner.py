@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from common.errors import CaseError, WeightsError
 
 from .case import Case
-from .pipeline.coverage import STAGE_PARTS, has_parts, not_compared
+from .pipeline.coverage import RECORDED_STAGES, STAGE_PARTS, has_parts, not_compared
 from .reference import Reference
 from .report.text import conclusion, not_compared_line, problem_lines, stage_lines
 from .rules import Arrays
@@ -55,9 +55,12 @@ def run_stages(
         ProjectError: the case, the images or the weights cannot be used, or torch is missing. With a `port` of the
             caller only the last.
     """
+    from .compat.recorded_stages import STAGES as RECORDED
+    from .compat.recorded_stages import RecordedSession
     from .session import Session
 
-    session = Session(case, reference, port, weights, image_folder)
+    is_recorded = bool(case.recorded.files)
+    session = RecordedSession(case) if is_recorded else Session(case, reference, port, weights, image_folder)
     verdict = Verdict(case.name, [])
     if port is None:
         stages = list(stages)
@@ -66,7 +69,8 @@ def run_stages(
     for name in stages:
         start = time.perf_counter()
         try:
-            result = importlib.import_module(f".stages.{name}", __package__).run(session)
+            run = RECORDED[name] if is_recorded else importlib.import_module(f".stages.{name}", __package__).run
+            result = run(session)
         except Exception as error:
             if isinstance(error, WeightsError) and verdict.stages and verdict.stages[0].status == FAIL:
                 break  # the stage weights has reported the same
@@ -93,6 +97,10 @@ def _with_something_to_compare(case: Case, stages: list[str]) -> list[str]:
     Raises:
         CaseError: there is none.
     """
+    if case.recorded.files:
+        if found := [stage for stage in stages if stage in RECORDED_STAGES and stage in case.recorded.files]:
+            return found
+        raise CaseError(f"{case.name}: recorded: the case names no file for {', '.join(stages)}")
     found = [stage for stage in stages if has_parts(case, stage)]
     if not found:
         keys = ", ".join(key for stage in stages for key in STAGE_PARTS[stage])

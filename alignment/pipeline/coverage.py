@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..case import Case
 
+RECORDED_STAGES = ("forward", "data", "metric", "loss", "backward")
 PACKAGE = Path(__file__).parents[1]
 # The parts that a stage compares. A stage that is not here compares the model.
 STAGE_PARTS = {"data": ("preprocess", "dataset", "loader"), "metric": ("metric",), "loss": ("loss", "schedule")}
@@ -35,6 +36,8 @@ def has_parts(case: Case, stage: str) -> bool:
 
 def not_compared(case: Case, stages: Iterable[str]) -> list[str]:
     """The parts of the user's pipeline that these stages would compare if the case named them."""
+    if case.recorded.files:
+        return [stage for stage in RECORDED_STAGES if stage in stages and stage not in case.recorded.files]
     if is_of_project(case):
         return []
     stages = set(stages)

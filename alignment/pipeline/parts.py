@@ -48,7 +48,44 @@ class Target:
     range: tuple[float, float] = (0.0, 1.0)
 
 
-NO_PART, DEFAULT_TARGET = Part(), Target()
+@dataclass(frozen=True)
+class Recorded:
+    """Files of arrays that the reference has written earlier, in the place of a reference that runs.
+
+    A file is of reprod_log (a dictionary), or `.npy` or `.npz` of numpy. Paths are relative to the case.
+
+    Attributes:
+        weights: of the recording, a file of torch, Paddle or safetensors.
+        inputs: of the model, one array or several by the names of the arguments.
+        target: what the loss and the metric are given beside the output.
+        forward: outputs of the model, and of layers by their paths.
+        loss: the value of the loss.
+        metric: the values of the metric for this batch.
+        backward: gradients of parameters and of inputs by their names, and the loss.
+        data: `length`, and items and batches with their numbers: dataset_0, loader_0.
+        train_mode: whether `backward` was recorded in train mode.
+        tolerance: largest relative distance that passes; 0 takes a multiple of the port's own rounding.
+    """
+
+    weights: str = ""
+    inputs: str = ""
+    target: str = ""
+    forward: str = ""
+    loss: str = ""
+    metric: str = ""
+    backward: str = ""
+    data: str = ""
+    train_mode: bool = False
+    tolerance: float = 0.0
+
+    @property
+    def files(self) -> dict[str, str]:
+        """{key: path} of the files that the case names."""
+        texts = {key: value for key, value in vars(self).items() if isinstance(value, str)}
+        return {key: value for key, value in texts.items() if value}
+
+
+NO_PART, DEFAULT_TARGET, NOT_RECORDED = Part(), Target(), Recorded()
 
 
 def place_of_function(case: object, key: str, side: str) -> str:
