@@ -110,7 +110,7 @@ class Case:
     name: str
     folder: Path
     port: str
-    reference: str
+    reference: str = ""
     port_arguments: dict = field(default_factory=dict)
     reference_arguments: dict = field(default_factory=dict)
     shape: tuple[int, ...] = (1, 3, 224, 224)
@@ -191,9 +191,10 @@ class Case:
     def _named(self) -> Iterator[tuple[str, str, dict]]:
         """(key, callable, its arguments) of everything that the case names and this tool runs."""
         yield "port", self.port, self.port_arguments
-        yield "reference", self.reference, self.reference_arguments
+        if self.reference:
+            yield "reference", self.reference, self.reference_arguments
         for key in PARTS:
-            for side in ("port", "reference"):
+            for side in ("port", "reference") if self.reference else ("port",):
                 if spec := place_of_function(self, key, side):
                     yield f"{key}: {side}", spec, {}
 

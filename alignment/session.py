@@ -1,6 +1,7 @@
 """One case during a run: the port, the reference, and the weights and inputs that all stages share."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from common.errors import CaseError, WeightsError
 from .adapter import adapt
 from .case import Case
 from .exchange import DropoutMasks, TraceSettings, TrainSettings
+from .layers.operations import Operation
 from .mapping.resolve import with_adapter, with_rules
 from .mapping.sequence import Mapping
 from .memory import free_recorded_models
@@ -298,8 +300,34 @@ class Session:
         )  # fmt: skip
         return lambda: Trace.of_message(*finish())
 
-    def port_trace(self, request: TraceRequest) -> Trace:
-        """The trace of the port."""
+    def operations_between(
+        self, request: TraceRequest, port: tuple[int, int], reference: tuple[int, int]
+    ) -> tuple[list[Operation], list[Operation]]:
+        """(port, reference): the operations of one forward between two layers.
+
+        Args:
+            request: without a loss and with the weights of the session.
+            port: numbers of the two nodes in the trace of the port.
+            reference: the same in that of the reference.
+        """
+        from .paddle_side.operation_log import OperationLog
+
+        logs, settings = [], request.settings
+        answer = self.reference.ask(
+            "operations_between", reference=self.case.reference_spec, weights=self.weights_file,
+            inputs=self.reference.put({"images": request.images}), dtype=settings.dtype, seed=settings.seed,
+            window=list(reference),
+        )  # fmt: skip
+
+        def watch(trace: Trace) -> OperationLog:
+            logs.append(OperationLog(trace, port))
+            return logs[0]
+
+        self.port_trace(request, watch)
+        return logs[0].operations, [Operation.of_message(values) for values in answer["operations"]]
+
+    def port_trace(self, request: TraceRequest, watch: Callable = nullcontext) -> Trace:
+        """The trace of the port; `watch` makes a context of it, in which the forward is run."""
         import paddle
 
         free_recorded_models()
@@ -318,4 +346,4 @@ class Session:
 
             images = request.images if request.port_images is None else request.port_images
             images, masks = images.astype(settings.dtype), DropoutMasks(settings.seed)
-            return record_trace(model, images, loss_of, masks, is_training=settings.is_training)
+            return record_trace(model, images, loss_of, masks, is_training=settings.is_training, watch=watch)

@@ -84,6 +84,11 @@ class Trace:
                 trace.isolated_gradients.setdefault(int(kind[1:]), {})[name] = array
         return trace
 
+    def is_between(self, first: int, last: int) -> bool:
+        """Whether the code that runs now is after the call of node `first`, and node `last` has not begun."""
+        num = len(self.nodes)
+        return first < num <= last and (num > first + 1 or first < 0 or "outputs" in self.nodes[first])
+
 
 class TraceRecorder(ABC):
     """Fills a Trace from the hooks that a subclass sets on the leaf layers of a model of its framework."""

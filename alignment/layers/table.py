@@ -17,6 +17,7 @@ from ..verdict import FAIL, PASS, Check, exactly
 from .floors import FLOORS, allowed_after
 from .hints import layer_hints, value_hints
 from .pairing import WEIGHTS, Pair, Pairing, node_kind, pair, without_guesses
+from .source import LOGITS
 
 GUESS_TOLERANCE = 1e-6  # relative; outputs of one layer differ by less, whatever it rounds to
 LEAST_SHARE = 1e-4  # of the largest gradient of a layer; a smaller gradient is judged by this share of it
@@ -144,7 +145,7 @@ class LayerTable:
         if logits.relative > self.chain_tolerance:
             detail = f"in the model's own code after {last_good}; {logits.note}".rstrip("; ")
             hints = list(dict.fromkeys(value_hints(actual, expected)))
-            return Check("first difference", FAIL, logits.relative, self.chain_tolerance, detail, "(logits)", hints)
+            return Check("first difference", FAIL, logits.relative, self.chain_tolerance, detail, LOGITS, hints)
         return None
 
     def _hints_in_chain(self, index: int, match: int) -> list[str]:

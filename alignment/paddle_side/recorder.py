@@ -1,7 +1,7 @@
 """Record the inputs, outputs and gradients of every leaf layer of a Paddle model, and run one layer alone."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -96,8 +96,9 @@ def first_output(layer: nn.Layer, output):
 
 
 def record_trace(
-    model: nn.Layer, images: np.ndarray, loss_of: Callable | None, masks: DropoutMasks, *, is_training: bool
-) -> Trace:
+    model: nn.Layer, images: np.ndarray, loss_of: Callable | None, masks: DropoutMasks, *, is_training: bool,
+    watch: Callable = nullcontext,
+) -> Trace:  # fmt: skip
     """Record one forward of the model, and one backward if there is a loss and the model is in train mode.
 
     An exception of the model does not leave this function: its message becomes `error` of the trace.
@@ -108,6 +109,7 @@ def record_trace(
         loss_of: logits -> loss, or None for a forward alone.
         masks: of the dropout layers.
         is_training: True for train mode, False for evaluation mode.
+        watch: makes a context of the trace, in which the forward is run.
     """
     model.train() if is_training else model.eval()
     masks.turned_off.update(turn_off_inner_dropout(model) if is_training else ())
@@ -117,7 +119,8 @@ def record_trace(
     masks.start_step(0)
     with shared_dropout(masks), rounding_noted(recorder.trace), paddle.set_grad_enabled(loss_of is not None):
         try:
-            logits = model(images)
+            with watch(recorder.trace):
+                logits = model(images)
         except Exception as error:
             recorder.trace.error, logits = last_line(error), images
     recorder.remove_hooks()

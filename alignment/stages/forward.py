@@ -7,10 +7,11 @@ import numpy as np
 from ..case import Case
 from ..compare import compare
 from ..layers.hints import setting_hints
+from ..layers.operations import difference_hint
 from ..layers.settings import differing_settings
-from ..layers.source import both_sources, code_before
+from ..layers.source import both_sources, code_before, nodes_around
 from ..layers.table import LayerTable
-from ..session import Session
+from ..session import Session, TraceRequest
 from ..trace import Trace
 from ..verdict import FAIL, INCONCLUSIVE, MAX_PROBLEMS, PASS, Check, StageResult, exactly, within
 from .rounding import float32_checks, may_be_rounding, widened
@@ -18,6 +19,7 @@ from .unjudged import trace_reason, unjudged
 from .varied_inputs import varied_checks
 
 SETTINGS = "settings"  # name of the checks of constructor arguments
+FIRST, IN_CODE = "first difference", ("in the code that calls", "in the model's own code")  # of LayerTable
 LEAST_SPREAD = 1e-6  # relative; logits that vary less cannot tell one model from another
 LEAST_LOGIT = 1e-8  # the largest logit of a conclusive comparison is above it
 
@@ -29,6 +31,7 @@ def run(session: Session) -> StageResult:
     table, checks = _compare(session.case, port, reference)
     if may_be_rounding(checks):
         table, checks = _compare(widened(session, request, reference), port, reference)
+    checks = _with_operations(session, request, table, checks)
     is_right = all(check.status != FAIL or check.name == SETTINGS for check in checks)
     if is_right and np.isfinite(reference.arrays[reference.logits]).all():  # else the difference would be found again
         checks += float32_checks(session, table, request)
@@ -49,6 +52,18 @@ def _compare(case: Case, port: Trace, reference: Trace) -> tuple[LayerTable, lis
         *setting_checks(table),
         conclusive_check(expected, table.degenerate_layers()),
     ]
+
+
+def _with_operations(session: Session, request: TraceRequest, table: LayerTable, checks: list[Check]) -> list[Check]:
+    """The checks; one about the code between two layers names the operation after which the values differ."""
+    found = []
+    for check in checks:
+        around = nodes_around(table, check.layer) if check.name == FIRST and check.detail.startswith(IN_CODE) else None
+        if around and not table.port.error:
+            hint = difference_hint(*session.operations_between(request, *around))
+            check = replace(check, hints=[*check.hints, hint] if hint else check.hints)
+        found.append(check)
+    return found
 
 
 def layer_checks(table: LayerTable, what: str, *, gradient: float = 0.0) -> list[Check]:

@@ -14,6 +14,7 @@ from alignment.trace import short_path
 from . import pipeline, structure, torch_formulas
 from .float32_constants import float32_constants
 from .full_training import count_correct, train_part
+from .operation_log import OperationLog
 from .recorder import record
 from .references import DTYPES, build, constant_layers, read_weights, set_random_weights, set_state
 from .training import as_target, cross_entropy, projection, squares, train
@@ -114,6 +115,30 @@ def record_trace(reference: dict, weights: str, inputs: str, output: str, **sett
     return answer
 
 
+def operations_between(reference: dict, weights: str, inputs: str, dtype: str, seed: int, window: list[int]) -> dict:
+    """The operations of one forward in evaluation mode that the code calls between two layers.
+
+    Args:
+        reference: the model, see `references.build`.
+        weights: file of its weights.
+        inputs: file with `images` [B, 3, H, W].
+        dtype: "float32" or "float64".
+        seed: of the dropout masks.
+        window: numbers of the two nodes of the trace.
+    """
+    model = set_state(build(reference, dtype, is_drawn=False), read_weights(weights)).eval()
+    images = torch.from_numpy(read_arrays(Path(inputs))["images"]).to(DTYPES[dtype])
+    logs = []
+
+    def watch(trace):
+        logs.append(OperationLog(trace, tuple(window)))
+        return logs[0]
+
+    with float32_constants(dtype == "float64"):
+        record(model, images, None, DropoutMasks(seed), dict, has_layers_alone=False, watch=watch)
+    return {"operations": [list(operation) for operation in logs[0].operations]}
+
+
 def pack(gradients: Arrays, rules: Rules) -> Arrays:
     """The gradients of parameters with the names and layouts of the port; a sketch of each that is large."""
     return {
@@ -167,6 +192,7 @@ OPERATIONS = {
     "initialise": initialise,
     "fresh_state": fresh_state,
     "record_trace": record_trace,
+    "operations_between": operations_between,
     "train_steps": train_steps,
     "save_file": save_file,
     "train_part": train_part,

@@ -1,6 +1,7 @@
 """Record the inputs, outputs and gradients of every leaf module of a PyTorch model."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def first_output(module: nn.Module, output):
 
 def record(
     model: nn.Module, images: torch.Tensor, loss_of: Callable | None, masks: DropoutMasks, pack: Pack,
-    *, has_layers_alone: bool = True,
+    *, has_layers_alone: bool = True, watch: Callable = nullcontext,
 ) -> Trace:  # fmt: skip
     """Record one forward in the mode of the model, and one backward if there is a loss.
 
@@ -112,12 +113,13 @@ def record(
         masks: of the dropout layers.
         pack: what is sent of the gradients of parameters.
         has_layers_alone: whether the backward of each layer is run alone, too.
+        watch: makes a context of the trace, in which the forward is run.
     """
     masks.turned_off.update(turn_off_inner_dropout(model) if model.training else ())
     recorder = TorchRecorder(model, masks)
     images = images.clone().requires_grad_(loss_of is not None)
     recorder.value(images)  # v0
-    with shared_dropout(masks), torch.set_grad_enabled(loss_of is not None):
+    with shared_dropout(masks), torch.set_grad_enabled(loss_of is not None), watch(recorder.trace):
         masks.start_step(0)
         logits = model(images)
     recorder.remove_hooks()

@@ -1,0 +1,38 @@
+"""Record the calls of functions of PyTorch in the code of a model between two layers."""
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from alignment.adapter import tensors_of
+from alignment.layers.operations import Operation
+from alignment.trace import Trace, call_place
+
+from . import draws, float32_constants
+from .recorder import is_framework_file
+
+OWN_FILES = {__file__, draws.__file__, float32_constants.__file__}  # functions in them stand for those of PyTorch
+SAME_VALUE = ("detach", "requires_grad_", "register_hook")  # the recorder calls them, too
+
+
+class OperationLog(TorchFunctionMode):
+    """A context that keeps the operations after the call of one node of a trace and before that of a later one.
+
+    Args:
+        trace: that is being recorded.
+        window: numbers of the two nodes; -1 is the beginning, and the number of nodes the end.
+    """
+
+    def __init__(self, trace: Trace, window: tuple[int, int]):
+        super().__init__()
+        self._trace, self._window = trace, window
+        self.operations: list[Operation] = []
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        name = getattr(function, "__name__", str(function))
+        if name not in SAME_VALUE and self._trace.is_between(*self._window):
+            name = function.__self__.__name__ if name == "__get__" else name.strip("_")
+            place = call_place(lambda path: path in OWN_FILES or is_framework_file(path))
+            found = [tensor.detach().numpy() for _, tensor in tensors_of(result, torch.is_tensor) if tensor.numel()]
+            self.operations += [Operation.of_result(name, place, array) for array in found]
+        return result
