@@ -1,6 +1,7 @@
 """Measures the latency of every engine on every model in one run: each engine in a process of its own, in rotation.
 
 python -m benchmarks.latency --output_dir output/benchmarks
+python -m benchmarks.latency --contenders openvino "openvino bf16" --batch_sizes 1 8 32
 """
 
 if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
@@ -12,7 +13,7 @@ import argparse
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from benchmarks.record import processor, record
 from benchmarks.rotation import ContenderProcess, rotated, start_contender
 from common.cli import positive_int
 from common.cli import run as run_program
+from common.cpus import has_bfloat16
 from common.files import atomic_write
 from deploy.engine_base import EngineOptions, format_threads
 from models import list_models
@@ -52,14 +54,22 @@ CONTENDERS = {
     "paddle pdmodel OpenVINO": Contender("paddle", "model.pdmodel", {"openvino": True}),
     "paddle pdmodel-b1 OpenVINO": Contender("paddle", "model_b1.pdmodel", {"openvino": True}, 1),
     "onnxruntime": Contender("onnxruntime", "model.onnx", {}),
+    "OpenVINO alone": Contender("", "model.onnx", {}),
     "openvino": Contender("openvino", "model.onnx", {}),
+    "openvino bf16": Contender("openvino", "model.onnx", {"precision": "bf16"}),
     "auto": Contender("auto", "", {}),
 }
+PEERS = ("onnxruntime", "OpenVINO alone")  # the runtimes as their own documentation calls them
+BF16 = "openvino bf16"
 
 
 @dataclass(frozen=True)
 class Result:
-    """Milliseconds per image of one contender: median and quartiles over all batches."""
+    """Milliseconds per image of one contender: median and quartiles over all batches.
+
+    The ratios are of the medians of a round to those of `reference` in the same round; their median and quartiles. The
+    reference is the faster of the PEERS, and of bf16 the same engine in fp32.
+    """
 
     model: str
     contender: str
@@ -69,11 +79,16 @@ class Result:
     quarter_ms: float
     three_quarter_ms: float
     num_batches: int
+    reference: str | None = None  # None: it was not measured
+    ratio: float | None = None
+    quarter_ratio: float | None = None
+    three_quarter_ratio: float | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=list_models())
+    parser.add_argument("--contenders", nargs="+", default=None, choices=CONTENDERS, help="all that run here")
     parser.add_argument("--batch_sizes", type=positive_int, nargs="+", default=(1, 8))
     parser.add_argument("--num_threads", type=positive_int, nargs="+", default=(1, 2))
     parser.add_argument(
@@ -83,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_results_flag(parser)
     flags = parser.parse_args(argv)
     print(f"{processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    contenders = flags.contenders or [name for name in CONTENDERS if name != BF16 or has_bfloat16()]
     results, floors = [], {}
     for model in flags.models:
         folder = flags.output_dir / "exported" / model
@@ -91,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             floors[f"{model}, {format_threads(num_threads)}"] = floor = floor_ms(num_macs, num_threads)
             print(f"{model}, floor {floor:.2f} ms per image on {format_threads(num_threads)}", flush=True)
             with contextlib.ExitStack() as stack:
-                processes = {name: stack.enter_context(start_engine(name, folder, num_threads)) for name in CONTENDERS}
+                processes = {name: stack.enter_context(start_engine(name, folder, num_threads)) for name in contenders}
                 for batch_size in flags.batch_sizes:
                     rows = measure(model, processes, batch_size, num_threads, flags.num_rounds)
                     print_table(rows)
@@ -142,8 +158,11 @@ def run_engine(pipe: Connection, name: str, folder: Path, num_threads: int) -> N
     from deploy.predictor import open_predictor
 
     contender = CONTENDERS[name]
-    options = EngineOptions(num_threads=num_threads, **contender.options)
-    run = open_predictor(folder / contender.program, engine=contender.engine, options=options).logits
+    if contender.engine:
+        options = EngineOptions(num_threads=num_threads, **contender.options)
+        run = open_predictor(folder / contender.program, engine=contender.engine, options=options).logits
+    else:
+        run = openvino_alone(folder / contender.program, num_threads)
     pipe.send("loaded")
     while True:
         arrays = np.random.default_rng(0).standard_normal((pipe.recv(), 3, SIDE, SIDE), np.float32)
@@ -153,6 +172,15 @@ def run_engine(pipe: Connection, name: str, folder: Path, num_threads: int) -> N
             run(arrays)
             milliseconds.append(1000 * (time.perf_counter() - start))
         pipe.send(milliseconds[WARM_UP_BATCHES:])
+
+
+def openvino_alone(program: Path, num_threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    """OpenVINO's compiled model of `program` as its documentation calls it, in float32, on `num_threads` threads."""
+    import openvino
+
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": num_threads, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(program, "CPU", settings)
+    return lambda images: compiled(images)[0]
 
 
 def measure(
@@ -173,12 +201,24 @@ def measure(
         for name in rotated(names, number):
             measured = processes[name].measure_round(batch_size)
             milliseconds[name] += measured if number >= 0 else []
+    medians = {name: np.median(np.reshape(all_ms, (num_rounds, -1)), axis=1) for name, all_ms in milliseconds.items()}
     results = []
     for name in names:
         each = np.array(milliseconds[name]) / batch_size
         quarter, median, three_quarter = np.percentile(each, (25, 50, 75)).tolist()
-        results.append(Result(model, name, batch_size, num_threads, median, quarter, three_quarter, len(each)))
+        ratios = compare(name, medians)
+        results.append(Result(model, name, batch_size, num_threads, median, quarter, three_quarter, len(each), *ratios))
     return results
+
+
+def compare(name: str, medians: dict[str, np.ndarray]) -> tuple[str | None, ...]:
+    """The reference of the contender `name`, and median and quartiles of its ratios, by the medians of each round."""
+    candidates = [other for other in (("openvino",) if name == BF16 else PEERS) if other in medians]
+    if not candidates:
+        return (None, None, None, None)
+    reference = min(candidates, key=lambda other: np.median(medians[other]))
+    quarter, median, three_quarter = np.percentile(medians[name] / medians[reference], (25, 50, 75)).tolist()
+    return reference, median, quarter, three_quarter
 
 
 def floor_ms(num_macs: int, num_threads: int) -> float:
@@ -203,8 +243,18 @@ def print_table(results: list[Result]) -> None:
     for result in sorted(results, key=lambda result: result.median_ms):
         spread = f"{result.quarter_ms:.2f}..{result.three_quarter_ms:.2f}"
         print(
-            f"  {result.contender:24s} {result.median_ms:8.2f}  ({spread})  x{result.median_ms / best:.2f}", flush=True
+            f"  {result.contender:24s} {result.median_ms:8.2f}  ({spread})  x{result.median_ms / best:.2f}  "
+            + format_ratio(result),
+            flush=True,
         )
+
+
+def format_ratio(result: Result) -> str:
+    """The ratio of a result with its quartiles: `0.83 (0.80..0.86) of onnxruntime`."""
+    if result.reference is None:
+        return ""
+    spread = f"{result.quarter_ratio:.2f}..{result.three_quarter_ratio:.2f}"
+    return f"{result.ratio:.2f} ({spread}) of {result.reference}"
 
 
 def plot(results: list[Result], path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")  # where every distribution and container mounts it
 OWN_CGROUPS = Path("/proc/self/cgroup")
+CPU_INFO = Path("/proc/cpuinfo")
+BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, in vectors and in tiles; of ARM
 
 
 def usable_cpus() -> int:
@@ -70,3 +72,15 @@ def ranks_on_this_machine() -> int:
 def cpus_of_this_rank() -> int:
     """Number of processors for this process, when the ranks of this machine share them equally; at least 1."""
     return max(1, usable_cpus() // ranks_on_this_machine())
+
+
+def has_bfloat16() -> bool:
+    """Whether Linux says that the processor multiplies bfloat16 numbers; False where there is no /proc/cpuinfo."""
+    try:
+        lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    names = (line.partition(":") for line in lines)
+    return any(
+        key.strip() in ("flags", "Features") and BFLOAT16_FEATURES & set(value.split()) for key, _, value in names
+    )

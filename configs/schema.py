@@ -861,7 +861,11 @@ class InferEngineConfig:
     )
     gpu_id: int = flag(0, "number of the GPU", low=0)
     gpu_mem: int = flag(8000, "initial size of the GPU memory pool in MB", low=1)
-    precision: str = flag("fp32", "precision of the computation", choices=("fp32", "fp16", "int8"))
+    precision: str = flag(
+        "fp32",
+        "precision of the computation; bf16 is for a CPU with bfloat16, by --engine openvino or --enable_mkldnn True",
+        choices=("fp32", "bf16", "fp16", "int8"),
+    )
     ir_optim: bool = flag(True, "optimise the program at start", style="text")
     use_tensorrt: bool = flag(False, "run through TensorRT", style="text")
     enable_mkldnn: bool = flag(False, "run through oneDNN on a CPU", style="text")

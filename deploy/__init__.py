@@ -17,6 +17,7 @@ def load(
     engine: str = "auto",
     device: str = "auto",
     num_threads: int | None = None,
+    precision: str = "fp32",
     label_list: str | None = None,
     trust_program: bool = False,
     use_ema: bool = False,
@@ -31,6 +32,7 @@ def load(
         engine: of an exported folder: "paddle", "onnxruntime", "openvino", or "auto" for the fastest.
         device: "cpu", "gpu", or "auto", which takes a GPU where there is one.
         num_threads: of the engine of an exported folder on a CPU; None: one per usable processor.
+        precision: of an exported folder: "fp32", "bf16" on a CPU with bfloat16, or "int8" for its INT8 program.
         label_list: file of class names to use instead of those of the folder or the checkpoint.
         trust_program: also run a program that export_model.py did not write.
         use_ema: take the averaged weights of a checkpoint.
@@ -47,11 +49,15 @@ def load(
 
     from common.errors import UsageError
 
-    from .classifier import Classifier, is_exported, open_exported, python_words
+    from .classifier import PRECISIONS, Classifier, is_exported, open_exported, python_words
     from .engines import ENGINES
 
     path = Path(os.path.expanduser(os.fspath(path)))
-    for name, value, known in (("engine", engine, ("auto", *ENGINES)), ("device", device, ("auto", "cpu", "gpu"))):
+    for name, value, known in (
+        ("engine", engine, ("auto", *ENGINES)),
+        ("device", device, ("auto", "cpu", "gpu")),
+        ("precision", precision, PRECISIONS),
+    ):
         if value not in known:
             raise UsageError(f"{name}: expected {', '.join(known)}, got {value!r}")
     with python_words():
@@ -60,10 +66,14 @@ def load(
                 raise UsageError(
                     "use_ema: an exported folder has one set of weights; export_model.py --use_ema takes it"
                 )
-            predictor = open_exported(path, engine, device, num_threads, label_list, trust_program)
+            predictor = open_exported(path, engine, device, num_threads, label_list, trust_program, precision)
         else:
             if engine not in ("auto", "paddle"):
                 raise UsageError(f"engine={engine!r} runs exported folders, and {path} is a file of weights: export it")
+            if precision != "fp32":
+                raise UsageError(
+                    f"precision={precision!r} is of exported folders; {path} is a file of weights: export it"
+                )
             from factory.trained_predictor import open_trained
 
             predictor = open_trained(str(path), label_list=label_list or "", use_ema=use_ema, device=device)

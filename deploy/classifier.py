@@ -21,6 +21,7 @@ from .results.prediction import Prediction, Predictions
 from .sources import Source, find_sources, read_source
 from .topk import topk_predictions
 
+PRECISIONS = ("fp32", "bf16", "int8")  # of an exported folder
 PROGRAM_SUFFIXES = (".json", ".pdmodel", ".onnx")
 
 
@@ -135,7 +136,13 @@ def is_exported(path: Path) -> bool:
 
 
 def open_exported(
-    path: Path, engine: str, device: str, num_threads: int | None, label_list: str | None, trust_program: bool
+    path: Path,
+    engine: str,
+    device: str,
+    num_threads: int | None,
+    label_list: str | None,
+    trust_program: bool,
+    precision: str = "fp32",
 ) -> Predictor:
     """Open an exported folder as infer.py does.
 
@@ -146,13 +153,14 @@ def open_exported(
         num_threads: of the engine on a CPU; None: one per usable processor.
         label_list: file of class names to use instead of those of the card.
         trust_program: also run a program that our exporter did not write.
+        precision: one of PRECISIONS.
 
     Raises:
         MissingDependencyError: device "gpu", and the engine does not run on one.
         ProjectError: as `open_predictor`.
     """
     # Two images and more: the program with a fixed batch size of 1 would run them one by one.
-    options = EngineOptions(use_gpu=device != "cpu", num_threads=num_threads, max_batch_size=32)
+    options = EngineOptions(use_gpu=device != "cpu", num_threads=num_threads, precision=precision, max_batch_size=32)
     predictor = open_predictor(path, engine=engine, options=options, label_list=label_list, trust_program=trust_program)
     if device == "gpu" and predictor.engine.device != "gpu":
         raise MissingDependencyError(f"--device gpu: no GPU is used by {predictor.engine.description}")
@@ -177,6 +185,6 @@ def in_python_words(message: str) -> str:
     """Replace the flags of infer.py and predict.py that are arguments of `deploy.load` in a message."""
     message = re.sub(r"--(trust_program|use_ema) True", r"\1=True", message)
     message = re.sub(r"(another|an engine instead of) --engine( auto)?", r"\1 engine", message)
-    message = re.sub(r"--(engine|device) (\w+)", r'\1="\2"', message)
+    message = re.sub(r"--(engine|device|precision) (\w+)", r'\1="\2"', message)
     message = message.replace("--cpu_threads", "num_threads").replace("with --format", "with export_model.py --format")
-    return re.sub(r"--(label_list|engine|device|use_ema|trust_program)\b", r"\1", message)
+    return re.sub(r"--(label_list|engine|device|precision|use_ema|trust_program)\b", r"\1", message)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from common.cpus import usable_cpus
+from common.cpus import has_bfloat16, usable_cpus
 from common.errors import ExportedModelError, MissingDependencyError
 
 BATCH_1_PROGRAM = "pdmodel-b1"  # the program of the card whose batch size is fixed to 1
@@ -24,7 +24,7 @@ class EngineOptions:
     gpu_id: int = 0
     gpu_mem_mb: int = 8000
     num_threads: int | None = None  # of one engine; None: one per processor that this process may use
-    precision: str = "fp32"  # fp32, fp16 or int8
+    precision: str = "fp32"  # fp32, bf16 (of a CPU), fp16 or int8
     num_clones: int = 1  # engines on the same weights that run at the same time, each with num_threads threads
     max_batch_size: int = 1  # TensorRT builds for this size; 1 prefers the program with a fixed batch size of 1
     ir_optim: bool = True  # optimise the program when it is loaded
@@ -84,6 +84,8 @@ class Engine(ABC):
         ):
             if is_on:
                 return f"--engine {cls.name} has no {flag}: that is an option of --engine paddle"
+        if options.precision == "bf16":
+            return f"--engine {cls.name} has no --precision bf16: that is an option of --engine openvino"
         if options.precision == "int8" and not cls.int8_programs:
             return f"--engine {cls.name} has no --precision int8"
         return None
@@ -116,6 +118,19 @@ def import_runtime(engine: type[Engine], module: str):
         raise MissingDependencyError(
             f"--engine {engine.name}: {error}; pip install -r {engine.requirements}, or choose another --engine"
         ) from None
+
+
+def require_bfloat16() -> None:
+    """Refuse a processor without bfloat16, where it would be emulated: slower than fp32, and less exact.
+
+    Raises:
+        MissingDependencyError: the processor does not have it, or the operating system does not tell.
+    """
+    if not has_bfloat16():
+        raise MissingDependencyError(
+            "--precision bf16: this processor has no bfloat16 (avx512_bf16, amx_bf16 or bf16 in /proc/cpuinfo); take "
+            "--precision fp32"
+        )
 
 
 def require_utf8(*paths: Path) -> None:

@@ -19,6 +19,7 @@ from .engine_base import (
     import_runtime,
     last_line,
     only_name,
+    require_bfloat16,
     require_utf8,
 )
 
@@ -68,9 +69,12 @@ class PaddleEngine(Engine):
         """Say why Paddle Inference cannot do what `options` ask for on this machine; None if it can.
 
         Raises:
-            MissingDependencyError: Paddle is not installed, or the GPU `options.gpu_id` does not exist.
+            MissingDependencyError: Paddle is not installed, the GPU `options.gpu_id` does not exist, or bf16 on a
+                processor that does not have it.
         """
         if options.use_gpu and _has_gpu(options.gpu_id):
+            if options.precision == "bf16":
+                return "--precision bf16 is for a CPU; add --use_gpu False, or take --precision fp16"
             if options.precision == "int8" and not options.tensorrt:
                 return "--precision int8 on a GPU needs --use_tensorrt True"
             return None
@@ -81,6 +85,12 @@ class PaddleEngine(Engine):
             )
         if options.precision == "fp16" and not options.onednn:
             return "--precision fp16 on a CPU exists only as bfloat16 of oneDNN; add --enable_mkldnn True"
+        if options.precision == "bf16":
+            if not options.onednn or options.openvino:
+                return (
+                    "the paddle engine has bf16 only by oneDNN: infer.py --enable_mkldnn True; or use --engine openvino"
+                )
+            require_bfloat16()
         return None
 
     @classmethod
@@ -123,9 +133,10 @@ class PaddleEngine(Engine):
             self.description += ", OpenVINO"
         elif options.onednn:
             config.enable_mkldnn()
-            if options.precision == "fp16":
+            is_bfloat16 = options.precision in ("bf16", "fp16")
+            if is_bfloat16:
                 config.enable_mkldnn_bfloat16()
-            self.description += ", oneDNN" + (" bfloat16" if options.precision == "fp16" else "")
+            self.description += ", oneDNN" + (" bfloat16" if is_bfloat16 else "")
         else:
             config.disable_mkldnn()  # on by default on a CPU
         self.description += f", {format_threads(options.threads)}"

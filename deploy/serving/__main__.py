@@ -12,7 +12,7 @@ from common.cli import home_path, non_negative_float, positive_int, run
 from common.errors import MissingDependencyError, UsageError
 
 from ..card import exported_folder, read_card
-from ..classifier import is_exported
+from ..classifier import PRECISIONS, is_exported
 from ..engines import ENGINES
 
 PACKAGES = {"starlette", "uvicorn", "h11", "multipart", "python_multipart", "prometheus_client"}
@@ -31,6 +31,9 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", choices=("auto", *ENGINES), default="auto", help="(%(default)s: the fastest)")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="(%(default)s)")
     parser.add_argument("--threads", type=positive_int, help="of each engine (one per usable processor)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32", help="bf16: a CPU with bfloat16 (%(default)s)"
+    )
     parser.add_argument("--max_batch_size", type=positive_int, default=8, help="images in a batch (%(default)s)")
     parser.add_argument(
         "--max_delay_ms",
@@ -80,6 +83,7 @@ def main(argv: list[str]) -> None:
         "engine": flags.engine,
         "device": flags.device,
         "num_threads": flags.threads,
+        "precision": flags.precision,
         "max_batch_size": flags.max_batch_size,
         "max_delay_ms": flags.max_delay_ms,
     }

@@ -79,3 +79,22 @@ def test_ranks_of_a_machine_share_its_processors(variables, ranks, monkeypatch):
     assert cpus.ranks_on_this_machine() == ranks and cpus.cpus_of_this_rank() == 12 // ranks
     monkeypatch.setattr(cpus, "usable_cpus", lambda: 1)
     assert cpus.cpus_of_this_rank() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16 amx_tile\n", True),
+        ("flags : fpu amx_bf16\n", True),
+        ("Features\t: fp asimd bf16 i8mm\n", True),  # ARM
+        ("flags : fpu avx512f avx512_vnni\n", False),
+        ("model name : avx512_bf16\nflags : fpu\n", False),
+        ("flags : fpu avx512_bf16_of_another_kind\n", False),
+        (None, False),  # another operating system
+    ],
+)
+def test_bfloat16_is_read_from_the_features_of_the_processor(text, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(cpus, "CPU_INFO", tmp_path / "cpuinfo")
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert cpus.has_bfloat16() is expected

@@ -314,6 +314,12 @@ def test_what_cannot_be_loaded_says_what_can(trained, tmp_path, monkeypatch):
         ((tmp_path / "model.json",), UsageError, "no card.yaml beside this program; infer.py runs"),
         ((exported, {"engine": "tensorrt"}), UsageError, "engine: expected auto, onnxruntime, openvino, paddle, got"),
         ((exported, {"device": "tpu"}), UsageError, "device: expected auto, cpu, gpu, got 'tpu'"),
+        ((exported, {"precision": "fp8"}), UsageError, "precision: expected fp32, bf16, int8, got 'fp8'"),
+        (
+            (trained / "checkpoint-best.pd", {"precision": "bf16"}),
+            UsageError,
+            "precision='bf16' is of exported folders",
+        ),
         ((exported, {"use_ema": True}), UsageError, "use_ema: an exported folder has one set of weights"),
         ((exported, {"label_list": str(tmp_path / "none.txt")}), DataError, "none.txt"),
         ((trained / "checkpoint-best.pd", {"engine": "openvino"}), UsageError, "is a file of weights: export it"),
@@ -333,12 +339,19 @@ def test_what_cannot_be_loaded_says_what_can(trained, tmp_path, monkeypatch):
         ("name an engine instead of --engine auto", "name an engine instead of engine"),
         ("If you trust it: --trust_program True; or", "If you trust it: trust_program=True; or"),
         ("others by --label_list", "others by label_list"),
+        ("--precision bf16: not here; take --precision fp32", 'precision="bf16": not here; take precision="fp32"'),
         ("--device gpu needs a GPU build", 'device="gpu" needs a GPU build'),
         ("export the model again with --format onnx", "export the model again with export_model.py --format onnx"),
     ],
 )
 def test_messages_name_arguments_instead_of_flags(message, words):
     assert in_python_words(message) == words
+
+
+def test_bf16_without_support_is_named_as_an_argument(trained, monkeypatch):
+    monkeypatch.setattr("deploy.engine_base.has_bfloat16", lambda: False)
+    with pytest.raises(MissingDependencyError, match=r'precision="bf16": this processor .* take precision="fp32"'):
+        load(trained / "exported", engine="openvino", precision="bf16")
 
 
 def test_an_engine_that_is_missing_is_named_as_an_argument(trained, monkeypatch):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +10,11 @@ import numpy as np
 import paddle
 import pytest
 
+from common.cpus import has_bfloat16
 from common.errors import EngineOptionError, ExportedModelError, MissingDependencyError, UsageError
 from configs.loader import parse
 from configs.schema import InferConfig
-from deploy import exported_program, predictor
+from deploy import engine_base, exported_program, predictor
 from deploy.engine_base import Engine
 from deploy.engines import ENGINES, EngineOptions, create_engine
 from deploy.export.export_folder import WRITERS
@@ -112,6 +114,82 @@ def test_options_that_a_cpu_does_not_have_are_refused(exported, program, options
 def test_options_of_paddle_are_refused_by_other_engines(exported_onnx, name, options):
     with pytest.raises(EngineOptionError, match=f"--engine {name} has no --"):
         create_engine(name, [exported_onnx / "model.onnx"], EngineOptions(**options))
+
+
+def bfloat16_is(answer: bool, monkeypatch) -> None:
+    """Replace what the processor says of itself."""
+    monkeypatch.setattr(engine_base, "has_bfloat16", lambda: answer)
+
+
+BF16 = EngineOptions(precision="bf16", num_threads=1)
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize(
+    ("engine", "options"), [("openvino", {}), ("auto", {}), ("paddle", {"onednn": True, "use_gpu": False})]
+)
+def test_bf16_on_a_processor_without_it_is_an_error_with_code_7(exported_onnx, monkeypatch, engine, options):
+    bfloat16_is(False, monkeypatch)
+    with pytest.raises(MissingDependencyError, match="bf16: this processor has no bfloat16") as error:
+        open_predictor(exported_onnx, engine=engine, options=replace(BF16, **options))
+    assert error.value.exit_code == 7
+    assert open_predictor(exported_onnx, engine="openvino").engine.name == "openvino", "fp32 runs everywhere"
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize(
+    ("engine", "options", "message"),
+    [
+        ("onnxruntime", {}, "onnxruntime has no --precision bf16: that is an option of --engine openvino"),
+        ("paddle", {}, "bf16 only by oneDNN: infer.py --enable_mkldnn True; or use --engine openvino"),
+        ("paddle", {"openvino": True}, "bf16 only by oneDNN"),
+        ("openvino", {"onednn": True}, "openvino has no --enable_mkldnn"),
+    ],
+)
+def test_bf16_of_an_engine_that_does_not_have_it_is_refused(exported_onnx, monkeypatch, engine, options, message):
+    bfloat16_is(True, monkeypatch)
+    with pytest.raises(EngineOptionError, match=message):
+        open_predictor(exported_onnx, engine=engine, options=replace(BF16, **options))
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_openvino_is_told_the_precision(exported_onnx, monkeypatch, precision):
+    """Without a word OpenVINO takes bfloat16 where the processor has it, and answers would differ by machine."""
+    bfloat16_is(True, monkeypatch)
+    core, calls = pytest.importorskip("openvino").Core, []
+    compile_model = core.compile_model
+    monkeypatch.setattr(core, "compile_model", lambda *a: calls.append(a[-1]) or compile_model(*a))
+    engine = create_engine("openvino", [exported_onnx / "model.onnx"], EngineOptions(precision=precision))
+    assert [settings["INFERENCE_PRECISION_HINT"] for settings in calls] == [{"fp32": "f32"}.get(precision, "bf16")]
+    assert ("bfloat16" in engine.description) == (precision == "bf16")
+
+
+@pytest.mark.deploy
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
+@pytest.mark.parametrize(
+    ("engine", "program", "options"),
+    [
+        ("openvino", "model.onnx", {}),
+        ("auto", "model.onnx", {}),
+        ("paddle", "model.json", {"onednn": True}),
+        ("paddle", "model.pdmodel", {"onednn": True}),
+    ],
+)
+def test_bf16_is_within_two_hundredths_of_the_largest_logit(exported_onnx, source, engine, program, options):
+    """A bfloat16 has 8 bits; float32 would be within 1e-5, so that the other end says that bf16 was computed."""
+    opened = open_predictor(exported_onnx / program, engine=engine, options=replace(BF16, **options))
+    assert "bfloat16" in opened.engine.description
+    logits = opened.logits(opened.preprocess(source.images))
+    distance = np.abs(logits - source.logits).max() / np.abs(source.logits).max()
+    assert 1e-5 < distance < 0.02
+
+
+@pytest.mark.deploy
+def test_a_gpu_does_not_take_bf16(exported_onnx, monkeypatch):
+    monkeypatch.setattr("deploy.paddle_engine._has_gpu", lambda gpu_id: True)
+    reason = PaddleEngine.unsupported_reason(replace(BF16, use_gpu=True))
+    assert reason == "--precision bf16 is for a CPU; add --use_gpu False, or take --precision fp16"
 
 
 @pytest.mark.deploy
@@ -247,8 +325,57 @@ def test_a_program_that_is_not_a_classifier_is_refused(tmp_path, engine, inputs,
 @pytest.mark.deploy
 def test_openvino_runs_clones_side_by_side(exported_onnx):
     engine = create_engine("openvino", [exported_onnx / "model.onnx"], EngineOptions(num_threads=1, num_clones=2))
-    assert engine._compiled.get_property("NUM_STREAMS") == min(2, os.cpu_count())
-    assert engine._compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    engine.clone().run(np.zeros((1, 3, 32, 32), np.float32))
+    [compiled] = engine._compiled.values()  # clones share it
+    assert compiled.get_property("NUM_STREAMS") == min(2, os.cpu_count())
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+
+
+def openvino_kernels(engine, batch_size) -> dict[str, set[tuple[str, str]]]:
+    """Name and layout of the kernels of each kind of layer in the compiled model of a batch size; None is any size."""
+    kinds = {}
+    for operation in engine._compiled[batch_size].get_runtime_model().get_ops():
+        about = {
+            name: operation.get_rt_info()[name].astype(str) for name in ("layerType", "primitiveType", "outputLayouts")
+        }
+        kinds.setdefault(about["layerType"], set()).add((about["primitiveType"], about["outputLayouts"]))
+    return kinds
+
+
+@pytest.mark.deploy
+def test_openvino_for_single_images_has_a_model_of_one_image_in_blocks_of_channels(exported_onnx, source):
+    """Its concatenations copy nothing, and its numbers are those of any batch."""
+    opened = open_predictor(exported_onnx / "model.onnx", engine="openvino", options=EngineOptions(num_threads=1))
+    engine = opened.engine
+    assert set(engine._compiled) == {1}, "a larger batch has not come yet"
+    kernels = openvino_kernels(engine, 1)
+    if any("avx512" in name for name, _ in kernels["Convolution"]):
+        assert {layout for _, layout in kernels["Convolution"]} == {"aBcd16b"}
+        assert not any(name.startswith("ref") for name, _ in kernels["Concatenation"])
+    one_by_one = np.concatenate([opened.logits(opened.preprocess([image])) for image in source.images])
+    assert_agrees(opened, source)
+    assert set(engine._compiled) == {1, None}
+    np.testing.assert_allclose(one_by_one, source.logits, rtol=0, atol=1e-5 * np.abs(source.logits).max())
+
+
+@pytest.mark.deploy
+def test_openvino_for_batches_has_one_model_of_any_size(exported_onnx, source):
+    options = EngineOptions(num_threads=1, max_batch_size=2)
+    opened = open_predictor(exported_onnx / "model.onnx", engine="openvino", options=options)
+    assert_agrees(opened, source)
+    assert set(opened.engine._compiled) == {None}
+
+
+@pytest.mark.deploy
+def test_openvino_in_bf16_keeps_its_own_choice_of_kernels(exported_onnx, monkeypatch):
+    """Blocks of channels would keep it from the matrix instructions."""
+    bfloat16_is(True, monkeypatch)
+    marked = []
+    monkeypatch.setattr("deploy.engines._prefer_channel_blocks", lambda *given: marked.append(given))
+    for precision, num_marked in (("bf16", 0), ("fp32", 1)):
+        options = EngineOptions(precision=precision, num_threads=1)
+        create_engine("openvino", [exported_onnx / "model.onnx"], options)
+        assert len(marked) == num_marked
 
 
 @pytest.mark.deploy

@@ -32,6 +32,7 @@ class WorkerSettings:
         engine: name in `deploy.engines.ENGINES`, or "auto".
         device: "auto", "cpu" or "gpu".
         num_threads: of the engine; None: one per usable processor.
+        precision: one of `deploy.classifier.PRECISIONS`.
         max_batch_size: images in a batch.
         max_delay_ms: how long an incomplete batch waits for images that are being decoded.
     """
@@ -40,6 +41,7 @@ class WorkerSettings:
     engine: str = "auto"
     device: str = "auto"
     num_threads: int | None = None
+    precision: str = "fp32"
     max_batch_size: int = 8
     max_delay_ms: float = 2.0
 
@@ -88,7 +90,9 @@ def _load(settings: WorkerSettings) -> Predictor:
     """Open the folder as infer.py does, and compute a batch of each size that is common."""
     path = Path(settings.folder)
     is_exported(path)  # an error that says what the path is
-    predictor = open_exported(path, settings.engine, settings.device, settings.num_threads, None, False)
+    predictor = open_exported(
+        path, settings.engine, settings.device, settings.num_threads, None, False, settings.precision
+    )
     side = predictor.card.preprocess.input_size
     for size in {1, settings.max_batch_size}:
         predictor.run(np.zeros((size, 3, side, side), np.float32))
