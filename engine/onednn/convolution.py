@@ -23,9 +23,10 @@ PADDLE = "Paddle"
 # A 1x1 convolution is a matrix product without copied patches, at which MKL comes near the processor's rate. oneDNN
 # reorders input and output around it, which pays below this number of pixels, where MKL's products are too small.
 MIN_PIXELS_OF_PRODUCT = 100
-# Below this number of multiply-accumulates in a batch no gain of a whole step was seen: each call costs time in Python,
-# and its threads wait for each other, long on a busy machine. Depthwise convolutions gain more and have no limit.
-MIN_MACS = 5_000_000
+# Below both numbers, of multiply-accumulates and of images in a batch, a call costs more (in Python, and to reorder the
+# weights) than it gains. Paddle computes image by image, so many small images take it long. Depthwise convolutions gain
+# more and have no limit.
+MIN_MACS, MIN_IMAGES = 5_000_000, 32
 
 
 class Geometry(NamedTuple):
@@ -58,7 +59,8 @@ class Geometry(NamedTuple):
     def is_small(self) -> bool:
         """Whether the gain is smaller than the cost of the call."""
         is_depthwise = self.groups == self.images[1] > 1
-        return not is_depthwise and math.prod(self.output) * math.prod(self.weight[1:]) < MIN_MACS
+        is_little = math.prod(self.output) * math.prod(self.weight[1:]) < MIN_MACS
+        return not is_depthwise and is_little and self.images[0] < MIN_IMAGES
 
     def is_large_product(self) -> bool:
         """Whether the convolution is a matrix product that MKL computes as fast or faster."""

@@ -123,6 +123,16 @@ def test_small_ones_are_computed_by_paddle_unless_depthwise(groups, is_by_paddle
 
 
 @needs_onednn
+def test_small_ones_of_many_images_are_computed_by_onednn(monkeypatch):
+    layer = nn.Conv2D(8, 8, 3)
+    use_onednn_convolutions(layer)
+    monkeypatch.setattr(convolution, "MIN_MACS", 10**9)
+    monkeypatch.setattr(nn.Conv2D, "forward", lambda self, x: None)
+    assert layer(paddle.ones([convolution.MIN_IMAGES - 1, 8, 4, 4])) is None
+    assert layer(paddle.ones([convolution.MIN_IMAGES, 8, 4, 4])) is not None
+
+
+@needs_onednn
 @pytest.mark.parametrize("refused", ["forward", "backward_data", "backward_weights"])
 def test_what_onednn_refuses_is_computed_by_paddle(refused, monkeypatch):
     layer, x = nn.Conv2D(5, 7, 3), images(5, 5)
