@@ -7,12 +7,14 @@ import hashlib
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
 from paddle import nn
+from paddle.pir_utils import DygraphOldIrGuard
 from paddle.static import InputSpec
 
 from common.errors import ModelError
@@ -300,6 +302,16 @@ def test_translated_code_gives_the_same_program():
     images = paddle.randn([2, 3, 64, 64])
     with paddle.no_grad():
         np.testing.assert_allclose(program(images).numpy(), model(images).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_program_does_not_tell_where_it_was_traced(tmp_path):
+    """Paddle notes the call stack of each operator, and a .pdmodel keeps it; later tracebacks are whole."""
+    model = create_model("peleenet", block_config=[1, 1, 1, 1], num_classes=3)
+    with DygraphOldIrGuard():
+        export_program(model, 64, tmp_path)
+    data = (tmp_path / "model.pdmodel").read_bytes()
+    assert b"batch_norm" in data and b".py" not in data
+    assert not hasattr(sys, "tracebacklimit")
 
 
 def test_export_refuses_impossible_sides_and_allows_open_ones(tmp_path):
