@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +89,5 @@ def run_in_order(folder: Path, lines: list[str]) -> None:
     """Run commands one after the other in a checkout; each must end with exit code 0."""
     for command in lines:
         words = on_this_machine(command)
-        if "paddle.distributed.launch" in words:
-            how = {"cwd": folder, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 120}
-            done = subprocess.run([sys.executable, *words], **how)
-        else:
-            done = run_python(words, cwd=folder, env=ENVIRONMENT)
+        done = run_python(words, cwd=folder, env=ENVIRONMENT)
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
