@@ -169,16 +169,16 @@ def with_tensors(value: object, is_tensor: Callable[[object], bool], tensors: li
     return value
 
 
-def return_nested(model) -> Callable:
+def return_nested(model, loss: Callable) -> Callable:
     """Let an adapted model return what its own forward returns, for code of the user; other models are unchanged.
 
-    Returns the function that makes one tensor of such an output, as an adapted model returns it.
+    Returns the loss, a function of (one tensor, target), as a function of (what the model returns now, target).
     """
     forward = model.forward
     if not hasattr(forward, "pack"):
-        return lambda output: output
+        return loss
     model.forward = lambda packed: original_of(forward(packed))
-    return forward.pack
+    return lambda output, target: loss(forward.pack(output), target)
 
 
 def original_of(output: object) -> object:

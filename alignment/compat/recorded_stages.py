@@ -107,7 +107,11 @@ class RecordedSession:
         return self._case_with_transposes.rules("torch")
 
     def target(self, dtype: str) -> paddle.Tensor | None:
-        """What loss and metric are given beside the output; None if the case names no file."""
+        """What loss and metric are given beside the output; None if the case names no file.
+
+        Raises:
+            WeightsError: the file has several arrays.
+        """
         if not self.files.target:
             return None
         arrays = self.read("target")
@@ -178,7 +182,14 @@ class RecordedSession:
         return max(own_roundings(self._forwards[SINGLE].arrays, self._forwards[EXACT].arrays), default=0.0)
 
     def checks(self, what: str, single: Arrays, exact: Arrays, recorded: Arrays) -> list[Check]:
-        """One check for each recorded array, as `recorded_arrays.recorded_checks` describes."""
+        """One check for each recorded array, as `recorded_arrays.recorded_checks` describes.
+
+        Args:
+            what: word of the stage.
+            single: {key: array} of the port in float32.
+            exact: the same in float64.
+            recorded: {key: array} of the reference.
+        """
         return recorded_checks(
             what, (single, exact), recorded, rounding=self.case.tolerances.rounding, tolerance=self.files.tolerance,
             own=self.rounding(), accepts_constants=what not in (LAYER, OUTPUT),

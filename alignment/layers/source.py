@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .table import LayerTable
 
-LOGITS = "(logits)"  # in place of the path of a layer: the end of the model
 MAX_LENGTH = 120  # characters of a line that are shown
 MAX_LINES = 3  # of a constructor that is written over several lines
 
@@ -21,24 +20,6 @@ def both_sources(port_node: dict, reference_node: dict) -> list[str]:
         if code := source_line(place):
             lines.append(f"{side:<9} {place}  {code}")
     return lines
-
-
-def nodes_around(table: "LayerTable", path: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """((port), (reference)): the nodes of the pair of layers before a path and of that of the path.
-
-    Before the first pair the number is -1; the path `(logits)` is behind the last node. None for an unpaired layer.
-    """
-    pairs = [(index, match) for index, match, _ in table.pairing.pairs]
-    ends = len(table.port.nodes), len(table.reference.nodes)
-    if path == LOGITS:
-        number, last = len(pairs), ends
-    else:
-        number = next((k for k, (index, _) in enumerate(pairs) if table.port.nodes[index]["path"] == path), None)
-        if number is None:
-            return None
-        last = pairs[number]
-    first = pairs[number - 1] if number else (-1, -1)
-    return (first[0], last[0]), (first[1], last[1])
 
 
 def code_before(table: "LayerTable", path: str) -> list[str]:

@@ -1,9 +1,7 @@
 """The layer table: every pair of layers with its errors in the chain and alone, and where the first difference is."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,81 +15,11 @@ from ..verdict import FAIL, PASS, Check, exactly
 from .floors import FLOORS, allowed_after
 from .hints import layer_hints, value_hints
 from .pairing import WEIGHTS, Pair, Pairing, node_kind, pair, without_guesses
-from .source import LOGITS
+from .rows import Row, WrongGradient
 
 GUESS_TOLERANCE = 1e-6  # relative; outputs of one layer differ by less, whatever it rounds to
+LOGITS = "(logits)"  # in place of the path of a layer: the end of the model
 LEAST_SHARE = 1e-4  # of the largest gradient of a layer; a smaller gradient is judged by this share of it
-
-
-class WrongGradient(NamedTuple):
-    """The gradient of an output of a layer that differs.
-
-    Attributes:
-        node: the call of the layer in the port.
-        relative: error.
-        is_missing: whether the port has no such gradient.
-        after: path of the layer that uses the output, "the loss" for the last one.
-    """
-
-    node: dict
-    relative: float
-    is_missing: bool
-    after: str
-
-
-@dataclass
-class Row:
-    """A layer of the port beside the matching layer of the reference.
-
-    "In the chain" compares the values of the two forwards. "Alone" compares the outputs of the port's layer with those
-    of the reference's, both given the inputs of the reference's. Errors are relative, None where nothing was compared.
-
-    Attributes:
-        path: of the layer in the port.
-        kind: its class.
-        place: file and line that call it.
-        match: path and class of the layer in the reference.
-        match_place: file and line that call that layer.
-        paired_by: path, weights, values or shape.
-        tolerance: largest error alone that passes.
-        allowed: largest error in the chain that passes; it grows with the errors of operations in FLOORS before.
-        input_error: of the inputs, in the chain.
-        output_error: of the outputs, in the chain.
-        alone_error: of the outputs, alone.
-        gradient_error: of the gradients of inputs and parameters, alone.
-        float32_error: of the first output, in the chain, in float32.
-        is_wrong_alone: whether an error alone is above its tolerance.
-        status: pass or fail.
-        note: why something was not compared.
-        hints: probable causes.
-    """
-
-    path: str
-    kind: str
-    place: str
-    match: str
-    match_place: str
-    paired_by: str
-    tolerance: float
-    allowed: float = 0.0
-    input_error: float | None = None
-    output_error: float | None = None
-    alone_error: float | None = None
-    gradient_error: float | None = None
-    float32_error: float | None = None
-    is_wrong_alone: bool = False
-    status: str = PASS
-    note: str = ""
-    hints: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict:
-        """The row as plain values, for the report."""
-        return asdict(self)
-
-    @property
-    def worst_alone(self) -> float:
-        """The larger of the errors alone, of outputs and of gradients."""
-        return max(self.alone_error or 0, self.gradient_error or 0)
 
 
 class LayerTable:
@@ -173,6 +101,22 @@ class LayerTable:
             after = node["path"]
         return None
 
+    def nodes_around(self, path: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """((port), (reference)): the nodes of the pair of layers before a path and of that of the path.
+
+        Before the first pair the number is -1; the path LOGITS is behind the last node. None for an unpaired layer.
+        """
+        pairs = [(index, match) for index, match, _ in self.pairing.pairs]
+        if path == LOGITS:
+            number, last = len(pairs), (len(self.port.nodes), len(self.reference.nodes))
+        else:
+            number = next((k for k, (index, _) in enumerate(pairs) if self.port.nodes[index]["path"] == path), None)
+            if number is None:
+                return None
+            last = pairs[number]
+        first = pairs[number - 1] if number else (-1, -1)
+        return (first[0], last[0]), (first[1], last[1])
+
     def unpaired_with_weights(self) -> Check:
         """Check that no layer with parameters lacks a match; a layer without parameters may be a function elsewhere."""
         port = self._unpaired(self.port, self.pairing.only_port, self.case.split_names(is_port=True))
@@ -198,13 +142,23 @@ class LayerTable:
         ]
 
     def _pairing(self) -> Pairing:
-        """The pairs of layers. If the outputs of the models agree, a guess of layers with other values is no pair."""
-        found = pair(self.port, self.reference, self.case.layers)
+        """The pairs of layers, without guesses for layers whose weights are divided or joined.
+
+        If the outputs of the models agree, a guess of layers with other values is no pair.
+        """
+        found = without_guesses(pair(self.port, self.reference, self.case.layers), self._has_divided_weights)
         if self.port.error:
             return found
         if self.logits.relative > self.case.tolerances.float64:
             return found
         return without_guesses(found, self._is_wrong_guess)
+
+    def _has_divided_weights(self, guess: Pair) -> bool:
+        """Whether the weights of one of two layers are divided or joined, so that several layers are its match."""
+        node, other = self.port.nodes[guess.port], self.reference.nodes[guess.reference]
+        names = self.case.split_names(is_port=True), self.case.split_names(is_port=False)
+        paths = (node["path"].split("#")[0], other["path"].split("#")[0])
+        return any(_is_of_layer(name, path) for path, of_side in zip(paths, names, strict=True) for name in of_side)
 
     def _is_wrong_guess(self, guess: Pair) -> bool:
         """Whether two layers without weights have other outputs."""

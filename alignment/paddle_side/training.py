@@ -48,7 +48,7 @@ def train_port(
         step = port.step or plain_step
         loss = loss_of_port(port, settings.loss)
         if port.step:
-            loss = _of_packed(loss, return_nested(model))
+            loss = return_nested(model, loss)
         values = {"model": model, "optimizer": optimizer, "schedule": schedule, "loss": loss}
         for index in range(len(images)):
             masks.start_step(index)
@@ -78,11 +78,6 @@ def plain_step(model: nn.Layer, optimizer: paddle.optimizer.Optimizer, loss: Cal
     value.backward()
     optimizer.step()
     return value
-
-
-def _of_packed(loss: Callable, pack: Callable) -> Callable:
-    """The loss of one tensor as a loss of what the model returns."""
-    return lambda output, target: loss(pack(output), target)
 
 
 def as_target(array: np.ndarray, dtype: str) -> paddle.Tensor:

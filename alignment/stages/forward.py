@@ -9,7 +9,7 @@ from ..compare import compare
 from ..layers.hints import setting_hints
 from ..layers.operations import difference_hint
 from ..layers.settings import differing_settings
-from ..layers.source import both_sources, code_before, nodes_around
+from ..layers.source import both_sources, code_before
 from ..layers.table import LayerTable
 from ..session import Session, TraceRequest
 from ..trace import Trace
@@ -58,7 +58,7 @@ def _with_operations(session: Session, request: TraceRequest, table: LayerTable,
     """The checks; one about the code between two layers names the operation after which the values differ."""
     found = []
     for check in checks:
-        around = nodes_around(table, check.layer) if check.name == FIRST and check.detail.startswith(IN_CODE) else None
+        around = table.nodes_around(check.layer) if check.name == FIRST and check.detail.startswith(IN_CODE) else None
         if around and not table.port.error:
             hint = difference_hint(*session.operations_between(request, *around))
             check = replace(check, hints=[*check.hints, hint] if hint else check.hints)

@@ -160,7 +160,7 @@ def train(
     records, masks = Records(model, settings), DropoutMasks(settings.seed)
     losses, rates, dtype = [], [], next(model.parameters()).dtype
     if settings.step:
-        loss = _of_packed(loss, return_nested(model))
+        loss = return_nested(model, loss)
     values = {"model": model, "optimizer": optimizer, "schedule": schedule, "loss": loss}
     with shared_dropout(masks):
         for index in range(len(images)):
@@ -208,11 +208,6 @@ def plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callabl
     value.backward()
     optimizer.step()
     return value
-
-
-def _of_packed(loss: Callable, pack: Callable) -> Callable:
-    """The loss of one tensor as a loss of what the model returns."""
-    return lambda output, target: loss(pack(output), target)
 
 
 def as_target(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:

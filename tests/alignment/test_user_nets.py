@@ -16,6 +16,10 @@ CASES = {
     "ViT": (f"shape: [4, 3, 16, 16]\n{TRAIN}", "num_heads is 4, in the reference 2"),
     "Words": ("shape: [4, 7]\ntrain: {shape: [4, 7], steps: 3, curve_side: 0}", "in the code that calls out"),
     "Positions": ("shape: [4, 7]\ntrain: {shape: [4, 7], steps: 3, curve_side: 0}", "in the code that calls places"),
+    "Joined": (
+        "shape: [4, 5, 8]\ntrain: {shape: [4, 5, 8], steps: 3, curve_side: 0}",
+        "in the code that calls out",
+    ),
     "PictureAndWords": (
         "inputs:\n  image: [4, 3, 8, 8]\n  words: {shape: [4, 6], type: int64, range: [0, 19]}\n"
         "train: {steps: 3, curve_side: 0}",

@@ -1,4 +1,4 @@
-"""Ports of six nets as a user brings them, right and with one mistake; beside torch_nets/user_torch_nets.py.
+"""Ports of seven nets as a user brings them, right and with one mistake; beside torch_nets/user_torch_nets.py.
 
 The names of the layers differ from those of the references, as in most ports.
 """
@@ -58,6 +58,20 @@ class Positions(nn.Layer):
     def forward(self, words):
         places = paddle.arange(words.shape[1])
         return self.out(F.relu(self.table(words) + self.places(places + 1 if self.is_wrong else places)).max(1))
+
+
+class Joined(nn.Layer):
+    """Attention with one layer for three projections: vectors [B, T, 8] -> logits [B, 4]."""
+
+    def __init__(self, is_wrong=False):
+        super().__init__()
+        self.embed, self.three, self.out = nn.Linear(8, 6), nn.Linear(6, 18), nn.Linear(6, 4)
+        self.is_wrong = is_wrong
+
+    def forward(self, x):
+        query, key, value = self.three(F.relu(self.embed(x))).chunk(3, -1)
+        weights = F.softmax(query @ key.transpose([0, 2, 1]) * (1.0 if self.is_wrong else 6**-0.5), -1)
+        return self.out((weights @ value).mean(1))
 
 
 class PictureAndWords(nn.Layer):

@@ -47,6 +47,18 @@ class Positions(nn.Module):
         return self.classifier((self.words(words) + places).relu().amax(1))
 
 
+class Joined(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 6), nn.Linear(6, 4)
+        self.query, self.key, self.value = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        x = F.relu(self.first(x))
+        weights = F.softmax(self.query(x) @ self.key(x).transpose(1, 2) * 6**-0.5, -1)
+        return self.last((weights @ self.value(x)).mean(1))
+
+
 class PictureAndWords(nn.Module):
     def __init__(self):
         super().__init__()
