@@ -1,13 +1,16 @@
 """The benchmark of the service measures clients that wait for their answers, and an overload."""
 
 import asyncio
+import contextlib
 import os
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.http_clients import form_of
-from benchmarks.serving import Running, measure, overload_once, print_table
+from benchmarks.serving import Running, measure, overload_once, print_table, stopped
 from tests.deploy.serving.service_in_thread import service_in_thread
 
 
@@ -17,8 +20,30 @@ def service():
         yield running
 
 
-def test_clients_that_wait_for_their_answers(service, monkeypatch, capsys):
-    servers = [Running("a", service.port, None), Running("b", service.port, None)]
+@pytest.fixture
+def sleepers():
+    """Two processes, each the first of a session."""
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for _ in range(2):
+            processes.append(stack.enter_context(subprocess.Popen(["sleep", "60"], start_new_session=True)))
+            stack.callback(processes[-1].kill)
+        yield processes
+
+
+def test_servers_are_stopped_for_a_time(sleepers):
+    def states() -> list[str]:
+        return [Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] for process in sleepers]
+
+    with stopped([Running("a", 0, sleepers[0])]):
+        os.waitid(os.P_PID, sleepers[0].pid, os.WSTOPPED | os.WNOWAIT)
+        assert [state == "T" for state in states()] == [True, False]
+    os.waitid(os.P_PID, sleepers[0].pid, os.WCONTINUED | os.WNOWAIT)
+    assert "T" not in states()
+
+
+def test_clients_that_wait_for_their_answers(service, sleepers, capsys):
+    servers = [Running(name, service.port, process) for name, process in zip("ab", sleepers, strict=True)]
     results = measure(servers, form_of(b"abc"), (1, 2), 0.1, 1)
     assert [(result.contender, result.num_clients) for result in results] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
     assert all(0 < result.p50_ms <= result.p99_ms and result.images_per_second > 0 for result in results)
