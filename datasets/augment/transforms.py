@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
 from common.errors import UsageError
-from configs.schema import AugmentConfig, PreprocessConfig
 
 from ..preprocess import CenterCrop, Colour, Preprocess
 from ..reading.backends import LazyImage
@@ -16,6 +15,9 @@ from ..reading.crop import Crop, center_crop, crop_and_resize
 from ..rng import generator
 from .auto_augment import parse_policy
 from .image_ops import Op, apply_op, draw_interpolation
+
+if TYPE_CHECKING:  # the schema would take 25 ms of the start of each worker process
+    from configs.schema import AugmentConfig, PreprocessConfig
 
 TRIES = 10
 
@@ -228,7 +230,7 @@ class TrainTransform:
 
 
 def build_train_transform(
-    config: AugmentConfig, flags: PreprocessConfig, preprocess: Preprocess | None = None
+    config: "AugmentConfig", flags: "PreprocessConfig", preprocess: Preprocess | None = None
 ) -> TrainTransform:
     """Build the training transform: crop, flip, and automatic augmentation or else colour jitter.
 
