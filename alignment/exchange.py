@@ -1,5 +1,8 @@
 """What the two processes share: array files, settings of a run, sketches of big arrays, dropout masks. numpy alone."""
 
+import mmap
+import struct
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +12,9 @@ import numpy as np
 SKETCH_WIDTH = 4096
 SKETCH_SEED = 20180412
 BLOCK = 1 << 20  # elements of an array that are converted at a time
+WHOLE_GRADIENTS = 1 << 20  # elements; of a larger gradient both sides keep a sketch
+ALIGNMENT = 64  # bytes; arrays in a file begin at multiples of it
+PADDING = 0x4141  # kind of the extra field of a zip entry that moves its data there
 MAX_CALLS_PER_STEP = 100_000  # of dropout layers; keeps the random streams of two steps apart
 
 
@@ -24,6 +30,7 @@ class TraceSettings:
         seed: of the dropout masks.
         rules: fields of Rules, which give the gradients of the reference the names and layouts of the port.
         has_layers_alone: whether the reference also runs the backward of each layer alone.
+        has_layer_values: whether the reference sends the outputs of the layers and their gradients.
     """
 
     dtype: str
@@ -32,6 +39,7 @@ class TraceSettings:
     seed: int
     rules: dict
     has_layers_alone: bool = True
+    has_layer_values: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class TrainSettings:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write an .npz file without pickles.
+    """Write an .npz file without pickles, in which `read_arrays` finds aligned arrays. An older file is not changed.
 
     Raises:
         TypeError: an array holds Python objects.
@@ -76,18 +84,53 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise TypeError(f"{name} is an array of Python objects")
-    with open(path, "wb") as file:
-        np.savez(file, **arrays)
+    path.unlink(missing_ok=True)  # whoever has mapped the older file keeps it
+    with open(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            # 30 bytes of a zip header, 20 of its field for large files, and 4 before the padding.
+            padding = -(file.tell() + 30 + len(entry.filename.encode()) + 20 + 4) % ALIGNMENT
+            entry.extra = struct.pack("<HH", PADDING, padding) + bytes(padding)
+            with archive.open(entry, "w", force_zip64=True) as target:
+                np.lib.format.write_array(target, np.asanyarray(array), allow_pickle=False)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an .npz file.
+    """Read an .npz file. The arrays of `write_arrays` stay in the file, and the system has them in memory while it can.
+
+    An array may be changed; the file does not change. The file may be deleted.
 
     Raises:
         ValueError: the file holds a pickle.
     """
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        found, entries = {}, arrays.zip.infolist()
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        for entry in entries:
+            name = entry.filename.removesuffix(".npy")
+            array = _mapped_array(mapped, entry)
+            found[name] = arrays[name] if array is None else array
+        return found
+
+
+def _mapped_array(mapped: mmap.mmap, entry: zipfile.ZipInfo) -> np.ndarray | None:
+    """The array of an entry in the mapped file; None if it is compressed, not aligned, empty or of objects."""
+    mapped.seek(entry.header_offset + 26)
+    start = entry.header_offset + 30 + sum(struct.unpack("<HH", mapped.read(4)))
+    if entry.compress_type != zipfile.ZIP_STORED or start % ALIGNMENT:
+        return None
+    mapped.seek(start)
+    if np.lib.format.read_magic(mapped) != (1, 0):
+        return None
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(mapped)
+    if dtype.hasobject or 0 in shape:
+        return None
+    return np.ndarray(shape, dtype, mapped, mapped.tell(), order="F" if is_fortran else "C")
+
+
+def packed(gradient: np.ndarray) -> np.ndarray:
+    """What is kept of the gradient of a parameter: a sketch, if it is large."""
+    return gradient if gradient.size <= WHOLE_GRADIENTS else sketch(gradient)
 
 
 def constructor(module: object, name: str, package: str | None = None) -> Callable:

@@ -1,17 +1,30 @@
-"""Give back the memory of recorded models: their hooks and traces hold each other until Python collects them."""
+"""Give memory back to the system, and tell when a process had not enough of it."""
 
+import ctypes
 import gc
 import resource
+import sys
+from contextlib import suppress
 from pathlib import Path
 
-LARGE = 2_000_000  # kilobytes; a process that holds less has no need of it
+LARGE = 1_000_000  # kilobytes; a process that holds less has no need of it
 STATM = Path("/proc/self/statm")  # of Linux; its second number is the pages that this process holds
+UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of ru_maxrss
+# What the exceptions of numpy, torch and Paddle say.
+REFUSED = ("MemoryError", "can't allocate memory", "ResourceExhaustedError", "bad_alloc")
+NEXT_STEP = "give smaller inputs, for example --shape 1,3,64,64 (in the zoo --sides 64), or close other programs"
 
 
 def free_recorded_models() -> None:
-    """Collect what is held in circles, in a process that holds more than two gigabytes."""
+    """Collect what is held in circles, and return freed blocks to the system, in a process that holds a gigabyte.
+
+    Recorded models, their hooks and their traces hold each other. What is freed stays with malloc for the next request,
+    and blocks of other sizes do not fit into it.
+    """
     if _held_kilobytes() > LARGE:
         gc.collect()
+        with suppress(AttributeError, OSError):  # other libraries of C than that of GNU have no such function
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _held_kilobytes() -> int:
@@ -22,4 +35,14 @@ def _held_kilobytes() -> int:
     """
     if STATM.exists():
         return int(STATM.read_text().split()[1]) * resource.getpagesize() // 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT // 1024
+
+
+def is_refused(error: Exception | str) -> bool:
+    """Whether an exception, or its type and message, says that there was no memory."""
+    return any(words in repr(error) for words in REFUSED)
+
+
+def gigabytes(usage: "resource.struct_rusage") -> str:
+    """The most memory that a process held, for a message."""
+    return f"{usage.ru_maxrss * UNIT / 1e9:.1f} GB"

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,10 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.errors import MissingDependencyError, ReferenceFailedError
+from common.errors import MissingDependencyError, OutOfMemoryError, ReferenceFailedError
 from common.files import sha256_of_file, write_atomically
 
 from .exchange import read_arrays, write_arrays
+from .memory import NEXT_STEP, gigabytes, is_refused
 
 RUN = Path(__file__).parent / "torch_side" / "run.py"
 INSTALL = "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu (or `make align`)"
@@ -83,11 +87,16 @@ class Reference:
             digest.update(np.ascontiguousarray(array).data)
         return File(path, digest.hexdigest())
 
+    def forget(self, file: File) -> None:
+        """Delete a file of `put` that no later question names; in a folder in memory it would take as much of it."""
+        file.path.unlink(missing_ok=True)
+
     def ask(self, operation: str, **arguments: object) -> dict:
         """Ask for an operation of torch_side/operations.py whose answer has no arrays; returns the answer.
 
         Raises:
             ReferenceFailedError: the operation raised an exception, or the process died.
+            OutOfMemoryError: the memory was not enough for it.
             MissingDependencyError: the interpreter, or torch or an optional package of the reference, is missing.
         """
         return self._begin(operation, arguments, None)()
@@ -147,7 +156,7 @@ class Reference:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
         except BrokenPipeError:
-            raise self._error_of_end(process.wait()) from None
+            raise self._error_of_end() from None
         self._num_asked += 1
         return self._num_asked
 
@@ -156,13 +165,15 @@ class Reference:
         while self._num_answered < number:  # earlier answers were not awaited, because the port failed
             line = self._process.stdout.readline()
             if not line:
-                raise self._error_of_end(self._process.wait())
+                raise self._error_of_end()
             self._num_answered += 1
         answer = json.loads(line)
         if "error" in answer:
             text = f"the reference failed at {operation}: {answer['error']}"
             if answer["kind"] == "ModuleNotFoundError" and (command := _install_command(answer["error"])):
                 raise MissingDependencyError(f"{text}; {command}, for {self._python}")
+            if is_refused(answer["error"]):
+                raise OutOfMemoryError(f"{text}; {NEXT_STEP}")
             raise ReferenceFailedError(text)
         return answer["answer"]
 
@@ -177,8 +188,16 @@ class Reference:
             raise MissingDependencyError(f"cannot start the reference with {self._python}: {error.strerror}") from None
         return self._process
 
-    def _error_of_end(self, code: int) -> Exception:
-        """The exception for a process that ended by itself with this exit code."""
+    def _error_of_end(self) -> Exception:
+        """The exception for a process that ended by itself."""
+        _, status, usage = os.wait4(self._process.pid, 0)
+        self._process.returncode = code = os.waitstatus_to_exitcode(status)
+        if code == -signal.SIGKILL:  # by the kernel, which ends the reference first: torch_side/run.py says so
+            own = resource.getrusage(resource.RUSAGE_SELF)
+            return OutOfMemoryError(
+                f"the process of the reference was killed, so the memory was probably not enough: it held "
+                f"{gigabytes(usage)}, and the process of the port {gigabytes(own)}; {NEXT_STEP}"
+            )
         self._stderr.seek(0)
         lines = self._stderr.read().strip().splitlines()
         if lines and lines[-1].startswith("ModuleNotFoundError: No module named 'torch'"):

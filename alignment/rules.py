@@ -117,6 +117,12 @@ class Rules:
             port[name] = port[name] * port[name].dtype.type(self.scale[name])
         return port
 
+    def each_to_port(self, arrays: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and array of each entry of `to_port`; without joins one at a time, for copies of all take gigabytes."""
+        parts = [arrays] if self.concat or self.prefix else ({name: array} for name, array in arrays.items())
+        for part in parts:
+            yield from self.to_port(part).items()
+
     def from_port(self, arrays: Arrays) -> Arrays:
         """Entries of the port with the names and layouts of the source; counters are written as 0.
 

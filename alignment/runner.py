@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.errors import CaseError, WeightsError
+from common.errors import CaseError, OutOfMemoryError, WeightsError
 
 from .case import Case
+from .memory import NEXT_STEP, is_refused
 from .pipeline.coverage import RECORDED_STAGES, STAGE_PARTS, has_parts, not_compared
 from .reference import Reference
 from .report.text import conclusion, not_compared_line, problem_lines, stage_lines
@@ -54,6 +55,7 @@ def run_stages(
     Raises:
         ProjectError: the case, the images or the weights cannot be used, or torch is missing. With a `port` of the
             caller only the last.
+        OutOfMemoryError: the memory was not enough for one of the two processes.
     """
     from .compat.recorded_stages import STAGES as RECORDED
     from .compat.recorded_stages import RecordedSession
@@ -78,6 +80,8 @@ def run_stages(
             if exit_code == MISSING_DEPENDENCY or (exit_code in QUESTION_ERRORS and port is None):
                 raise
             text = f"{type(error).__name__}: {str(error)[:400]}"
+            if is_refused(error):
+                raise OutOfMemoryError(f"{case.name}, stage {name}: {text}; {NEXT_STEP}") from None
             result = StageResult(name, unjudged([Check("the stage runs", FAIL, detail=text)], missing_operation(text)))
         result.seconds = time.perf_counter() - start
         verdict.stages.append(result)

@@ -105,7 +105,7 @@ class Session:
 
     @cached_property
     def _state_of_port(self) -> PortState:
-        return PortState.of_model(self.port.build())
+        return PortState.of_model(self.port.build(), self.case.keep)
 
     @property
     def port_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -298,7 +298,14 @@ class Session:
             "record_trace", reference=self.case.reference_spec, weights=weights, inputs=inputs,
             **asdict(request.settings),
         )  # fmt: skip
-        return lambda: Trace.of_message(*finish())
+
+        def wait() -> Trace:
+            trace = Trace.of_message(*finish())
+            for file in (inputs, *([weights] if request.weights is not None else [])):
+                self.reference.forget(file)
+            return trace
+
+        return wait
 
     def operations_between(
         self, request: TraceRequest, port: tuple[int, int], reference: tuple[int, int]
@@ -346,4 +353,5 @@ class Session:
 
             images = request.images if request.port_images is None else request.port_images
             images, masks = images.astype(settings.dtype), DropoutMasks(settings.seed)
-            return record_trace(model, images, loss_of, masks, is_training=settings.is_training, watch=watch)
+            trace = record_trace(model, images, loss_of, masks, is_training=settings.is_training, watch=watch)
+        return trace if settings.has_layer_values else trace.without_layers()

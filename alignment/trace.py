@@ -4,7 +4,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,10 @@ class Trace:
                 trace.isolated_gradients.setdefault(int(kind[1:]), {})[name] = array
         return trace
 
+    def without_layers(self) -> "Trace":
+        """The trace without its layers and what they computed; the gradients of parameters and images stay."""
+        return replace(self, arrays={}, gradients={}, isolated_gradients={}, layers=[])
+
     def is_between(self, first: int, last: int) -> bool:
         """Whether the code that runs now is after the call of node `first`, and node `last` has not begun."""
         num = len(self.nodes)
@@ -129,6 +133,13 @@ class TraceRecorder(ABC):
         """Remove the hooks from the model."""
         for hook in self._hooks:
             hook.remove()
+
+    def finish(self, output) -> Trace:
+        """Name the output of the model, let go of the tensors and return the trace, to which gradients are added."""
+        self.remove_hooks()
+        self.trace.logits = self.value(output)
+        self._tensors.clear()  # with their graph they hold the recorder, which no collection of circles finds
+        return self.trace
 
     def value(self, tensor) -> str:
         """Name of the value of a tensor; a tensor that several layers take has one name."""

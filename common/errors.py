@@ -111,6 +111,12 @@ class MissingDependencyError(ProjectError):
     exit_code = 7
 
 
+class OutOfMemoryError(ProjectError):
+    """The memory of this machine was not enough; the message names what was held, and what needs less."""
+
+    exit_code = 7
+
+
 class ShadowedPackageError(MissingDependencyError, ImportError):
     """A package of this project cannot be imported, because another one with its name comes first on `sys.path`."""
 

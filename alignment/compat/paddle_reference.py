@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 
 from ..adapter import Adapter, adapt
-from ..exchange import DropoutMasks, TraceSettings, TrainSettings
+from ..exchange import DropoutMasks, TraceSettings, TrainSettings, packed
 from ..mapping.units import fingerprint
 from ..paddle_side.port import FRAMEWORK, Port, default_dtype, set_state, state_arrays, to_dtype
 from ..paddle_side.recorder import record_trace, run_alone
@@ -36,6 +36,9 @@ class PaddleReference:
     def put(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
         """The arrays themselves, for a later question."""
         return dict(arrays)
+
+    def forget(self, arrays: Arrays) -> None:
+        """Nothing is kept of what `put` returned."""
 
     def ask(self, operation: str, **arguments: object) -> dict:
         """The answer of a question without arrays."""
@@ -92,11 +95,12 @@ class PaddleReference:
             target, loss = as_target(inputs["labels"], settings.dtype), self._port.loss(0.0)
             loss_of = (lambda output: loss(output, target)) if settings.loss else None
             images, masks = inputs["images"].astype(settings.dtype), DropoutMasks(settings.seed)
-            trace = record_trace(model, images, loss_of, masks, is_training=settings.is_training)
+            trace = record_trace(model, images, loss_of, masks, is_training=settings.is_training, pack=np.asarray)
             if loss_of and settings.is_training and settings.has_layers_alone:
                 _run_layers_alone(trace, masks, Rules.of_message(settings.rules))
         rules = Rules.of_message(settings.rules)
-        trace.parameter_gradients = rules.to_port(trace.parameter_gradients)
+        gradients = rules.each_to_port(trace.parameter_gradients)
+        trace.parameter_gradients = {name: packed(gradient) for name, gradient in gradients}
         return trace.as_message()
 
     def _train_steps(self, reference: dict, weights: Arrays, inputs: Arrays, **settings) -> tuple[dict, Arrays]:

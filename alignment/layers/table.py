@@ -9,6 +9,7 @@ from ..case import Case
 from ..compare import Difference, compare, compare_axes, compare_packed, is_degenerate, least_scale, without_ones
 from ..exchange import DropoutMasks
 from ..mapping import patterns
+from ..memory import is_refused
 from ..paddle_side.recorder import last_line, run_alone
 from ..trace import Trace, gradients_or_zeros, split_gradients
 from ..verdict import FAIL, PASS, Check, exactly
@@ -238,6 +239,8 @@ class LayerTable:
         try:
             outputs, results = run_alone(layer, inputs, gradients if has_gradients else None, masks)
         except Exception as error:  # a wrong layer may refuse the shape of an input or of a gradient
+            if is_refused(error):
+                raise
             row.note = f"cannot take what the reference's takes: {last_line(error)}"
             row.is_wrong_alone = True
             row.hints = layer_hints((node, other), layer, [], [], [])

@@ -123,7 +123,7 @@ def _run_port(
         model = build()  # with fresh values, which entries without a match keep
         if weights is not None:
             try:
-                arrays = PortState.of_model(model).completed(weights, ("*",), shared_in_reference)
+                arrays = PortState.of_model(model, ("*",)).completed(weights, ("*",), shared_in_reference)
                 set_state(model, arrays, case.name)
             except Exception as error:
                 raise CaseError(f"the weights that were paired for {case.name} do not fit the port: {error}") from None

@@ -63,17 +63,15 @@ def main(argv: list[str]) -> int:
     if unknown := [name for name in options.networks if name not in NETWORKS]:
         raise CaseError(f"unknown network '{unknown[0]}'; known: {', '.join(NETWORKS)}")
     is_right = True
-    with Reference(options.python) as reference:
-        for name in options.networks or NETWORKS:
-            for side in (max(side, LEAST_SIDE.get(name, 0)) for side in options.sides):
-                for seed in options.seeds:
+    for name in options.networks or NETWORKS:
+        for side in (max(side, LEAST_SIDE.get(name, 0)) for side in options.sides):
+            for seed in options.seeds:
+                with Reference(options.python) as reference:  # a new process has the whole memory
                     result = _run(name, side, seed, reference)
-                    is_right &= result["is_expected"]
-                    _add(options.json, name, f"{side} pixels, seed {seed}", result)
-                    words = "; ".join(result["differences"])
-                    print_safely(
-                        f"{name}, {side} pixels, seed {seed}: {result['seconds']} s, {result['verdict']}: {words}"
-                    )
+                is_right &= result["is_expected"]
+                _add(options.json, name, f"{side} pixels, seed {seed}", result)
+                words = "; ".join(result["differences"])
+                print_safely(f"{name}, {side} pixels, seed {seed}: {result['seconds']} s, {result['verdict']}: {words}")
     return 0 if is_right else 6
 
 

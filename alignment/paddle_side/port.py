@@ -182,7 +182,7 @@ class PortState:
     """The state of a new port.
 
     Attributes:
-        arrays: {name: array}.
+        arrays: {name: array}; of the values only those that are kept.
         shared: {name: first name of the same tensor}.
         trained: {name: number of elements} of the parameters that are trained.
     """
@@ -192,10 +192,14 @@ class PortState:
     trained: dict[str, int]
 
     @classmethod
-    def of_model(cls, model: nn.Layer) -> "PortState":
-        """The state of a model."""
+    def of_model(cls, model: nn.Layer, kept: Iterable[str]) -> "PortState":
+        """The state of a model; `kept` are patterns of entries whose values are needed, and not the shapes alone."""
         trained = {name: value.size for name, value in model.named_parameters() if not value.stop_gradient}
-        return cls(state_arrays(model), shared_names(model), trained)
+        arrays = {
+            name: array if _is_kept(name, kept) else np.broadcast_to(np.zeros((), array.dtype), array.shape)
+            for name, array in state_arrays(model).items()
+        }
+        return cls(arrays, shared_names(model), trained)
 
     def completed(self, arrays: Arrays, kept: Iterable[str], shared_in_reference: Mapping[str, str]) -> Arrays:
         """Arrays of the port with every name of its state that the reference accounts for.
@@ -214,9 +218,13 @@ class PortState:
             if first in found:
                 found[name] = found[first]
         for name, array in self.arrays.items():
-            if name not in found and any(match(pattern, name) is not None for pattern in kept):
+            if name not in found and _is_kept(name, kept):
                 found[name] = array
         return {name: found[name] for name in self.arrays if name in found} | found
+
+
+def _is_kept(name: str, patterns: Iterable[str]) -> bool:
+    return any(match(pattern, name) is not None for pattern in patterns)
 
 
 def set_state(model: nn.Layer, arrays: Arrays, source: str, dtype: str = "float32") -> nn.Layer:

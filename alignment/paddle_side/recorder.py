@@ -9,8 +9,9 @@ import paddle
 from paddle import nn
 
 from ..adapter import tensors_of
-from ..exchange import DropoutMasks
+from ..exchange import DropoutMasks, packed
 from ..layers.settings import PADDLE, settings_of
+from ..memory import is_refused
 from ..replacing import functions_replaced
 from ..trace import Trace, TraceRecorder
 from .draws import shared_dropout, turn_off_inner_dropout
@@ -97,7 +98,7 @@ def first_output(layer: nn.Layer, output):
 
 def record_trace(
     model: nn.Layer, images: np.ndarray, loss_of: Callable | None, masks: DropoutMasks, *, is_training: bool,
-    watch: Callable = nullcontext,
+    watch: Callable = nullcontext, pack: Callable[[np.ndarray], np.ndarray] = packed,
 ) -> Trace:  # fmt: skip
     """Record one forward of the model, and one backward if there is a loss and the model is in train mode.
 
@@ -110,6 +111,7 @@ def record_trace(
         masks: of the dropout layers.
         is_training: True for train mode, False for evaluation mode.
         watch: makes a context of the trace, in which the forward is run.
+        pack: what is kept of the gradient of a parameter.
     """
     model.train() if is_training else model.eval()
     masks.turned_off.update(turn_off_inner_dropout(model) if is_training else ())
@@ -122,10 +124,10 @@ def record_trace(
             with watch(recorder.trace):
                 logits = model(images)
         except Exception as error:
+            if is_refused(error):
+                raise
             recorder.trace.error, logits = last_line(error), images
-    recorder.remove_hooks()
-    trace = recorder.trace
-    trace.logits = recorder.value(logits)
+    trace = recorder.finish(logits)
     trace.unpaired_draws, trace.turned_off = sorted(masks.unpaired), sorted(masks.turned_off)
     if loss_of and not trace.error:
         loss = loss_of(logits)
@@ -134,9 +136,11 @@ def record_trace(
         loss.backward()
         trace.image_gradient = None if images.grad is None else images.grad.numpy()
         trace.parameter_gradients = {
-            name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None
+            name: pack(parameter.grad.numpy())
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
         }
-        model.clear_gradients()
+        model.clear_gradients(set_to_zero=False)
     return trace
 
 

@@ -193,7 +193,10 @@ def _moved_runs(session: Session, inputs: File, settings: TrainSettings, runs: I
     moved = {run: session.reference.put(_moved(session, settings.dtype, run)) for run in runs if run}
     files = [moved.get(run, session.weights_file) for run in runs]
     waiting = [session.begin_training(inputs, settings, file) for file in files]
-    return [finish()[1] for finish in waiting]
+    found = [finish()[1] for finish in waiting]
+    for file in moved.values():
+        session.reference.forget(file)
+    return found
 
 
 def _moved(session: Session, dtype: str, run: int) -> Arrays:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alignment.exchange import DropoutMasks, TraceSettings, TrainSettings, read_arrays, sketch, write_arrays
+from alignment.exchange import DropoutMasks, TraceSettings, TrainSettings, packed, read_arrays, write_arrays
 from alignment.rules import Arrays, Rules
 from alignment.trace import short_path
 
@@ -20,7 +20,6 @@ from .references import DTYPES, build, constant_layers, read_weights, set_random
 from .training import as_target, cross_entropy, projection, squares, train
 
 MAX_DRAWS = 20  # a ReLU over four channels is 0 everywhere in about one of 20 draws
-WHOLE_GRADIENTS = 1 << 20  # elements; a larger gradient is sent as a sketch
 
 
 def versions() -> dict:
@@ -110,7 +109,7 @@ def record_trace(reference: dict, weights: str, inputs: str, output: str, **sett
             model, images, loss_of, DropoutMasks(settings.seed), lambda gradients: pack(gradients, rules),
             has_layers_alone=settings.has_layers_alone,
         )  # fmt: skip
-    answer, values = trace.as_message()
+    answer, values = (trace if settings.has_layer_values else trace.without_layers()).as_message()
     write_arrays(Path(output), values)
     return answer
 
@@ -141,10 +140,7 @@ def operations_between(reference: dict, weights: str, inputs: str, dtype: str, s
 
 def pack(gradients: Arrays, rules: Rules) -> Arrays:
     """The gradients of parameters with the names and layouts of the port; a sketch of each that is large."""
-    return {
-        name: gradient if gradient.size <= WHOLE_GRADIENTS else sketch(gradient)
-        for name, gradient in rules.to_port(gradients).items()
-    }
+    return {name: packed(gradient) for name, gradient in rules.each_to_port(gradients)}
 
 
 def loss_function(loss: dict) -> Callable:

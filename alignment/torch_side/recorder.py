@@ -122,19 +122,19 @@ def record(
     with shared_dropout(masks), torch.set_grad_enabled(loss_of is not None), watch(recorder.trace):
         masks.start_step(0)
         logits = model(images)
-    recorder.remove_hooks()
-    trace = recorder.trace
-    trace.logits = recorder.value(logits)
+    trace = recorder.finish(logits)
     trace.unpaired_draws, trace.turned_off = sorted(masks.unpaired), sorted(masks.turned_off)
     if loss_of:
         loss = loss_of(logits)
+        del logits
         loss.backward()
         trace.loss = loss.item()
-        if has_layers_alone:
-            with shared_dropout(masks):
-                recorder.run_layers_alone(masks, pack)
         trace.image_gradient = None if images.grad is None else images.grad.numpy()
         trace.parameter_gradients = pack({
             name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None
         })  # fmt: skip
+        model.zero_grad(set_to_none=True)
+        if has_layers_alone:
+            with shared_dropout(masks):
+                recorder.run_layers_alone(masks, pack)
     return trace

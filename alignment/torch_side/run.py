@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -14,6 +15,8 @@ def main() -> None:
     """Answer the questions on standard input until it closes; what the reference prints goes to standard error."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     sys.stdout = sys.stderr
+    with suppress(OSError):  # where memory is short the kernel shall end this process: the port can say so
+        Path("/proc/self/oom_score_adj").write_text("1000")
     operations = import_operations()
     from alignment.memory import free_recorded_models
 
@@ -27,6 +30,7 @@ def main() -> None:
             answer = {"error": f"{error}" if kind == "UserCodeError" else f"{kind}: {error}", "kind": kind}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+        del answer
         free_recorded_models()
 
 

@@ -1,7 +1,7 @@
 """Train the reference for N steps and record what each step changes, as sketches that are small enough to send."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -126,14 +126,8 @@ class Records:
                 value = self._variances[name].value if name in self._variances else value
                 found.setdefault("weight", {})[name] = value.numpy()
         for kind, arrays in found.items():
-            for name, array in self._of_port(arrays):
+            for name, array in self._rules.each_to_port(arrays):
                 self._rows.setdefault(f"{kind}/{name}", []).append(sketch(array, self._settings.width))
-
-    def _of_port(self, arrays: Arrays) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and array of each entry in the port; without joins one at a time, for copies of all take gigabytes."""
-        parts = [arrays] if self._rules.concat else ({name: array} for name, array in arrays.items())
-        for part in parts:
-            yield from self._rules.to_port(part).items()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """{kind/name: [N, <= width]}."""
