@@ -139,6 +139,14 @@ def test_a_reference_that_gets_no_memory_says_so(stub_python):
 
 
 @pytest.mark.torch
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems choose in other ways")
+def test_linux_ends_the_reference_before_the_port():
+    with Reference() as reference:
+        reference.ask("versions")
+        assert Path(f"/proc/{reference._process.pid}/oom_score_adj").read_text().strip() == "1000"
+
+
+@pytest.mark.torch
 def test_a_port_that_gets_no_memory_is_no_difference(reference):
     def build():
         raise MemoryError("Unable to allocate 8 GiB")
