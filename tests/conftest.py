@@ -33,9 +33,3 @@ def pytest_collection_modifyitems(items) -> None:
 def pytest_collection_finish() -> None:
     """Let the collector of garbage pass over what is imported, which takes it a tenth of the time of the tests."""
     gc.freeze()
-
-
-def pytest_runtest_teardown(item, nextitem) -> None:
-    """The same after each file, for what its tests have imported and what they keep for other files."""
-    if nextitem is None or nextitem.path != item.path:
-        gc.freeze()

@@ -131,7 +131,7 @@ def _train(data: Path, out: Path, max_bad_images: int) -> tuple[int, dict, dict]
         cls_label_path_train=data / "train.txt",
         cls_label_path_val=data / "val.txt",
         epochs=2,
-        batch_size=25,
+        batch_size=8,
         on_bad_image="skip",
         max_bad_images=max_bad_images,
     )
