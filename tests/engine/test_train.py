@@ -1,8 +1,8 @@
 """An interrupted epoch gives bit for bit the numbers of an uninterrupted one; bad numbers stop it before a save."""
 
 import re
-import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -26,6 +26,7 @@ from engine.state import TrainState
 from engine.train import Recipe, step_seed, train_epoch
 from engine.weights import load_weights
 from tests.engine.tiny import FakeTrainLoader, arrays_of, batches, images_and_labels, same, tiny_net
+from tests.forked_python import run_python
 
 STEPS, ACCUM, BATCH = 7, 2, 4
 
@@ -239,22 +240,30 @@ def test_a_signal_without_an_output_folder():
         train(state, run={"preemption": StopAfter(state, 2)})
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
-def test_signals_set_a_flag(name):
-    before = {n: signal.getsignal(getattr(signal, n)) for n in ("SIGTERM", "SIGUSR1", "SIGINT")}
-    try:
-        preemption = Preemption().install()
-        assert not preemption.requested
-        signal.raise_signal(getattr(signal, name))
-        assert preemption.requested
-        if name == "SIGINT":  # a second Ctrl-C interrupts at once
-            with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-        else:
-            signal.raise_signal(getattr(signal, name))
-    finally:
-        for n, handler in before.items():
-            signal.signal(getattr(signal, n), handler)
+# In a process of its own, since a signal without its handler ends the process.
+TWO_SIGNALS = """
+import signal, sys
+from engine.preemption import Preemption
+preemption = Preemption().install()
+assert not preemption.requested
+number = getattr(signal, sys.argv[1])
+signal.raise_signal(number)
+assert preemption.requested
+try:
+    signal.raise_signal(number)
+except KeyboardInterrupt:
+    print("interrupted")
+else:
+    print("goes on")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "second"), [("SIGTERM", "goes on"), ("SIGUSR1", "goes on"), ("SIGINT", "interrupted")]
+)
+def test_signals_set_a_flag_and_a_second_ctrl_c_interrupts_at_once(name, second):
+    done = run_python(["-c", TWO_SIGNALS, name], cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stdout.strip()) == (0, second), done.stderr
 
 
 # --- The state ------------------------------------------------------------------------------------------------------
