@@ -1,6 +1,5 @@
 """What every process of the tests needs, what they start, and the order of the files."""
 
-import gc
 import os
 import sys
 from pathlib import Path
@@ -28,8 +27,3 @@ def pytest_collection_modifyitems(items) -> None:
     missing = [path for path in order if not path.exists()]
     assert not missing, f"tests/conftest.py: LONG names {missing[0]}, which does not exist"
     items.sort(key=lambda item: order.get(item.path, len(order)))
-
-
-def pytest_collection_finish() -> None:
-    """Let the collector of garbage pass over what is imported, which takes it a tenth of the time of the tests."""
-    gc.freeze()
