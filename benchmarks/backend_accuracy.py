@@ -11,8 +11,6 @@ if __name__ == "__main__":  # before the imports: what is not installed is named
 import argparse
 import io
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -22,11 +20,10 @@ from PIL import Image
 
 from benchmarks.flags import add_output_flag, add_results_flag
 from benchmarks.record import record
+from benchmarks.scripts import run
 from common.cli import run as run_program
-from common.errors import ProjectError
 from datasets.digits import write_digits
 
-ROOT = Path(__file__).parent.parent
 BACKENDS = ("pil", "cv2", "turbo")
 SIDE = 160  # of the JPEGs in pixels: crops of 124 to 160 become 64, so the files are decoded at full or half size
 GRAIN = 16  # standard deviation of the sensor noise: without noise a resize that does not smooth would cost nothing
@@ -92,18 +89,6 @@ def train_and_score(data: Path, backend: str, seed: int, folder: Path) -> dict:
         printed = run("eval.py", *MODEL, *lists, weights, f"--eval_image_backend={eval_backend}")
         top1[eval_backend] = float(re.findall(r"\* Acc@1 (\S+)", printed)[-1])
     return {"backend": backend, "seed": seed, "top1_percent": top1["pil"], "top1_percent_by_itself": top1[backend]}
-
-
-def run(*command: str) -> str:
-    """Run a script of the project, and return what it printed.
-
-    Raises:
-        ProjectError: the script failed.
-    """
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise ProjectError(f"{' '.join(command)} failed with exit code {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 def table(results: list[dict]) -> list[str]:

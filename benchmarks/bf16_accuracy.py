@@ -9,8 +9,6 @@ if __name__ == "__main__":  # before the imports: what is not installed is named
     require_packages("numpy", "PIL", "yaml", "paddle", "openvino")
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,15 +16,14 @@ import numpy as np
 
 from benchmarks.flags import add_output_flag, add_results_flag
 from benchmarks.record import record
+from benchmarks.scripts import run
 from common.cli import positive_int
 from common.cli import run as run_program
-from common.errors import ProjectError
 from datasets.digits import write_digits
 from deploy.engine_base import EngineOptions, require_bfloat16
 from deploy.predictor import open_predictor
 from deploy.topk import softmax
 
-ROOT = Path(__file__).parent.parent
 MODELS = ("peleenet", "mobilenet_v3_small")
 FLAGS = ("--nb_classes=10", "--input_size=64", "--train_interpolation=bilinear")
 RECIPE = "--config=configs/recipes/peleenet_digits.yaml"
@@ -111,17 +108,6 @@ def line_of(result: dict) -> str:
         f"{result['num_other_classes']} of {result['num_images']} images; a score differs by at most "
         f"{result['largest_difference']:.4f}"
     )
-
-
-def run(*command: str) -> None:
-    """Run a script of the project.
-
-    Raises:
-        ProjectError: the script failed.
-    """
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise ProjectError(f"{' '.join(command)} failed with exit code {done.returncode}:\n{done.stderr[-2000:]}")
 
 
 if __name__ == "__main__":
