@@ -10,6 +10,7 @@ from threading import Lock
 import numpy as np
 
 from common.errors import EngineOptionError, ExportedModelError
+from common.signal_stack import signal_stack_kept
 
 from .engine_base import (
     Engine,
@@ -69,6 +70,7 @@ class OpenVinoEngine(Engine):
     programs = ("onnx", "pdmodel")
     int8_programs = ("onnx-int8",)
 
+    @signal_stack_kept()
     def __init__(self, files: Sequence[Path], options: EngineOptions):
         """Load the program `files[0]` with its weights `files[1:]`.
 

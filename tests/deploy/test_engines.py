@@ -22,6 +22,7 @@ from deploy.exported_program import choose_engine
 from deploy.paddle_engine import PaddleEngine
 from deploy.predictor import open_predictor
 from deploy.topk import softmax
+from tests.forked_python import run_python
 
 ROOT = Path(__file__).parents[2]
 PADDLE_RUNS = [
@@ -75,6 +76,28 @@ def test_openvino_in_paddle_leaves_no_files_behind(exported, tmp_path, monkeypat
     predictor = open_predictor(exported / "model.pdmodel", options=EngineOptions(openvino=True))
     predictor.clone()
     assert not list(tmp_path.iterdir())
+
+
+SIGNAL_AFTER_TWO_ENGINES = """
+import gc, signal, sys
+import numpy as np
+from deploy.predictor import open_predictor
+
+engines = [open_predictor(sys.argv[1], engine="openvino").engine for _ in range(2)]
+while engines:
+    engines[0].run(np.zeros([1, 3, 32, 32], np.float32))
+    del engines[0]
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("the handler has run"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@pytest.mark.deploy
+def test_a_signal_after_two_engines_of_openvino_have_ended(exported):
+    # The one that was made first ends first: the stack of signals must not stay at that of the first one.
+    done = run_python(["-c", SIGNAL_AFTER_TWO_ENGINES, exported / "model.pdmodel"], cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "the handler has run\n"), done.stderr
 
 
 def test_input_and_output_names_are_read_from_the_program(exported):
