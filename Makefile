@@ -28,9 +28,9 @@ demo: $(VENV)/.demo
 	$(PY) -m demo.run
 
 # As many processes as processors; the tests of one file share its fixtures, so they stay in one process. The order of
-# the files is that of tests/conftest.py.
+# the files is that of tests/conftest.py. pytest-xdist would wait for ever after it has replaced a process that died.
 test: $(VENV)/.dev
-	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-all: $(VENV)/.dev
 	$(PY) -m pytest -m ""
