@@ -56,6 +56,25 @@ class Geometry(NamedTuple):
         width = (self.images[3] + left + right - self.weight[3]) // self.stride[1] + 1
         return self.images[0], self.weight[0], height, width
 
+    def used_taps(self) -> tuple[slice, slice]:
+        """Rows and columns of the kernel that any output takes from the images; the others meet zeros alone."""
+        taps = []
+        for axis, before in enumerate((self.padding[0], self.padding[2])):
+            last = (self.output[2 + axis] - 1) * self.stride[axis]  # where the kernel is placed last
+            first_tap, end = max(0, before - last), min(self.weight[2 + axis], self.images[2 + axis] + before)
+            taps.append(slice(first_tap, end))
+        return tuple(taps)
+
+    def cropped(self, taps: tuple[slice, slice]) -> "Geometry":
+        """The geometry with the same output whose kernel has these rows and columns only."""
+        rows, columns = taps
+        height, width = self.weight[2:]
+        top, bottom, left, right = self.padding
+        weight = (*self.weight[:2], rows.stop - rows.start, columns.stop - columns.start)
+        vertical = top - rows.start, bottom - (height - rows.stop)
+        horizontal = left - columns.start, right - (width - columns.stop)
+        return self._replace(weight=weight, padding=(*vertical, *horizontal))
+
     def is_small(self) -> bool:
         """Whether the gain is smaller than the cost of the call."""
         is_depthwise = self.groups == self.images[1] > 1
@@ -177,10 +196,14 @@ class OneDNNConv2D(nn.Conv2D):
         geometry = Geometry(
             tuple(x.shape), tuple(self.weight.shape), tuple(self._stride), tuple(padding), self._groups, has_bias
         )
-        kernels = find_kernels(geometry)
+        # oneDNN computes a depthwise kernel that is larger than the image 40 times as slowly as the part that it uses.
+        rows, columns = taps = geometry.used_taps()
+        cropped = geometry.cropped(taps)
+        kernels = find_kernels(cropped)
         if kernels is None:
             return super().forward(x)
-        return _Convolve.apply(x.contiguous(), self.weight, self.bias, kernels, geometry.output)
+        weight = self.weight if cropped == geometry else self.weight[:, :, rows, columns].contiguous()
+        return _Convolve.apply(x.contiguous(), weight, self.bias, kernels, geometry.output)
 
 
 def use_onednn_convolutions(model: nn.Layer) -> int:

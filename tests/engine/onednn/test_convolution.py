@@ -8,7 +8,7 @@ import pytest
 from paddle import nn
 
 from engine.onednn import convolution, library
-from engine.onednn.convolution import PADDLE, OneDNNConv2D, convolution_library, use_onednn_convolutions
+from engine.onednn.convolution import PADDLE, Geometry, OneDNNConv2D, convolution_library, use_onednn_convolutions
 
 needs_onednn = pytest.mark.skipif(library.find_library() is None, reason="this Paddle has no oneDNN")
 
@@ -28,6 +28,12 @@ GEOMETRIES = {
     "sides": (9, {"in_channels": 4, "out_channels": 5, "kernel_size": (3, 5), "padding": [0, 1, 2, 3]}),
     "groups": (6, {"in_channels": 12, "out_channels": 18, "kernel_size": 3, "groups": 3}),
     "depthwise": (8, {"in_channels": 20, "out_channels": 20, "kernel_size": 5, "padding": 2, "groups": 20}),
+    "one pixel": (1, {"in_channels": 6, "out_channels": 6, "kernel_size": 5, "padding": 2, "groups": 6}),
+    "two pixels": (2, {"in_channels": 6, "out_channels": 6, "kernel_size": 5, "padding": 2, "groups": 6}),
+    "kernel beyond": (
+        3,
+        {"in_channels": 4, "out_channels": 5, "kernel_size": (7, 6), "stride": 2, "padding": [4, 3, 1, 5]},
+    ),
     "small product": (4, {"in_channels": 40, "out_channels": 8, "kernel_size": 1}),
 }
 
@@ -68,6 +74,17 @@ def test_numbers_are_those_of_paddle_and_the_same_each_time(name, has_bias, monk
     first, second = results(layer, x), results(layer, x)
     assert_close(first, expected)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "padding", "stride", "taps"),
+    [(1, 5, 2, 1, (2, 3)), (2, 5, 2, 1, (1, 4)), (2, 5, 2, 2, (2, 4)), (4, 5, 2, 1, (0, 5)), (3, 7, 3, 3, (3, 6))],
+)
+def test_taps_that_meet_zeros_alone_are_left_out(side, kernel, padding, stride, taps):
+    geometry = Geometry((2, 6, side, 8), (6, 1, kernel, 3), (stride, 1), (padding, padding, 1, 1), 6, False)
+    assert geometry.used_taps() == (slice(*taps), slice(0, 3))
+    cropped = geometry.cropped(geometry.used_taps())
+    assert cropped.weight == (6, 1, taps[1] - taps[0], 3) and cropped.output == geometry.output
 
 
 @needs_onednn
