@@ -231,8 +231,14 @@ def table(lines: Iterable[dict]) -> list[str]:
     return texts
 
 
-def draw(run: Run, folder: Path, pictures: Path) -> None:
-    """Write the curves and the confusion matrix of a finished run to <model>_<arm>_*.png in `pictures`.
+def draw(model: str, arm: str, folder: Path, pictures: Path) -> None:
+    """Write the curves and the confusion matrix of the finished run in `folder` to files in `pictures`.
+
+    Args:
+        model: key of RECIPES, for the names of the files.
+        arm: name of the settings, for the names of the files.
+        folder: of the run.
+        pictures: folder of the files.
 
     Raises:
         ProjectError: the evaluation failed.
@@ -245,9 +251,27 @@ def draw(run: Run, folder: Path, pictures: Path) -> None:
         raise ProjectError(f"{shlex.join(command)}\n{done.stderr[-2000:]}")
     pictures.mkdir(parents=True, exist_ok=True)
     for name, source in (("curves", folder / "curves.png"), ("confusion", report / "confusion_matrix.png")):
-        path = pictures / f"fashion_{run.model}_{run.arm}_{name}.png"
+        path = pictures / f"fashion_{model}_{arm}_{name}.png"
         write_atomically(path, read_regular(source))
         print_safely(f"wrote {path}")
+
+
+def draw_all(runs: Iterable[Run], output_dir: Path, pictures: Path) -> None:
+    """Draw the short and the long form of each network, of the first seed whose checkpoint is still there.
+
+    Raises:
+        ProjectError: an evaluation failed.
+    """
+    forms: dict[tuple[str, str], list[Path]] = {}
+    for run in runs:
+        if run.arm in ("short", "long"):
+            forms.setdefault((run.model, run.arm), []).append(output_dir / run.name)
+    for (model, arm), folders in forms.items():
+        folder = next((folder for folder in folders if (folder / "checkpoint-latest.pd").is_file()), None)
+        if folder:
+            draw(model, arm, folder, pictures)
+        else:
+            print_safely(f"{model}, {arm}: no checkpoint in {', '.join(map(str, folders))}; no pictures drawn")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -271,9 +295,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             about = {"model": run.model, "arm": run.arm, "seed": run.seed, "settings": run.settings}
             record(BENCHMARK, flags.results, **about, command=command, **numbers)
             print_safely(f"top-1 {numbers['top1_percent']:.2f} % in {numbers['seconds']} s")
-        for run in runs if flags.pictures else ():
-            if run.arm in ("short", "long") and run.seed == 0:
-                draw(run, flags.output_dir / run.name, flags.pictures)
+        if flags.pictures:
+            draw_all(runs, flags.output_dir, flags.pictures)
     recorded = [line for line in read_results(flags.results) if any(run.is_that_of(line) for run in runs)]
     print_safely("\n".join(table(recorded)))
 

@@ -71,6 +71,16 @@ def test_runs_are_recorded_once_and_lost_ones_are_made_up(tmp_path, trainings, c
         assert [config.run.seed for config in trainings] == [0, 1, 2, 1]
 
 
+def test_pictures_are_those_of_the_first_seed_that_is_still_there(tmp_path, monkeypatch, capsys):
+    runs, drawn = plan(["peleenet"], ["short", "long"], processes=2), []
+    (tmp_path / runs[1].name).mkdir()
+    (tmp_path / runs[1].name / "checkpoint-latest.pd").touch()
+    monkeypatch.setattr(fashion, "draw", lambda *arguments: drawn.append(arguments))
+    fashion.draw_all(runs, tmp_path, tmp_path / "pictures")
+    assert runs[1].seed == 1 and drawn == [("peleenet", "short", tmp_path / runs[1].name, tmp_path / "pictures")]
+    assert "peleenet, long: no checkpoint in" in capsys.readouterr().out
+
+
 def test_other_settings_are_other_runs(tmp_path, trainings, monkeypatch):
     main(flags(tmp_path, "--models", "peleenet", "--seeds", "0"))
     recipe = tmp_path / "recipe.yaml"
