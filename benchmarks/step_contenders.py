@@ -3,14 +3,14 @@
 import functools
 import importlib
 import logging
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import numpy as np
+
+from common.processes import peak_memory_mb
 
 NUM_CLASSES, LR, MOMENTUM, WEIGHT_DECAY = 1000, 0.01, 0.9, 1e-4
 NUM_PREPARED = 2  # batches that are used again and again
@@ -60,13 +60,7 @@ def run_contender(pipe: Connection, name: str, job: Job) -> None:
         num_steps = pipe.recv()
         start = time.perf_counter()
         waiting = train(num_steps)
-        pipe.send(Round(time.perf_counter() - start, waiting, peak_memory()))
-
-
-def peak_memory() -> float:
-    """Largest memory in MB that this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2 ** (20 if sys.platform == "darwin" else 10)
+        pipe.send(Round(time.perf_counter() - start, waiting, peak_memory_mb()))
 
 
 def prepared_arrays(job: Job) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -1,9 +1,9 @@
-"""Child processes: how they are found, told to stop, and kept from outliving their parent."""
+"""Processes: how children are found, told to stop and kept from outliving their parent; signals; memory."""
 
 import contextlib
 import ctypes
-import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -115,6 +115,8 @@ def exit_with_parent() -> None:
 
 
 def _wait_for_parent() -> None:
+    import multiprocessing  # 10 ms of every start
+
     multiprocessing.parent_process().join()
     os._exit(1)
 
@@ -138,3 +140,43 @@ def signals_blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+class _Stack(ctypes.Structure):
+    """stack_t of Linux."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """Give this thread its alternate signal stack back at the end of the context.
+
+    OpenVINO sets one when it loads its plugin for a CPU with AMX, and puts back the one before when the plugin ends.
+    Where two plugins live at once, that may be the stack of the other, whose memory is gone: the next signal, as Ctrl-C
+    or SIGTERM, then ends the process or damages its memory. A plugin that finds another stack than its own leaves it.
+    Python's handlers do not need the larger stack: faulthandler sizes its own by what the processor needs.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    sigaltstack, before = ctypes.CDLL(None).sigaltstack, _Stack()
+    sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        sigaltstack(ctypes.byref(before), None)
+
+
+def peak_memory_mb() -> float:
+    """The largest memory in MB of 2**20 bytes that this process has had.
+
+    Of the memory that `getrusage` tells, Linux counts that of the process which has started this one, too.
+    """
+    import resource  # not on Windows
+
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2 ** (20 if sys.platform == "darwin" else 10)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.processes import peak_memory_mb
+
 STAGES = ("preprocess_time", "inference_time", "postprocess_time")
 
 
@@ -158,14 +160,11 @@ def _configuration(conditions: Conditions) -> dict:
 
 
 def _performance(conditions: Conditions, times: StageTimer) -> list[str]:
-    import resource  # not on Windows
-
     milliseconds = 1000 * np.array(times.batches)  # [batches, stages]
     whole = milliseconds.sum(axis=1)
-    peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     means = ", ".join(f"{stage}(ms): {mean:.4f}" for stage, mean in zip(STAGES, milliseconds.mean(axis=0), strict=True))
     lines = [
-        f" cpu_rss(MB): {peak_rss_mb:.4f}, gpu_rss(MB): None, gpu_util: None%",
+        f" cpu_rss(MB): {peak_memory_mb():.4f}, gpu_rss(MB): None, gpu_util: None%",
         f" total time spent(s): {whole.sum() / 1000:.4f}",
         f" {means}",
     ]

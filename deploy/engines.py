@@ -10,7 +10,7 @@ from threading import Lock
 import numpy as np
 
 from common.errors import EngineOptionError, ExportedModelError
-from common.signal_stack import signal_stack_kept
+from common.processes import signal_stack_kept
 
 from .engine_base import (
     Engine,
