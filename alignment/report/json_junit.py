@@ -33,8 +33,9 @@ def as_json(verdict: Verdict) -> dict:
 
 
 def _plain_check(check: Check) -> dict:
-    """The fields of the check that have a value."""
-    plain = {key: value for key, value in asdict(check).items() if value not in (None, "", [])}
+    """The fields of the check that have a value; numbers of numpy, which have no `==` with a list, are allowed."""
+    is_empty = {"value": check.value is None, "tolerance": check.tolerance is None}
+    plain = {key: value for key, value in asdict(check).items() if not is_empty.get(key, not value)}
     return plain | {key: _rounded(plain[key]) for key in ("value", "tolerance") if key in plain}
 
 

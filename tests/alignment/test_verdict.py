@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 import alignment
@@ -39,6 +40,15 @@ def test_a_verdict_is_a_success_only_if_all_checks_pass(tmp_path):
     tests = ElementTree.parse(tmp_path / "junit.xml").findall(".//testcase")
     assert [[child.tag for child in test] for test in tests] == [[], ["failure"], ["error"]]
     assert json.loads(json.dumps(as_json(verdict())))["stages"]["forward"]["checks"][1]["value"] == "infinite"
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.float64])
+def test_numbers_of_numpy_are_written_as_json(kind):
+    checks = [Check("good", "pass", kind(0), kind(1e-10)), Check("bad", "fail", kind("inf"), kind(1))]
+    stages = json.loads(json.dumps(as_json(Verdict("net", [StageResult("forward", checks)]))))["stages"]
+    plain = [{"name": "good", "status": "pass", "value": 0, "tolerance": 1e-10},
+             {"name": "bad", "status": "fail", "value": "infinite", "tolerance": 1}]  # fmt: skip
+    assert stages["forward"]["checks"] == plain
 
 
 def test_the_terminal_shows_numbers_hints_and_the_nearest_cause():
