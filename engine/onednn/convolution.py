@@ -90,12 +90,17 @@ class Geometry(NamedTuple):
 class Kernels:
     """The kernels of oneDNN for one geometry: forward, and backward for what needs a gradient.
 
+    Args:
+        library: the library that makes them.
+        geometry: of the convolution that they compute.
+        taps: rows and columns of a larger kernel which make up the weight of `geometry`; None: it is the whole one.
+
     Raises:
         UnsupportedError: oneDNN has none.
     """
 
-    def __init__(self, library: Library, geometry: Geometry):
-        self._library, self._geometry = library, geometry
+    def __init__(self, library: Library, geometry: Geometry, taps: tuple[slice, slice] | None):
+        self._library, self._geometry, self.taps = library, geometry, taps
         out_channels, *rest = geometry.weight
         groups = geometry.groups
         grouped = geometry.weight if groups == 1 else (groups, out_channels // groups, *rest)
@@ -143,12 +148,16 @@ class Kernels:
 
 @functools.cache
 def find_kernels(geometry: Geometry) -> Kernels | None:
-    """Create the kernels for a geometry once; None where Paddle's are to be taken."""
-    library = find_library()
-    if library is None or 0 in geometry.images or geometry.is_large_product() or geometry.is_small():
+    """Create the kernels for a geometry once; None where Paddle's are to be taken.
+
+    They are those for the taps that are used: for a depthwise kernel larger than the image oneDNN has only slow ones.
+    """
+    library, taps = find_library(), geometry.used_taps()
+    cropped = geometry.cropped(taps)
+    if library is None or 0 in geometry.images or cropped.is_large_product() or cropped.is_small():
         return None
     try:
-        return Kernels(library, geometry)
+        return Kernels(library, cropped, None if cropped == geometry else taps)
     except UnsupportedError:
         return None
 
@@ -196,13 +205,13 @@ class OneDNNConv2D(nn.Conv2D):
         geometry = Geometry(
             tuple(x.shape), tuple(self.weight.shape), tuple(self._stride), tuple(padding), self._groups, has_bias
         )
-        # oneDNN computes a depthwise kernel that is larger than the image 40 times as slowly as the part that it uses.
-        rows, columns = taps = geometry.used_taps()
-        cropped = geometry.cropped(taps)
-        kernels = find_kernels(cropped)
+        kernels = find_kernels(geometry)
         if kernels is None:
             return super().forward(x)
-        weight = self.weight if cropped == geometry else self.weight[:, :, rows, columns].contiguous()
+        weight = self.weight
+        if kernels.taps:
+            rows, columns = kernels.taps
+            weight = weight[:, :, rows, columns].contiguous()
         return _Convolve.apply(x.contiguous(), weight, self.bias, kernels, geometry.output)
 
 
