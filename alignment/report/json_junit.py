@@ -33,10 +33,10 @@ def as_json(verdict: Verdict) -> dict:
 
 
 def _plain_check(check: Check) -> dict:
-    """The fields of the check that have a value; numbers of numpy, which have no `==` with a list, are allowed."""
-    is_empty = {"value": check.value is None, "tolerance": check.tolerance is None}
-    plain = {key: value for key, value in asdict(check).items() if not is_empty.get(key, not value)}
-    return plain | {key: _rounded(plain[key]) for key in ("value", "tolerance") if key in plain}
+    """The fields of the check that have a value; numbers may be those of numpy."""
+    numbers = ("value", "tolerance")
+    plain = {key: value for key, value in asdict(check).items() if value is not None and (key in numbers or value)}
+    return plain | {key: _rounded(plain[key]) for key in numbers if key in plain}
 
 
 def _rounded(value: float) -> float | str:
