@@ -43,7 +43,7 @@ RECIPES = {
     "peleenet": "configs/recipes/fashion_mnist_peleenet.yaml",
     "mobilenet_v3_small": "configs/recipes/fashion_mnist_mobilenet_v3_small.yaml",
 }
-LONG = ("--epochs", "60", "--reprob", "0.25")  # the heads of the recipes name the same flags
+LONG = ("--epochs", "30", "--reprob", "0.25")  # the heads of the recipes name the same flags
 
 # Each arm changes one thing of the recipe in its short form.
 ARMS = {

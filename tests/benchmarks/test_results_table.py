@@ -27,11 +27,16 @@ def test_without_results_every_row_says_so_and_how_to_fill_it(page, word):
 def test_mean_and_spread_of_the_newest_settings():
     old = LINE | {"settings": {"lr": 2}, "top1_percent": 50.0, "seconds": 10}
     new = [LINE | {"top1_percent": 91.0 + seed, "seconds": 900 + seed} for seed in range(3)]
-    full = {"benchmark": "train_full", "case": "peleenet", "epochs": 5,
+    full = {"benchmark": "train_full", "case": "peleenet", "recipe": "fashion_mnist_peleenet",
+            "flags": ["--batch_size", "128"],
             "pytorch": [{"top1_percent": [80.0, 91.5]}, {"top1_percent": [80.0, 92.5]}]}  # fmt: skip
     cells = rows([old, *new, full])
     assert cells[0][3:7] == ["5", "901", "92.00 ± 1.00 (3 seeds)", "92.00 ± 0.71 (2 seeds)"]
-    assert cells[1][5:7] == ["not yet", "not yet"]  # the long form has other epochs
+    assert cells[1][5:7] == ["not yet", "not yet"]  # the long form has other flags
+    assert rows([*new, full | {"flags": []}])[0][6] == "not yet"  # other steps than those of the two processes
+    assert rows([*new, full | {"recipe": "another"}])[0][6] == "not yet"
+    longer = full | {"flags": ["--epochs", "30", "--reprob", "0.25", "--batch_size", "128"]}
+    assert [row[6] for row in rows([*new, longer])[:2]] == ["not yet", "92.00 ± 0.71 (2 seeds)"]
     assert rows([new[0]])[0][5] == "91.00"
     assert all(row[5] == "not yet" for row in cells[4:])  # ImageNet
 
