@@ -1,6 +1,6 @@
 """Draw pictures of five surfaces into a plain folder of classes: "own pictures" for a first try of the five commands.
 
-python -m demo.textures FOLDER
+python -m demo.textures FOLDER [--new_pictures FOLDER]
 """
 
 if __name__ == "__main__":  # before the imports: what is not installed is named without a traceback
@@ -40,6 +40,20 @@ def write_textures(folder: str | os.PathLike, counts: dict[str, int] = COUNTS, s
             (folder / name).mkdir(parents=True, exist_ok=True)
             for i in range(count):
                 draw_texture(name, [seed, i]).save(folder / name / f"{name}_{i:03d}.jpg", quality=90)
+    return folder
+
+
+def write_new_pictures(folder: str | os.PathLike, count: int = 10) -> Path:
+    """Write `<folder>/<number>.jpg`, counted from 1: other pictures than those of `write_textures`, without classes.
+
+    Raises:
+        DiskError: a file cannot be written.
+    """
+    folder = Path(folder)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            draw_texture(list(DRAW)[i % len(DRAW)], [1, i]).save(folder / f"{i + 1}.jpg", quality=90)
     return folder
 
 
@@ -135,8 +149,12 @@ def _blend(tone: np.ndarray, dark: np.ndarray, bright: np.ndarray) -> np.ndarray
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m demo.textures", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=home_path, metavar="FOLDER", help="folder to write")
-    folder = write_textures(parser.parse_args(argv).folder)
+    parser.add_argument("--new_pictures", type=home_path, help="folder for ten more pictures, to try a classifier with")
+    flags = parser.parse_args(argv)
+    folder = write_textures(flags.folder)
     print(f"wrote {folder}: {sum(COUNTS.values())} pictures in {len(COUNTS)} classes")
+    if flags.new_pictures:
+        print(f"wrote {write_new_pictures(flags.new_pictures)}: 10 pictures without a class")
     return 0
 
 

@@ -33,6 +33,15 @@ def test_the_program_writes_all_pictures(tmp_path, monkeypatch, capsys):
     assert len(list(tmp_path.rglob("*.jpg"))) == 310
 
 
+def test_new_pictures_are_no_copies_of_the_others(tmp_path, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(textures, "draw_texture", lambda *draw: drawn.append(draw) or Image.new("RGB", (8, 8)))
+    assert textures.main([str(tmp_path / "a"), "--new_pictures", str(tmp_path / "b")]) == 0
+    assert capsys.readouterr().out.endswith(f"wrote {tmp_path / 'b'}: 10 pictures without a class\n")
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == sorted(f"{i}.jpg" for i in range(1, 11))
+    assert len({(name, *seed) for name, seed in drawn}) == 320
+
+
 def test_the_messy_folder_has_its_faults(tmp_path, monkeypatch):
     monkeypatch.setattr("tests.messy_folder.draw_texture", lambda name, seed: Image.new("RGB", (20, 10)))
     write_messy_folder(tmp_path, share=0.2)

@@ -34,7 +34,7 @@ def folder(exported_onnx, source, tmp_path_factory) -> Path:
     """What the commands name: pictures, and an exported folder."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "new_pictures").mkdir()
-    for place, name in enumerate(("photo.jpg", "other.png", "a.jpg", "new_pictures/1.jpg", "new_pictures/2.png")):
+    for place, name in enumerate(("photo.jpg", "other.png", "new_pictures/1.jpg", "new_pictures/2.png")):
         source.images[place % 4].save(folder / name)
     model = folder / "output" / "own" / "for_triton" / "triton" / "peleenet"
     model.mkdir(parents=True)
