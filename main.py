@@ -75,62 +75,62 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
     from engine.train import Recipe
     from models.complexity import count_parameters
 
-    run = start_run(config, record)
-    set_up_logging(run.ranks.rank)
-    factory.log_config(config, mixup)
-    factory.log_cpu_threads()
-    logger.info("\n".join(data.notes))
-    for remark in data.remarks:
-        logger.warning(remark)
-    clean_output_dir(run.output_dir, run.ranks.rank)
+    with start_run(config, record) as run:
+        set_up_logging(run.ranks.rank)
+        factory.log_config(config, mixup)
+        factory.log_cpu_threads()
+        logger.info("\n".join(data.notes))
+        for remark in data.remarks:
+            logger.warning(remark)
+        clean_output_dir(run.output_dir, run.ranks.rank)
 
-    train_set, val_set = data.train_set, data.val_set
-    optim, loader_config, seed = config.optim, config.loader, config.run.seed
-    sampler = create_train_sampler(train_set.labels, loader_config, optim.accum_iter, run.ranks, seed)
-    erasing = create_random_erasing(config.augment)
-    train_loader = TrainLoader(train_set, transform, preprocess, sampler, loader_config, erasing=erasing, mixup=mixup)
-    val_sampler = EvalSampler(len(val_set), loader_config.batch_size, *run.ranks)
-    val_loader = EvalLoader(val_set, preprocess, val_sampler, loader_config)
+        train_set, val_set = data.train_set, data.val_set
+        optim, loading, seed = config.optim, config.loader, config.run.seed
+        sampler = create_train_sampler(train_set.labels, loading, optim.accum_iter, run.ranks, seed)
+        erasing = create_random_erasing(config.augment)
+        train_loader = TrainLoader(train_set, transform, preprocess, sampler, loading, erasing=erasing, mixup=mixup)
+        val_sampler = EvalSampler(len(val_set), loading.batch_size, *run.ranks)
+        val_loader = EvalLoader(val_set, preprocess, val_sampler, loading)
 
-    effective_batch = loader_config.batch_size * optim.accum_iter * run.ranks.world
-    lr = peak_lr(config.schedule, effective_batch)
-    factory.log_sizes(config, effective_batch, lr, len(train_set), train_loader.steps_per_epoch)
-    model = create_seeded_model(config)
-    precision = choose_precision(optim.use_amp, optim.amp_dtype)
-    state = TrainState(
-        model,
-        create_optimizer(model, optim, lr),
-        ema=create_ema(model, config.ema, num_steps=config.schedule.epochs * train_loader.steps_per_epoch),
-        scaler=precision.scaler(),
-        info=describe(config, preprocess, data, effective_batch),
-    )
-    state.begin_epoch(config.resume.start_epoch)
+        effective_batch = loading.batch_size * optim.accum_iter * run.ranks.world
+        lr = peak_lr(config.schedule, effective_batch)
+        factory.log_sizes(config, effective_batch, lr, len(train_set), train_loader.steps_per_epoch)
+        model = create_seeded_model(config)
+        precision = choose_precision(optim.use_amp, optim.amp_dtype)
+        state = TrainState(
+            model,
+            create_optimizer(model, optim, lr),
+            ema=create_ema(model, config.ema, num_steps=config.schedule.epochs * train_loader.steps_per_epoch),
+            scaler=precision.scaler(),
+            info=describe(config, preprocess, data, effective_batch),
+        )
+        state.begin_epoch(config.resume.start_epoch)
 
-    rules = resume_rules(TrainConfig)
-    is_best_known = start_from(state, start, run.output_dir, rules=rules)
-    if not is_best_known:
-        scores = evaluate(state.model, val_loader, run, precision)
-        logger.info(f"Accuracy of the network on the {len(val_set)} test images: {scores.top1_percent:.1f}%")
-        state.best_top1_percent = scores.top1_percent
-    write_recipe(config, run, data.split_source)  # only now: refused settings must not replace good ones
-    recipe = Recipe(
-        loss_fn=cross_entropy(
-            config.mix.smoothing, class_weights=data.class_weights, focal_gamma=config.loss.focal_gamma
-        ),
-        learning_rate=create_schedule(config.schedule, lr),
-        epochs=config.schedule.epochs,
-        accum_iter=optim.accum_iter,
-        precision=precision,
-        seed=seed,
-        skip_nonfinite=config.run.skip_nonfinite,
-        eval_ema=config.ema.model_ema_eval,
-        patience=config.schedule.patience,
-    )
-    saver = Saver(state, config.output, rank=run.ranks.rank, on_saved=record.saved) if run.output_dir else None
-    constants = {"n_parameters": count_parameters(model)}
-    fit(state, recipe, train_loader, val_loader, with_trackers(config, run), saver, constants)
-    factory.log_end(config, run, state.best_top1_percent)
-    run.watchdog.stop()
+        rules = resume_rules(TrainConfig)
+        is_best_known = start_from(state, start, run.output_dir, rules=rules)
+        if not is_best_known:
+            with run.live:
+                scores = evaluate(state.model, val_loader, run, precision)
+            logger.info(f"Accuracy of the network on the {len(val_set)} test images: {scores.top1_percent:.1f}%")
+            state.best_top1_percent = scores.top1_percent
+        write_recipe(config, run, data.split_source)  # only now: refused settings must not replace good ones
+        recipe = Recipe(
+            loss_fn=cross_entropy(
+                config.mix.smoothing, class_weights=data.class_weights, focal_gamma=config.loss.focal_gamma
+            ),
+            learning_rate=create_schedule(config.schedule, lr),
+            epochs=config.schedule.epochs,
+            accum_iter=optim.accum_iter,
+            precision=precision,
+            seed=seed,
+            skip_nonfinite=config.run.skip_nonfinite,
+            eval_ema=config.ema.model_ema_eval,
+            patience=config.schedule.patience,
+        )
+        saver = Saver(state, config.output, rank=run.ranks.rank, on_saved=record.saved) if run.output_dir else None
+        constants = {"n_parameters": count_parameters(model)}
+        fit(state, recipe, train_loader, val_loader, with_trackers(config, run), saver, constants)
+        factory.log_end(config, run, state.best_top1_percent)
 
 
 def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
@@ -148,15 +148,14 @@ def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
     model, preprocess = factory.trained_configs(config, given)
     trained = factory.read_trained(model, weights, preprocess, config.data.label_list)
     images, remarks = factory.open_val_images(factory.data_to_evaluate(config, given), trained)
-    run = start_run(config, RunRecord())
-    set_up_logging(run.ranks.rank)
-    factory.log_config(config)
-    factory.log_cpu_threads()
-    for remark in remarks:
-        logger.warning(remark)
-    precision = choose_precision(config.optim.use_amp, config.optim.amp_dtype)
-    factory.evaluate_trained(trained, images, config.loader, run, precision=precision)
-    run.watchdog.stop()
+    with start_run(config, RunRecord()) as run, run.live:
+        set_up_logging(run.ranks.rank)
+        factory.log_config(config)
+        factory.log_cpu_threads()
+        for remark in remarks:
+            logger.warning(remark)
+        precision = choose_precision(config.optim.use_amp, config.optim.amp_dtype)
+        factory.evaluate_trained(trained, images, config.loader, run, precision=precision)
 
 
 def write_recipe(config: TrainConfig, run, split_source: Path | None) -> None:

@@ -138,6 +138,7 @@ class Session:
         _, arrays = self.reference.ask_arrays(
             "initialise", reference=spec, seed=seed, images=images, num_checked=len(checked)
         )
+        self.reference.forget(images)
         return arrays
 
     @cached_property
@@ -300,10 +301,11 @@ class Session:
         )  # fmt: skip
 
         def wait() -> Trace:
-            trace = Trace.of_message(*finish())
-            for file in (inputs, *([weights] if request.weights is not None else [])):
-                self.reference.forget(file)
-            return trace
+            try:
+                return Trace.of_message(*finish())
+            finally:
+                for file in (inputs, *([weights] if request.weights is not None else [])):
+                    self.reference.forget(file)
 
         return wait
 
@@ -320,11 +322,12 @@ class Session:
         from .paddle_side.operation_log import OperationLog
 
         logs, settings = [], request.settings
+        inputs = self.reference.put({"images": request.images})
         answer = self.reference.ask(
             "operations_between", reference=self.case.reference_spec, weights=self.weights_file,
-            inputs=self.reference.put({"images": request.images}), dtype=settings.dtype, seed=settings.seed,
-            window=list(reference),
+            inputs=inputs, dtype=settings.dtype, seed=settings.seed, window=list(reference),
         )  # fmt: skip
+        self.reference.forget(inputs)
 
         def watch(trace: Trace) -> OperationLog:
             logs.append(OperationLog(trace, port))

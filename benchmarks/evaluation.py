@@ -22,10 +22,11 @@ import numpy as np
 
 from benchmarks.flags import add_results_flag
 from benchmarks.pictures import draw_pictures
-from benchmarks.record import processor, record
+from benchmarks.record import record
 from benchmarks.rotation import rotated
 from common.cli import positive_int
 from common.cli import run as run_program
+from common.cpus import processor_name
 from common.errors import ProjectError
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--scripts", nargs="+", default=SCRIPTS, choices=SCRIPTS)
     add_results_flag(parser)
     flags = parser.parse_args(argv)
-    print(f"{processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}", flush=True)
+    print(f"{processor_name()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}", flush=True)
     results = []
     with tempfile.TemporaryDirectory() as folder:
         draw_pictures(Path(folder) / "val", flags.num_images)

@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from benchmarks import scripts
 from benchmarks.flags import add_output_flag, add_results_flag
 from benchmarks.record import read_results, record
 from common.cli import home_path, positive_int
 from common.cli import run as run_program
-from common.errors import ProjectError
+from common.errors import ProjectError, UsageError
 from common.files import write_atomically
 from common.printable import print_safely
 from common.regular_files import read_regular
@@ -245,10 +246,7 @@ def draw(model: str, arm: str, folder: Path, pictures: Path) -> None:
     """
     report = folder / "report"
     command = ["eval.py", "--resume", str(folder / "checkpoint-latest.pd"), "--output_dir", str(report)]
-    command += ["--suspects", "never"]
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise ProjectError(f"{shlex.join(command)}\n{done.stderr[-2000:]}")
+    scripts.run(*command, "--suspects", "never")
     pictures.mkdir(parents=True, exist_ok=True)
     for name, source in (("curves", folder / "curves.png"), ("confusion", report / "confusion_matrix.png")):
         path = pictures / f"fashion_{model}_{arm}_{name}.png"
@@ -278,6 +276,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Carry out what is left of the plan, record each run, print the table of all recorded ones."""
     flags = create_parser().parse_args(argv)
     runs = plan(flags.models, flags.part, seeds=flags.seeds, arms=flags.arms, processes=flags.processes)
+    if missing := [name for name in flags.arms if not any(name in PARTS[part] for part in flags.part)]:
+        part = next(part for part, arms in PARTS.items() if missing[0] in arms)
+        raise UsageError(f"--arms {missing[0]!r} is of the part {part}: add --part {part}")
     earlier = read_results(flags.results)
     left = [run for run in runs if not any(run.is_that_of(line) for line in earlier)]
     data = flags.data or flags.output_dir / "data"

@@ -24,11 +24,12 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.flags import add_output_flag, add_results_flag
-from benchmarks.record import processor, record
+from benchmarks.record import record
 from benchmarks.rotation import ContenderProcess, rotated, start_contender
 from common.cli import positive_int
 from common.cli import run as run_program
-from common.cpus import has_bfloat16
+from common.cpus import has_bfloat16, processor_name
+from common.figure_fonts import import_pyplot
 from common.files import atomic_write
 from deploy.engine_base import EngineOptions, format_threads
 from models import list_models
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_output_flag(parser, "output/benchmarks")
     add_results_flag(parser)
     flags = parser.parse_args(argv)
-    print(f"{processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    print(f"{processor_name()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     contenders = flags.contenders or [name for name in CONTENDERS if name != BF16 or has_bfloat16()]
     results, floors = [], {}
     for model in flags.models:
@@ -259,11 +260,7 @@ def format_ratio(result: Result) -> str:
 
 def plot(results: list[Result], path: Path) -> None:
     """Plot one panel per model and number of threads into the file `path`."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = import_pyplot("the figure needs matplotlib")
     panels = sorted({(result.model, result.num_threads) for result in results})
     figure, axes = pyplot.subplots(len(panels), squeeze=False, figsize=(9, 3 * len(panels)), layout="constrained")
     for (model, num_threads), axis in zip(panels, axes[:, 0], strict=True):

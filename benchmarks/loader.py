@@ -21,10 +21,12 @@ import numpy as np
 
 from benchmarks.flags import add_output_flag, add_results_flag
 from benchmarks.loader_peers import PEERS, Job
-from benchmarks.record import processor, record
+from benchmarks.record import record
 from common.cli import non_negative_int, positive_int
 from common.cli import run as run_program
+from common.cpus import processor_name
 from common.errors import DataError
+from common.figure_fonts import import_pyplot
 from common.files import atomic_write
 from common.processes import children
 from configs.schema import AugmentConfig, PreprocessConfig, TrainLoaderConfig
@@ -80,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags.num_images, flags.num_rounds, flags.batch_size = 256, 3, 32
     if flags.num_images < 2 * flags.batch_size:
         parser.error(f"--num_images {flags.num_images} is less than two batches of {flags.batch_size}")
-    print(f"{processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    print(f"{processor_name()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     results = []
     with tempfile.TemporaryDirectory() as folder:
         job = write_sources(flags.images, Path(folder), flags.num_images, flags.batch_size)
@@ -215,11 +217,7 @@ def print_table(results: list[Result], num_workers: int) -> None:
 
 def plot(results: list[Result], path: Path) -> None:
     """Plot one panel per number of workers into the file `path`."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = import_pyplot("the figure needs matplotlib")
     panels = sorted({result.num_workers for result in results})
     figure, axes = pyplot.subplots(len(panels), squeeze=False, figsize=(9, 3.6 * len(panels)), layout="constrained")
     for num_workers, axis in zip(panels, axes[:, 0], strict=True):

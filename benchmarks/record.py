@@ -2,18 +2,12 @@
 
 import json
 import os
-import platform
 from datetime import date
 from pathlib import Path
 
+from common.cpus import processor_name
+
 RESULTS = Path(__file__).with_name("results.jsonl")
-
-
-def processor() -> str:
-    """Find the model name of the processor, as far as the operating system tells it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def record(benchmark: str, file: Path = RESULTS, **results) -> None:
@@ -22,7 +16,7 @@ def record(benchmark: str, file: Path = RESULTS, **results) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    machine = {"processor": processor(), "processors": os.cpu_count(), "load": os.getloadavg()[0]}
+    machine = {"processor": processor_name(), "processors": os.cpu_count(), "load": os.getloadavg()[0]}
     line = {"benchmark": benchmark, "date": date.today().isoformat(), **machine, **results}
     content = file.read_bytes() if file.exists() else b""
     is_cut = bool(content) and not content.endswith(b"\n")  # by a full disk

@@ -9,12 +9,13 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple, TypeVar
 
 from common.errors import ProjectError
+from common.processes import descendants, send_signal
 
 T = TypeVar("T")
 
 
 class ContenderProcess(NamedTuple):
-    """A process with a contender, stopped between its rounds: threads that wait actively would slow the others."""
+    """A process with a contender and its workers, stopped between its rounds: what waits actively would slow others."""
 
     process: multiprocessing.Process
     pipe: Connection
@@ -25,15 +26,28 @@ class ContenderProcess(NamedTuple):
         Raises:
             ProjectError: the process ended.
         """
-        os.kill(self.process.pid, signal.SIGCONT)
+        self._signal_all(signal.SIGCONT)
         try:
             self.pipe.send(request)
             measured = self.pipe.recv()
         except (EOFError, OSError):
             raise ProjectError(f"the process of {self.process.name} ended; its message is above") from None
-        os.kill(self.process.pid, signal.SIGSTOP)
-        os.waitpid(self.process.pid, os.WUNTRACED)  # until it is stopped
+        self.stop()
         return measured
+
+    def stop(self) -> None:
+        """Stop the process and its workers until the next round."""
+        self._signal_all(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
+
+    def _signal_all(self, number: int) -> None:
+        for pid in (self.process.pid, *(child.pid for child in descendants(self.process.pid))):
+            send_signal(pid, number)
+
+    def kill(self) -> None:
+        """End the process and its workers."""
+        self._signal_all(signal.SIGKILL)
+        self.process.join()
 
 
 @contextlib.contextmanager
@@ -51,7 +65,8 @@ def start_contender(name: str, run: Callable[..., None], *arguments) -> Iterator
     """
     context = multiprocessing.get_context("spawn")
     own_end, other_end = context.Pipe()
-    process = context.Process(target=run, args=(other_end, *arguments), name=name, daemon=True)
+    # No daemon: such a process may not start workers that read images.
+    process = context.Process(target=run, args=(other_end, *arguments), name=name)
     process.start()
     other_end.close()
     contender = ContenderProcess(process, own_end)
@@ -60,12 +75,10 @@ def start_contender(name: str, run: Callable[..., None], *arguments) -> Iterator
             own_end.recv()
         except EOFError:
             raise ProjectError(f"the process of {name} ended; its message is above") from None
-        os.kill(process.pid, signal.SIGSTOP)
-        os.waitpid(process.pid, os.WUNTRACED)
+        contender.stop()
         yield contender
     finally:
-        process.kill()
-        process.join()
+        contender.kill()
 
 
 def rotated(contenders: list[T], number: int) -> list[T]:

@@ -34,10 +34,11 @@ import numpy as np
 from benchmarks.flags import add_results_flag
 from benchmarks.http_clients import Connection, closed_loop, connect, form_of, request_of
 from benchmarks.pictures import draw_pictures
-from benchmarks.record import processor, record
+from benchmarks.record import record
 from benchmarks.rotation import rotated
 from common.cli import positive_int
 from common.cli import run as run_program
+from common.cpus import processor_name
 from common.errors import DataError
 from common.files import sha256_of_file
 from common.processes import descendants
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cpus = two_cpus()
     server_cpus, client_cpu = cpus[: flags.num_server_cpus], cpus[1]
     os.sched_setaffinity(0, {client_cpu})
-    print(f"{processor()}, load {os.getloadavg()[0]:.1f}; server on {server_cpus}, clients on {client_cpu}")
+    print(f"{processor_name()}, load {os.getloadavg()[0]:.1f}; server on {server_cpus}, clients on {client_cpu}")
     with contextlib.ExitStack() as stack:
         body = form_of((flags.picture or draw_picture(stack)).read_bytes())
         common = ["--engine", flags.engine, "--threads", str(len(server_cpus))]

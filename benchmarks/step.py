@@ -22,11 +22,12 @@ import numpy as np
 from benchmarks.flags import add_results_flag
 from benchmarks.layer_kinds import LayerKinds, measure_layer_kinds, print_layer_kinds
 from benchmarks.pictures import draw_pictures
-from benchmarks.record import processor, record
+from benchmarks.record import record
 from benchmarks.rotation import rotated, start_contender
 from benchmarks.step_contenders import BARE, CONTENDERS, FROM_FILES, OURS, PLAIN, PYTORCH, Job, Round, run_contender
 from common.cli import positive_int
 from common.cli import run as run_program
+from common.cpus import processor_name
 from deploy.engine_base import format_threads
 
 MODELS = ("peleenet", "mobilenet_v3_small", "alexnet")
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--num_rounds", type=positive_int, default=10, help="rounds after one that is not counted")
     add_results_flag(parser)
     flags = parser.parse_args(argv)
-    print(f"{processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    print(f"{processor_name()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     results, ratios = [], []
     kinds: list[LayerKinds] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -102,9 +103,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def measure(job: Job, num_steps: int, num_rounds: int) -> dict[str, list[Round]]:
     """Measure all contenders in rotation; PyTorch is left out, with a word, where it is not installed."""
-    names = [name for name in CONTENDERS if name != PYTORCH or importlib.util.find_spec("torch")]
-    if PYTORCH not in names:
-        print("PyTorch is left out: it is not installed (make align)")
+    needed = ("torch",) if job.model == "peleenet" else ("torch", "torchvision")
+    missing = [package for package in needed if not importlib.util.find_spec(package)]
+    names = [name for name in CONTENDERS if name != PYTORCH or not missing]
+    if missing:
+        print(f"PyTorch is left out: {' and '.join(missing)} is not installed (make align)")
     rounds: dict[str, list[Round]] = {name: [] for name in names}
     with contextlib.ExitStack() as stack:
         processes = {name: stack.enter_context(start_contender(name, run_contender, name, job)) for name in names}

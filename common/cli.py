@@ -20,6 +20,7 @@ from .printable import print_safely
 # What Paddle 3.3.1 says at import, where it needs no compiler, and at every training forward of a batch norm.
 PADDLE_WARNINGS = ("No ccache found", "When training, we now always track global mean and variance")
 
+_is_program = False  # whether `run` was called, after whose main function the process ends
 MAX_NAMES = 10_000  # of a folder, that are compared with a name that is not in it
 # What requirements.txt installs, by the name of the import.
 REQUIRED_PACKAGES = {
@@ -41,6 +42,8 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     names a file is exit code 74, and a package of requirements.txt that is not installed is 7. Any other exception is
     a fault of the project and keeps its traceback.
     """
+    global _is_program
+    _is_program = True
     for message in PADDLE_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     if hasattr(sys.stdout, "reconfigure"):  # a file name that the terminal cannot show must not end a training
@@ -63,6 +66,11 @@ def run(main: Callable[[list[str]], int | None]) -> None:
             raise
         print_safely(f"error: {message}", sys.stderr)
         sys.exit(exit_code)
+
+
+def is_program() -> bool:
+    """Whether this process ends with a main function of this project, so that its signals need not be given back."""
+    return _is_program
 
 
 def require_packages(*modules: str) -> None:

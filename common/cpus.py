@@ -1,6 +1,7 @@
-"""How many processors this process may use, and how many processes of the launcher share them."""
+"""The processors: how many this process may use, how many processes of the launcher share them, and their name."""
 
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,15 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")  # where every distribution and container m
 OWN_CGROUPS = Path("/proc/self/cgroup")
 CPU_INFO = Path("/proc/cpuinfo")
 BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, in vectors and in tiles; of ARM
+
+
+def processor_name() -> str:
+    """Model name of the processor, as far as the operating system tells it."""
+    try:
+        lines = CPU_INFO.read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def usable_cpus() -> int:

@@ -1,8 +1,9 @@
-"""Fonts for the names of classes and files in the figures of matplotlib, so that no character is drawn as a box."""
+"""Figures of matplotlib: pyplot that writes files, and fonts for names, so that no character is drawn as a box."""
 
 import importlib.util
 import unicodedata
 from collections.abc import Iterable
+from types import ModuleType
 from typing import NamedTuple
 
 from .errors import MissingDependencyError
@@ -38,6 +39,26 @@ class FigureFonts(NamedTuple):
         if category == "So":
             return f"[{unicodedata.name(character, 'symbol').lower()}]"
         return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def import_pyplot(need: str, packages: str = "matplotlib") -> ModuleType:
+    """Import pyplot for figures in files, also where there is no display.
+
+    Args:
+        need: the beginning of the message where matplotlib is missing, as "plots need matplotlib".
+        packages: what pip shall install then.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingDependencyError(f"{need}: python -m pip install {packages}") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def find_figure_fonts(texts: Iterable[str]) -> FigureFonts:

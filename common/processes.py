@@ -18,7 +18,7 @@ STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 
 
 class Process(NamedTuple):
-    """One line of /proc/*/stat."""
+    """One line of /proc/*/stat, in which the kernel cuts the name of a program after 15 bytes, also inside a letter."""
 
     pid: int
     parent: int
@@ -52,7 +52,7 @@ def descendants(pid: int) -> list[Process]:
 def _processes() -> Iterator[Process]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # the process ended meanwhile
-            yield _parse_stat(int(stat.parent.name), stat.read_text())
+            yield _parse_stat(int(stat.parent.name), stat.read_text(errors="replace"))
 
 
 def _parse_stat(pid: int, text: str) -> Process:
@@ -63,7 +63,7 @@ def _parse_stat(pid: int, text: str) -> Process:
 def is_alive(pid: int) -> bool:
     """Whether process `pid` runs on this machine; a zombie does not. True where the system has no /proc."""
     try:
-        return _parse_stat(pid, Path(f"/proc/{pid}/stat").read_text()).is_alive
+        return _parse_stat(pid, Path(f"/proc/{pid}/stat").read_text(errors="replace")).is_alive
     except (FileNotFoundError, ProcessLookupError):
         return not os.path.isdir("/proc/self")
 
@@ -176,7 +176,7 @@ def peak_memory_mb() -> float:
     import resource  # not on Windows
 
     status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(errors="replace"))):
         return int(found[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2 ** (20 if sys.platform == "darwin" else 10)

@@ -31,10 +31,10 @@ def load(
         path: folder that export_model.py wrote, a program in it, or a file of weights that main.py wrote.
         engine: of an exported folder: "paddle", "onnxruntime", "openvino", or "auto" for the fastest.
         device: "cpu", "gpu", or "auto", which takes a GPU where there is one.
-        num_threads: of the engine of an exported folder on a CPU; None: one per usable processor.
+        num_threads: on a CPU; None: one per usable processor. For a checkpoint Paddle reads it at its import alone.
         precision: of an exported folder: "fp32", "bf16" on a CPU with bfloat16, or "int8" for its INT8 program.
         label_list: file of class names to use instead of those of the folder or the checkpoint.
-        trust_program: also run a program that export_model.py did not write.
+        trust_program: also run a program of an exported folder that export_model.py did not write.
         use_ema: take the averaged weights of a checkpoint.
 
     Raises:
@@ -76,5 +76,7 @@ def load(
                 )
             from factory.trained_predictor import open_trained
 
-            predictor = open_trained(str(path), label_list=label_list or "", use_ema=use_ema, device=device)
+            predictor = open_trained(
+                str(path), label_list=label_list or "", use_ema=use_ema, device=device, num_threads=num_threads
+            )
     return Classifier(predictor, str(path))

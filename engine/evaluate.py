@@ -130,10 +130,10 @@ def evaluate_samples(
 def gather_logits(mine: list[np.ndarray], results: list[np.ndarray], num_samples: int) -> np.ndarray | None:
     """Gather the logits of all ranks on rank 0, as float32 [num_samples, C] in the order of the list.
 
-    The ranks exchange blocks of GATHERED_NUMBERS numbers, so that no rank needs memory for all logits twice.
+    One rank needs memory for little more than the logits. Several ranks exchange blocks of GATHERED_NUMBERS numbers.
 
     Args:
-        mine: logits [B, C] of each batch of this rank.
+        mine: logits [B, C] of each batch of this rank; emptied where there is one rank.
         results: of the same batches, [3, B], whose first row holds the indices.
         num_samples: number of images of all ranks.
 
@@ -141,15 +141,16 @@ def gather_logits(mine: list[np.ndarray], results: list[np.ndarray], num_samples
         None on all ranks but the first, and where there is no image.
     """
     num_classes = int(gather_rows(np.array([mine[0].shape[1] if mine else 0])).max())
-    rows = np.vstack(mine) if mine else np.zeros((0, num_classes), np.float32)
-    indices = np.hstack([part[0] for part in results]) if results else np.zeros(0)
     if not num_classes:
         return None
-    if world_size() == 1:
-        gathered = np.empty((num_samples, num_classes), np.float32)
-        gathered[indices.astype(int)] = rows
-        return gathered
     gathered = np.empty((num_samples, num_classes), np.float32) if is_first_rank() else None
+    if world_size() == 1:
+        while mine:  # each batch is let go of, so that the logits are not held twice
+            logits = mine.pop()
+            gathered[results[len(mine)][0].astype(int)] = logits
+        return gathered
+    rows = np.vstack(mine) if mine else np.zeros((0, num_classes), np.float32)
+    indices = np.hstack([part[0] for part in results]) if results else np.zeros(0)
     per_block = max(1, GATHERED_NUMBERS // (num_classes + 1))
     for start in range(0, int(gather_rows(np.array([len(rows)])).max()), per_block):
         block = np.full((per_block, num_classes + 1), -1.0)

@@ -68,6 +68,7 @@ def fit(
                     saver.save(*best_names, *saver.numbered_names(epoch, num_epochs), LATEST)
             if saver:
                 saver.finish()
+            run.epoch_log.finish()
         except (Preempted, NonFiniteLossError):  # raised by all ranks together
             if saver:
                 saver.finish()

@@ -1,4 +1,7 @@
-"""Cross entropy with integer or soft labels, computed in float32, or in float64 where the logits are float64."""
+"""Cross entropy with integer or soft labels, computed in float32, or in float64 where the logits are float64.
+
+With weights of classes, and as focal loss, it is always computed in float32.
+"""
 
 from collections.abc import Callable
 

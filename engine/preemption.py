@@ -17,6 +17,7 @@ class Preemption:
     def __init__(self):
         self.requested = False
         self._process = None
+        self._former: dict[int, object] = {}  # signal -> its handler before; None for one that Python did not set
 
     def install(self) -> "Preemption":
         """Install the handlers, in the main thread. Importing Paddle removes handlers, so it is imported before."""
@@ -24,8 +25,14 @@ class Preemption:
 
         self._process = os.getpid()
         for number in STOP_SIGNALS:
-            signal.signal(number, self._request)
+            self._former[number] = signal.signal(number, self._request)
         return self
+
+    def uninstall(self) -> None:
+        """Give the signals back to the handlers that were there before."""
+        for number, handler in self._former.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._former = {}
 
     def interrupting(
         self, batches: Iterable, num_common: int, any_rank: Callable[[bool], bool], *, every: int = 1

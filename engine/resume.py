@@ -38,6 +38,8 @@ def start_from(state: TrainState, config: ResumeConfig, output_dir: Path | None,
     path = find_checkpoint(config.resume, output_dir)
     if path:
         is_best_known = resume_training(state, path, rules=rules)
+        if output_dir and path.resolve().parent != output_dir.resolve():
+            state.has_best = False  # the best weights of the other folder are not in this one
     elif config.finetune:
         remove = config.remove_head_from_pretained
         load_finetune(state, config.finetune, remove_head=remove)
@@ -103,8 +105,8 @@ def _restart_ema(state: TrainState, path: Path) -> None:
     """Load the averaged weights of a file, or restart the average from the model: never keep a random one."""
     try:
         load_ema(state, path)
-    except CheckpointError:
-        logger.warning(f"{path} has no moving average: the average starts from the weights of the model")
+    except CheckpointError as error:
+        logger.warning(f"{error}; the moving average starts from the weights of the model")
         state.ema.restart()
 
 

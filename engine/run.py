@@ -7,6 +7,7 @@ from pathlib import Path
 
 import paddle
 
+from common.cli import is_program
 from configs.schema import TrainConfig
 
 from .distributed import Ranks, any_rank, choose_device, gather_members, init_ranks
@@ -54,6 +55,16 @@ class Run:
     step_log: StepLog = field(default_factory=StepLog)
     live: LiveLine = NOT_SHOWN
 
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Stop the watchdog, and give the signals back in a process that goes on, as a notebook does."""
+        if self.watchdog:
+            self.watchdog.stop()
+        if self.preemption and not is_program():
+            self.preemption.uninstall()
+
     @property
     def steps_per_sync(self) -> int:
         """Steps between two exchanges among the ranks."""
@@ -86,6 +97,8 @@ def is_on_cpu() -> bool:
 
 def start_run(config: TrainConfig, record: RunRecord) -> Run:
     """Install the signal handlers, choose the device, connect to the other ranks and open the records.
+
+    The run is a context: at its end the watchdog stops, which would end a notebook when nothing moves in it.
 
     Raises:
         MissingDependencyError: a GPU is asked for where there is none.

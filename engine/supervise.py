@@ -16,11 +16,12 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from common.cli import non_negative_float, non_negative_int
+from common.cli import home_path, non_negative_float, non_negative_int
 from common.cli import run as run_program
 from common.errors import (
     CheckpointError,
     DataError,
+    DiskError,
     MissingDependencyError,
     NonFiniteLossError,
     ParityError,
@@ -85,16 +86,17 @@ def main(argv: list[str]) -> int:
         parser.error(f"{command[0]}: no such program; give the command after --, for example -- python main.py ...")
     if not resume:
         command = [*command, "--resume", "auto"]
-    return Supervisor(command, Path(output_dir), options).run()
+    return Supervisor(command, home_path(output_dir), options).run()
 
 
 def _value(command: list[str], flag: str) -> str:
-    """The value of a flag, written `--flag value` or `--flag=value`, with hyphens or underscores; "" without it."""
+    """The last value of a flag, in the form `--flag value` or `--flag=value`, with hyphens or underscores; else ""."""
+    found = ""
     for word, following in pairwise([*command, ""]):
         name, equals, value = word.partition("=")
         if name.replace("-", "_") == flag.replace("-", "_"):
-            return value if equals else following
-    return ""
+            found = value if equals else following
+    return found
 
 
 class Supervisor:
@@ -111,6 +113,7 @@ class Supervisor:
         self._child: subprocess.Popen | None = None
         self._stop_requested_at: float | None = None  # time.monotonic() of the first signal
         self._is_signal_forwarded = False
+        self._is_killed = False  # the last attempt did not stop in time
         self._ranks: dict[int, str] = {}  # process id -> number of the rank, of this attempt
         self._endings: dict[int, str] = {}  # process id -> how the rank ended, in words
 
@@ -118,7 +121,8 @@ class Supervisor:
         """Run the command until it is finished or hopeless.
 
         Returns:
-            The exit code of the last attempt, from run_state.json where it tells one.
+            The exit code of the last attempt, from run_state.json where it tells one. After a signal that asked to
+            stop it is that of a stopped run, unless the run could not save or was killed.
         """
         adopt_orphans()
         for number in STOP_SIGNALS:
@@ -129,7 +133,8 @@ class Supervisor:
             code, message = self._attempt()
             if code == 0 or code in FINAL or self._stop_requested_at:
                 self._print(f"ended with {code} {message}".rstrip())
-                return code if code == 0 or code in FINAL else Preempted.exit_code
+                is_lost = self._is_killed or code == DiskError.exit_code  # what 75 promises was not saved
+                return code if code == 0 or code in FINAL or is_lost else Preempted.exit_code
             # Fewer steps than before are progress, too: the run went back to an older checkpoint.
             is_stuck = self._progress() == before
             num_without_progress = num_without_progress + 1 if is_stuck else 0
@@ -157,6 +162,7 @@ class Supervisor:
                 self._forward_signal()
             if self._stop_requested_at and time.monotonic() > self._stop_requested_at + self._options.grace:
                 self._print(f"the run did not stop within {self._options.grace:g} s and is killed")
+                self._is_killed = True
                 break
             time.sleep(0.1)
         self._end_descendants()

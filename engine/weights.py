@@ -70,12 +70,6 @@ class Weights(NamedTuple):
         args = self.meta.get("info", {}).get("args", {})
         return " ".join(f"--{name} {args[name]}" for name in ("model", "nb_classes") if name in args)
 
-    def other_preprocessing(self, now: dict) -> str:
-        """Describe how the preprocessing differs from that of the training; "" if it is the same."""
-        then = self.meta.get("info", {}).get("preprocess", {})
-        changed = [f"{name} {value!r}, not {now.get(name)!r}" for name, value in then.items() if value != now.get(name)]
-        return f"note: the checkpoint was evaluated with {'; '.join(changed)}" if changed else ""
-
 
 def load_weights(path: str | Path, *, ema: bool = False) -> Weights:
     """Read the weights of a file; the format is recognised by the content.

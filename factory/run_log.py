@@ -58,6 +58,9 @@ def log_end(config: TrainConfig, run, top1_percent: float) -> None:
     if run.output_dir is None:
         return
     best, data = run.output_dir / BEST, config.data
+    if not best.exists():  # all epochs were trained in another folder
+        logger.info(f"no epoch was trained, so {best} is not written")
+        return
     logger.info(f"best: {top1_percent:.2f}% top-1{best_epoch(run.output_dir)}, in {best}")
     val_list = f" --cls_label_path_val {shlex.quote(data.cls_label_path_val)}" if data.cls_label_path_val else ""
     images = f"--data_path {shlex.quote(data.data_path)}{val_list}"

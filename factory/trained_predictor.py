@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from deploy.predictor import Predictor
 
 
-def open_trained(path: str, *, label_list: str = "", use_ema: bool = False, device: str = "auto") -> "Predictor":
+def open_trained(
+    path: str, *, label_list: str = "", use_ema: bool = False, device: str = "auto", num_threads: int | None = None
+) -> "Predictor":
     """Open a file of weights as predict.py does; what it does not say of itself is a warning.
 
     Args:
@@ -19,6 +21,8 @@ def open_trained(path: str, *, label_list: str = "", use_ema: bool = False, devi
         label_list: file of class names; "" takes those of the checkpoint.
         use_ema: take the averaged weights.
         device: "cpu", "gpu" or "auto".
+        num_threads: of a CPU; None: one per usable processor. Where Paddle was imported before with another number,
+            that one stays, and a warning says so.
 
     Raises:
         CheckpointError: no such file, damaged, or of another model.
@@ -26,6 +30,12 @@ def open_trained(path: str, *, label_list: str = "", use_ema: bool = False, devi
         MissingDependencyError: a GPU is asked for where there is none.
         ModelError: no such model.
     """
+    from engine.cpu_threads import import_paddle
+
+    if (now := import_paddle(num_threads)) != (num_threads or now):
+        warnings.warn(
+            f"num_threads={num_threads}: Paddle was imported with {now} threads before, which stay", stacklevel=3
+        )
     from deploy.engines import EagerEngine
     from deploy.predictor import Predictor
     from engine.distributed import choose_device

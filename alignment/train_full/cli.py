@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.cli import home_path
 from common.errors import UsageError, WeightsError
+from common.figure_fonts import import_pyplot
 from common.files import disk_errors, write_atomically
 from common.printable import print_safely
 from engine.progress.json_lines import append_lines
@@ -19,7 +20,7 @@ from ..rules import Arrays
 from ..session import Session
 from ..verdict import EXIT_CODES
 from .comparison import Comparison
-from .figure import draw_both_sides
+from .figure import NEED, draw_both_sides
 from .paddle_run import initial_weights, train_port
 from .settings import FullTraining
 from .torch_run import TorchRun
@@ -40,6 +41,9 @@ def main(argv: list[str]) -> int:
         ProjectError: a training cannot be run; the exception has the exit code.
     """
     options, flags = create_parser().parse_known_args(argv)
+    if len(set(options.seeds)) < len(options.seeds):  # the same training twice has no spread
+        raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: give each seed once")
+    import_pyplot(NEED)  # what is missing shows before hours of training
     case = read_case(options.case, is_trusted=options.trust_case)
     config_file = options.config or _default_config(case.name)
     recipe = FullTraining(case, config_file.resolve(), options.data.resolve(), tuple(flags))
@@ -65,8 +69,8 @@ def main(argv: list[str]) -> int:
             reference_runs.append(run.train(print_safely))
         has_dropout = any(name.startswith("Dropout") for name in _kinds_of_layers(session))
     comparison = Comparison(port, reference_runs, has_dropout, recipe.one_picture_percent())
-    _write(comparison, recipe, folder, options, versions)
     print_safely("\n".join(comparison.lines()))
+    _write(comparison, recipe, folder, options, versions)
     return EXIT_CODES[comparison.status]
 
 

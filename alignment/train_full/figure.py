@@ -4,11 +4,13 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import MissingDependencyError
+from common.figure_fonts import import_pyplot
 from common.files import disk_errors, write_atomically
+from engine.progress.meters import Meter
 
 from .paddle_run import Trained
 
+NEED = "the curves need matplotlib"
 COLOURS = {"Paddle": "tab:blue", "PyTorch": "tab:orange"}
 STYLES = ("-", "--", ":", "-.")
 
@@ -26,13 +28,7 @@ def draw_both_sides(port: Sequence[Trained], reference: Sequence[Trained], path:
         DiskError: the file cannot be written.
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise MissingDependencyError("the curves need matplotlib: python -m pip install matplotlib") from None
-    matplotlib.use("Agg")  # writes files, also where there is no display
-    from matplotlib import pyplot
-
+    pyplot = import_pyplot(NEED)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     shown = {step for step, _ in port[0].losses}  # the log of the port has every n-th step alone
     for name, runs in (("Paddle", port), ("PyTorch", reference)):
@@ -41,7 +37,7 @@ def draw_both_sides(port: Sequence[Trained], reference: Sequence[Trained], path:
             points = [(step, loss) for step, loss in run.losses if step in shown]
             left.plot(*zip(*points, strict=True), label=f"{name}, seed {run.seed}", **style)
             right.plot(range(1, len(run.top1_percent) + 1), run.top1_percent, marker="o", markersize=3, **style)
-    left.set(xlabel="step", ylabel="training loss (mean of 20 steps)")
+    left.set(xlabel="step", ylabel=f"training loss (mean of {Meter.WINDOW} steps)")
     right.set(xlabel="epoch", ylabel="top-1 on the validation images (%)")
     right.xaxis.get_major_locator().set_params(integer=True)
     for axes in (left, right):

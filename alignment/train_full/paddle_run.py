@@ -18,7 +18,6 @@ from ..rules import Arrays
 from .settings import FullTraining
 
 ROOT = Path(__file__).parents[2]
-WINDOW = 20  # steps of which metrics.jsonl has the mean loss
 
 
 @dataclass
@@ -28,7 +27,7 @@ class Trained:
     Attributes:
         seed: of the training.
         top1_percent: accuracy after each epoch.
-        losses: (number of the step, mean loss of the last WINDOW steps of its epoch).
+        losses: (number of the step, mean loss of the last Meter.WINDOW steps of its epoch).
         first_loss: loss of the first step.
         seconds: of the whole training; None if a start that was killed is not counted.
     """

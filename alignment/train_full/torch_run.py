@@ -9,11 +9,12 @@ import numpy as np
 
 from common.errors import CheckpointError
 from common.files import atomic_write, disk_errors
+from engine.progress.meters import Meter
 
 from ..exchange import read_arrays
 from ..reference import File, Reference
 from ..rules import Arrays
-from .paddle_run import WINDOW, Trained
+from .paddle_run import Trained
 from .settings import FullTraining
 
 OWN = ("losses", "top1_percent", "seconds", "settings")  # arrays of the file that the reference does not need
@@ -133,6 +134,6 @@ class TorchRun:
 
 
 def _recent_mean(losses: np.ndarray, step: int, per_epoch: int) -> float:
-    """Mean of the last WINDOW losses of the epoch up to `step`, as metrics.jsonl has it."""
-    begin = max(step - step % per_epoch, step - WINDOW + 1)
+    """Mean of the last Meter.WINDOW losses of the epoch up to `step`, as metrics.jsonl has it."""
+    begin = max(step - step % per_epoch, step - Meter.WINDOW + 1)
     return float(losses[begin : step + 1].mean())

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from benchmarks.flags import add_output_flag
 from benchmarks.gpu_check.checks import CHECKS
 from benchmarks.gpu_check.workplace import ROOT, CheckFailed, NotPossible, Workplace, draw_pictures
-from benchmarks.record import processor
 from common.cli import run as run_program
+from common.cpus import processor_name
 
 REPORT = "gpu_check.json"
 MINUTES = 20  # that one check may take
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"[{number}/{len(flags.checks)}] {name}: expected: {CHECKS[name].expects}", flush=True)
         outcomes.append(run_apart(place, name))
         print(f"      {outcomes[-1]['outcome']}: {outcomes[-1]['found']}", flush=True)
-    report = {"processor": processor(), "processors": os.cpu_count(), "device": flags.device, "checks": outcomes}
+    report = {"processor": processor_name(), "processors": os.cpu_count(), "device": flags.device, "checks": outcomes}
     (place.folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     counts = {kind: sum(one["outcome"] == kind for one in outcomes) for kind in (PASSED, FAILED, LEFT_OUT)}
     print(", ".join(f"{count} {kind}" for kind, count in counts.items()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import MissingDependencyError
+from common.figure_fonts import import_pyplot
 from common.files import atomic_write, write_atomically
 from common.printable import printable
 
@@ -121,13 +121,7 @@ def draw_report(splits: Sequence[Split], path: Path) -> None:
         MissingDependencyError: matplotlib is not installed.
         OSError: the file cannot be written.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise MissingDependencyError("check.png is drawn by matplotlib: python -m pip install matplotlib") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = import_pyplot("check.png is drawn by matplotlib")
     figure, axes = pyplot.subplots(2, 2, figsize=(10, 7), layout="constrained")
     classes, sides, aspects, sizes = axes.flat
     for split in splits:

@@ -10,7 +10,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from common.cpus import usable_cpus
+from common.cpus import processor_name, usable_cpus
 from common.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def describe_environment() -> dict:
         "git": _commit(Path(__file__).parents[2]),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cpus": usable_cpus(),
         "device": paddle.get_device(),
         "gpus": [paddle.device.cuda.get_device_name(i) for i in range(_count_gpus(paddle))],
@@ -67,14 +67,6 @@ def _commit(root: Path) -> str | None:
         return ask("rev-parse", "HEAD") + (" and changes" if ask("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _count_gpus(paddle) -> int:

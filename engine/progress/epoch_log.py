@@ -33,14 +33,25 @@ class EpochLog:
         if self._file:
             self._unwritten += json.dumps(numbers) + "\n"
             try:
-                append_lines(self._file, self._unwritten)
-                self._unwritten = ""
+                self._append()
             except OSError as error:
-                logger.warning(
-                    f"cannot write {self._file}: {error.strerror}; the next attempt follows after the next epoch"
-                )
+                logger.warning(f"cannot write {self._file}: {error.strerror}; the next epoch tries again")
         for send in self._senders:
             send(numbers)
+
+    def finish(self) -> None:
+        """Write what a full disk did not take before.
+
+        Raises:
+            DiskError: it still does not take it.
+        """
+        if self._unwritten:
+            with disk_errors(self._file):
+                self._append()
+
+    def _append(self) -> None:
+        append_lines(self._file, self._unwritten)
+        self._unwritten = ""
 
     def forget_from(self, epoch: int) -> None:
         """Remove the lines of `epoch` and of later epochs, which a resumed run writes again; set a damaged file aside.
@@ -56,7 +67,7 @@ class EpochLog:
 def best_epoch(folder: Path) -> str:
     """` in epoch N` of the highest accuracy in log.txt, for a message; "" if log.txt does not tell."""
     try:
-        records = [record for record in read_records(folder / FILE) if "test_acc1" in record]
+        records = [one for one in read_records(folder / FILE) if isinstance(one.get("test_acc1"), int | float)]
     except OSError:
         records = []
     return f" in epoch {max(records, key=lambda record: record['test_acc1'])['epoch']}" if records else ""

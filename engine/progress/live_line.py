@@ -51,6 +51,11 @@ class LiveLine(AbstractContextManager):
             self._live.stop()  # removes the line and shows the cursor again
             self._live = None
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the line stands on the terminal now: inside the context, and where it is shown."""
+        return self._live is not None
+
     def begin_epoch(self, epoch: int) -> None:
         """Count the epochs that are left from `epoch` on."""
         self._epoch = epoch

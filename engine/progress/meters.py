@@ -125,7 +125,7 @@ class ProgressLog:
         self._seconds.add(now - self._last)
         self._last = now
         self._images.add(num_images)
-        if self._live.is_shown:
+        if self._live.is_drawn:
             self._live.show(self._header, (self._step, self._num_steps), numbers, self)
         elif self.is_due:
             eta = timedelta(seconds=int(self._seconds.mean * (self._num_steps - self._step)))
@@ -145,5 +145,5 @@ class ProgressLog:
         seconds = time.perf_counter() - self._started
         each = seconds / max(1, self._step - self._first_step)
         self._live.pass_done(self._header, seconds)
-        if not self._live.is_shown:
+        if not self._live.is_drawn:
             logger.info(f"{self._header} Total time: {timedelta(seconds=int(seconds))} ({each:.4f} s / it)")

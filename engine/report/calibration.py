@@ -57,6 +57,8 @@ class Calibration(NamedTuple):
     def remarks(self) -> list[str]:
         """Sentences on what limits the temperature."""
         remarks = []
+        if not self.num_pictures:
+            return ["no picture could be read, so the temperature stays 1"]
         if self.is_without_mistake:
             return ["every picture is right, and a temperature is found by mistakes; it stays 1"]
         if not LOWEST * 1.01 < self.fitted < HIGHEST / 1.01:
@@ -102,7 +104,7 @@ def confidences_at(logits: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def _blocks(array: np.ndarray, rows: int = 4096) -> list[np.ndarray]:
-    return [array[start : start + rows] for start in range(0, len(array), rows)]
+    return [array[start : start + rows] for start in range(0, max(1, len(array)), rows)]
 
 
 def calibrate(results: Results) -> Calibration:
@@ -133,5 +135,5 @@ def calibrate(results: Results) -> Calibration:
         error_before=bins_of(confidences, is_correct).error,
         error_held_out=bins_of(held_out_confidences, is_correct).error,
         num_pictures=len(usable),
-        is_without_mistake=bool(is_correct.all()),
+        is_without_mistake=len(usable) > 0 and bool(is_correct.all()),
     )

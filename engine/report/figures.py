@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from common.errors import MissingDependencyError
-from common.figure_fonts import FigureFonts, find_figure_fonts
+from common.figure_fonts import FigureFonts, find_figure_fonts, import_pyplot
 from common.printable import printable
 
 from .calibration import NUM_BINS, Bins
@@ -178,15 +177,7 @@ def _sentence(pyplot, text: str) -> bytes:
 @contextmanager
 def _figure_style(names: Sequence[str]) -> Iterator[tuple]:
     """Yield pyplot and the fonts for the names; the settings of matplotlib are restored afterwards."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a report needs matplotlib: python -m pip install -r requirements-report.txt"
-        ) from error
-    matplotlib.use("Agg")  # writes files, also where there is no display
-    from matplotlib import pyplot
-
+    pyplot = import_pyplot("a report needs matplotlib", "-r requirements-report.txt")
     fonts = find_figure_fonts(map(printable, names))
     with pyplot.rc_context({"font.family": list(fonts.families), "axes.edgecolor": "#9fb3c8"}):
         yield pyplot, fonts

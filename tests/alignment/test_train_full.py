@@ -309,6 +309,13 @@ def test_main_is_started_once_and_its_failure_is_reported(files, tmp_path, monke
         train_port(recipe, 1, weights, tmp_path)
 
 
+def test_a_seed_that_stands_twice_is_refused(files):
+    """The second training would be read back from the folder of the first, and two equal runs have no spread."""
+    command = [str(files / "tiny.yaml"), "--data", str(files / "data"), "--config", str(files / "recipe.yaml")]
+    with pytest.raises(UsageError, match="--seeds 0 1 0: give each seed once"):
+        cli.main([*command, "--seeds", "0", "1", "0"])
+
+
 @pytest.mark.slow
 @pytest.mark.torch
 def test_both_sides_from_the_command(files, tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import fashion
 from benchmarks.fashion import LONG, PARTS, RECIPES, Clock, Run, main, plan, read_results, table
-from common.errors import ProjectError
+from common.errors import ProjectError, UsageError
 from configs.loader import parse
 from configs.schema import TrainConfig
 
@@ -79,6 +79,11 @@ def test_pictures_are_those_of_the_first_seed_that_is_still_there(tmp_path, monk
     fashion.draw_all(runs, tmp_path, tmp_path / "pictures")
     assert runs[1].seed == 1 and drawn == [("peleenet", "short", tmp_path / runs[1].name, tmp_path / "pictures")]
     assert "peleenet, long: no checkpoint in" in capsys.readouterr().out
+
+
+def test_an_arm_of_another_part_is_named_with_it(tmp_path):
+    with pytest.raises(UsageError, match="--arms 'no flip' is of the part arms: add --part arms"):
+        main(flags(tmp_path, "--models", "peleenet", "--arms", "no flip"))
 
 
 def test_other_settings_are_other_runs(tmp_path, trainings, monkeypatch):

@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from deploy.paddle_engine import PaddleEngine
 from deploy.predictor import Predictor
 from deploy.results.prediction import Prediction, Predictions
 from engine.checkpoint import write_checkpoint
+from engine.cpu_threads import import_paddle
 from tests.deploy.odd_pictures import write_odd_pictures
 from tests.deploy.varied_model import CLASSES, NAME, SIDE, export_model, make_model
 
@@ -380,6 +382,18 @@ def test_names_of_a_label_list_are_taken(trained, pictures, tmp_path):
     assert classifier.predict(pictures[0]).label in classifier.class_names
     with pytest.raises(DataError, match="leave out label_list"):
         load(trained / "checkpoint-best.pd", label_list=str(names))
+
+
+def test_a_checkpoint_computes_with_the_threads_that_were_asked_for(trained):
+    """Paddle reads their number at its import, and it is imported here; a fresh process takes all processors."""
+    now = import_paddle()
+    with pytest.warns(UserWarning, match=f"num_threads={now + 3}: Paddle was imported with {now} threads before"):
+        load(trained / "checkpoint-best.pd", num_threads=now + 3)
+    code = f"from deploy import load; load({str(trained / 'checkpoint-best.pd')!r}, num_threads=3)"
+    code += "; import os; print(os.environ['OMP_NUM_THREADS'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "3", done.stderr
 
 
 def test_what_weights_do_not_say_is_a_warning(tmp_path, pictures):

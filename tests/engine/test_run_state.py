@@ -10,13 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.errors import DiskError, NonFiniteLossError, Preempted
+from common.errors import DiskError, NonFiniteLossError, Preempted, ProjectError
 from common.processes import children
 from engine import supervise
 from engine.preemption import Preemption
+from engine.run import Run
 from engine.run_state import FILE, RunRecord, read_run_state
 from engine.supervise import _value
-from engine.watchdog import has_launcher
+from engine.watchdog import Watchdog, has_launcher
 
 ROOT = Path(__file__).parents[2]
 
@@ -245,6 +246,51 @@ def test_a_run_is_restarted_as_often_without_progress_as_patience_says(tmp_path,
     monkeypatch.setattr(supervise.signal, "signal", lambda *_: None)
     monkeypatch.setattr(supervisor, "_attempt", lambda: attempts.append("no") or (1, "no"))
     assert supervisor.run() == 1 and len(attempts) == 1 + 2
+
+
+@pytest.mark.parametrize(
+    ("code", "is_killed", "expected"),
+    [(75, False, 75), (1, False, 75), (137, True, 137), (74, False, 74), (0, False, 0)],
+)
+def test_a_run_that_was_asked_to_stop_ends_with_75_unless_it_did_not_save(
+    code, is_killed, expected, tmp_path, monkeypatch
+):
+    supervisor = supervise.Supervisor(["program"], tmp_path, SimpleNamespace(backoff=0, grace=1))
+    monkeypatch.setattr(supervise, "adopt_orphans", lambda: None)
+    monkeypatch.setattr(supervise.signal, "signal", lambda *_: None)
+
+    def attempt():
+        supervisor._stop_requested_at, supervisor._is_killed = 1.0, is_killed
+        return code, ""
+
+    monkeypatch.setattr(supervisor, "_attempt", attempt)
+    assert supervisor.run() == expected
+
+
+def test_the_folder_is_the_last_that_the_command_names_as_the_run_reads_it(tmp_path, monkeypatch):
+    folders = []
+    monkeypatch.setattr(
+        supervise, "Supervisor", lambda command, folder, options: folders.append(folder) or SimpleNamespace(run=int)
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    supervise.main(["--", sys.executable, "main.py", "--output_dir", "first", "--output-dir=~/second"])
+    assert folders == [tmp_path / "second"]
+
+
+def test_a_run_that_ends_in_a_notebook_leaves_neither_watchdog_nor_handlers(monkeypatch):
+    """The watchdog would end the notebook when nothing moves in it."""
+    before = signal.getsignal(signal.SIGTERM)
+    preemption = Preemption().install()
+    run = Run(preemption=preemption, watchdog=Watchdog(0, preemption=preemption, record=RunRecord()))
+    with pytest.raises(ProjectError), run:
+        assert signal.getsignal(signal.SIGTERM) == preemption._request
+        raise ProjectError("a damaged image")
+    assert run.watchdog._is_stopped.is_set() and signal.getsignal(signal.SIGTERM) == before
+    monkeypatch.setattr("engine.run.is_program", lambda: True)  # ends now: more signals must not change its exit code
+    with run:
+        preemption.install()
+    assert signal.getsignal(signal.SIGTERM) == preemption._request
+    preemption.uninstall()
 
 
 def test_faults_that_would_come_again_are_final():

@@ -1,6 +1,7 @@
 """Weights of every format are recognised by content, and fit a model exactly or are refused by name."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -9,8 +10,9 @@ import safetensors.numpy
 from paddle import nn
 
 from common.errors import CheckpointError
+from configs.schema import ResumeConfig
 from engine.checkpoint import read_checkpoint, write_checkpoint
-from engine.resume import resume_training
+from engine.resume import resume_training, start_from
 from engine.weights import Weights, drop_head, load_weights, set_weights
 from tests.engine.test_checkpoint import META, TENSORS, write
 from tests.engine.test_train import new_state
@@ -205,6 +207,35 @@ def test_weights_that_are_not_finite_are_refused_and_nothing_is_loaded(value):
     with pytest.raises(CheckpointError, match=rf"a\.pd: {name} holds 1 of \d+ values that are not finite"):
         set_weights(net, arrays, source="a.pd")
     assert same(arrays_of(net), before)
+
+
+def test_a_run_that_goes_on_in_another_folder_writes_its_own_best_weights(tmp_path):
+    """The best weights so far lie in the folder of the earlier run."""
+    state = new_state()
+    state.best_top1_percent, state.has_best = 91.0, True
+    tensors, meta = state.snapshot()
+    for folder in ("first", "other"):
+        (tmp_path / folder).mkdir()
+    write_checkpoint(tmp_path / "first" / "checkpoint-latest.pd", tensors, meta)
+    for folder, has_best in (("first", True), ("other", False)):
+        continued, flags = new_state(), ResumeConfig(resume=str(tmp_path / "first" / "checkpoint-latest.pd"))
+        assert start_from(continued, flags, tmp_path / folder, rules={})
+        assert continued.has_best is has_best and continued.best_top1_percent == 91.0
+
+
+def test_a_damaged_average_is_told_apart_from_none(tmp_path, monkeypatch, caplog):
+    state, weights = new_state(), tiny_net(1)
+    state.ema = SimpleNamespace(load=None, restart=lambda: None)
+
+    def load(path, ema=False):
+        if ema:
+            raise CheckpointError("a.pd: model_ema holds NaN")
+        return Weights(tmp_path / "a.pd", arrays_of(weights), {})
+
+    (tmp_path / "a.pd").write_bytes(b"not a checkpoint of this project")
+    monkeypatch.setattr("engine.resume.load_weights", load)
+    resume_training(state, tmp_path / "a.pd", rules={})
+    assert "a.pd: model_ema holds NaN; the moving average starts from the weights of the model" in caplog.text
 
 
 def test_a_run_that_a_foreign_file_tells_of_goes_on_with_the_next_epoch(tmp_path, monkeypatch):

@@ -170,7 +170,6 @@ def _read_mutants(makers: list, rng: random.Random, num: int, folder: Path, repo
         try:
             weights = load_weights(path)
             accepted += isinstance(weights.trained_with, str)
-            weights.other_preprocessing({})
             read_checkpoint(path)
         except CheckpointError:
             pass

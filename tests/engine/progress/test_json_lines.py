@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from common.errors import DiskError
 from engine.progress import json_lines
 from engine.progress.epoch_log import EpochLog, read_records
 from engine.progress.step_log import StepLog
@@ -86,6 +87,9 @@ def test_a_line_that_does_not_fit_leaves_no_part_of_it(tmp_path, monkeypatch):
     assert caught.value.errno == errno.ENOSPC and path.read_text() == LINES[0]
     log = EpochLog(tmp_path)
     log.record({"epoch": 1})
+    with pytest.raises(DiskError, match=r"log\.txt"):  # after the last epoch no other one comes
+        log.finish()
     monkeypatch.undo()
     log.record({"epoch": 2})
+    log.finish()
     assert [record["epoch"] for record in read_records(path)] == [0, 1, 2]

@@ -35,13 +35,20 @@ def test_on_a_terminal_the_line_takes_the_place_of_the_log_lines(caplog, monkeyp
     shown = []
     live = LiveLine(True, epochs=2)
     monkeypatch.setattr(live, "show", lambda *arguments: shown.append(arguments[:3]))
-    for each in (live, LiveLine(False)):
+
+    def two_steps(each: LiveLine) -> list[str]:
+        caplog.clear()
         progress = ProgressLog("Epoch: [0]", 2, log_every=1, live=each)
         for _ in range(2):
             progress.step_done("loss: 1", 8)
         progress.finish()
+        return [record.getMessage().split()[2] for record in caplog.records]
+
+    with live:
+        assert two_steps(live) == []
     assert shown == [("Epoch: [0]", (0, 2), "loss: 1"), ("Epoch: [0]", (1, 2), "loss: 1")]
-    assert [record.getMessage().split()[2] for record in caplog.records] == ["[0/2]", "[1/2]", "Total"]
+    # Outside its context the line is not drawn, so there are log lines.
+    assert two_steps(live) == two_steps(LiveLine(False)) == ["[0/2]", "[1/2]", "Total"] and len(shown) == 2
 
 
 @pytest.mark.parametrize(
@@ -159,6 +166,24 @@ def test_short_epochs_are_drawn_together_but_the_last_always(tmp_path, monkeypat
         plot({"epoch": epoch})
         counts.append(len(drawn))
     assert counts == [1, 1, 2, 3]
+
+
+def test_a_log_that_somebody_edited_is_drawn_as_far_as_it_goes(tmp_path, caplog):
+    lines = [{"epoch": 0, "test_acc1": None, "test_loss": 1.0}, {"epoch": 1, "test_acc1": 50.0}, {"test_acc1": 60.0}]
+    (tmp_path / "log.txt").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    CurvesPlot(tmp_path, 2)({"epoch": 1})
+    assert (tmp_path / "curves.png").exists() and not caplog.records
+    assert best_epoch(tmp_path) == " in epoch 1"
+
+
+def test_a_figure_that_cannot_be_written_is_closed(tmp_path, caplog):
+    from matplotlib import pyplot
+
+    epochs_of(tmp_path, [10])
+    (tmp_path / "curves.png").mkdir()
+    before = pyplot.get_fignums()
+    CurvesPlot(tmp_path, 1)({"epoch": 0})
+    assert "curves.png is not drawn" in caplog.text and pyplot.get_fignums() == before
 
 
 def test_training_goes_on_without_matplotlib(tmp_path, monkeypatch, caplog):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from engine.metrics import UNREADABLE
 from engine.report.calibration import bin_of, calibrate, confidences_at, fit_temperature, losses_at
 from tests.engine.report.samples import from_predictions, make_results
 
@@ -35,6 +36,15 @@ def test_losses_and_confidences_by_their_definition():
     probabilities = scaled / scaled.sum(1, keepdims=True)
     assert losses_at(logits, labels, 1.7) == pytest.approx(-np.log(probabilities[np.arange(20), labels]))
     assert confidences_at(logits, 1.7) == pytest.approx(probabilities.max(1))
+
+
+def test_without_a_readable_picture_the_temperature_stays_1():
+    results = make_results(5, 3)
+    unreadable = type(results)(results.labels, results.logits, np.full(5, UNREADABLE), results.names, results.scores)
+    calibration = calibrate(unreadable)
+    assert calibration.temperature == 1 and calibration.remarks == [
+        "no picture could be read, so the temperature stays 1"
+    ]
 
 
 def make_overconfident(num=3000):
