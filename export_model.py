@@ -141,6 +141,8 @@ def quantization_data(config: ExportConfig, trained: "factory.TrainedModel"):
         DataError: no images, or classes that do not agree.
         UsageError: no --calibration_images, and no split beside the checkpoint.
     """
+    import numpy as np
+
     import factory
     from deploy.export.quantize import Calibration, Quantization, Validation
 
@@ -159,9 +161,12 @@ def quantization_data(config: ExportConfig, trained: "factory.TrainedModel"):
                 f"{trained.weights.path} are not known"
             )
         paths = [images.path(i) for i in range(len(images))]
-    step = max(1, len(paths) // flags.num_calibration)
-    calibration = Calibration(paths[::step][: flags.num_calibration], flags.calibration_method)
+    places = np.linspace(0, len(paths) - 1, min(flags.num_calibration, len(paths))).astype(int)  # of all classes
+    calibration = Calibration([paths[i] for i in places], flags.calibration_method)
     if not flags.data_path and images is None:
+        if flags.cls_label_path_val:
+            raise UsageError("--cls_label_path_val needs --data_path, in which the paths of the list begin")
+        print_safely("note: without --data_path the accuracy of the INT8 model is not compared", sys.stderr)
         return Quantization(calibration)
     data = EvalDataConfig(flags.data_path or None, flags.cls_label_path_val)
     images, remarks = factory.open_val_images(data, trained)

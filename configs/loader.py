@@ -191,7 +191,7 @@ def _scalar(field: dataclasses.Field, kind: type, value, place: str):
     if kind is str and value.startswith("~/"):  # `--data_path=~/images`: a shell expands ~ at the start of a word only
         return os.path.expanduser(value)
     if value in ("''", '""'):
-        return ""  # `--aa=''` from a file that no shell has read
+        value = ""  # `--aa=''` from a file that no shell has read
     try:
         if isinstance(value, bool) or (kind is int and isinstance(value, float)):
             raise ValueError

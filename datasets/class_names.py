@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from common.errors import DataError
@@ -11,6 +12,7 @@ from common.errors import DataError
 from .reading.text_lines import read_lines, refuse
 
 IMAGENET_LABEL_LIST = Path(__file__).parent / "imagenet1k_label_list.txt"
+IMAGENET_SYNSETS = Path(__file__).parent / "imagenet1k_synsets.txt"  # the class folders, in the order of the labels
 MAX_CLASSES, MAX_BYTES = 200_000, 16 << 20
 ENTRY = re.compile(r"(\d{1,9})\s+(\S.*)", re.ASCII)  # a line `<id> <name>`
 
@@ -44,6 +46,12 @@ def read_class_names(path: str | os.PathLike, num_classes: int | None = None) ->
     return names
 
 
+@cache
+def imagenet_labels() -> dict[str, int]:
+    """Label of each of the 1000 class folders of ImageNet, `n01440764` for example."""
+    return {folder: label for label, folder in enumerate(IMAGENET_SYNSETS.read_text(encoding="ascii").split())}
+
+
 def refuse_other_order(names: Sequence[str], known: Sequence[str], path: str | os.PathLike) -> None:
     """Refuse names of a file that are known names of other labels; other names, a translation for example, are taken.
 
@@ -55,9 +63,8 @@ def refuse_other_order(names: Sequence[str], known: Sequence[str], path: str | o
     Raises:
         DataError: a name belongs to another label.
     """
-    labels = {name: label for label, name in enumerate(known)}
     for label, name in enumerate(names):
-        if labels.get(name, label) != label:
+        if known and known[label] != name and name in known:  # two classes may have one name: ImageNet has two cranes
             raise DataError(
                 f"{path}: names the classes in another order than the model: class {label} is {name} in the file, "
                 f"{known[label]} in the model; leave out --label_list, or correct the file"

@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 
 from common.errors import DataError
 
-from .class_names import IMAGENET_LABEL_LIST, read_class_names
+from .class_names import IMAGENET_LABEL_LIST, imagenet_labels, read_class_names
 from .reading.image_folder import is_utf8, shorten
 
 SYNSET = re.compile(r"n\d{8}")  # name of a class folder of ImageNet
@@ -50,7 +51,7 @@ def choose_classes(images, *, given: int | None = None, label_list: str = "") ->
     """Derive number and names of the classes from the training images.
 
     With class folders (or shards made of them) their number. With a list: the label list, else the 1000 of ImageNet if
-    all images lie in ImageNet's synset folders (`n01440764/...`), else the largest label + 1.
+    all images lie in ImageNet's synset folders (`n01440764/...`) and have its labels, else the largest label + 1.
 
     Args:
         images: the training images: ImageList or ShardedImages.
@@ -148,17 +149,26 @@ def _classes_of_list(images, given: int | None, label_list: str) -> Classes:
             None,
             f"{given} classes, as --nb_classes says" + _unused(images, given),
         )
-    if largest < NUM_IMAGENET and lies_in_synsets(images):
-        names = tuple(read_class_names(IMAGENET_LABEL_LIST))
-        reason = "the paths of the list are synset folders of ImageNet"
+    if names := _names_of_list(images, NUM_IMAGENET):
+        reason = "the paths of the list are synset folders of ImageNet, with its labels"
         return Classes(NUM_IMAGENET, names, None, f"{NUM_IMAGENET} classes: {reason}" + _unused(images, NUM_IMAGENET))
     source = f"{largest + 1} classes: the largest label of the list is {largest} ({place})"
-    return Classes(largest + 1, None, None, source + _unused(images, largest + 1))
+    names = _names_of_list(images, largest + 1)
+    source += "; ImageNet's names by the folders, whose labels are not those of ImageNet" if names else ""
+    return Classes(largest + 1, names, None, source + _unused(images, largest + 1))
 
 
 def _names_of_list(images, number: int) -> tuple[str, ...] | None:
-    is_imagenet_list = number == NUM_IMAGENET and lies_in_synsets(images)
-    return tuple(read_class_names(IMAGENET_LABEL_LIST)) if is_imagenet_list else None
+    """ImageNet's names of labels whose images lie in its class folders: all 1000, or a part with labels of its own."""
+    folders = {label: folder for folder, label in labels_by_folder(images).items()}
+    names, known = read_class_names(IMAGENET_LABEL_LIST), imagenet_labels()
+    if len(folders) != len(np.unique(images.labels)) or not known.keys() >= {*folders.values()}:
+        return None
+    if number == NUM_IMAGENET and all(known[folder] == label for label, folder in folders.items()):
+        return tuple(names)
+    if folders.keys() == {*range(number)}:
+        return tuple(names[known[folders[label]]] for label in range(number))
+    return None
 
 
 def _unused(images, number: int) -> str:
@@ -171,12 +181,14 @@ def _unused(images, number: int) -> str:
 
 def _check_names_of_labels(names: Sequence[str], labels: Mapping[str, int], label_list: str, root: str) -> None:
     """Raise DataError if a folder of a list is called as another class of the label list."""
-    by_name = {_normal(name): label for label, name in enumerate(names)}
+    by_name: dict[str, list[int]] = {}  # two classes may have one name: ImageNet has two cranes
+    for label, name in enumerate(names):
+        by_name.setdefault(_normal(name), []).append(label)
     for folder, label in labels.items():
-        if by_name.get(_normal(folder), label) != label:
+        if label not in by_name.get(_normal(folder), [label]):
             raise DataError(
                 f"{root}: the images of folder {folder} have label {label}, but {label_list} gives {folder} the label "
-                f"{by_name[_normal(folder)]}; correct one of the two files"
+                f"{by_name[_normal(folder)][0]}; correct one of the two files"
             )
 
 
@@ -276,7 +288,8 @@ def compare_with_weights(images, weights: Classes, source: object) -> list[str]:
         DataError: a class is missing, has another label or another name in the weights.
     """
     names = weights.folders or weights.names
-    known = {name: label for label, name in enumerate(names or ())}
+    counts = Counter(names or ())
+    known = {name: label for label, name in enumerate(names or ()) if counts[name] == 1}
     folders = tuple(images.class_names or ())
     if folders and (weights.folders is not None or set(folders) & set(known)):
         _check_folders_of_weights(folders, names, images.root, source)
@@ -335,20 +348,11 @@ def labels_by_folder(images) -> dict[str, int]:
 
     A list of a flat folder tells nothing: all its images lie in one folder.
     """
-    if not hasattr(images, "relative_folder"):  # shards of a list
+    if not hasattr(images, "folders_and_labels"):  # shards of a list
         return {}
-    labels, first = np.unique(images.labels, return_index=True)
-    folders = [images.relative_folder(index) for index in first]
-    pairs = zip(folders, labels.tolist(), strict=True)
-    return {folder: label for folder, label in pairs if folder and folders.count(folder) == 1}
-
-
-def lies_in_synsets(images) -> bool:
-    """Whether the first image of every label lies in a synset folder of ImageNet, `n01440764` for example."""
-    if not hasattr(images, "relative_folder"):
-        return False
-    _, first = np.unique(images.labels, return_index=True)
-    return all(SYNSET.fullmatch(images.relative_folder(index)) for index in first)
+    pairs = images.folders_and_labels()
+    num_labels, num_folders = Counter(folder for folder, _ in pairs), Counter(label for _, label in pairs)
+    return {folder: label for folder, label in pairs if folder and num_labels[folder] == num_folders[label] == 1}
 
 
 def is_imagenet(folders: Sequence[str]) -> bool:

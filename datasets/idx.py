@@ -167,7 +167,7 @@ def _first_label_and_names(labels: np.ndarray, mapping: Path, given: Sequence[st
     EMNIST's letters have the labels 1 to 26. A mapping file says so; without it the smallest label does.
     """
     by_label = _read_mapping(mapping) if mapping.exists() else {}
-    first = min(by_label) if by_label else int(labels.min() == 1)
+    first = min(by_label) if by_label else int(labels.min() == 1 and len(given) in (0, int(labels.max())))
     number = len(by_label) or len(given) or int(labels.max()) - first + 1
     note = f"the labels of the files begin at {first}; here the first class is 0" if first else ""
     if given and len(given) != number:

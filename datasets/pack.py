@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from common.cli import home_path, positive_int, run
+from common.cli import home_path, non_negative_int, positive_int, run
 from common.cpus import usable_cpus
 from common.errors import BadImage, DataError
 from common.files import (
@@ -45,11 +45,17 @@ from .reading.decode import decode, read_bytes
 from .reading.image_list import ImageList
 from .reading.jpeg import encode_tiled
 from .reading.limits import MAX_BYTES
-from .reading.shards import ENTRY, INDEX_FILE, LIST_FILE, SHARDS_FILE, ShardedImages
+from .reading.shards import (
+    ENTRY,
+    INDEX_FILE,
+    LIST_FILE,
+    MAX_SETTINGS_BYTES,
+    SETTINGS_FILE,
+    SHARDS_FILE,
+    ShardedImages,
+)
 
 MAX_SIDE = 65_500  # of libjpeg
-MAX_SETTINGS_BYTES = 2**16
-SETTINGS_FILE = "settings.json"  # written first: a second run continues only with the same settings
 
 
 @dataclass(frozen=True)
@@ -302,14 +308,21 @@ def create_parser() -> argparse.ArgumentParser:
         "--list", type=os.path.expanduser, help="list file of the split; default: the class folders of DATA_PATH/SPLIT"
     )
     parser.add_argument("--output_dir", type=home_path, required=True, help="root of the shards: the later --data_path")
-    parser.add_argument("--nb_classes", type=int, default=2**31, help="refuse labels from this number on")
+    parser.add_argument("--nb_classes", type=positive_int, default=2**31, help="refuse labels from this number on")
     parser.add_argument(
         "--store", choices=("as_is", "jpeg", "raw"), default="as_is", help="how images are stored; %(default)s copies"
     )
     parser.add_argument(
         "--short_side", type=positive_int, help="shrink larger images to this short side (with --store jpeg or raw)"
     )
-    parser.add_argument("--quality", type=positive_int, default=90, help="quality of --store jpeg (%(default)s)")
+    parser.add_argument(
+        "--quality",
+        type=positive_int,
+        choices=range(1, 101),
+        metavar="1-100",
+        default=90,
+        help="quality of --store jpeg (%(default)s)",
+    )
     parser.add_argument(
         "--exif_orientation",
         choices=("ignore", "apply"),
@@ -317,7 +330,7 @@ def create_parser() -> argparse.ArgumentParser:
         help="apply rotates photographs as EXIF says (with --store jpeg or raw)",
     )
     parser.add_argument("--per_shard", type=positive_int, default=2000, help="images per shard (%(default)s)")
-    parser.add_argument("--num_workers", type=int, default=usable_cpus(), help="processes (%(default)s)")
+    parser.add_argument("--num_workers", type=non_negative_int, default=usable_cpus(), help="processes (%(default)s)")
     parser.add_argument("--check", action="store_true", help="only compare OUTPUT_DIR/SPLIT with its checksums")
     return parser
 

@@ -72,6 +72,8 @@ def open_datasets(config: TrainConfig, rank: int = 0) -> TrainingData:
     remarks = compare_splits(train_set, val_set, classes.number)
     order = describe_order(train_set.class_names or ())
     remarks = [*train_set.remarks, *val_set.remarks, *remarks, *([order] if order else [])]
+    for images in (train_set, val_set):
+        remarks += _other_orientation(images, config.preprocess.exif_orientation)
     if split:
         counts = f"{len(train_set):,} training and {len(val_set):,} validation images"
         classes = replace(classes, source=f"{classes.source}; {counts}, {split.where}")
@@ -117,8 +119,20 @@ def open_val_images(data: DataConfig | EvalDataConfig, trained: TrainedModel):
     return images, [
         *remarks,
         *images.remarks,
+        *_other_orientation(images, trained.preprocess.exif_orientation),
         *trained.notes,
         *compare_with_weights(images, trained.classes, trained.weights.path),
+    ]
+
+
+def _other_orientation(images, wanted: str) -> list[str]:
+    """A sentence where shards hold pixels that were turned by EXIF, or not, otherwise than a run feeds images."""
+    stored = getattr(images, "exif_orientation", None)
+    if stored in (None, wanted):
+        return []
+    return [
+        f"{images.root} was packed with --exif_orientation {stored}, and this run has {wanted}: its photographs stay "
+        f"as they were packed, which may be on their side; pack them again with --exif_orientation {wanted}"
     ]
 
 

@@ -16,7 +16,8 @@ from .plain_folder import SPLIT
 from .public_weights import is_continued
 
 # Fields of the preprocessing, and the flags that set them; another --input_size is usual in a fine-tuning.
-FLAGS = {"fit": "fit", "crop_pct": "crop_pct", "interpolation": "train_interpolation"}
+FLAGS = {"fit": "fit", "crop_pct": "crop_pct", "interpolation": "train_interpolation",
+         "exif_orientation": "exif_orientation"}  # fmt: skip
 
 
 def with_finetune_remarks(

@@ -1,6 +1,5 @@
 """A plain folder of classes as --data_path: split once, kept beside the checkpoints, read again by later runs."""
 
-import os
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from datasets.split.folder_split import (
     split_folder,
     write_split,
 )
-from datasets.split.plain_folder import PlainFolder, find_plain_folder, is_plain_folder
+from datasets.split.plain_folder import PlainFolder, find_plain_folder, is_inside, is_plain_folder
 
 SPLIT = "split"  # folder of the lists, beside the checkpoints
 PENDING = ".split"  # the same before it is certain that the run begins
@@ -68,7 +67,7 @@ def open_plain_folder(config: TrainConfig, rank: int) -> RunSplit:
         DiskError: the lists cannot be written.
     """
     root, output_dir = config.data.data_path, config.output.output_dir
-    if output_dir and _is_inside(output_dir, root):
+    if output_dir and is_inside(output_dir, root):
         raise UsageError(
             f"--output_dir {output_dir} lies in --data_path {root}, where each folder is a class; name another folder"
         )
@@ -103,10 +102,6 @@ def _open_new_split(folder: PlainFolder, shares: Shares, output_dir: str, rank: 
         files = _wait_for_split(pending, folder, shares)
     where = f"split by --seed {shares.seed}; the lists are in {Path(output_dir) / SPLIT}"
     return _read(files, root, f"{where}, and python -m datasets.split makes others")
-
-
-def _is_inside(path: str, root: str) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _continued_split(config: TrainConfig) -> SplitFiles | None:

@@ -2,10 +2,12 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from configs.schema import TrainConfig
 
 from .data import TrainingData
+from .public_weights import is_continued
 
 MIN_STEPS = 20  # below it a run ends before the moving statistics of its batch norms mean anything
 FEW_IMAGES = 10_000
@@ -39,9 +41,13 @@ def with_run_length(config: TrainConfig, data: TrainingData) -> tuple[TrainConfi
             f"--min_steps {schedule.min_steps}: {epochs} epochs of {steps_per_epoch} steps, not {schedule.epochs}; "
             f"--min_steps 0 keeps --epochs {schedule.epochs}"
         )
-    if not config.has_weights_to_start and config.resume.resume in ("", "auto"):
+    if is_continued(config):
+        optim, remark = _with_rates_of_start(config)
+    elif config.has_weights_to_start:
+        remark = []
+    else:
         optim, remark = _with_equal_rates(config, num_images)
-        remarks += remark
+    remarks += remark
     config = replace(
         config,
         loader=replace(config.loader, batch_size=batch_size),
@@ -65,6 +71,25 @@ def _with_equal_rates(config: TrainConfig, num_images: int):
         f"no weights to start from: --{flag} {value} is left out, and all layers learn at the same rate"
         + f"; {num_images} images are few for a network that starts at random, and --pretrained needs far fewer" * few
     )
+    return replace(optim, backbone_lr_mult=1.0, layer_decay=None), [remark]
+
+
+def _with_rates_of_start(config: TrainConfig):
+    """A run that began at random goes on with equal rates, though its recipe still names those of trained weights."""
+    from engine.checkpoint import find_latest, is_checkpoint, read_checkpoint
+
+    optim, resume = config.optim, config.resume.resume
+    if optim.backbone_lr_mult == 1 and optim.layer_decay is None:
+        return optim, []
+    path = find_latest(config.output.output_dir) if resume == "auto" else Path(resume)
+    args = (
+        read_checkpoint(path).meta.get("info", {}).get("args", {})
+        if path and path.is_file() and is_checkpoint(path)
+        else {}
+    )
+    if args.get("backbone_lr_mult") != 1 or args.get("layer_decay") is not None:
+        return optim, []
+    remark = f"{path} is of a run whose layers all learn at the same rate, and so they go on"
     return replace(optim, backbone_lr_mult=1.0, layer_decay=None), [remark]
 
 

@@ -16,7 +16,8 @@ def log_config(config: TrainConfig, mixup=None) -> None:
     given = changed(config)
     for name, value in given.items():
         logger.info(f"{name}={value!r}")
-    where = f"; all stand in {config.output.output_dir}/config.yaml" if config.output.output_dir else ""
+    is_written = config.output.output_dir and not config.run.eval
+    where = f"; all stand in {config.output.output_dir}/config.yaml" if is_written else ""
     logger.info(f"the other {len(as_dict(config)) - len(given)} flags have their defaults{where}")
     if mixup:
         logger.info("Mixup is activated!")

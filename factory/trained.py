@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import models
 from common.errors import CheckpointError
 from configs.schema import ModelConfig, PreprocessConfig, TrainedModelConfig, TrainedPreprocessConfig, WeightsConfig
-from datasets.class_names import IMAGENET_LABEL_LIST, read_class_names
+from datasets.class_names import IMAGENET_LABEL_LIST, read_class_names, refuse_other_order
 from datasets.classes import NUM_IMAGENET, Classes, compare_names
 from datasets.preprocess import Preprocess
 
@@ -168,7 +168,7 @@ def classes_of_weights(info: dict, number: int, label_list: str = "") -> Classes
         if folders:
             compare_names(names, folders, label_list, "the checkpoint")
         else:
-            compare_names(names, kept or (), label_list, "the checkpoint")
+            refuse_other_order(names, kept or (), label_list)
         return Classes(number, names, folders, f"class names of {label_list}")
     if kept:
         return Classes(number, tuple(kept), folders, "class names of the checkpoint")

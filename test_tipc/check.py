@@ -19,7 +19,7 @@ INT8_SAME_CLASS = 0.9  # share of the images; 8 bits change single probabilities
 # float32 keeps logits to 1e-6 of their range. After two epochs logits can be in the thousands; then no program can give
 # probabilities to 1e-5, and the tolerance grows with the range of the logits.
 USUAL_LOGIT_RANGE = 10
-UNTRAINED = math.log(1000)  # loss of an untrained model of 1000 classes
+NUM_CLASSES = re.compile(r"^nb_classes: (\d+)", re.MULTILINE)  # in config.yaml beside log.txt
 LATENCY = re.compile(r"preprocess_time\(ms\): (\S+), inference_time\(ms\): (\S+), postprocess_time\(ms\): (\S+)")
 
 
@@ -34,10 +34,13 @@ def loss(log_txt: Path) -> None:
         WrongResult: the loss diverged.
     """
     losses = [epoch["train_loss"] for epoch in read_epochs(log_txt)]
-    print(f"training loss by epoch: {', '.join(f'{value:.4f}' for value in losses)}; untrained: {UNTRAINED:.4f}")
+    settings = log_txt.parent / "config.yaml"
+    found = NUM_CLASSES.search(read(settings)) if settings.exists() else None
+    untrained = math.log(int(found[1]) if found else 1000)
+    print(f"training loss by epoch: {', '.join(f'{value:.4f}' for value in losses)}; untrained: {untrained:.4f}")
     if not all(math.isfinite(value) for value in losses):
         raise WrongResult("the loss diverged: it is not finite")
-    if not (losses[-1] < losses[0] or losses[-1] < 0.95 * UNTRAINED):
+    if not (losses[-1] < losses[0] or losses[-1] < 0.95 * untrained):
         raise WrongResult(f"the loss diverged: {losses[-1]:.4f} in the last epoch, {losses[0]:.4f} in the first")
 
 

@@ -283,6 +283,15 @@ def test_auto_names_no_weights(script):
         parse(SCRIPTS[script], ["--resume", "auto"], prog=script)
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("--batch_size=''", "--batch_size: expected int, got ''"), ("--opt=''", "--opt: unknown value ''")],
+)
+def test_two_quotes_are_an_empty_word_which_is_checked_too(word, message):
+    with pytest.raises(UsageError, match=message):
+        parse(TrainConfig, [word], prog="main.py")
+
+
 @pytest.mark.parametrize("argv", [["--aa", ""], ["--aa="], ["--aa=''"]])
 def test_an_empty_text_is_off(argv):
     assert parse(TrainConfig, argv, prog="main.py").augment.aa == ""

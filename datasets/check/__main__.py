@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import did_you_mean_path, home_path, run
+from common.cli import did_you_mean_path, home_path, non_negative_int, positive_int, run
 from common.cpus import usable_cpus
 from common.errors import DataError
 from common.files import disk_errors, write_with_checksum
@@ -28,7 +28,7 @@ from ..reading.image_folder import FolderScan, join_classes, list_classes
 from ..reading.image_list import ImageList, JoinedPaths, split_line, write_image_list
 from ..reading.shards import ShardedImages, is_member, is_sharded
 from ..reading.text_lines import read_lines
-from ..split.plain_folder import find_plain_folder, is_plain_folder
+from ..split.plain_folder import find_plain_folder, is_inside, is_plain_folder
 from .examine import examine_all
 from .findings import MAX_EXAMPLES, Finding, Split, find_all
 from .report import draw_report, print_report, write_json
@@ -194,7 +194,9 @@ def create_parser() -> argparse.ArgumentParser:
         metavar=("TRAIN", "VAL"),
         help="list files of the splits",
     )
-    parser.add_argument("--nb_classes", type=int, default=2**31, help="labels from this number on are out of range")
+    parser.add_argument(
+        "--nb_classes", type=positive_int, default=2**31, help="labels from this number on are out of range"
+    )
     parser.add_argument("--output_dir", type=home_path, help="folder of check.json and check.png")
     parser.add_argument(
         "--write_clean_lists", type=home_path, metavar="FOLDER", help="write lists without what is wrong"
@@ -208,7 +210,7 @@ def create_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="compare all files with the checksums of --write_manifest",
     )
-    parser.add_argument("--num_workers", type=int, default=usable_cpus(), help="processes (%(default)s)")
+    parser.add_argument("--num_workers", type=non_negative_int, default=usable_cpus(), help="processes (%(default)s)")
     return parser
 
 
@@ -223,6 +225,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     clean = flags.write_clean_lists
     if clean and clean.resolve() in [Path(one).resolve().parent for one in flags.lists]:
         parser.error("--write_clean_lists could replace --lists; name another folder")
+    if flags.output_dir and not flags.lists and is_inside(flags.output_dir, root) and is_plain_folder(root):
+        parser.error(
+            f"--output_dir {flags.output_dir} lies in {root}, where each folder is a class; name another folder"
+        )
     manifest = read_manifest(flags.manifest) if flags.manifest else None  # before an hour of decoding
     splits = examine_splits(root, flags.lists, flags.nb_classes, flags.num_workers)
     if manifest is not None:

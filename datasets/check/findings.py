@@ -17,8 +17,8 @@ IMBALANCE = 10.0  # images of the largest class / images of a class
 
 ORDINARY_MODES = (b"RGB", b"L")
 EXTENSIONS = {
-    b"JPEG": (b"jpg", b"jpeg"),
-    b"MPO": (b"jpg", b"jpeg"),
+    b"JPEG": (b"jpg", b"jpeg", b"jpe", b"jfif", b"jfi"),
+    b"MPO": (b"jpg", b"jpeg", b"jpe", b"jfif", b"jfi"),
     b"PNG": (b"png",),
     b"GIF": (b"gif",),
     b"BMP": (b"bmp",),

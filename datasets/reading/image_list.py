@@ -82,9 +82,10 @@ class ImageList:
         """Path by which a person finds image `index`."""
         return self.path(index)
 
-    def relative_folder(self, index: int) -> str:
-        """Name of the folder that image `index` lies in, below the root; "" for an image in the root itself."""
-        return os.path.basename(os.path.dirname(os.fsdecode(self._paths[index])))
+    def folders_and_labels(self) -> set[tuple[str, int]]:
+        """(name of the folder, label) of all images; the name is "" for an image in the root itself."""
+        pairs = {(self._paths[i].rpartition(b"/")[0], label) for i, label in enumerate(self.labels.tolist())}
+        return {(os.path.basename(os.fsdecode(folder)), label) for folder, label in pairs}
 
     def label(self, index: int) -> int:
         """The class of image `index`."""

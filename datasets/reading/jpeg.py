@@ -156,7 +156,7 @@ def _with_scans(data: bytes | memoryview, at: int, header: JpegHeader) -> JpegHe
         if data[start] == 0xFF and bytes(data[start : start + block]).count(0xFF) == block:
             raise ValueError(TOO_MUCH_JUNK)
     num_channels = len(header.mode)  # of L, RGB and CMYK
-    if not header.is_progressive and data[at + 4] >= num_channels:
+    if not header.is_progressive and (at + 4 >= len(data) or data[at + 4] >= num_channels):
         return header
     frame = header.height_at + 5
     factors = [

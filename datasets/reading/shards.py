@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import BadImage, DataError
+from common.regular_files import read_regular
 
 from .image_list import ImageList, fingerprint_of, read_image_list
 from .limits import MAX_BYTES
 
+SETTINGS_FILE = "settings.json"  # written first: a second run continues only with the same settings
+MAX_SETTINGS_BYTES = 2**16
 SHARDS_FILE = "shards.json"  # written last: a folder without it is not complete
 INDEX_FILE = "index.npy"
 LIST_FILE = "list.txt"  # the original path and label of every image, in order
@@ -65,6 +68,7 @@ class ShardedImages:
                     f"{folder}/{INDEX_FILE}: {field} {self._index[field][number]} of image {number} is negative; "
                     "remove the folder and pack again"
                 )
+        self.exif_orientation = _stored_orientation(Path(folder) / SETTINGS_FILE)
         self.class_names = None if names is None else tuple(names)
         self.labels = np.array(self._index["label"])  # [N] int64
         self.remarks: tuple[str, ...] = ()
@@ -125,6 +129,15 @@ def open_shards(
         if num_bytes != facts["bytes"]:
             raise DataError(f"{path}: expected {facts['bytes']} bytes, got {num_bytes}; run datasets.pack again")
     return images
+
+
+def _stored_orientation(path: Path) -> str | None:
+    """What was done with EXIF when the images were packed: "ignore" or "apply"; None if the files are stored as is."""
+    try:
+        settings = json.loads(read_regular(path, MAX_SETTINGS_BYTES))
+        return settings["exif_orientation"] if settings["store"] != "as_is" else None
+    except (OSError, ValueError, KeyError, TypeError):  # the shards do not need it
+        return None
 
 
 def _read_json(path: Path) -> dict:

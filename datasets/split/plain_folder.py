@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from common.errors import DataError
 
@@ -61,6 +62,11 @@ def is_plain_folder(root: str | os.PathLike) -> bool:
             "rename them to train and val"
         )
     return True
+
+
+def is_inside(path: str | os.PathLike, root: str | os.PathLike) -> bool:
+    """Whether a path lies in a folder, after links are followed."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _folders(root: str) -> list[str]:

@@ -3,6 +3,7 @@
 import pytest
 
 from common.errors import DataError
+from datasets.class_names import imagenet_labels, refuse_other_order
 from datasets.classes import Classes, choose_classes, compare_splits, compare_with_weights, describe_order
 from datasets.reading.image_folder import scan_image_folder
 from datasets.reading.image_list import read_image_list
@@ -54,9 +55,45 @@ def test_a_list_of_imagenet_has_1000_classes_with_its_names(tmp_path):
     images = listed(tmp_path, "train/n01440764/a.jpg 0\ntrain/n01443537/b.jpg 1\n")
     classes = choose_classes(images)
     assert classes.number == 1000 and classes.names[0].startswith("tench")
-    assert "synset folders of ImageNet; only 2 of them have training images" in classes.source
+    assert "synset folders of ImageNet, with its labels; only 2 of them have training images" in classes.source
     other = choose_classes(listed(tmp_path, "train/n01440764/a.jpg 0\ntrain/cats/b.jpg 1\n"))
     assert (other.number, other.names) == (2, None)
+
+
+def test_a_part_of_imagenet_with_labels_of_its_own_is_named_by_its_folders(tmp_path):
+    """Imagenette is such a list; ImageNet's first names would be wrong for it."""
+    lines = "train/n01440764/a.jpg 0\ntrain/n02102040/b.jpg 1\ntrain/n02979186/c.jpg 2\n"
+    for given, number in ((None, 3), (3, 3), (1000, 1000)):
+        classes = choose_classes(listed(tmp_path, lines), given=given)
+        assert classes.number == number
+        names = [name.partition(",")[0] for name in classes.names or ()]
+        assert names == (["tench", "English springer", "cassette player"] if number == 3 else [])
+    assert "the folders, whose labels are not those of ImageNet" in choose_classes(listed(tmp_path, lines)).source
+    foreign = choose_classes(listed(tmp_path, "train/n01440764/a.jpg 0\ntrain/n00000001/b.jpg 1\n"))
+    assert (foreign.number, foreign.names) == (2, None)
+
+
+def test_the_folders_of_imagenet_are_in_the_order_of_its_names():
+    labels = imagenet_labels()
+    assert len(labels) == 1000 and list(labels) == sorted(labels)
+    assert [labels["n01440764"], labels["n15075141"]] == [0, 999]
+
+
+def test_folders_that_are_no_classes_are_not_compared(tmp_path):
+    """Two cameras saw both classes."""
+    train = listed(tmp_path, "cam1/a.jpg 0\ncam2/b.jpg 1\ncam1/c.jpg 1\ncam2/d.jpg 0\n")
+    val = listed(tmp_path, "cam2/e.jpg 0\ncam1/f.jpg 1\n")
+    assert compare_splits(train, val, 2) == []
+
+
+def test_a_name_that_two_classes_have_is_no_conflict(tmp_path):
+    """ImageNet has two cranes, a bird and a machine."""
+    names = ("crane", "dog", "crane")
+    refuse_other_order(names, names, "labels.txt")
+    images = listed(tmp_path, "crane/a.jpg 0\ndog/b.jpg 1\n")
+    assert choose_classes(images, label_list=label_list(tmp_path, *names)).number == 3
+    with pytest.raises(DataError, match="class 0 is dog in the file, crane in the model"):
+        refuse_other_order(("dog", "crane", "crane"), names, "labels.txt")
 
 
 def test_1000_classes_that_are_not_imagenets_have_no_names(tmp_path):

@@ -16,7 +16,7 @@ from datasets import idx, pack
 from datasets.check.__main__ import main as check
 from datasets.class_names import read_class_names
 from datasets.classes import choose_classes
-from datasets.idx import FASHION_MNIST, main, open_source
+from datasets.idx import FASHION_MNIST, NAMES, _first_label_and_names, main, open_source
 from datasets.idx_file import IdxFile
 from datasets.reading.dataset import open_dataset
 from datasets.reading.image_folder import scan_image_folder
@@ -158,6 +158,14 @@ def test_labels_from_1_without_a_mapping_file(tmp_path):
     source = open_source(tmp_path / "raw")
     assert source.names == ("0", "1", "2") and source.labels["train"].tolist()[:4] == [0, 1, 2, 0]
     assert any("begin at 1" in note for note in source.notes)
+
+
+def test_given_names_decide_whether_labels_begin_at_1():
+    """A part of MNIST without its zeros has labels from 1, and its tenth name is that of the nine."""
+    digits, missing = NAMES["mnist"], Path("none.txt")
+    assert _first_label_and_names(np.array([1, 2, 9]), missing, digits) == (0, digits, "")
+    first, names, note = _first_label_and_names(np.array([1, 2, 3]), missing, ("a", "b", "c"))
+    assert (first, names) == (1, ("a", "b", "c")) and "begin at 1" in note
 
 
 def test_the_package_of_debian(tmp_path, monkeypatch, capsys):

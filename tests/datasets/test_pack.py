@@ -11,10 +11,12 @@ from PIL import Image
 from common.errors import BadImage, DataError, DiskError
 from datasets.loading.sampler import TrainSampler
 from datasets.pack import Encoding, main
+from datasets.reading.dataset import open_dataset
 from datasets.reading.decode import decode, read_bytes
 from datasets.reading.image_folder import scan_image_folder
 from datasets.reading.jpeg import find_tiles
 from datasets.reading.shards import open_shards
+from factory.data import _other_orientation
 from tests.datasets.fake_images import fake_image
 from tests.datasets.loaders import as_bytes, open_train_loader
 from tests.datasets.packing import COUNT, pack_train, write_class_folders
@@ -158,6 +160,8 @@ TOO_SMALL, NEEDS_ENCODING = "expected a whole number of at least 1, got", "need 
         ("--per_shard=-1", TOO_SMALL),
         ("--short_side=0", TOO_SMALL),
         ("--quality=x", TOO_SMALL),
+        ("--quality=101", "invalid choice"),
+        ("--num_workers=-1", "expected a whole number of at least 0"),
         ("--short_side=9", NEEDS_ENCODING),
         ("--exif_orientation=apply", NEEDS_ENCODING),
     ],
@@ -173,6 +177,21 @@ def test_an_image_that_no_reader_accepts_is_not_written(tmp_path, store, size):
     Image.new("L", size).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=rf"a\.png: {size[0]} x {size[1]} pixels are too many for --store {store}"):
         Encoding(store).encode(str(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [([], None), (["--store=raw"], "ignore"), (["--store=raw", "--exif_orientation=apply"], "apply")],
+)
+def test_shards_tell_what_was_done_with_exif(root, tmp_path, flags, expected):
+    """A network that is fed turned photographs gets those of shards as they were packed."""
+    main(["--data_path", str(root), "--output_dir", str(tmp_path), "--num_workers=0", *flags])
+    images = open_dataset(tmp_path, "train", None)
+    assert images.exif_orientation == expected
+    said = [_other_orientation(images, wanted) for wanted in ("ignore", "apply")]
+    assert [len(one) for one in said] == [int(expected == "apply"), int(expected == "ignore")]
+    (tmp_path / "train" / "settings.json").write_text("{")
+    assert open_dataset(tmp_path, "train", None).exif_orientation is None
 
 
 def test_bad_image_ends_the_packing(root, tmp_path):

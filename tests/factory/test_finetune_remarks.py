@@ -87,6 +87,9 @@ def test_another_preprocessing_is_said_unless_it_was_asked_for(folder, tmp_path)
     weights = train(folder, tmp_path / "second", "--crop_pct=0.95")
     [remark] = remarks_of(f"--data_path={folder}", f"--finetune={weights}")
     assert "with --crop_pct 0.95: give" in remark
+    weights = train(folder, tmp_path / "third", "--exif_orientation=apply")
+    [remark] = remarks_of(f"--data_path={folder}", f"--finetune={weights}")
+    assert "with --exif_orientation apply: give" in remark
 
 
 def test_other_files_and_checkpoints_that_say_nothing_are_no_reason(folder, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from configs.loader import given_flags, parse
 from configs.schema import TrainConfig
 from datasets.classes import Classes
+from engine.checkpoint import write_checkpoint
 from factory.data import TrainingData
 from factory.public_weights import with_public_weights
 from factory.run_length import with_run_length
@@ -79,6 +80,19 @@ def test_layers_of_a_new_network_learn_at_one_rate(flag):
         config, said = with_images(640, flag, start)
         assert said == [] and config.optim.backbone_lr_mult * (config.optim.layer_decay or 1) < 1
     assert "few" not in with_images(20_000, flag)[1][0]
+
+
+@pytest.mark.parametrize(("began_with", "expected"), [(1.0, 1.0), (0.3, 0.1)])
+@pytest.mark.parametrize("resume", ["auto", "checkpoint-latest.pd"])
+def test_a_run_that_began_at_random_goes_on_with_equal_rates(resume, began_with, expected, tmp_path):
+    """The same command continues it, and its recipe still names the rates for trained weights."""
+    info = {"args": {"backbone_lr_mult": began_with, "layer_decay": None}}
+    meta = {"next_epoch": 1, "next_step": 0, "epoch": 0, "info": info}
+    write_checkpoint(tmp_path / "checkpoint-latest.pd", {"model/w": np.zeros(2, np.float32)}, meta)
+    path = resume if resume == "auto" else str(tmp_path / resume)
+    config, said = with_images(640, "--backbone_lr_mult=0.1", f"--resume={path}", f"--output_dir={tmp_path}")
+    assert config.optim.backbone_lr_mult == expected
+    assert [remark.endswith("learn at the same rate, and so they go on") for remark in said] == [True] * (expected == 1)
 
 
 @pytest.mark.parametrize(("num_images", "epochs"), [(30, 400), (100, 67), (320, 20), (3_000, 20), (30_000, 20)])

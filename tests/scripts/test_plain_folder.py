@@ -13,6 +13,7 @@ from common.errors import DataError, UsageError
 from configs.loader import parse
 from configs.schema import EvalDataConfig, ExportConfig, TrainConfig
 from datasets.classes import Classes
+from datasets.preprocess import Preprocess
 from datasets.reading.image_folder import FolderScan
 from datasets.split.folder_split import read_split
 from tests.datasets.fake_images import fake_image
@@ -137,7 +138,7 @@ def trained_of(path: Path, data, config) -> SimpleNamespace:
     info = {"data": data.describe(config.data)}
     weights = SimpleNamespace(path=path / "checkpoint-best.pd", meta={"info": info})
     classes = Classes(3, data.classes.names, data.classes.folders)
-    return SimpleNamespace(weights=weights, classes=classes, notes=[])
+    return SimpleNamespace(weights=weights, classes=classes, notes=[], preprocess=Preprocess(32))
 
 
 def test_the_checkpoint_alone_finds_the_validation_images(folder, tmp_path):

@@ -25,7 +25,8 @@ def check():
     """A function that checks a folder with more flags, and returns the exit code and check.json."""
 
     def check_folder(folder, *flags):
-        code = main([str(folder), "--num_workers=0", "--output_dir", str(folder / "out"), *map(str, flags)])
-        return code, json.loads((folder / "out" / "check.json").read_text())
+        out = folder.with_name(f"{folder.name}-check")  # in the folder it would be a class
+        code = main([str(folder), "--num_workers=0", "--output_dir", str(out), *map(str, flags)])
+        return code, json.loads((out / "check.json").read_text())
 
     return check_folder

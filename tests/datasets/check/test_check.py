@@ -316,6 +316,23 @@ def test_a_plain_folder_is_checked_as_one_split_with_all_its_faults(tmp_path, ch
     assert len(read_image_list(tmp_path / "clean/all_list.txt", tmp_path / "own")) == 7
 
 
+def test_a_report_among_the_classes_is_refused(tmp_path, capsys):
+    for name in ("a/1.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(png(64, 48, 1))
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), "--output_dir", str(tmp_path / "check")])
+    assert f"lies in {tmp_path}, where each folder is a class" in capsys.readouterr().err
+    assert not (tmp_path / "check").exists()
+
+
+@pytest.mark.parametrize("flag", ["--num_workers=-1", "--nb_classes=0"])
+def test_a_number_that_cannot_be_is_refused(tmp_path, flag, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), flag])
+    assert "expected a whole number of at least" in capsys.readouterr().err
+
+
 def test_the_folder_is_named_by_position_or_by_data_path(tmp_path, check, capsys):
     for i, name in enumerate(("a/1.png", "a/2.png", "b/1.png", "b/2.png")):
         (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -99,6 +99,13 @@ def test_the_middle_is_that_of_the_whole():
     np.testing.assert_array_equal(tiled.center_crop(wanted), whole.center_crop(wanted))
 
 
+def test_a_file_that_ends_behind_the_marker_of_its_scan_is_damaged():
+    data = PLAIN[: PLAIN.index(b"\xff\xda") + 4]
+    for backend in (*DECODERS, "pil"):
+        with pytest.raises(BadImage, match="damaged"):
+            open_image(data, "x", "ignore", backend).center_crop(CenterCrop(342, 256, 224, "bicubic"))
+
+
 def test_a_damaged_index_is_none():
     for at in range(20, INDEX_AT + len(INDEX_OF_TILED)):
         for bit in (1, 128):
