@@ -189,7 +189,7 @@ predict() {
     local word command="$PYTHON predict.py"
     split_words "$2" || return
     for word in "${WORDS[@]}"; do
-        if [[ $word =~ ^--(model|nb_classes|input_size|train_interpolation|exif_orientation|use_ema|device)(=|$) ]]; then
+        if [[ $word =~ ^--(model|nb_classes|input_size|train_interpolation|exif_orientation|fit|crop_pct|eval_image_backend|use_ema|device)(=|$) ]]; then
             command+=" $word"
         fi
     done

@@ -144,9 +144,11 @@ make_weights() {
 # make_exported: the exported folder, for modes that begin with one.
 make_exported() {
     local exported=$PRETRAINED/$MODEL_NAME
-    [[ -s $exported/model.json && $exported/model.json -nt $WEIGHTS ]] && say "$exported/model.json is there" && return
+    [[ -s $exported/model.json && $exported/model.json -nt $WEIGHTS && $(cat "$exported.from" 2>/dev/null) == "$WEIGHTS" ]] &&
+        say "$exported/model.json is there" && return
     "$PYTHON" export_model.py --model="$MODEL_NAME" --train_interpolation=bilinear --resume="$WEIGHTS" \
         --output_dir="$exported" || die "no exported folder for $MODE: exporting it failed"
+    printf '%s\n' "$WEIGHTS" >"$exported.from"
 }
 
 use_project_python

@@ -37,7 +37,7 @@ start_run cpp "$MODE"
 NUM_CHAINS=1
 if { ! is_set "$(value 4)" || run "$FOLDER/configure.log" "$(program "$(value 4)")"; } &&
     run "$FOLDER/build.log" "$(program "$(value 5)")" &&
-    { ! is_set "$(value 6)" || run "$FOLDER/export.log" "$(program "$(value 6)")"; }; then
+    { ! is_set "$(value 6)" || run "$FOLDER/export.log" "$(join "$(program "$(value 6)")" "$(flag --resume "${TIPC_WEIGHTS:-null}")")"; }; then
     predict "$FOLDER/predict.log" "$(value 6) --model=$MODEL_NAME" "$WEIGHTS"
     infer_all
 fi

@@ -72,6 +72,7 @@ start_run serving "$MODE"
 NUM_CHAINS=1
 export_command=$(program "$(value 4)")
 for line in 5 6 7 8 9; do export_command=$(join "$export_command" "$(flag "$(key "$line")" "$(value "$line")")"); done
+export_command=$(join "$export_command" "$(flag --resume "${TIPC_WEIGHTS:-null}")") # the last value counts
 if ! is_set "$(value 4)" || run "$FOLDER/export.log" "$export_command"; then
     predict "$FOLDER/predict.log" "$(value 4) --model=$MODEL_NAME" "$WEIGHTS"
     for engine in $(each "$(value 12)"); do serve "$engine"; done

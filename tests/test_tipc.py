@@ -205,6 +205,17 @@ def test_inference_cpp(prepared):
         assert status == expected, text
 
 
+def test_given_weights_are_those_that_are_exported_and_predicted(prepared):
+    source = TIPC / "config" / "PeleeNet" / "peleenet_cpp.txt"
+    config = prepared.config(source, line_4="configure:null", line_5="build:true", line_7="inference:python3 infer.py")
+    weights = prepared.folder / "mine.pd"
+    weights.write_bytes(b"weights")
+    prepared.bash("prepare.sh", config, "cpp_infer", TIPC_WEIGHTS=str(weights))
+    prepared.bash("test_inference_cpp.sh", config, "cpp_infer", TIPC_WEIGHTS=str(weights))
+    commands = [line for line in prepared.status_lines("cpp") if "export_model.py" in line or "predict.py" in line]
+    assert [line.count(f"--resume={weights}") for line in commands] == [1, 1], commands
+
+
 @pytest.mark.parametrize(
     ("plant", "failed"),
     [
