@@ -152,7 +152,7 @@ def evaluate_only(config: TrainConfig, given: frozenset[str]) -> None:
         set_up_logging(run.ranks.rank)
         factory.log_config(config)
         factory.log_cpu_threads()
-        for remark in remarks:
+        for remark in (*remarks, *factory.remarks_on_average(config)):
             logger.warning(remark)
         precision = choose_precision(config.optim.use_amp, config.optim.amp_dtype)
         factory.evaluate_trained(trained, images, config.loader, run, precision=precision)

@@ -2,7 +2,13 @@
 
 from .cpu_program import open_cpu_engine
 from .data import TrainingData, open_datasets, open_train_images, open_val_images, with_classes
-from .evaluation import data_to_evaluate, evaluate_trained, trained_configs, weights_to_evaluate
+from .evaluation import (
+    data_to_evaluate,
+    evaluate_trained,
+    remarks_on_average,
+    trained_configs,
+    weights_to_evaluate,
+)
 from .finetune_remarks import with_finetune_remarks
 from .plain_folder import keep_split
 from .predict_images import check_inputs, find_images_and_lists
@@ -34,6 +40,7 @@ __all__ = [
     "open_val_images",
     "prepare_report",
     "read_trained",
+    "remarks_on_average",
     "trained_configs",
     "weights_to_evaluate",
     "with_classes",

@@ -50,6 +50,13 @@ def weights_to_evaluate(config: TrainConfig) -> WeightsConfig:
     return WeightsConfig(str(path or ""), pretrained=flags.pretrained, weights_dir=flags.weights_dir)
 
 
+def remarks_on_average(config: TrainConfig) -> list[str]:
+    """A warning where main.py --eval is given averaged weights, which it does not evaluate."""
+    if not config.resume.resume_ema and not config.ema.model_ema_eval:
+        return []
+    return ["--eval evaluates the weights without their moving average: eval.py --use_ema evaluates the average"]
+
+
 def evaluate_trained(
     trained: TrainedModel,
     images,

@@ -51,7 +51,13 @@ def is_plain_folder(root: str | os.PathLike) -> bool:
     if is_sharded(root):
         raise DataError(f"{root}: one split, packed into shards; did you mean {_parent(root)}?")
     names = _folders(root)
-    if {*SPLITS} & {*names}:
+    if found := [name for name in SPLITS if name in names]:
+        folder, others = os.path.join(root, found[0]), [name for name in names if name.casefold() not in SPLIT_WORDS]
+        if len(found) == 1 and others and not _folders(folder) and not is_sharded(folder):
+            raise DataError(
+                f"{root}: the folder {found[0]} has no class folders and stands beside {shorten(others)}, so it may be "
+                f"a split or a class; rename it if it is a class, for example to {found[0]}_"
+            )
         return False
     own, parent = os.path.basename(os.path.abspath(root)), _parent(root)
     if own in SPLITS and all(os.path.isdir(os.path.join(parent, split)) for split in SPLITS):

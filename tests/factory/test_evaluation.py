@@ -4,7 +4,7 @@ import pytest
 
 from configs.loader import given_flags, parse
 from configs.schema import TrainConfig
-from factory.evaluation import trained_configs, weights_to_evaluate
+from factory.evaluation import remarks_on_average, trained_configs, weights_to_evaluate
 
 
 def configs_of(*flags: str):
@@ -33,6 +33,12 @@ def test_only_given_flags_replace_the_model_of_the_weights():
     assert model.name is None and model.nb_classes is None
     model, _ = configs_of("--model=alexnet", "--nb_classes=7")
     assert (model.name, model.nb_classes) == ("alexnet", 7)
+
+
+def test_averaged_weights_that_are_not_evaluated_are_said():
+    for flags, number in ([[], 0], [["--resume_ema=w.pd", "--model_ema"], 1], [["--model_ema", "--model_ema_eval"], 1]):
+        config = parse(TrainConfig, ["--eval", "--resume=w.pd", *flags], prog="main.py")
+        assert len(remarks_on_average(config)) == number
 
 
 @pytest.mark.parametrize("flag", ["--resume", "--finetune"])

@@ -32,6 +32,12 @@ def test_half_of_a_split_asks_for_the_whole(tmp_path, name, message):
         is_plain_folder(tmp_path / name)
 
 
+def test_a_class_that_is_called_train_is_told_from_a_split(tmp_path):
+    with pytest.raises(DataError, match=r"folder train has no class folders and stands beside bus, car, .* train_"):
+        is_plain_folder(write(tmp_path / "vehicles", "bus/1.png", "car/1.png", "train/1.png"))
+    assert not is_plain_folder(write(tmp_path / "laid out", "train/a/1.png", "meta/1.png"))
+
+
 def test_other_names_of_a_split_are_no_classes(tmp_path):
     write(tmp_path, "Training/a/1.png", "validation/a/1.png")
     with pytest.raises(DataError, match="got Training, validation; rename them to train and val"):
