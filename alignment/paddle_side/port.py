@@ -258,13 +258,11 @@ def build_with(port: Port, arrays: Arrays, source: str, dtype: str = "float32") 
 
 
 def to_dtype(model: nn.Layer, dtype: str) -> nn.Layer:
-    """Let a model that was built in float32 compute in this type, and return it."""
-    if dtype == "float32":
-        return model
-    for layer in model.sublayers(include_self=True):
-        if "_dropout_state" in layer._buffers:  # of an LSTM, for GPUs; it is empty, and Paddle converts no empty tensor
-            layer._dropout_state = paddle.zeros([1], dtype="uint8")
-    return model.to(dtype=dtype)
+    """Let a model that was built in float32 compute in this type, and return it.
+
+    Buffers of whole numbers and of truth values keep their type, as in torch; `Layer.to` casts an index, too.
+    """
+    return model if dtype == "float32" else model._to_impl(dtype=dtype, floating_only=True)
 
 
 @contextmanager
