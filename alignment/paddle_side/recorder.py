@@ -117,16 +117,18 @@ def record_trace(
     masks.turned_off.update(turn_off_inner_dropout(model) if is_training else ())
     recorder = PaddleRecorder(model, masks)
     images = paddle.to_tensor(images, stop_gradient=loss_of is None)
-    recorder.value(images)  # v0
+    given = images.clone()  # a model may change its input in place, which Paddle refuses for a leaf with a gradient
+    recorder.value(given)  # v0
     masks.start_step(0)
     with shared_dropout(masks), rounding_noted(recorder.trace), paddle.set_grad_enabled(loss_of is not None):
         try:
             with watch(recorder.trace):
-                logits = model(images)
+                logits = model(given)
         except Exception as error:
             if is_refused(error):
                 raise
             recorder.trace.error, logits = last_line(error), images
+    del given
     trace = recorder.finish(logits)
     trace.unpaired_draws, trace.turned_off = sorted(masks.unpaired), sorted(masks.turned_off)
     if loss_of and not trace.error:
@@ -160,7 +162,8 @@ def run_alone(
     tensors = [paddle.to_tensor(array, stop_gradient=gradients is None or array.dtype.kind != "f") for array in inputs]
     statistics = {name: value.clone() for name, value in layer.state_dict().items() if value.stop_gradient}
     with shared_dropout(masks), paddle.set_grad_enabled(gradients is not None):
-        outputs = [tensor for _, tensor in tensors_of(first_output(layer, layer(*tensors)), paddle.is_tensor)]
+        copies = [tensor.clone() for tensor in tensors]  # Paddle does not let a layer change a leaf in place
+        outputs = [tensor for _, tensor in tensors_of(first_output(layer, layer(*copies)), paddle.is_tensor)]
     results = {}
     if gradients is not None:
         wanted = {f"in{k}": tensor for k, tensor in enumerate(tensors) if not tensor.stop_gradient}

@@ -55,14 +55,16 @@ def _mask(masks: DropoutMasks, shape, drop_rate: float, like: torch.Tensor) -> t
 
 
 def _dropout(masks, func, input, p=0.5, training=True, inplace=False):
-    return input if not training or p == 0 else input * _mask(masks, input.shape, p, input) / (1 - p)
+    if not training or p == 0:
+        return input
+    return _written(func, input, input * _mask(masks, input.shape, p, input) / (1 - p), inplace)
 
 
 def _channel_dropout(masks, func, input, p=0.5, training=True, inplace=False):
     if not training or p == 0:
         return input
     shape = (*input.shape[:2], *(1 for _ in input.shape[2:]))
-    return input * _mask(masks, shape, p, input) / (1 - p)
+    return _written(func, input, input * _mask(masks, shape, p, input) / (1 - p), inplace)
 
 
 def _alpha_dropout(masks, func, input, p=0.5, training=False, inplace=False):
@@ -70,7 +72,12 @@ def _alpha_dropout(masks, func, input, p=0.5, training=False, inplace=False):
         return input
     kept = _mask(masks, input.shape, p, input)
     scale = 1 / math.sqrt((1 - p) * (1 + p * ALPHA**2))
-    return (input * kept + ALPHA * (1 - kept)) * scale - scale * ALPHA * p
+    return _written(func, input, (input * kept + ALPHA * (1 - kept)) * scale - scale * ALPHA * p, inplace)
+
+
+def _written(func, input: torch.Tensor, result: torch.Tensor, inplace: bool) -> torch.Tensor:
+    """The result of a dropout, which the call in place writes into its input: the model may use that once more."""
+    return input.copy_(result) if inplace or func.__name__.endswith("_") else result
 
 
 def _uniform(masks: DropoutMasks, shape) -> torch.Tensor:

@@ -25,9 +25,6 @@ class TorchRecorder(TraceRecorder):
 
     def __init__(self, model: nn.Module, masks: DropoutMasks):
         super().__init__(masks)
-        for module in model.modules():
-            if hasattr(module, "inplace"):
-                module.inplace = False  # the same result, and the input of the module is still there to be recorded
         for path, module in whole_modules(model).items():
             if module is not model or not list(module.children()):
                 self._hooks.append(module.register_forward_pre_hook(self._before(path), with_kwargs=True))
@@ -74,7 +71,8 @@ class TorchRecorder(TraceRecorder):
             inputs = [torch.from_numpy(trace.arrays[name]).clone() for name in node["inputs"]]
             inputs = [tensor.requires_grad_() if tensor.is_floating_point() else tensor for tensor in inputs]
             masks.start_step(0, node["mask_call"])
-            outputs = [tensor for _, tensor in tensors_of(first_output(module, module(*inputs)), torch.is_tensor)]
+            copies = [tensor.clone() for tensor in inputs]  # torch does not let a module change a leaf in place
+            outputs = [tensor for _, tensor in tensors_of(first_output(module, module(*copies)), torch.is_tensor)]
             wanted = {f"in{k}": tensor for k, tensor in enumerate(inputs) if tensor.requires_grad}
             wanted |= {name: value for name, value in module.named_parameters() if value.requires_grad}
             given = [torch.from_numpy(gradient) for gradient in gradients]
@@ -118,10 +116,14 @@ def record(
     masks.turned_off.update(turn_off_inner_dropout(model) if model.training else ())
     recorder = TorchRecorder(model, masks)
     images = images.clone().requires_grad_(loss_of is not None)
-    recorder.value(images)  # v0
+    given = (
+        images.clone()
+    )  # a model may change its input in place, which torch refuses for the tensor with the gradient
+    recorder.value(given)  # v0
     with shared_dropout(masks), torch.set_grad_enabled(loss_of is not None), watch(recorder.trace):
         masks.start_step(0)
-        logits = model(images)
+        logits = model(given)
+    del given
     trace = recorder.finish(logits)
     trace.unpaired_draws, trace.turned_off = sorted(masks.unpaired), sorted(masks.turned_off)
     if loss_of:

@@ -54,3 +54,38 @@ def test_a_mask_of_truth_values_stays_one(compare):
         (parts.format("paddle.to_tensor"), forward.format(package="paddle")),
     )
     assert verdict.status == "pass", verdict.first_problem()
+
+
+SHORTCUT = "self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)\nself.act = {}"
+IN_PLACE = "x = self.a(x)\nreturn self.b(self.act(x)) + x"
+
+
+@pytest.mark.parametrize(
+    ("kind", "forward", "is_right"),
+    [
+        ("ReLU", "x = self.act(self.a(x))\nreturn self.b(x) + x", True),
+        ("ReLU", IN_PLACE, False),
+        ("Dropout", "x = self.act(self.a(x))\nreturn self.b(x) + x", True),
+        ("Dropout", IN_PLACE, False),
+    ],
+)
+def test_a_shortcut_after_a_layer_in_place_has_the_changed_values(compare, kind, forward, is_right):
+    expected = SHORTCUT.format(f"nn.{kind}(inplace=True)"), IN_PLACE
+    verdict = compare(expected, (SHORTCUT.format(f"nn.{kind}()"), forward), ("weights", "forward", "backward"))
+    assert verdict.status == ("pass" if is_right else "fail"), verdict.first_problem()
+
+
+@pytest.mark.parametrize("side", ["torch", "paddle", "both"])
+def test_a_forward_may_change_its_input(compare, side):
+    parts, forward = "self.act, self.head = nn.Sigmoid(), nn.Linear(6, 3)", "return self.head(self.act({}))"
+    in_place, apart = {"torch": "x.sub_(0.5)", "paddle": "x.subtract_(paddle.full_like(x, 0.5))"}, "x - 0.5"
+    expected, port = (in_place[name] if side in (name, "both") else apart for name in ("torch", "paddle"))
+    verdict = compare((parts, forward.format(expected)), (parts, forward.format(port)))
+    assert verdict.status == "pass", verdict.first_problem()
+
+
+def test_a_first_layer_in_place_is_run_alone(compare):
+    parts = "self.act, self.head = nn.ReLU({}), nn.Linear(6, 3)"
+    forward = "return self.head(self.act(x))"
+    verdict = compare((parts.format("inplace=True"), forward), (parts.format(""), forward))
+    assert verdict.status == "pass", verdict.first_problem()
