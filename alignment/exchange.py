@@ -128,6 +128,13 @@ def _mapped_array(mapped: mmap.mmap, entry: zipfile.ZipInfo) -> np.ndarray | Non
     return np.ndarray(shape, dtype, mapped, mapped.tell(), order="F" if is_fortran else "C")
 
 
+def as_floats(array: np.ndarray) -> np.ndarray:
+    """The array in float64; complex numbers as pairs along a new last axis, because a cast drops the imaginary part."""
+    if array.dtype.kind == "c":
+        return np.stack([array.real, array.imag], -1).astype(np.float64, copy=False)
+    return array.astype(np.float64, copy=False)
+
+
 def packed(gradient: np.ndarray) -> np.ndarray:
     """What is kept of the gradient of a parameter: a sketch, if it is large."""
     return gradient if gradient.size <= WHOLE_GRADIENTS else sketch(gradient)
@@ -154,6 +161,7 @@ def sketch(array: np.ndarray, width: int = SKETCH_WIDTH) -> np.ndarray:
     difference of two sketches is the sketch of the difference, and its norm is an unbiased estimate of the norm of the
     difference. Every element is in exactly one sum, so no difference of a single element is lost.
     """
+    array = as_floats(array) if array.dtype.kind == "c" else array
     if array.size <= width:
         return np.ravel(array).astype(np.float64)
     signs = np.random.Generator(np.random.Philox(SKETCH_SEED)).choice([-1.0, 1.0], -(-array.size // width))

@@ -26,6 +26,7 @@ FRAMEWORK = Framework(
     lambda tensor, dtype: tensor.astype(dtype),
     lambda tensor, low, high: tensor.clip(low, high),
     lambda tensors, axis: paddle.concat(tensors, axis),
+    paddle.as_real,
 )
 
 

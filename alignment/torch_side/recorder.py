@@ -14,7 +14,7 @@ from alignment.layers.settings import TORCH, settings_of
 from alignment.trace import Trace, TraceRecorder, gradients_or_zeros, split_gradients
 
 from .draws import shared_dropout, turn_off_inner_dropout
-from .units import whole_modules
+from .units import as_array, whole_modules
 
 FRAMEWORK = f"{Path(torch.__file__).parent}/"
 Pack = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # gradients of parameters -> what is sent of them
@@ -37,7 +37,7 @@ class TorchRecorder(TraceRecorder):
         return tensor._version
 
     def as_array(self, tensor: torch.Tensor) -> np.ndarray:
-        return tensor.detach().numpy().copy()
+        return as_array(tensor).copy()
 
     def settings(self, layer: nn.Module) -> dict:
         return settings_of(layer, TORCH)
@@ -57,7 +57,7 @@ class TorchRecorder(TraceRecorder):
                 tensor.register_hook(lambda gradient, name=name: self._keep_gradient(name, gradient))
 
     def _keep_gradient(self, name: str, gradient: torch.Tensor) -> None:
-        self.trace.gradients[name] = gradient.detach().clone().numpy()
+        self.trace.gradients[name] = as_array(gradient).copy()
 
     def run_layers_alone(self, masks: DropoutMasks, pack: Pack) -> None:
         """Run every module alone on its recorded inputs and output gradients, and record the gradients it computes."""

@@ -24,6 +24,7 @@ FRAMEWORK = Framework(
     lambda tensor, dtype: tensor.to(dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)),
     lambda tensor, low, high: tensor.clamp(low, high),
     lambda tensors, axis: torch.cat(tensors, axis),
+    lambda tensor: torch.view_as_real(tensor.resolve_conj()),
 )
 
 

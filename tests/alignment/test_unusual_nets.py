@@ -89,3 +89,28 @@ def test_a_first_layer_in_place_is_run_alone(compare):
     forward = "return self.head(self.act(x))"
     verdict = compare((parts.format("inplace=True"), forward), (parts.format(""), forward))
     assert verdict.status == "pass", verdict.first_problem()
+
+
+HEAD = "self.head = nn.Linear(6, 5)"
+
+
+@pytest.mark.parametrize(("end", "is_right"), [("", True), (".conj()", False)])
+def test_complex_outputs_have_two_parts(compare, end, is_right):
+    port = f"y = self.head(x)\nreturn y, paddle.fft.fft(y){end}"
+    verdict = compare((HEAD, "y = self.head(x)\nreturn y, torch.fft.fft(y)"), (HEAD, port))
+    assert verdict.status == ("pass" if is_right else "fail"), verdict.first_problem()
+
+
+@pytest.mark.parametrize(("end", "is_right"), [("", True), (".conj()", False)])
+def test_a_complex_output_alone_has_two_parts(compare, end, is_right):
+    expected, port = "return torch.fft.fft(self.head(x)).conj().conj()", f"return paddle.fft.fft(self.head(x)){end}"
+    verdict = compare((HEAD, expected), (HEAD, port), ("weights", "forward"))
+    assert verdict.status == ("pass" if is_right else "fail"), verdict.first_problem()
+
+
+@pytest.mark.parametrize(("limit", "is_right"), [("0", True), ("0.3", False)])
+def test_an_output_of_truth_values_is_compared(compare, limit, is_right):
+    expected, port = (HEAD, "return self.head(x) > 0"), (HEAD, f"return self.head(x) > {limit}")
+    verdict = compare(expected, port, ("weights", "forward"))
+    assert verdict.status == ("pass" if is_right else "fail"), verdict.first_problem()
+    assert not any("TypeError" in check.detail for stage in verdict.stages for check in stage.checks)
