@@ -6,6 +6,7 @@ from textwrap import dedent, indent
 import pytest
 
 from alignment.case import Case, Training
+from alignment.pipeline.parts import Part
 from alignment.runner import run_stages
 from alignment.verdict import Verdict
 
@@ -114,3 +115,43 @@ def test_an_output_of_truth_values_is_compared(compare, limit, is_right):
     verdict = compare(expected, port, ("weights", "forward"))
     assert verdict.status == ("pass" if is_right else "fail"), verdict.first_problem()
     assert not any("TypeError" in check.detail for stage in verdict.stages for check in stage.checks)
+
+
+NORM = "self.first, self.norm, self.head = nn.Linear(6, 8), nn.BatchNorm1{}(8), nn.Linear(8, 3)"
+TRAINED = "return self.head(F.relu(self.norm(self.first(x))))"
+
+
+@pytest.mark.parametrize(
+    ("forward", "end", "is_right"),
+    [
+        ("x = self.first(x)\nreturn self.head(F.relu(self.norm(x)) - self.norm(x * x))", "", True),  # called twice
+        ("x = self.first(x)\nreturn self.head(F.relu(self.norm(x)) - self.norm(x * x))", ", momentum=0.8", False),
+        ("self.norm.eval()\n" + TRAINED, "", True),  # frozen
+        ("return self.head(F.relu(self.first(x)))", "", True),  # never called
+    ],
+)
+def test_a_batch_norm_may_be_called_more_or_less_than_once_in_a_step(compare, forward, end, is_right):
+    parts = NORM.format("d"), NORM.format("D").replace("(8)", f"(8{end})")
+    verdict = compare((parts[0], forward), (parts[1], forward), ("weights", "train"))
+    assert verdict.status == ("pass" if is_right else "fail"), verdict.first_problem()
+
+
+STEP = """
+def step(model, optimizer, loss, inputs, target):
+    total = 0
+    for part in (slice(0, 2), slice(2, 6)):
+        value = loss(model(inputs[part]), target[part]) / 2
+        value.backward()
+        total = total + value
+    optimizer.step()
+    optimizer.{clear}()
+    return total
+"""
+
+
+def test_a_batch_norm_in_a_step_that_accumulates(compare, tmp_path):
+    for side, clear in (("port", "clear_grad"), ("ref", "zero_grad")):
+        (tmp_path / f"{side}_step.py").write_text(STEP.format(clear=clear))
+    step = Part("port_step.py:step", "ref_step.py:step")
+    verdict = compare((NORM.format("d"), TRAINED), (NORM.format("D"), TRAINED), ("weights", "train"), step=step)
+    assert verdict.status == "pass", verdict.first_problem()
