@@ -9,7 +9,7 @@ from alignment.adapter import required_inputs, tensors_of
 from alignment.exchange import read_arrays
 from alignment.mapping.units import fingerprint
 
-from .references import build, read_weights, set_state
+from .references import build, default_dtype, read_weights, set_state
 from .units import as_array, record_units, shared_names
 
 INTEGER_WORDS = ("Long", "Int", "indices", "integer", "int64")  # of messages about an input that must be whole numbers
@@ -76,7 +76,8 @@ def units(reference: dict, inputs: str, weights: str | None = None) -> dict:
     def call(model, inputs):
         outputs.append(as_array(model(inputs["images"])))
 
-    found = record_units(model, {"images": images}, call)
+    with default_dtype("float64"):
+        found = record_units(model, {"images": images}, call)
     return {"units": found, "outputs": [fingerprint(array) for array in outputs], "shared": shared_names(model)}
 
 

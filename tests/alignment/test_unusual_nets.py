@@ -155,3 +155,33 @@ def test_a_batch_norm_in_a_step_that_accumulates(compare, tmp_path):
     step = Part("port_step.py:step", "ref_step.py:step")
     verdict = compare((NORM.format("d"), TRAINED), (NORM.format("D"), TRAINED), ("weights", "train"), step=step)
     assert verdict.status == "pass", verdict.first_problem()
+
+
+@pytest.mark.parametrize(
+    ("parts", "forward"),
+    [
+        ("self.register_buffer('shift', {tensor}([0.485, 0.456]), {persistent}=False)", "(x[:, :2] - self.shift)"),
+        ("self.shift = {tensor}([0.485, 0.456])", "(x[:, :2] - self.shift)"),  # a mere attribute
+        ("", "(x[:, :2] + {package}.linspace(-1, 1, 2) * 0.7 + {package}.linspace(0.1, 0.3, 2))"),
+        ("", "(x[:, :2] * {tensor}(0.1))"),
+        ("", "{package}.concat([x[:, :1], {package}.full([len(x), 1], 0.1)], 1)"),
+        ("", "(x[:, :2] + {package}.randn([len(x), 2]) * 0.1)"),
+    ],
+)
+def test_constants_have_one_type_on_both_sides(compare, parts, forward):
+    words = {
+        "torch": {"tensor": "torch.tensor", "persistent": "persistent", "package": "torch"},
+        "paddle": {"tensor": "paddle.to_tensor", "persistent": "persistable", "package": "paddle"},
+    }
+    head, end = "self.head = nn.Linear(2, 3)\n", "return self.head({})"
+    expected, port = (
+        (head + parts.format(**words[side]), end.format(forward.format(**words[side]))) for side in ("torch", "paddle")
+    )
+    verdict = compare(expected, port)
+    assert verdict.status == "pass", verdict.first_problem()
+
+
+def test_a_constant_that_differs_by_one_rounding_of_float32_is_found(compare):
+    forward = "return self.head(x) * {}"
+    verdict = compare((HEAD, forward.format("0.1")), (HEAD, forward.format("0.10000000149")), ("forward",))
+    assert verdict.status == "fail"
