@@ -2,6 +2,7 @@
 
 import mmap
 import struct
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ BLOCK = 1 << 20  # elements of an array that are converted at a time
 WHOLE_GRADIENTS = 1 << 20  # elements; of a larger gradient both sides keep a sketch
 ALIGNMENT = 64  # bytes; arrays in a file begin at multiples of it
 PADDING = 0x4141  # kind of the extra field of a zip entry that moves its data there
+# Files of functions that run a part of a forward once more in the backward: {end of the path: name of the function}.
+RECOMPUTED = {
+    "torch/utils/checkpoint.py": "draws in torch.utils.checkpoint",
+    "fleet/recompute/recompute.py": "draws in paddle.distributed.fleet.utils.recompute",
+}
 MAX_CALLS_PER_STEP = 100_000  # of dropout layers; keeps the random streams of two steps apart
 
 
@@ -213,6 +219,12 @@ class DropoutMasks:
         return self._next_rng().standard_normal(shape)
 
     def _next_rng(self) -> np.random.Generator:
+        frame = sys._getframe(2)
+        while frame:
+            for file, name in RECOMPUTED.items():
+                if frame.f_code.co_filename.endswith(file):
+                    self.unpaired.add(name)  # the second time is another call, and its numbers are others
+            frame = frame.f_back
         key = [self.seed, self.step * MAX_CALLS_PER_STEP + self.call]
         self.call += 1
         return np.random.Generator(np.random.Philox(key=key))

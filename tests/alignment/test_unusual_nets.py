@@ -1,40 +1,10 @@
 """Nets with buffers, shortcuts and calls that few nets have: right ports match, and wrong ones beside them do not."""
 
-from collections.abc import Callable
-from textwrap import dedent, indent
-
 import pytest
 
-from alignment.case import Case, Training
 from alignment.pipeline.parts import Part
-from alignment.runner import run_stages
-from alignment.verdict import Verdict
 
-HEADS = {
-    "torch": "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n\n\nclass Net(nn.Module):\n",
-    "paddle": "import paddle\nfrom paddle import nn\nfrom paddle.nn import functional as F\n\n\nclass Net(nn.Layer):\n",
-}
-FILES = {"torch": "ref.py", "paddle": "port.py"}
-STAGES = ("weights", "forward", "backward", "train")
 pytestmark = pytest.mark.torch
-
-
-@pytest.fixture
-def compare(tmp_path, reference) -> Callable[..., Verdict]:
-    """Runs the stages on two nets, each given as the bodies of its constructor and of its forward."""
-
-    def run(expected: tuple[str, str], port: tuple[str, str], stages=STAGES, shape=(4, 6), **keys) -> Verdict:
-        for package, (parts, forward) in (("torch", expected), ("paddle", port)):
-            text = "def __init__(self):\n    super().__init__()\n" + indent(dedent(parts).strip(), "    ")
-            text += "\n\ndef forward(self, x):\n" + indent(dedent(forward).strip(), "    ") + "\n"
-            (tmp_path / FILES[package]).write_text(HEADS[package] + indent(text, "    "))
-        train = Training(shape=(6, *shape[1:]), steps=3, curve_side=0)
-        case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=shape, train=train, **keys)
-        return run_stages(case, stages, reference)
-
-    return run
-
-
 TABLE = "self.words, self.head = nn.Embedding(6, 6), nn.Linear(6, 3)\n"
 LOOK_UP = "return self.head(F.relu(x + self.words(self.places).sum(1)))"
 
