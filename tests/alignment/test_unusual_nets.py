@@ -46,6 +46,14 @@ def test_a_shortcut_after_a_layer_in_place_has_the_changed_values(compare, kind,
     assert verdict.status == ("pass" if is_right else "fail"), verdict.first_problem()
 
 
+def test_a_hardsigmoid_in_place_changes_its_input(compare):
+    expected = "x = self.a(x)\nreturn self.b(F.hardsigmoid(x, inplace=True)) + x"
+    port = "x = F.hardsigmoid(self.a(x), slope=1 / 6)\nreturn self.b(x) + x"
+    parts = SHORTCUT.format("None")
+    verdict = compare((parts, expected), (parts, port))
+    assert verdict.status == "pass", verdict.first_problem()
+
+
 @pytest.mark.parametrize("side", ["torch", "paddle", "both"])
 def test_a_forward_may_change_its_input(compare, side):
     parts, forward = "self.act, self.head = nn.Sigmoid(), nn.Linear(6, 3)", "return self.head(self.act({}))"
