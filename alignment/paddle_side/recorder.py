@@ -138,7 +138,7 @@ def record_trace(
         loss.backward()
         trace.image_gradient = None if images.grad is None else images.grad.numpy()
         trace.parameter_gradients = {
-            name: pack(parameter.grad.numpy())
+            name: pack(gradient_array(parameter.grad))
             for name, parameter in model.named_parameters()
             if parameter.grad is not None
         }
@@ -173,11 +173,23 @@ def run_alone(
         if wanted and pairs:
             roots, given = [output for output, _ in pairs], [one for _, one in pairs]
             values = paddle.grad(roots, list(wanted.values()), given, allow_unused=True)
-            results = {key: value.numpy() for key, value in zip(wanted, values, strict=True) if value is not None}
+            found = {key: value for key, value in zip(wanted, values, strict=True) if value is not None}
+            results = {key: gradient_array(value) for key, value in found.items()}
     for name, value in layer.state_dict().items():
         if name in statistics:
             value.set_value(statistics[name])
     return [output.numpy() for output in outputs], results
+
+
+def gradient_array(gradient: paddle.Tensor) -> np.ndarray:
+    """The values of a gradient; of an embedding with sparse=True, which has some rows alone, with all rows."""
+    if not gradient.is_selected_rows():
+        return gradient.numpy()
+    selected = gradient.get_selected_rows()
+    values = np.array(selected.get_tensor())
+    dense = np.zeros((selected.height(), *values.shape[1:]), values.dtype)
+    np.add.at(dense, list(selected.rows()), values)
+    return dense
 
 
 def last_line(error: Exception) -> str:

@@ -80,7 +80,7 @@ class TorchRecorder(TraceRecorder):
             outputs, given = [output for output, _ in pairs], [one for _, one in pairs]
             found = torch.autograd.grad(outputs, list(wanted.values()), given, allow_unused=True)
             found = {
-                name: gradient.numpy() for name, gradient in zip(wanted, found, strict=True) if gradient is not None
+                name: as_array(gradient) for name, gradient in zip(wanted, found, strict=True) if gradient is not None
             }
             of_inputs, of_parameters = split_gradients(node["path"], found)
             trace.isolated_gradients[index] = of_inputs | pack(of_parameters)
@@ -133,7 +133,7 @@ def record(
         trace.loss = loss.item()
         trace.image_gradient = None if images.grad is None else images.grad.numpy()
         trace.parameter_gradients = pack({
-            name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None
+            name: as_array(parameter.grad) for name, parameter in model.named_parameters() if parameter.grad is not None
         })  # fmt: skip
         model.zero_grad(set_to_none=True)
         if has_layers_alone:

@@ -19,7 +19,7 @@ from alignment.stages.weight_decay import MAX_WARMUP, PREFIX, decay_record
 from . import pipeline
 from .draws import shared_dropout, turn_off_inner_dropout
 from .float32_constants import share_as_float32
-from .units import shared_names
+from .units import as_array, shared_names
 
 # Names of optimizer states in torch, and in the records.
 STATE_KINDS = {"momentum_buffer": "velocity", "exp_avg": "moment1", "exp_avg_sq": "moment2"}
@@ -117,7 +117,7 @@ class Records:
         found: dict[str, Arrays] = {}
         for name, parameter in () if self._settings.has_weights_alone else self._model.named_parameters():
             if parameter.grad is not None and self._settings.step is None:  # a step of the user clears or clips them
-                found.setdefault("gradient", {})[name] = parameter.grad.numpy()
+                found.setdefault("gradient", {})[name] = as_array(parameter.grad)
             for kind, value in optimizer.state[parameter].items():
                 if kind in STATE_KINDS and value is not None:
                     found.setdefault(STATE_KINDS[kind], {})[name] = value.numpy()

@@ -95,8 +95,13 @@ def _class_name(module: nn.Module) -> str:
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
-    """The values of a tensor; a conjugate that torch has not computed yet, or a sign, is computed first."""
-    return tensor.detach().resolve_conj().resolve_neg().numpy()
+    """The values of a tensor; a conjugate that torch has not computed yet, or a sign, is computed first.
+
+    The gradient of an embedding with sparse=True, which has some rows alone, gets all rows.
+    """
+    tensor = tensor.detach()
+    tensor = tensor.to_dense() if tensor.is_sparse else tensor
+    return tensor.resolve_conj().resolve_neg().numpy()
 
 
 def _arrays(value) -> list:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from alignment.case import Input
 from alignment.pipeline.parts import Part
 
 pytestmark = pytest.mark.torch
@@ -163,3 +164,24 @@ def test_a_constant_that_differs_by_one_rounding_of_float32_is_found(compare):
     forward = "return self.head(x) * {}"
     verdict = compare((HEAD, forward.format("0.1")), (HEAD, forward.format("0.10000000149")), ("forward",))
     assert verdict.status == "fail"
+
+
+@pytest.mark.parametrize(("end", "is_right"), [("", True), (" * 1.01", False)])
+def test_an_embedding_with_sparse_gradients(compare, end, is_right):
+    parts = "self.words, self.head = nn.Embedding(9, 4{}), nn.Linear(4, 3)"
+    forward = "return self.head(F.relu(self.words(x)).mean(1))"
+    verdict = compare(
+        (parts.format(""), forward),
+        (parts.format(", sparse=True"), forward + end),
+        shape=(4, 5),
+        inputs={"x": Input((4, 5), (0, 8), "int64")},
+    )
+    assert verdict.status == ("pass" if is_right else "fail"), verdict.first_problem()
+
+
+def test_an_embedding_with_sparse_gradients_on_both_sides(compare):
+    parts = "self.words, self.head = nn.Embedding(9, 4, sparse=True), nn.Linear(4, 3)"
+    forward = "return self.head(F.relu(self.words(x)).mean(1))"
+    inputs = {"x": Input((4, 5), (0, 8), "int64")}
+    verdict = compare((parts, forward), (parts, forward), ("weights", "backward"), shape=(4, 5), inputs=inputs)
+    assert verdict.status == "pass", verdict.first_problem()
