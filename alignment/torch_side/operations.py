@@ -44,10 +44,11 @@ def inventory(reference: dict) -> dict:
 
 
 def logits_shape(reference: dict, shape: list[int]) -> dict:
-    """Shape of the logits for images of `shape`."""
+    """Shape and type of the logits for images of `shape`."""
     with torch.no_grad():
         output = build(reference).eval()(torch.zeros(shape))
-    return {"shape": list(output.shape), "is_packed": getattr(output, "is_packed", False)}
+    kind = str(output.dtype).removeprefix("torch.")
+    return {"shape": list(output.shape), "type": kind, "is_packed": getattr(output, "is_packed", False)}
 
 
 def class_place(kind: type) -> str:

@@ -166,6 +166,13 @@ def test_a_constant_that_differs_by_one_rounding_of_float32_is_found(compare):
     assert verdict.status == "fail"
 
 
+@pytest.mark.parametrize("forward", ["x.relu()", "(x * 2).exp()"])
+def test_a_net_without_parameters_is_not_trained(compare, forward):
+    verdict = compare(("", "return (x * 2).exp()"), ("", f"return {forward}"))
+    assert verdict.status == ("fail" if "relu" in forward else "pass"), verdict.first_problem()
+    assert "neither model" in verdict.stages[3].checks[0].detail
+
+
 @pytest.mark.parametrize(("end", "is_right"), [("", True), (" * 1.01", False)])
 def test_an_embedding_with_sparse_gradients(compare, end, is_right):
     parts = "self.words, self.head = nn.Embedding(9, 4{}), nn.Linear(4, 3)"
@@ -185,3 +192,10 @@ def test_an_embedding_with_sparse_gradients_on_both_sides(compare):
     inputs = {"x": Input((4, 5), (0, 8), "int64")}
     verdict = compare((parts, forward), (parts, forward), ("weights", "backward"), shape=(4, 5), inputs=inputs)
     assert verdict.status == "pass", verdict.first_problem()
+
+
+@pytest.mark.parametrize(("name", "is_right"), [("argmax", True), ("argmin", False)])
+def test_a_model_that_returns_classes_alone_has_no_gradient(compare, name, is_right):
+    verdict = compare((HEAD, "return self.head(x).argmax(1)"), (HEAD, f"return self.head(x).{name}(1)"))
+    assert verdict.status == ("pass" if is_right else "fail"), verdict.first_problem()
+    assert all("int64" in stage.checks[0].detail for stage in verdict.stages[2:])
