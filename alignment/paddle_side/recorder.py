@@ -33,7 +33,7 @@ class PaddleRecorder(TraceRecorder):
         super().__init__(masks)
         for path, layer in whole_layers(model).items():
             if layer is not model or not list(layer.children()):
-                self._hooks.append(layer.register_forward_pre_hook(self._before(path)))
+                self._hooks.append(layer.register_forward_pre_hook(self._before(path), with_kwargs=True))
                 self._hooks.append(layer.register_forward_post_hook(self._after))
                 if activation := activation_apart(layer):
                     self._hooks.append(layer.register_forward_post_hook(activation))
@@ -57,7 +57,7 @@ class PaddleRecorder(TraceRecorder):
         return is_framework_file(path)
 
     def _before(self, path: str) -> Callable:
-        return lambda layer, arguments: self.begin_call(path, layer, arguments)
+        return lambda layer, args, keywords: self.begin_call(path, layer, args, has_keywords=bool(keywords))
 
     def _after(self, layer: nn.Layer, arguments: tuple, output) -> None:
         for name, tensor in self.end_call(first_output(layer, output)):

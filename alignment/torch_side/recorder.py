@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from alignment.adapter import tensors_of
 from alignment.exchange import DropoutMasks
@@ -49,7 +50,11 @@ class TorchRecorder(TraceRecorder):
         return is_framework_file(path)
 
     def _before(self, path: str) -> Callable:
-        return lambda module, args, kwargs: self.begin_call(path, module, args, has_keywords=bool(kwargs))
+        def begin(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            self.begin_call(path, module, args, has_keywords=bool(kwargs))
+            self.trace.nodes[-1]["is_packed"] = any(isinstance(value, PackedSequence) for value in args)
+
+        return begin
 
     def _after(self, module: nn.Module, args: tuple, output) -> None:
         for name, tensor in self.end_call(first_output(module, output)):
