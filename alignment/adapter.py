@@ -16,12 +16,17 @@ FLOAT, INTEGER, BOOLEAN = "float32", "int64", "bool"
 
 
 class Framework(NamedTuple):
-    """Functions of a framework: is_tensor, cast(tensor, type), clip(tensor, low, high), concat(tensors, axis)."""
+    """Functions of a framework.
+
+    They are is_tensor, cast(tensor, type), clip(tensor, low, high), concat(tensors, axis), and as_real(complex tensor),
+    which makes pairs along a new last axis.
+    """
 
     is_tensor: Callable
     cast: Callable
     clip: Callable
     concat: Callable
+    as_real: Callable
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class Adapter:
 
 def packed_tensors(tensors: list, framework: Framework):
     """[B, N] if all tensors have one first length, else [N]."""
+    tensors = [framework.as_real(tensor) if "complex" in str(tensor.dtype) else tensor for tensor in tensors]
     floats = [tensor if "float" in str(tensor.dtype) else framework.cast(tensor, FLOAT) for tensor in tensors]
     first = {tensor.shape[0] if len(tensor.shape) else None for tensor in floats}
     kind = next((tensor.dtype for tensor in tensors if "float" in str(tensor.dtype)), floats[0].dtype)

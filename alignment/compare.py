@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .exchange import sketch
+from .exchange import as_floats, sketch
 
 CONSTANT = 1e-12  # an array whose values differ by less than this share of the largest is constant
 # A gradient that is zero but for rounding (of a bias before a batch norm) is judged by this share of the largest one.
@@ -53,7 +53,9 @@ def compare(actual: np.ndarray, expected: np.ndarray, *, least_scale: float = 0.
         return Difference(0.0, inconclusive="empty")
     if unusable := not_finite(actual, expected):
         return unusable
-    actual, expected = actual.astype(np.float64, copy=False), expected.astype(np.float64, copy=False)
+    if "c" in (actual.dtype.kind, expected.dtype.kind):
+        actual, expected = actual.astype(np.complex128), expected.astype(np.complex128)
+    actual, expected = as_floats(actual), as_floats(expected)
     max_abs, scale = float(np.abs(actual - expected).max()), float(np.abs(expected).max())
     relative = _ratio(max(max_abs - absolute, 0.0), max(scale, least_scale))
     is_constant = expected.size > 1 and float(np.ptp(expected)) <= CONSTANT * scale
@@ -117,7 +119,7 @@ def compare_sketches(actual: np.ndarray, expected: np.ndarray, *, least_scale: f
 
 def distance_of(actual: np.ndarray, exact: np.ndarray) -> float:
     """Norm of the difference of two arrays; one of the two may be a sketch. Infinite if a number is not finite."""
-    a, b = np.ravel(actual).astype(np.float64), np.ravel(exact).astype(np.float64)
+    a, b = np.ravel(as_floats(actual)), np.ravel(as_floats(exact))
     if a.size != b.size:
         a, b = sketch(a), sketch(b)
     if a.size != b.size:
@@ -139,7 +141,8 @@ def not_finite(actual: np.ndarray, expected: np.ndarray) -> Difference | None:
 
 def is_degenerate(array: np.ndarray) -> bool:
     """Whether equality with this array proves nothing: it is constant, or has NaN or infinity."""
-    is_constant = array.size > 1 and np.ptp(array) <= CONSTANT * max(np.abs(array).max(), 1e-300)
+    numbers = as_floats(array)
+    is_constant = array.size > 1 and np.ptp(numbers) <= CONSTANT * max(np.abs(numbers).max(), 1e-300)
     return bool(is_constant or not np.isfinite(array).all())
 
 

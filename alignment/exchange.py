@@ -2,6 +2,7 @@
 
 import mmap
 import struct
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ BLOCK = 1 << 20  # elements of an array that are converted at a time
 WHOLE_GRADIENTS = 1 << 20  # elements; of a larger gradient both sides keep a sketch
 ALIGNMENT = 64  # bytes; arrays in a file begin at multiples of it
 PADDING = 0x4141  # kind of the extra field of a zip entry that moves its data there
+# Files of functions that run a part of a forward once more in the backward: {end of the path: name of the function}.
+RECOMPUTED = {
+    "torch/utils/checkpoint.py": "draws in torch.utils.checkpoint",
+    "fleet/recompute/recompute.py": "draws in paddle.distributed.fleet.utils.recompute",
+}
 MAX_CALLS_PER_STEP = 100_000  # of dropout layers; keeps the random streams of two steps apart
 
 
@@ -128,6 +134,13 @@ def _mapped_array(mapped: mmap.mmap, entry: zipfile.ZipInfo) -> np.ndarray | Non
     return np.ndarray(shape, dtype, mapped, mapped.tell(), order="F" if is_fortran else "C")
 
 
+def as_floats(array: np.ndarray) -> np.ndarray:
+    """The array in float64; complex numbers as pairs along a new last axis, because a cast drops the imaginary part."""
+    if array.dtype.kind == "c":
+        return np.stack([array.real, array.imag], -1).astype(np.float64, copy=False)
+    return array.astype(np.float64, copy=False)
+
+
 def packed(gradient: np.ndarray) -> np.ndarray:
     """What is kept of the gradient of a parameter: a sketch, if it is large."""
     return gradient if gradient.size <= WHOLE_GRADIENTS else sketch(gradient)
@@ -154,6 +167,7 @@ def sketch(array: np.ndarray, width: int = SKETCH_WIDTH) -> np.ndarray:
     difference of two sketches is the sketch of the difference, and its norm is an unbiased estimate of the norm of the
     difference. Every element is in exactly one sum, so no difference of a single element is lost.
     """
+    array = as_floats(array) if array.dtype.kind == "c" else array
     if array.size <= width:
         return np.ravel(array).astype(np.float64)
     signs = np.random.Generator(np.random.Philox(SKETCH_SEED)).choice([-1.0, 1.0], -(-array.size // width))
@@ -205,6 +219,12 @@ class DropoutMasks:
         return self._next_rng().standard_normal(shape)
 
     def _next_rng(self) -> np.random.Generator:
+        frame = sys._getframe(2)
+        while frame:
+            for file, name in RECOMPUTED.items():
+                if frame.f_code.co_filename.endswith(file):
+                    self.unpaired.add(name)  # the second time is another call, and its numbers are others
+            frame = frame.f_back
         key = [self.seed, self.step * MAX_CALLS_PER_STEP + self.call]
         self.call += 1
         return np.random.Generator(np.random.Philox(key=key))

@@ -188,6 +188,11 @@ class Session:
         return self.reference.ask("logits_shape", reference=self.case.reference_spec, shape=list(self.case.shape))
 
     @property
+    def output_type(self) -> str:
+        """Type of the output of the reference: float32, int64, ..."""
+        return self._output["type"]
+
+    @property
     def num_classes(self) -> int:
         """Number of logits of the reference."""
         return self.output_shape[-1]

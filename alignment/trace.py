@@ -156,7 +156,8 @@ class TraceRecorder(ABC):
         A node is a dictionary of plain values: `path` (with #2, #3, ... for later calls of one layer), `class`, `place`
         and `built` (file and line of the call and of the constructor), `mask_call` (number of the next dropout call),
         `settings`, `inputs` and `outputs` (names of values), `is_isolable` (whether all arguments are tensors, so that
-        the layer can be run alone) and `num_parameters`.
+        the layer can be run alone) and `num_parameters`. A node of torch has `is_packed`, too: whether the layer is
+        given a PackedSequence, which has the steps of all sequences in another order than a padded tensor.
 
         Args:
             path: of the layer in the model.

@@ -68,11 +68,11 @@ class PaddleReference:
 
     def _units(self, reference: dict, inputs: Arrays, weights: Arrays | None = None) -> tuple[dict, Arrays]:
         outputs = []
+        model = self._build(reference)
+        if weights:
+            set_state(model, weights, "the reference")
+        model = to_dtype(model, "float64")
         with default_dtype("float64"):
-            model = self._build(reference)
-            if weights:
-                set_state(model, weights, "the reference")
-            model = to_dtype(model, "float64")
             images = {"images": paddle.to_tensor(inputs["images"].astype(np.float64))}
             units, error = record_units(
                 model, images, lambda model, given: outputs.append(fingerprint(model(given["images"]).numpy()))
@@ -90,8 +90,8 @@ class PaddleReference:
 
     def _record_trace(self, reference: dict, weights: Arrays, inputs: Arrays, **settings) -> tuple[dict, Arrays]:
         settings = TraceSettings(**settings)
+        model = set_state(self._build(reference), weights, "the reference", settings.dtype)
         with default_dtype(settings.dtype):
-            model = set_state(self._build(reference), weights, "the reference", settings.dtype)
             target, loss = as_target(inputs["labels"], settings.dtype), self._port.loss(0.0)
             loss_of = (lambda output: loss(output, target)) if settings.loss else None
             images, masks = inputs["images"].astype(settings.dtype), DropoutMasks(settings.seed)

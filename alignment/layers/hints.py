@@ -63,6 +63,8 @@ def value_hints(actual: np.ndarray, expected: np.ndarray) -> list[str]:
         is_permuted = sorted(actual.shape) == sorted(expected.shape)
         return [f"the shape is {list(actual.shape)}, in the reference {list(expected.shape)}"
                 + (": the same axes in another order" if is_permuted else "")]  # fmt: skip
+    if {actual.dtype.kind, expected.dtype.kind} & {"b", "c"}:  # truth values, and complex numbers, have no order
+        return []
     if not (np.isfinite(actual).all() and np.isfinite(expected).all()) or actual.size < 2:
         return []
     scale = np.abs(expected).max() or 1.0

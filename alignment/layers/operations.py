@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..exchange import as_floats
+
 TOLERANCE = 1e-9  # relative to the sum of the absolute values, in float64
 MAX_SHOWN = 2  # operations of each side in a hint
 
@@ -28,7 +30,7 @@ class Operation(NamedTuple):
     @classmethod
     def of_result(cls, name: str, place: str, array: np.ndarray) -> "Operation":
         """The operation with the numbers of its result."""
-        flat = np.ravel(array).astype(np.float64)
+        flat = np.ravel(as_floats(array))
         sums = flat.sum(), np.abs(flat).sum(), flat.min(), flat.max(), np.linalg.norm(flat)
         return cls(name, place, flat.size, tuple(map(float, sums)), float(flat @ np.cos(np.arange(flat.size))))
 

@@ -119,15 +119,15 @@ def _run_port(
     def call(model, inputs):
         outputs.append(fingerprint(model(inputs["images"]).numpy()))
 
+    model = build()  # with fresh values, which entries without a match keep
+    if weights is not None:
+        try:
+            arrays = PortState.of_model(model, ("*",)).completed(weights, ("*",), shared_in_reference)
+            set_state(model, arrays, case.name)
+        except Exception as error:
+            raise CaseError(f"the weights that were paired for {case.name} do not fit the port: {error}") from None
+    model = to_dtype(model, "float64")
     with default_dtype("float64"):
-        model = build()  # with fresh values, which entries without a match keep
-        if weights is not None:
-            try:
-                arrays = PortState.of_model(model, ("*",)).completed(weights, ("*",), shared_in_reference)
-                set_state(model, arrays, case.name)
-            except Exception as error:
-                raise CaseError(f"the weights that were paired for {case.name} do not fit the port: {error}") from None
-        model = to_dtype(model, "float64")
         tensor = paddle.to_tensor(images.astype(np.float64))
         units, error = record_units(model, {"images": tensor}, call)
     return Side(units, outputs, shared_names(model), error)

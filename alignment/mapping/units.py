@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from ..exchange import as_floats
+
 IN_OUT, OUT_IN = "in_out", "out_in"  # order of the axes of the matrix of a linear layer
 PARAMETER = "parameter"  # kind of a unit that is one parameter or buffer, read by the code of a larger layer
 
@@ -81,12 +83,12 @@ class Unit:
 
 def fingerprint(array: np.ndarray) -> list:
     """[shape, sum of the sizes, weighted sum] of an array: equal for equal arrays, and different for most others."""
-    values = np.asarray(array, np.float64)
-    return [list(values.shape), *two_sums(values)]
+    return [list(np.shape(array)), *two_sums(np.asarray(array))]
 
 
 def two_sums(array: np.ndarray) -> tuple[float, float]:
     """Sum of the sizes, and a weighted sum that depends on the order."""
+    array = as_floats(array)
     weights = np.cos(np.arange(array.size, dtype=np.float64)).reshape(array.shape)
     return float(np.abs(array).sum()), float((array * weights).sum())
 

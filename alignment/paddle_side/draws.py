@@ -82,7 +82,21 @@ def _draws_of(masks: DropoutMasks) -> dict[str, Callable]:
     def uniform_inplace(x, low, high, *rest, **options):
         return paddle.assign(_tensor(masks.next_uniform(tuple(x.shape)) * (high - low) + low, x.dtype), x)
 
-    return {"uniform": uniform, "gaussian": gaussian, "bernoulli": bernoulli, "uniform_inplace_": uniform_inplace}
+    def gaussian_inplace(x, mean, std, *rest, **options):
+        return paddle.assign(_tensor(masks.next_normal(tuple(x.shape)) * std + mean, x.dtype), x)
+
+    leaky = paddle._C_ops.rrelu
+
+    def rrelu(x, lower, upper, is_test, *rest, **options):
+        if is_test:
+            return leaky(x, lower, upper, is_test, *rest, **options)
+        slopes = _tensor(masks.next_uniform(tuple(x.shape)) * (upper - lower) + lower, x.dtype)
+        return paddle.where(x >= 0, x, x * slopes)
+
+    return {
+        "uniform": uniform, "gaussian": gaussian, "bernoulli": bernoulli, "uniform_inplace_": uniform_inplace,
+        "gaussian_inplace_": gaussian_inplace, "rrelu": rrelu,
+    }  # fmt: skip
 
 
 def _noted(masks: DropoutMasks, name: str, function: Callable) -> Callable:

@@ -78,9 +78,9 @@ def metric(case: Case, pairs: list[tuple]) -> Arrays:
 
 def returned(port: Port, images: np.ndarray) -> object:
     """What a new port itself returns for images, in evaluation mode and float64."""
+    model = to_dtype(port.build(), "float64")
+    model.eval()
     with default_dtype("float64"), paddle.no_grad():
-        model = to_dtype(port.build(), "float64")
-        model.eval()
         return original_of(model(paddle.to_tensor(images.astype(np.float64))))
 
 

@@ -26,6 +26,7 @@ FRAMEWORK = Framework(
     lambda tensor, dtype: tensor.astype(dtype),
     lambda tensor, low, high: tensor.clip(low, high),
     lambda tensors, axis: paddle.concat(tensors, axis),
+    paddle.as_real,
 )
 
 
@@ -241,8 +242,8 @@ def set_state(model: nn.Layer, arrays: Arrays, source: str, dtype: str = "float3
     """
     from engine.weights import set_weights
 
-    set_weights(model, arrays, source=source)
-    return to_dtype(model, dtype)
+    set_weights(to_dtype(model, dtype), arrays, source=source)
+    return model
 
 
 def build_with(port: Port, arrays: Arrays, source: str, dtype: str = "float32") -> nn.Layer:
@@ -254,17 +255,24 @@ def build_with(port: Port, arrays: Arrays, source: str, dtype: str = "float32") 
         CaseError: the port cannot be built.
         CheckpointError: the arrays do not fit the model.
     """
-    return set_state(user_code.build_undrawn(port.build, without_initial_draws), arrays, source, dtype)
+    with default_dtype("float32"):  # the constructor of the reference makes its constants in this type, too
+        model = user_code.build_undrawn(port.build, without_initial_draws)
+    return set_state(model, arrays, source, dtype)
 
 
 def to_dtype(model: nn.Layer, dtype: str) -> nn.Layer:
-    """Let a model that was built in float32 compute in this type, and return it."""
+    """Let a model that was built in float32 compute in this type, and return it.
+
+    Buffers of whole numbers and of truth values keep their type, as in torch; `Layer.to` casts an index, too. Tensors
+    that are mere attributes of a layer are cast with its buffers, because few of Paddle's functions take two types.
+    """
     if dtype == "float32":
         return model
     for layer in model.sublayers(include_self=True):
-        if "_dropout_state" in layer._buffers:  # of an LSTM, for GPUs; it is empty, and Paddle converts no empty tensor
-            layer._dropout_state = paddle.zeros([1], dtype="uint8")
-    return model.to(dtype=dtype)
+        for name, value in vars(layer).items():
+            if isinstance(value, paddle.Tensor) and value.is_floating_point():
+                vars(layer)[name] = value.astype(dtype)
+    return model._to_impl(dtype=dtype, floating_only=True)
 
 
 @contextmanager

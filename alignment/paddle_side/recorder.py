@@ -33,7 +33,7 @@ class PaddleRecorder(TraceRecorder):
         super().__init__(masks)
         for path, layer in whole_layers(model).items():
             if layer is not model or not list(layer.children()):
-                self._hooks.append(layer.register_forward_pre_hook(self._before(path)))
+                self._hooks.append(layer.register_forward_pre_hook(self._before(path), with_kwargs=True))
                 self._hooks.append(layer.register_forward_post_hook(self._after))
                 if activation := activation_apart(layer):
                     self._hooks.append(layer.register_forward_post_hook(activation))
@@ -57,7 +57,7 @@ class PaddleRecorder(TraceRecorder):
         return is_framework_file(path)
 
     def _before(self, path: str) -> Callable:
-        return lambda layer, arguments: self.begin_call(path, layer, arguments)
+        return lambda layer, args, keywords: self.begin_call(path, layer, args, has_keywords=bool(keywords))
 
     def _after(self, layer: nn.Layer, arguments: tuple, output) -> None:
         for name, tensor in self.end_call(first_output(layer, output)):
@@ -117,16 +117,18 @@ def record_trace(
     masks.turned_off.update(turn_off_inner_dropout(model) if is_training else ())
     recorder = PaddleRecorder(model, masks)
     images = paddle.to_tensor(images, stop_gradient=loss_of is None)
-    recorder.value(images)  # v0
+    given = images.clone()  # a model may change its input in place, which Paddle refuses for a leaf with a gradient
+    recorder.value(given)  # v0
     masks.start_step(0)
     with shared_dropout(masks), rounding_noted(recorder.trace), paddle.set_grad_enabled(loss_of is not None):
         try:
             with watch(recorder.trace):
-                logits = model(images)
+                logits = model(given)
         except Exception as error:
             if is_refused(error):
                 raise
             recorder.trace.error, logits = last_line(error), images
+    del given
     trace = recorder.finish(logits)
     trace.unpaired_draws, trace.turned_off = sorted(masks.unpaired), sorted(masks.turned_off)
     if loss_of and not trace.error:
@@ -136,7 +138,7 @@ def record_trace(
         loss.backward()
         trace.image_gradient = None if images.grad is None else images.grad.numpy()
         trace.parameter_gradients = {
-            name: pack(parameter.grad.numpy())
+            name: pack(gradient_array(parameter.grad))
             for name, parameter in model.named_parameters()
             if parameter.grad is not None
         }
@@ -160,7 +162,8 @@ def run_alone(
     tensors = [paddle.to_tensor(array, stop_gradient=gradients is None or array.dtype.kind != "f") for array in inputs]
     statistics = {name: value.clone() for name, value in layer.state_dict().items() if value.stop_gradient}
     with shared_dropout(masks), paddle.set_grad_enabled(gradients is not None):
-        outputs = [tensor for _, tensor in tensors_of(first_output(layer, layer(*tensors)), paddle.is_tensor)]
+        copies = [tensor.clone() for tensor in tensors]  # Paddle does not let a layer change a leaf in place
+        outputs = [tensor for _, tensor in tensors_of(first_output(layer, layer(*copies)), paddle.is_tensor)]
     results = {}
     if gradients is not None:
         wanted = {f"in{k}": tensor for k, tensor in enumerate(tensors) if not tensor.stop_gradient}
@@ -170,11 +173,23 @@ def run_alone(
         if wanted and pairs:
             roots, given = [output for output, _ in pairs], [one for _, one in pairs]
             values = paddle.grad(roots, list(wanted.values()), given, allow_unused=True)
-            results = {key: value.numpy() for key, value in zip(wanted, values, strict=True) if value is not None}
+            found = {key: value for key, value in zip(wanted, values, strict=True) if value is not None}
+            results = {key: gradient_array(value) for key, value in found.items()}
     for name, value in layer.state_dict().items():
         if name in statistics:
             value.set_value(statistics[name])
     return [output.numpy() for output in outputs], results
+
+
+def gradient_array(gradient: paddle.Tensor) -> np.ndarray:
+    """The values of a gradient; of an embedding with sparse=True, which has some rows alone, with all rows."""
+    if not gradient.is_selected_rows():
+        return gradient.numpy()
+    selected = gradient.get_selected_rows()
+    values = np.array(selected.get_tensor())
+    dense = np.zeros((selected.height(), *values.shape[1:]), values.dtype)
+    np.add.at(dense, list(selected.rows()), values)
+    return dense
 
 
 def last_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ from ..stages.weight_decay import MAX_WARMUP, PREFIX, decay_record
 from .draws import shared_dropout, turn_off_inner_dropout
 from .pipeline import schedule_of, step_schedule
 from .port import Port, build_with, default_dtype, loss_of_port
+from .recorder import gradient_array
 
 STATE_KINDS = ("velocity", "moment1", "moment2")  # names in engine/optim.py
 
@@ -107,8 +108,9 @@ def _decay(port: Port, model: nn.Layer, settings: TrainSettings) -> dict[str, np
         step_schedule(schedule, index)
     trained = {name: parameter for name, parameter in model.named_parameters() if not parameter.stop_gradient}
     before = {name: parameter.numpy() for name, parameter in trained.items()}
+    model.clear_gradients(set_to_zero=False)
     for parameter in trained.values():
-        parameter.grad = paddle.zeros_like(parameter)
+        (parameter * 0).sum().backward()  # zeros cannot be set where an embedding had the gradient of some rows
     try:
         optimizer.step()
     except Exception:
@@ -130,7 +132,7 @@ def _record(
 
     for name, parameter in () if settings.has_weights_alone else model.named_parameters():
         if parameter.grad is not None and settings.step is None:  # a step of the user clears or clips them
-            add("gradient", name, parameter.grad.numpy())
+            add("gradient", name, gradient_array(parameter.grad))
     states = {} if settings.has_weights_alone else optimizer_arrays(optimizer, model)
     for key in list(states):
         name, kind = key.rsplit(".", 1)

@@ -90,7 +90,7 @@ def record_units(model: nn.Layer, inputs: dict[str, paddle.Tensor], call) -> tup
     recorder = UnitRecorder(entries_of(model), kinds)
     hooks = []
     for path, layer in whole.items():
-        hooks.append(layer.register_forward_pre_hook(_before(recorder, path)))
+        hooks.append(layer.register_forward_pre_hook(_before(recorder, path), with_kwargs=True))
         hooks.append(layer.register_forward_post_hook(_after(recorder, path)))
         if activation := activation_apart(layer):
             hooks.append(layer.register_forward_post_hook(activation))
@@ -112,7 +112,7 @@ def _arrays(value) -> list[np.ndarray]:
 
 
 def _before(recorder: UnitRecorder, path: str):
-    return lambda layer, arguments: recorder.use_layer(path, _arrays(arguments))
+    return lambda layer, arguments, keywords: recorder.use_layer(path, _arrays([arguments, keywords]))
 
 
 def _after(recorder: UnitRecorder, path: str):

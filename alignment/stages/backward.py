@@ -13,7 +13,7 @@ from ..verdict import FAIL, Check, StageResult, exactly, within
 from .forward import layer_checks
 from .loss import USER_TOLERANCE
 from .rounding import Compared, Rounding, judged, may_be_rounding, widened, worst_of
-from .unjudged import draw_checks, trace_reason, unjudged
+from .unjudged import draw_checks, left_out, trace_reason, unjudged
 
 SOFTMAX_DEPTH = 64  # Paddle's softmax on a CPU clips the exponents at -64
 ALONE = "forward and backward"
@@ -22,6 +22,8 @@ ALONE = "forward and backward"
 def run(session: Session) -> StageResult:
     """Compare a forward and a backward; dropout layers have equal masks on both sides, batch norms use the batch."""
     case = session.case
+    if not case.loss.is_given and (nothing := left_out("backward", session.output_type)):
+        return nothing
     images = session.images(case.train.shape, "backward")
     labels = session.targets(case.train.shape[0])
     request = session.training_request(images, labels, case.train.smoothing)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..case import Case
 from ..compare import compare
+from ..exchange import as_floats
 from ..layers.hints import setting_hints
 from ..layers.operations import difference_hint
 from ..layers.settings import differing_settings
@@ -167,6 +168,7 @@ def conclusive_check(logits: np.ndarray, degenerate_layers: list[str]) -> Check:
         logits: of the reference.
         degenerate_layers: paths of layers whose output is constant or not finite.
     """
+    logits = as_floats(logits)
     largest = float(np.abs(logits).max())
     spread = float(np.ptp(logits)) / max(largest, 1e-300)
     name = "the comparison is conclusive"

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..case import Case
 from ..compare import LEAST_SHARE, Difference, compare, distance_of, least_scale
+from ..exchange import as_floats
 from ..layers.pairing import WEIGHTS
 from ..layers.table import LayerTable
 from ..rules import Arrays
@@ -186,7 +187,7 @@ def worst_of(name: str, compared: Iterable[tuple[str, Difference, float]]) -> Ch
 
 def _scales(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The norm of each tensor; of a gradient that is zero but for rounding, a share of the largest of its kind."""
-    norms = {name: float(np.linalg.norm(np.ravel(array).astype(np.float64))) for name, array in arrays.items()}
+    norms = {name: float(np.linalg.norm(np.ravel(as_floats(array)))) for name, array in arrays.items()}
     kinds = {name: name.partition(".")[0] if "." in name else "" for name in norms}
     largest = {kind: max(norms[name] for name in norms if kinds[name] == kind) for kind in set(kinds.values()) if kind}
     return {name: max(norm, LEAST_SHARE * largest.get(kinds[name], 0.0)) or 1e-300 for name, norm in norms.items()}

@@ -18,7 +18,7 @@ from ..verdict import FAIL, PASS, Check, StageResult, exactly, within
 from .loss import rate_check, user_rates
 from .loss_curves import compare_curves, takes_digits
 from .rounding import FLOAT64_MULTIPLE, NUM_RUNS, may_be_rounding, next_floats, worst_of
-from .unjudged import divergence_reason, unjudged
+from .unjudged import divergence_reason, left_out, unjudged
 from .weight_decay import decay_checks
 
 WIDTH = 256  # of the sketch of each tensor after each step
@@ -38,6 +38,10 @@ USER_PARTS = ("loss", "optimizer", "schedule", "step")  # with one of them the d
 def run(session: Session) -> StageResult:
     """Compare losses, gradients, optimizer states, weights and statistics after each step, then the loss curves."""
     train = session.case.train
+    output_type = "float32" if session.case.loss.is_given or session.case.step.is_given else session.output_type
+    num_trained = len(session.port_trained) + sum(entry["is_trained"] for entry in session.inventory["entries"])
+    if nothing := left_out("train", output_type, num_trained):
+        return nothing
     rates, reference_rates = _rates(session)
     images = session.images((train.steps, *train.shape), "train")
     targets = session.targets(train.steps * train.shape[0])

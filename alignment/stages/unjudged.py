@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..trace import Trace
-from ..verdict import FAIL, INCONCLUSIVE, PASS, Check
+from ..verdict import FAIL, INCONCLUSIVE, PASS, Check, StageResult
 
 DIVERGED = 1e3  # a loss that grows beyond this multiple of the first one
 # Messages of both frameworks about an operation that does not exist for this device, type or mode.
@@ -47,6 +47,22 @@ def draw_checks(port: Trace, reference: Trace) -> list[Check]:
         return []
     detail = f"set to 0 on both sides, because the frameworks draw inside one operator: {', '.join(names)}"
     return [Check("dropout inside layers", PASS, detail=detail)]
+
+
+def left_out(stage: str, output_type: str, num_trained: int | None = None) -> StageResult | None:
+    """The result of a stage that has nothing to compare, which says why; None if the stage can be run.
+
+    Args:
+        stage: that compares gradients.
+        output_type: of the reference.
+        num_trained: parameters that are trained, of both models, for a stage that trains.
+    """
+    reason = ""
+    if not output_type.startswith(("float", "bfloat")):
+        reason = f"the output is of the type {output_type}, and no loss of this tool has a gradient of it"
+    elif num_trained == 0:
+        reason = "neither model has a parameter that is trained"
+    return StageResult(stage, [Check("left out", PASS, detail=reason)]) if reason else None
 
 
 def divergence_reason(losses: np.ndarray) -> str:

@@ -43,11 +43,15 @@ def float32_constants(is_active: bool) -> Iterator[None]:
     def rounded_layer_norm(input, shape, weight=None, bias=None, eps=1e-5):
         return layer_norm(input, shape, weight, bias, as_float32(eps))
 
+    def rounded_hardsigmoid(input, inplace=False):
+        result = (input * as_float32(1 / 6) + 0.5).clamp(0, 1)
+        return input.copy_(result) if inplace else result  # the model may use the input once more
+
     replaced = {
         "batch_norm": rounded_batch_norm,
         "instance_norm": rounded_instance_norm,
         "layer_norm": rounded_layer_norm,
-        "hardsigmoid": lambda input, inplace=False: (input * as_float32(1 / 6) + 0.5).clamp(0, 1),
+        "hardsigmoid": rounded_hardsigmoid,
     }
     with functions_replaced(F, replaced):
         yield

@@ -9,9 +9,16 @@ from alignment.trace import Trace, call_place
 
 from . import draws, float32_constants
 from .recorder import is_framework_file
+from .units import as_array
 
 OWN_FILES = {__file__, draws.__file__, float32_constants.__file__}  # functions in them stand for those of PyTorch
-SAME_VALUE = ("detach", "requires_grad_", "register_hook")  # the recorder calls them, too
+SAME_VALUE = (
+    "detach",
+    "resolve_conj",
+    "resolve_neg",
+    "requires_grad_",
+    "register_hook",
+)  # the recorder calls them, too
 
 
 class OperationLog(TorchFunctionMode):
@@ -33,6 +40,6 @@ class OperationLog(TorchFunctionMode):
         if name not in SAME_VALUE and self._trace.is_between(*self._window):
             name = function.__self__.__name__ if name == "__get__" else name.strip("_")
             place = call_place(lambda path: path in OWN_FILES or is_framework_file(path))
-            found = [tensor.detach().numpy() for _, tensor in tensors_of(result, torch.is_tensor) if tensor.numel()]
+            found = [as_array(tensor) for _, tensor in tensors_of(result, torch.is_tensor) if tensor.numel()]
             self.operations += [Operation.of_result(name, place, array) for array in found]
         return result

@@ -16,7 +16,7 @@ from .float32_constants import float32_constants
 from .full_training import count_correct, train_part
 from .operation_log import OperationLog
 from .recorder import record
-from .references import DTYPES, build, constant_layers, read_weights, set_random_weights, set_state
+from .references import DTYPES, build, constant_layers, default_dtype, read_weights, set_random_weights, set_state
 from .training import as_target, cross_entropy, projection, squares, train
 
 MAX_DRAWS = 20  # a ReLU over four channels is 0 everywhere in about one of 20 draws
@@ -44,10 +44,11 @@ def inventory(reference: dict) -> dict:
 
 
 def logits_shape(reference: dict, shape: list[int]) -> dict:
-    """Shape of the logits for images of `shape`."""
+    """Shape and type of the logits for images of `shape`."""
     with torch.no_grad():
         output = build(reference).eval()(torch.zeros(shape))
-    return {"shape": list(output.shape), "is_packed": getattr(output, "is_packed", False)}
+    kind = str(output.dtype).removeprefix("torch.")
+    return {"shape": list(output.shape), "type": kind, "is_packed": getattr(output, "is_packed", False)}
 
 
 def class_place(kind: type) -> str:
@@ -70,10 +71,11 @@ def initialise(reference: dict, seed: int, images: str, num_checked: int, output
     """
     model = build(reference, "float64")
     batch = torch.from_numpy(read_arrays(Path(images))["images"]).double()
-    for draw in range(MAX_DRAWS):
-        set_random_weights(model, [seed, draw], batch)
-        if not constant_layers(model, batch[:num_checked]):
-            break
+    with default_dtype("float64"):
+        for draw in range(MAX_DRAWS):
+            set_random_weights(model, [seed, draw], batch)
+            if not constant_layers(model, batch[:num_checked]):
+                break
     state = {name: value.numpy() for name, value in model.float().state_dict().items()}
     write_arrays(Path(output), state)
     return {"num_entries": len(state), "num_draws": draw + 1}
@@ -104,7 +106,7 @@ def record_trace(reference: dict, weights: str, inputs: str, output: str, **sett
     labels = as_target(arrays["labels"], DTYPES[settings.dtype])
     loss_of = (lambda logits: loss_function(settings.loss)(logits, labels)) if settings.loss else None
     rules = Rules.of_message(settings.rules)
-    with float32_constants(settings.dtype == "float64"):
+    with float32_constants(settings.dtype == "float64"), default_dtype(settings.dtype):
         trace = record(
             model, images, loss_of, DropoutMasks(settings.seed), lambda gradients: pack(gradients, rules),
             has_layers_alone=settings.has_layers_alone,
@@ -133,7 +135,7 @@ def operations_between(reference: dict, weights: str, inputs: str, dtype: str, s
         logs.append(OperationLog(trace, tuple(window)))
         return logs[0]
 
-    with float32_constants(dtype == "float64"):
+    with float32_constants(dtype == "float64"), default_dtype(dtype):
         record(model, images, None, DropoutMasks(seed), dict, has_layers_alone=False, watch=watch)
     return {"operations": [list(operation) for operation in logs[0].operations]}
 
@@ -168,7 +170,7 @@ def train_steps(reference: dict, weights: str, inputs: str, output: str, **setti
     arrays = read_arrays(Path(inputs))
     model = set_state(build(reference, settings.dtype, is_drawn=False), read_weights(weights))
     loss = loss_function(settings.loss)
-    with float32_constants(settings.dtype == "float64"):
+    with float32_constants(settings.dtype == "float64"), default_dtype(settings.dtype):
         records = train(model, arrays["images"], arrays["labels"], loss, settings)
     write_arrays(Path(output), records)
     return {"num_steps": len(records["losses"])}

@@ -21,7 +21,7 @@ from alignment.pipeline.functions import (
 )
 
 from .float32_constants import as_float32, float32_constants
-from .references import build, load_callable, read_weights, set_state
+from .references import build, default_dtype, load_callable, read_weights, set_state
 
 # Settings of an optimizer that Paddle keeps as float32 numbers.
 ROUNDED = ("momentum", "weight_decay")
@@ -73,7 +73,7 @@ def _returned(reference: dict, inputs: str, weights: str | None) -> object:
     model = build(reference, "float64", is_drawn=weights is None)
     if weights is not None:
         set_state(model, read_weights(weights))
-    with torch.no_grad():
+    with default_dtype("float64"), torch.no_grad():
         return original_of(model.eval()(torch.from_numpy(read_arrays(Path(inputs))["images"]).double()))
 
 

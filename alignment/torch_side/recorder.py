@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from alignment.adapter import tensors_of
 from alignment.exchange import DropoutMasks
@@ -14,7 +15,7 @@ from alignment.layers.settings import TORCH, settings_of
 from alignment.trace import Trace, TraceRecorder, gradients_or_zeros, split_gradients
 
 from .draws import shared_dropout, turn_off_inner_dropout
-from .units import whole_modules
+from .units import as_array, whole_modules
 
 FRAMEWORK = f"{Path(torch.__file__).parent}/"
 Pack = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # gradients of parameters -> what is sent of them
@@ -25,9 +26,6 @@ class TorchRecorder(TraceRecorder):
 
     def __init__(self, model: nn.Module, masks: DropoutMasks):
         super().__init__(masks)
-        for module in model.modules():
-            if hasattr(module, "inplace"):
-                module.inplace = False  # the same result, and the input of the module is still there to be recorded
         for path, module in whole_modules(model).items():
             if module is not model or not list(module.children()):
                 self._hooks.append(module.register_forward_pre_hook(self._before(path), with_kwargs=True))
@@ -40,7 +38,7 @@ class TorchRecorder(TraceRecorder):
         return tensor._version
 
     def as_array(self, tensor: torch.Tensor) -> np.ndarray:
-        return tensor.detach().numpy().copy()
+        return as_array(tensor).copy()
 
     def settings(self, layer: nn.Module) -> dict:
         return settings_of(layer, TORCH)
@@ -52,7 +50,11 @@ class TorchRecorder(TraceRecorder):
         return is_framework_file(path)
 
     def _before(self, path: str) -> Callable:
-        return lambda module, args, kwargs: self.begin_call(path, module, args, has_keywords=bool(kwargs))
+        def begin(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            self.begin_call(path, module, args, has_keywords=bool(kwargs))
+            self.trace.nodes[-1]["is_packed"] = any(isinstance(value, PackedSequence) for value in args)
+
+        return begin
 
     def _after(self, module: nn.Module, args: tuple, output) -> None:
         for name, tensor in self.end_call(first_output(module, output)):
@@ -60,7 +62,7 @@ class TorchRecorder(TraceRecorder):
                 tensor.register_hook(lambda gradient, name=name: self._keep_gradient(name, gradient))
 
     def _keep_gradient(self, name: str, gradient: torch.Tensor) -> None:
-        self.trace.gradients[name] = gradient.detach().clone().numpy()
+        self.trace.gradients[name] = as_array(gradient).copy()
 
     def run_layers_alone(self, masks: DropoutMasks, pack: Pack) -> None:
         """Run every module alone on its recorded inputs and output gradients, and record the gradients it computes."""
@@ -74,7 +76,8 @@ class TorchRecorder(TraceRecorder):
             inputs = [torch.from_numpy(trace.arrays[name]).clone() for name in node["inputs"]]
             inputs = [tensor.requires_grad_() if tensor.is_floating_point() else tensor for tensor in inputs]
             masks.start_step(0, node["mask_call"])
-            outputs = [tensor for _, tensor in tensors_of(first_output(module, module(*inputs)), torch.is_tensor)]
+            copies = [tensor.clone() for tensor in inputs]  # torch does not let a module change a leaf in place
+            outputs = [tensor for _, tensor in tensors_of(first_output(module, module(*copies)), torch.is_tensor)]
             wanted = {f"in{k}": tensor for k, tensor in enumerate(inputs) if tensor.requires_grad}
             wanted |= {name: value for name, value in module.named_parameters() if value.requires_grad}
             given = [torch.from_numpy(gradient) for gradient in gradients]
@@ -82,7 +85,7 @@ class TorchRecorder(TraceRecorder):
             outputs, given = [output for output, _ in pairs], [one for _, one in pairs]
             found = torch.autograd.grad(outputs, list(wanted.values()), given, allow_unused=True)
             found = {
-                name: gradient.numpy() for name, gradient in zip(wanted, found, strict=True) if gradient is not None
+                name: as_array(gradient) for name, gradient in zip(wanted, found, strict=True) if gradient is not None
             }
             of_inputs, of_parameters = split_gradients(node["path"], found)
             trace.isolated_gradients[index] = of_inputs | pack(of_parameters)
@@ -118,10 +121,14 @@ def record(
     masks.turned_off.update(turn_off_inner_dropout(model) if model.training else ())
     recorder = TorchRecorder(model, masks)
     images = images.clone().requires_grad_(loss_of is not None)
-    recorder.value(images)  # v0
+    given = (
+        images.clone()
+    )  # a model may change its input in place, which torch refuses for the tensor with the gradient
+    recorder.value(given)  # v0
     with shared_dropout(masks), torch.set_grad_enabled(loss_of is not None), watch(recorder.trace):
         masks.start_step(0)
-        logits = model(images)
+        logits = model(given)
+    del given
     trace = recorder.finish(logits)
     trace.unpaired_draws, trace.turned_off = sorted(masks.unpaired), sorted(masks.turned_off)
     if loss_of:
@@ -131,7 +138,7 @@ def record(
         trace.loss = loss.item()
         trace.image_gradient = None if images.grad is None else images.grad.numpy()
         trace.parameter_gradients = pack({
-            name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None
+            name: as_array(parameter.grad) for name, parameter in model.named_parameters() if parameter.grad is not None
         })  # fmt: skip
         model.zero_grad(set_to_none=True)
         if has_layers_alone:

@@ -9,8 +9,8 @@ from alignment.adapter import required_inputs, tensors_of
 from alignment.exchange import read_arrays
 from alignment.mapping.units import fingerprint
 
-from .references import build, read_weights, set_state
-from .units import record_units, shared_names
+from .references import build, default_dtype, read_weights, set_state
+from .units import as_array, record_units, shared_names
 
 INTEGER_WORDS = ("Long", "Int", "indices", "integer", "int64")  # of messages about an input that must be whole numbers
 
@@ -74,9 +74,10 @@ def units(reference: dict, inputs: str, weights: str | None = None) -> dict:
     outputs = []
 
     def call(model, inputs):
-        outputs.append(model(inputs["images"]).numpy())
+        outputs.append(as_array(model(inputs["images"])))
 
-    found = record_units(model, {"images": images}, call)
+    with default_dtype("float64"):
+        found = record_units(model, {"images": images}, call)
     return {"units": found, "outputs": [fingerprint(array) for array in outputs], "shared": shared_names(model)}
 
 

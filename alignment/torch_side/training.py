@@ -19,7 +19,7 @@ from alignment.stages.weight_decay import MAX_WARMUP, PREFIX, decay_record
 from . import pipeline
 from .draws import shared_dropout, turn_off_inner_dropout
 from .float32_constants import share_as_float32
-from .units import shared_names
+from .units import as_array, shared_names
 
 # Names of optimizer states in torch, and in the records.
 STATE_KINDS = {"momentum_buffer": "velocity", "exp_avg": "moment1", "exp_avg_sq": "moment2"}
@@ -73,24 +73,26 @@ def squares(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 class BiasedVariance:
-    """The `running_var` of a batch norm as Paddle computes it, without torch's factor n / (n - 1) of the variance."""
+    """The `running_var` of a batch norm as Paddle computes it, without torch's factor n / (n - 1) of the variance.
+
+    Every call in train mode updates it: a training step may call a batch norm several times, once or never, and a
+    frozen one is called in evaluation mode.
+    """
 
     def __init__(self, norm: _BatchNorm):
-        self.norm, self.value, self.before = norm, norm.running_var.clone(), norm.running_var.clone()
-        norm.register_forward_pre_hook(self._count)
-        self.num_samples = 0
+        self.value, self._before = norm.running_var.clone(), norm.running_var.clone()
         is_double = norm.running_var.dtype == torch.float64
-        self.share = share_as_float32(norm.momentum) if is_double else norm.momentum
+        self._share = share_as_float32(norm.momentum) if is_double else norm.momentum
+        norm.register_forward_hook(self._update)
 
-    def _count(self, norm, args) -> None:
-        self.num_samples = args[0].numel() // args[0].shape[1]
-
-    def update(self) -> None:
-        """Update `value` after a training step."""
-        share = self.share
-        batch = (self.norm.running_var - (1 - share) * self.before) / share
-        self.value = (1 - share) * self.value + share * batch * (self.num_samples - 1) / self.num_samples
-        self.before = self.norm.running_var.clone()
+    def _update(self, norm: _BatchNorm, args: tuple, output: torch.Tensor) -> None:
+        share = self._share
+        if not norm.training or not share:
+            return
+        num_samples = output.numel() // output.shape[1]
+        batch = (norm.running_var - (1 - share) * self._before) / share
+        self.value = (1 - share) * self.value + share * batch * (num_samples - 1) / num_samples
+        self._before = norm.running_var.clone()
 
 
 class Records:
@@ -112,12 +114,10 @@ class Records:
 
     def add_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Record the model and the optimizer after a step."""
-        for variance in self._variances.values():
-            variance.update()
         found: dict[str, Arrays] = {}
         for name, parameter in () if self._settings.has_weights_alone else self._model.named_parameters():
             if parameter.grad is not None and self._settings.step is None:  # a step of the user clears or clips them
-                found.setdefault("gradient", {})[name] = parameter.grad.numpy()
+                found.setdefault("gradient", {})[name] = as_array(parameter.grad)
             for kind, value in optimizer.state[parameter].items():
                 if kind in STATE_KINDS and value is not None:
                     found.setdefault(STATE_KINDS[kind], {})[name] = value.numpy()

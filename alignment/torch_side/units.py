@@ -1,5 +1,6 @@
 """Find the layers with weights of a PyTorch model in order of execution."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -93,8 +94,18 @@ def _class_name(module: nn.Module) -> str:
     return "Linear" if name == "Conv1D" and not isinstance(module, nn.Conv1d) else name
 
 
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """The values of a tensor; a conjugate that torch has not computed yet, or a sign, is computed first.
+
+    The gradient of an embedding with sparse=True, which has some rows alone, gets all rows.
+    """
+    tensor = tensor.detach()
+    tensor = tensor.to_dense() if tensor.is_sparse else tensor
+    return tensor.resolve_conj().resolve_neg().numpy()
+
+
 def _arrays(value) -> list:
-    return [tensor.detach().numpy() for _, tensor in tensors_of(value, torch.is_tensor)]
+    return [as_array(tensor) for _, tensor in tensors_of(value, torch.is_tensor)]
 
 
 def _before(recorder: UnitRecorder, path: str):

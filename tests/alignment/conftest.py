@@ -4,10 +4,20 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent, indent
 
 import pytest
 
+from alignment.case import Case, Training
 from alignment.reference import Reference
+from alignment.runner import run_stages
+from alignment.verdict import Verdict
+
+HEADS = {
+    "torch": "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n\n\nclass Net(nn.Module):\n",
+    "paddle": "import paddle\nfrom paddle import nn\nfrom paddle.nn import functional as F\n\n\nclass Net(nn.Layer):\n",
+}
+FILES = {"torch": "ref.py", "paddle": "port.py"}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -38,3 +48,25 @@ def stub_python(tmp_path) -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def torch_side() -> Path:
     return Path(__file__).parents[2] / "alignment" / "torch_side"
+
+
+@pytest.fixture
+def compare(tmp_path, reference) -> Callable[..., Verdict]:
+    """Runs the stages on two nets, each given as the bodies of its constructor and of its forward."""
+
+    def run(
+        expected: tuple[str, str],
+        port: tuple[str, str],
+        stages=("weights", "forward", "backward", "train"),
+        shape=(4, 6),
+        **keys,
+    ) -> Verdict:
+        for package, (parts, forward) in (("torch", expected), ("paddle", port)):
+            text = "def __init__(self):\n    super().__init__()\n" + indent(dedent(parts).strip(), "    ")
+            text += "\n\ndef forward(self, x):\n" + indent(dedent(forward).strip(), "    ") + "\n"
+            (tmp_path / FILES[package]).write_text(HEADS[package] + indent(text, "    "))
+        train = Training(shape=(6, *shape[1:]), steps=3, curve_side=0)
+        case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=shape, train=train, **keys)
+        return run_stages(case, stages, reference)
+
+    return run
