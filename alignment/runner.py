@@ -15,6 +15,7 @@ from .reference import Reference
 from .report.text import conclusion, not_compared_line, problem_lines, stage_lines
 from .rules import Arrays
 from .stages.unjudged import missing_operation, unjudged
+from .user_code import USER_ERRORS
 from .verdict import FAIL, PASS, Check, StageResult, Verdict
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run_stages(
         try:
             run = RECORDED[name] if is_recorded else importlib.import_module(f".stages.{name}", __package__).run
             result = run(session)
-        except Exception as error:
+        except USER_ERRORS as error:
             if isinstance(error, WeightsError) and verdict.stages and verdict.stages[0].status == FAIL:
                 break  # the stage weights has reported the same
             exit_code = 0 if missing_operation(str(error)) else getattr(error, "exit_code", 0)

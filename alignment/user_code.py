@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+import sysconfig
 import traceback
 import types
 from collections.abc import Callable, Iterator
@@ -15,6 +16,9 @@ from .exchange import constructor
 
 HERE = Path(__file__).parent
 PACKAGES = "site-packages"
+STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+# What code of the user may raise. A file that calls exit() would otherwise end the tool with the exit code of a match.
+USER_ERRORS = (Exception, SystemExit)
 # {folder: ({name: module of the user}, {file: (size, time of the last change)})} of what was imported before.
 _IMPORTED: dict[Path, tuple[dict[str, types.ModuleType], dict[str, tuple[int, int]]]] = {}
 
@@ -35,7 +39,10 @@ def load_callable(spec: str, package: str | None = None) -> Callable:
     if not separator:
         raise UserCodeError(f"{spec}: expected path/file.py:name or package:name")
     if not place.endswith(".py"):
-        module = importlib.import_module(place)
+        try:
+            module = importlib.import_module(place)
+        except SystemExit as error:
+            raise UserCodeError(describe_error(error, Path(place))) from None
         if not hasattr(module, name):
             raise UserCodeError(f"{place} has no {name}{did_you_mean(name, _public_callables(module)) or ''}")
         return constructor(module, name, package)
@@ -45,7 +52,7 @@ def load_callable(spec: str, package: str | None = None) -> Callable:
     with user_modules(path.parent):
         try:
             module = _import_file(path)
-        except Exception as error:
+        except USER_ERRORS as error:
             raise UserCodeError(describe_error(error, path)) from None
     if not hasattr(module, name):
         raise UserCodeError(f"{path} has no {name}{did_you_mean(name, _public_callables(module)) or ''}")
@@ -68,27 +75,30 @@ def construct(spec: str, make: Callable, arguments: dict):
             return make(**arguments)
         except (ImportError, UserCodeError):  # a package is missing, or a message that is complete
             raise
-        except Exception as error:
+        except USER_ERRORS as error:
             raise UserCodeError(f"{spec}: {type(error).__name__}: {error}") from error
     with user_modules(place.resolve().parent):
         try:
             return make(**arguments)
-        except Exception as error:
+        except USER_ERRORS as error:
             raise UserCodeError(describe_error(error, place)) from error
 
 
-def describe_error(error: Exception, path: Path) -> str:
-    """`file:line: type: message` of an exception, at the last line that is not of a package."""
+def describe_error(error: BaseException, path: Path) -> str:
+    """`file:line: type: message` of an exception, at the last line that is not of a package or of Python itself."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if PACKAGES not in frame.filename and not frame.filename.startswith((str(HERE), "<frozen"))
+        if PACKAGES not in frame.filename and not frame.filename.startswith((str(HERE), STANDARD_LIBRARY, "<frozen"))
     ]
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(path)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{place}: {type(error).__name__}: {lines[-1] if lines else ''}"
+    text = f"{place}: {type(error).__name__}: {lines[-1] if lines else ''}"
+    if isinstance(error, SystemExit):
+        text += "; this line ends the program: put what is not of the model below `if __name__ == '__main__':`"
+    return text
 
 
 def build_undrawn(build: Callable, without_draws: Callable):
@@ -101,7 +111,7 @@ def build_undrawn(build: Callable, without_draws: Callable):
     try:
         with without_draws():
             return build()
-    except Exception:
+    except USER_ERRORS:
         return build()  # zeros may be no fit weights
 
 

@@ -14,6 +14,7 @@ from ..layers.settings import PADDLE, settings_of
 from ..memory import is_refused
 from ..replacing import functions_replaced
 from ..trace import Trace, TraceRecorder
+from ..user_code import USER_ERRORS
 from .draws import shared_dropout, turn_off_inner_dropout
 from .units import activation_apart, whole_layers
 
@@ -123,7 +124,7 @@ def record_trace(
         try:
             with watch(recorder.trace):
                 logits = model(images)
-        except Exception as error:
+        except USER_ERRORS as error:
             if is_refused(error):
                 raise
             recorder.trace.error, logits = last_line(error), images
@@ -177,7 +178,7 @@ def run_alone(
     return [output.numpy() for output in outputs], results
 
 
-def last_line(error: Exception) -> str:
+def last_line(error: BaseException) -> str:
     """Type and last line of an exception; Paddle's messages are long and end with the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[-1][:200]}" if lines else type(error).__name__

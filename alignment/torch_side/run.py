@@ -24,7 +24,7 @@ def main() -> None:
         request = json.loads(line)
         try:
             answer = {"answer": operations[request["operation"]](**request["arguments"])}
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a file of the user may call exit()
             traceback.print_exc()
             kind = type(error).__name__
             answer = {"error": f"{error}" if kind == "UserCodeError" else f"{kind}: {error}", "kind": kind}
