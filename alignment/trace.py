@@ -24,6 +24,7 @@ class Trace:
         arrays: {name of the value: array}. A value is the input or output of a node; v0 is the batch of images.
         layers: the layer of each node. Empty in a trace that came from the other process.
         logits: name of the value that the model returned.
+        outputs: [path, shape] of each tensor that is packed in it.
         error: message of the exception that stopped the model. The trace then holds the calls before it.
         loss: the loss as a number.
         gradients: {name of the value: gradient of the loss}, for outputs of nodes.
@@ -40,6 +41,7 @@ class Trace:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     layers: list = field(default_factory=list)
     logits: str = ""
+    outputs: list[list] = field(default_factory=list)
     error: str = ""
     loss: float | None = None
     gradients: dict[str, np.ndarray] = field(default_factory=dict)
@@ -52,7 +54,7 @@ class Trace:
 
     def as_message(self) -> tuple[dict, dict[str, np.ndarray]]:
         """The trace as plain values and as arrays, to be sent to the other process."""
-        answer = {"nodes": self.nodes, "images": "v0", "logits": self.logits}
+        answer = {"nodes": self.nodes, "images": "v0", "logits": self.logits, "outputs": self.outputs}
         answer |= {"unpaired_draws": self.unpaired_draws, "turned_off": self.turned_off}
         arrays = dict(self.arrays)
         if self.loss is not None:
@@ -68,7 +70,7 @@ class Trace:
     @classmethod
     def of_message(cls, answer: dict, arrays: dict[str, np.ndarray]) -> "Trace":
         """The trace that the other process sent with `as_message`."""
-        trace = cls(nodes=answer["nodes"], logits=answer["logits"], loss=answer.get("loss"))
+        trace = cls(nodes=answer["nodes"], logits=answer["logits"], outputs=answer["outputs"], loss=answer.get("loss"))
         trace.unpaired_draws, trace.turned_off = answer["unpaired_draws"], answer["turned_off"]
         for key, array in arrays.items():
             kind, _, name = key.partition(".")
@@ -138,6 +140,7 @@ class TraceRecorder(ABC):
         """Name the output of the model, let go of the tensors and return the trace, to which gradients are added."""
         self.remove_hooks()
         self.trace.logits = self.value(output)
+        self.trace.outputs = getattr(output, "outputs", [["", list(output.shape)]])
         self._tensors.clear()  # with their graph they hold the recorder, which no collection of circles finds
         return self.trace
 

@@ -20,6 +20,7 @@ from .rows import Row, WrongGradient
 
 GUESS_TOLERANCE = 1e-6  # relative; outputs of one layer differ by less, whatever it rounds to
 LOGITS = "(logits)"  # in place of the path of a layer: the end of the model
+MAX_OUTPUTS = 8  # of a model, that a message lists
 LEAST_SHARE = 1e-4  # of the largest gradient of a layer; a smaller gradient is judged by this share of it
 
 
@@ -45,7 +46,9 @@ class LayerTable:
 
     @cached_property
     def logits(self) -> Difference:
-        """The difference of the outputs of the two models, whose shapes must be equal."""
+        """The difference of the outputs of the two models, whose number and shapes must be equal."""
+        if note := differing_outputs(self.port, self.reference):
+            return Difference(np.inf, note=note)
         actual, expected = self.port.arrays[self.port.logits], self.reference.arrays[self.reference.logits]
         return _ignore_common_nan(compare(actual, expected, absolute=self.case.tolerances.absolute))
 
@@ -295,6 +298,26 @@ class LayerTable:
         where = f"in the code that calls {row.path} ({row.place}), after {last_good}; reference: {row.match_place}"
         layer = extra[0]["path"] if extra else row.path
         return Check("first difference", FAIL, row.input_error, row.allowed, where, layer, hints)
+
+
+def differing_outputs(port: Trace, reference: Trace) -> str:
+    """How number, shapes or order of what two models return differ, or an empty text.
+
+    In the packed array y and its mean are equal to y with other axes and its mean.
+    """
+    own, other = port.outputs, reference.outputs
+    if port.error or (len(own) == 1 and len(other) == 1):
+        return ""
+    paths = [path for path, _ in own], [path for path, _ in other]
+    is_other_order = paths[0] != paths[1] and set(paths[0]) == set(paths[1])
+    if [shape for _, shape in own] == [shape for _, shape in other] and not is_other_order:
+        return ""
+    words = [
+        ", ".join(f"{path} {shape}".strip() for path, shape in side[:MAX_OUTPUTS])
+        + (f" and {len(side) - MAX_OUTPUTS} more" if len(side) > MAX_OUTPUTS else "")
+        for side in (own, other)
+    ]
+    return f"the port returns {words[0]}; the reference returns {words[1]}"
 
 
 def _is_of_layer(pattern: str, path: str) -> bool:

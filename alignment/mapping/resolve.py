@@ -28,7 +28,11 @@ def with_adapter(case: Case, reference: Reference) -> Case:
     is_one_tensor = [path for path, *_ in found.get("outputs", [[""]])] == [""]
     if is_plain and case.output == "" and (is_one_tensor or found.get("error")):
         return case
-    adapter = Adapter([] if is_plain and not case.inputs else layouts, tuple(case.input_range), case.output)
+    orders = [
+        [path for path, *_ in outputs] for outputs in (found.get("outputs"), found.get("train_outputs")) if outputs
+    ]
+    inputs = [] if is_plain and not case.inputs else layouts
+    adapter = Adapter(inputs, tuple(case.input_range), case.output, orders if case.output == "" else [])
     if not adapter.inputs:
         return replace(case, adapter=adapter)
     shape = adapter.packed_shape()

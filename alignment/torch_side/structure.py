@@ -16,7 +16,7 @@ INTEGER_WORDS = ("Long", "Int", "indices", "integer", "int64")  # of messages ab
 
 
 def describe(reference: dict, shape: list[int]) -> dict:
-    """Names and types of the inputs, and (path, shape, type) of the outputs, for inputs of `shape`.
+    """Names and types of the inputs, and (path, shape, type) of the outputs in both modes, for inputs of `shape`.
 
     An input that the model takes only as whole numbers is of the type int64, and `num_values` is how many values the
     smallest of its embeddings has.
@@ -28,6 +28,7 @@ def describe(reference: dict, shape: list[int]) -> dict:
     sizes = [layer.num_embeddings for layer in model.modules() if isinstance(layer, nn.Embedding)]
     answer["num_values"] = min(sizes, default=0)
     answer["outputs"] = [] if error else _outputs(output)
+    answer["train_outputs"] = [] if error else _outputs(_in_train_mode(model, types, shape))
     return answer
 
 
@@ -52,6 +53,14 @@ def _accepted_types(model: nn.Module, names: list[str], shape: list[int]) -> tup
 def _call(model: nn.Module, types: list[str], shape: list[int]):
     with torch.no_grad():
         return model(*(torch.zeros(shape, dtype=getattr(torch, kind)) for kind in types))
+
+
+def _in_train_mode(model: nn.Module, types: list[str], shape: list[int]):
+    """What the model returns in train mode, where some have more outputs; None if it cannot be run in it."""
+    try:
+        return _call(model.train(), types, [2 * length if k == 0 else length for k, length in enumerate(shape)])
+    except Exception:  # of zeros, or of a size of the images that a batch norm refuses: the stages will say it
+        return None
 
 
 def _outputs(output: object) -> list[list]:
