@@ -1,5 +1,6 @@
 """Import the user's files in either process: with the files beside them, and with errors that name file and line."""
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -61,6 +62,53 @@ def load_callable(spec: str, package: str | None = None) -> Callable:
 
 def _public_callables(module: types.ModuleType) -> list[str]:
     return [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+
+
+def imported_files(path: Path, root: Path | None = None) -> list[Path]:
+    """A file and the files beside it that it imports, directly or through others, in order of their paths.
+
+    A name that is made when the code runs, as in `import_module(name)`, is not seen.
+
+    Args:
+        path: of the file.
+        root: folder of absolute imports; by default that of the file, and that of the outermost package it is in.
+    """
+    top = path.parent
+    while (top / "__init__.py").is_file():
+        top = top.parent
+    folders, found, rest = [root] if root else [path.parent, top], set(), [path]
+    while rest:
+        file = rest.pop().resolve()
+        if file in found:
+            continue
+        found.add(file)
+        package = file.parent / "__init__.py"
+        rest += [package] if package.is_file() else []
+        for level, name in _imported_names(file):
+            places = [file.parents[level - 1]] if level else folders
+            rest += [module for place in places for module in _module_files(place, name)]
+    return sorted(found)
+
+
+def _imported_names(file: Path) -> Iterator[tuple[int, str]]:
+    """(number of leading dots, name of a module or of something in it) of every import of a file."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # its import will say it
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((0, one.name) for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.level, f"{node.module or ''}.{one.name}".lstrip(".")) for one in node.names)
+
+
+def _module_files(folder: Path, name: str) -> list[Path]:
+    """The files of a module below a folder, and of the packages that it is in."""
+    parts = name.split(".")
+    places = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
+    files = [file for place in places for file in (place.parent / f"{place.name}.py", place / "__init__.py")]
+    return [file for file in files if file.is_file()]
 
 
 def construct(spec: str, make: Callable, arguments: dict):
