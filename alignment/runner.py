@@ -33,7 +33,7 @@ def run_stages(
     reference: Reference,
     *,
     port: "Port | None" = None,
-    weights: Arrays | None = None,
+    weights: Arrays | Path | None = None,
     image_folder: Path | None = None,
     report_progress: Callable[[str], None] | None = None,
     stops_early: bool = False,
@@ -48,7 +48,7 @@ def run_stages(
         stages: names of STAGES.
         reference: the process of the reference.
         port: the parts of the port; by default those of the case.
-        weights: {name in the reference: array}; by default random weights.
+        weights: {name in the reference: array}, or a file of them; by default random weights.
         image_folder: images for the stage data; by default generated ones.
         report_progress: is given each line of text about the results.
         stops_early: leave out the stages after the first that does not pass.

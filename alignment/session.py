@@ -43,7 +43,7 @@ class Session:
         case: the pair of models.
         reference: the process of the reference.
         port: the parts of the port; by default those of the case.
-        weights: {name in the reference: array}; by default random weights.
+        weights: {name in the reference: array}, or a file of them; by default random weights.
         image_folder: JPEG files for the stage data; by default generated images.
     """
 
@@ -52,7 +52,7 @@ class Session:
         case: Case,
         reference: Reference,
         port: Port | None = None,
-        weights: Arrays | None = None,
+        weights: Arrays | Path | None = None,
         image_folder: Path | None = None,
     ):
         self.given_case, self.reference, self._given_port = case, reference, port
@@ -124,13 +124,32 @@ class Session:
 
     @cached_property
     def reference_weights(self) -> Arrays:
-        """The weights of the run, {name in the reference: array}."""
-        return self._draw(self.case)
+        """The weights of the run, {name in the reference: array}.
+
+        Raises:
+            CheckpointError, WeightsError: as `weights.read_for_port`.
+        """
+        case, given = self.case, self._given_weights
+        if isinstance(given, Path) and self._named_weights is None:
+            from .weights import read_for_reference
+
+            return read_for_reference(given, case, self.port_shapes)
+        return self._draw(case)
+
+    @cached_property
+    def _named_weights(self) -> Arrays | None:
+        """The given weights. Of a file that has other names than the reference none: the rules must be found first."""
+        if not isinstance(self._given_weights, Path):
+            return self._given_weights
+        from .weights import read_with_names
+
+        entries = self.reference.ask("inventory", reference=self.given_case.reference_spec)["entries"]
+        return read_with_names(self._given_weights, entries, "torch" if self.given_case.reference else "paddle")
 
     def _draw(self, case: Case) -> Arrays:
         """The given weights, or random ones, {name in the reference: array}."""
-        if self._given_weights is not None:
-            return self._given_weights
+        if self._named_weights is not None:
+            return self._named_weights
         checked, shape = self._images(case, case.shape), case.shape[1:]
         others = self._images(case, (max(CALIBRATION_BATCH - len(checked), 0), *shape), "calibration")
         images = self.reference.put({"images": np.concatenate([checked, others])})
