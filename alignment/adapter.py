@@ -258,13 +258,23 @@ def _named_parameters(function: Callable) -> set[str]:
     return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
+def keyword_inputs(function: Callable) -> set[str]:
+    """Names of the arguments of a forward that can only be given by name."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
 def required_inputs(function: Callable) -> list[str]:
-    """Names of the positional arguments without a default of a forward; one of no name if it does not tell."""
+    """Names of the arguments without a default of a forward; one of no name if it does not tell."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return [""]
-    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    names = [p.name for p in parameters if p.kind in kinds and p.default is p.empty]
     if names:
         return names
     optional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]

@@ -206,12 +206,20 @@ class Session:
     def _output(self) -> dict:
         return self.reference.ask("logits_shape", reference=self.case.reference_spec, shape=list(self.case.shape))
 
+    @cached_property
+    def train_output_shape(self) -> tuple[int, ...]:
+        """Shape of the output of the reference in train mode, in which a net may have more outputs."""
+        if self.case.adapter is None or len({tuple(paths) for paths in self.case.adapter.orders}) < 2:
+            return self.output_shape
+        spec, shape = self.case.reference_spec, list(self.case.train.shape)
+        return tuple(self.reference.ask("logits_shape", reference=spec, shape=shape, is_training=True)["shape"])
+
     @property
     def num_classes(self) -> int:
         """Number of logits of the reference."""
         return self.output_shape[-1]
 
-    def targets(self, num: int, purpose: str = "labels", key: str = "loss") -> np.ndarray:
+    def targets(self, num: int, purpose: str = "labels", key: str = "loss", *, is_training: bool = False) -> np.ndarray:
         """What loss and metric compare `num` outputs with, as the key `target` of the case says: [num, ...].
 
         By default labels for an output [B, C], and else numbers in the shape of the output.
@@ -220,6 +228,7 @@ class Session:
             num: number of outputs.
             purpose: of the random numbers.
             key: loss or metric, for which the target is.
+            is_training: whether the output is that of train mode.
 
         Raises:
             CaseError: the output has several tensors, and the case has no `target` for the function of the user.
@@ -230,6 +239,8 @@ class Session:
                 "add `target: {classes: 10}` with the number of classes, or `target: {shape: [4, 3], range: [0, 1]}`"
             )
         target, shape, is_labels = self.case.target, self.output_shape, self.has_labels
+        if is_training and not is_labels:
+            shape = self.train_output_shape
         rest = target.shape[1:] or (shape[2:] if is_labels else shape[1:])
         if is_labels:
             return self.labels((num, *rest), target.classes or shape[1], purpose)

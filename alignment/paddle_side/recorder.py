@@ -124,6 +124,9 @@ def record_trace(
         try:
             with watch(recorder.trace):
                 logits = model(images)
+                if not recorder.is_tensor(logits):  # an adapter packs what is several tensors in the reference
+                    num = len(tensors_of(logits, recorder.is_tensor))
+                    raise TypeError(f"the port returns a {type(logits).__name__} of {num}, the reference one tensor")
         except USER_ERRORS as error:
             if is_refused(error):
                 raise

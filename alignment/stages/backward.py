@@ -23,7 +23,7 @@ def run(session: Session) -> StageResult:
     """Compare a forward and a backward; dropout layers have equal masks on both sides, batch norms use the batch."""
     case = session.case
     images = session.images(case.train.shape, "backward")
-    labels = session.targets(case.train.shape[0])
+    labels = session.targets(case.train.shape[0], is_training=True)
     request = session.training_request(images, labels, case.train.smoothing)
     port, reference = session.traces(request)
     table, checks = _compare(case, port, reference)

@@ -43,10 +43,10 @@ def inventory(reference: dict) -> dict:
     }  # fmt: skip
 
 
-def logits_shape(reference: dict, shape: list[int]) -> dict:
-    """Shape of the logits for images of `shape`."""
+def logits_shape(reference: dict, shape: list[int], *, is_training: bool = False) -> dict:
+    """Shape of the logits for images of `shape`, in evaluation or in train mode."""
     with torch.no_grad():
-        output = build(reference).eval()(torch.zeros(shape))
+        output = build(reference).train(is_training)(torch.zeros(shape))
     return {"shape": list(output.shape), "is_packed": getattr(output, "is_packed", False)}
 
 

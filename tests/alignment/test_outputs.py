@@ -78,6 +78,28 @@ def test_equal_values_under_the_keys_of_the_reference_match(run, port, expected)
     assert verdict.status == "pass", verdict.problems()
 
 
+MAIN = "y.unsqueeze(-1)"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "arguments", "keys"),
+    [
+        (("y", "y"), "x", {"inputs": {"x": [2, 8]}, "shape": None, "train": {"steps": 2, "curve_side": 0}}),
+        (("{'b': z, 'a': y}", "{'a': y, 'b': z}"), "x", {"inputs": {"x": [2, 8]}, "shape": None}),
+        (("y", "y"), "*, x", {}),
+        ((f"({MAIN}, z) if self.training else {MAIN}",) * 2, "x", {}),
+    ],
+)
+def test_a_model_is_run_on_what_the_case_or_its_forward_says(run, outputs, arguments, keys):
+    verdict = run(*outputs, ("forward", "backward", "train"), arguments, **keys)
+    assert verdict.status == "pass", verdict.problems()
+
+
+def test_a_list_in_place_of_a_tensor_is_named(run):
+    verdict = run("[y]", "y")
+    assert "the port returns a list of 1, the reference one tensor" in verdict.first_problem().detail
+
+
 def test_the_loss_of_the_user_gets_the_outputs_by_their_keys(run):
     verdict = run(
         '{"b": z, "a": y}', '{"a": y, "b": z}', ("loss", "metric", "train"), loss="loss", metric="loss",
