@@ -120,8 +120,8 @@ class TraceRecorder(ABC):
         """A copy of the values of the tensor."""
 
     @abstractmethod
-    def settings(self, layer) -> dict:
-        """The constructor arguments of the layer, by the words of layers/settings.py."""
+    def settings(self, layer, num_axes: int | None) -> dict:
+        """The constructor arguments of the layer, which takes a tensor of so many axes, as in layers/settings.py."""
 
     @abstractmethod
     def num_parameters(self, layer) -> int:
@@ -177,7 +177,7 @@ class TraceRecorder(ABC):
             "place": call_place(self.is_framework_file),
             "built": vars(layer).get(BUILT, ""),
             "mask_call": self._masks.call,
-            "settings": self.settings(layer),
+            "settings": self.settings(layer, len(tensors[0].shape) if tensors else None),
             "inputs": [self.value(tensor) for tensor in tensors],
             "is_isolable": is_plain and not has_keywords,
             "num_parameters": self.num_parameters(layer),

@@ -17,6 +17,7 @@ from .floors import FLOORS, allowed_after
 from .hints import layer_hints, value_hints
 from .pairing import WEIGHTS, Pair, Pairing, node_kind, pair, without_guesses
 from .rows import Row, WrongGradient
+from .settings import is_channels_last
 
 GUESS_TOLERANCE = 1e-6  # relative; outputs of one layer differ by less, whatever it rounds to
 LOGITS = "(logits)"  # in place of the path of a layer: the end of the model
@@ -38,7 +39,7 @@ class LayerTable:
 
     def __init__(self, case: Case, port: Trace, reference: Trace, *, is_backward: bool):
         self.case, self.port, self.reference = case, port, reference
-        self.pairing = self._pairing()
+        self.pairing = self._with_channels_last(self._pairing())
         self.rows = [self._row(*found) for found in self.pairing.pairs]
         for row, (index, match, _) in zip(self.rows, self.pairing.pairs, strict=True):
             self._run_alone(row, index, match, is_backward=is_backward)
@@ -156,6 +157,15 @@ class LayerTable:
         if self.logits.relative > self.case.tolerances.float64:
             return found
         return without_guesses(found, self._is_wrong_guess)
+
+    def _with_channels_last(self, found: Pairing) -> Pairing:
+        """The pairing; layers of the port with channels last count as paired by weights: their axes are others."""
+        if not self.port.layers:
+            return found
+        pairs = [
+            one._replace(by=WEIGHTS) if is_channels_last(self.port.layers[one.port]) else one for one in found.pairs
+        ]
+        return found._replace(pairs=pairs)
 
     def _has_divided_weights(self, guess: Pair) -> bool:
         """Whether the weights of one of two layers are divided or joined, so that several layers are its match."""

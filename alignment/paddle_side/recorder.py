@@ -48,8 +48,8 @@ class PaddleRecorder(TraceRecorder):
     def as_array(self, tensor: paddle.Tensor) -> np.ndarray:
         return tensor.numpy()
 
-    def settings(self, layer: nn.Layer) -> dict:
-        return settings_of(layer, PADDLE)
+    def settings(self, layer: nn.Layer, num_axes: int | None) -> dict:
+        return settings_of(layer, PADDLE, num_axes)
 
     def num_parameters(self, layer: nn.Layer) -> int:
         return sum(parameter.size for parameter in layer.parameters() if not parameter.stop_gradient)

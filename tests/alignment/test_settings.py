@@ -54,6 +54,39 @@ print(json.dumps([[kind_of_class(type(layer).__name__), settings_of(layer, TORCH
 """
 
 
+# {constructor of Paddle: (of PyTorch, number of axes of the input)} with equal settings in another notation.
+NOTATIONS = {
+    "Softmax()": ("Softmax(dim=1)", 2), "Softmax(-1)": ("Softmax()", 2), "Softmax(-3)": ("Softmax()", 3),
+    "LogSoftmax(1)": ("LogSoftmax(-1)", 2), "GLU(1)": ("GLU(-3)", 4), "Flatten(1, 3)": ("Flatten()", 4),
+    "Conv2D(3, 4, 3, padding=[1, 1, 2, 2])": ("Conv2d(3, 4, 3, padding=(1, 2))", 4),
+    "Conv2D(3, 4, 3, padding=[[0, 0], [0, 0], [1, 1], [2, 2]])": ("Conv2d(3, 4, 3, padding=(1, 2))", 4),
+    "Conv2D(3, 4, 3, padding=[[0, 0], [1, 1], [2, 2], [0, 0]], data_format='NHWC')":
+        ("Conv2d(3, 4, 3, padding=(1, 2))", 4),
+    "Conv2D(3, 4, 3)": ("Conv2d(3, 4, 3, padding='valid')", 4),
+    "MaxPool2D(3, padding=[1, 1, 1, 1])": ("MaxPool2d(3, padding=1)", 4),
+}  # fmt: skip
+
+
+@pytest.mark.torch
+def test_other_notations_are_equal_settings():
+    from paddle import nn
+
+    texts = [f"{text}, {num_axes}" for text, num_axes in NOTATIONS.values()]
+    code = READ.replace("settings_of(layer, TORCH)", "settings_of(layer[0], TORCH, layer[1])")
+    code = code.replace("type(layer)", "type(layer[0])")
+    done = subprocess.run([sys.executable, "-c", code, *texts], cwd=ROOT, capture_output=True, text=True, check=True)
+    for (text, (_, num_axes)), (_, other) in zip(NOTATIONS.items(), json.loads(done.stdout), strict=True):
+        settings = settings_of(eval("nn." + text, {"nn": nn}), PADDLE, num_axes)
+        assert settings.keys() == other.keys() and differing_settings(settings, other) == {}, text
+
+
+def test_a_padding_of_two_ends_that_differ_is_no_other_notation():
+    from paddle import nn
+
+    settings = settings_of(nn.Conv2D(3, 4, 3, padding=[1, 2, 1, 2]), PADDLE, 4)
+    assert differing_settings(settings, settings | {"padding": [1, 2]}) and settings["padding"] == [1, 2, 1, 2]
+
+
 @pytest.mark.torch
 def test_equal_layers_of_both_frameworks_have_equal_settings():
     from paddle import nn
