@@ -1,5 +1,6 @@
-"""The constructor arguments that decide what a layer computes, read from both frameworks in one form. numpy alone."""
+"""The constructor arguments that decide what a layer computes, read from both frameworks in one form."""
 
+import inspect
 import math
 from collections.abc import Callable
 
@@ -196,6 +197,8 @@ SETTINGS: dict[str, dict[str, tuple]] = {
     "hardsigmoid": {}, "maxout": _one("_groups"),
 }  # fmt: skip
 
+# {word: argument of Paddle classes that have no argument of this word}
+OTHER_ARGUMENTS = {"shape": "normalized_shape", "epsilon": "eps", "kernel": "kernel_sizes"}
 # {word: (argument of the Paddle class, value there for a value of the reference)}, to suggest an edit.
 PADDLE_ARGUMENTS = {
     "new_batch_share": ("momentum", lambda value: round(1 - value, 12)),
@@ -287,9 +290,23 @@ def _without_effect(settings: dict) -> set[str]:
 
 
 def suggested_edit(class_name: str, word: str, reference_value: object) -> str:
-    """The constructor of the Paddle class with the argument that the reference's value needs."""
+    """The constructor of the Paddle class with the argument that the reference's value needs.
+
+    An empty text if paddle.nn has no such class, or the class no such argument: the port needs another layer then.
+    """
+    from paddle import nn
+
+    kind = getattr(nn, class_name, None)
+    known = inspect.signature(kind.__init__).parameters if inspect.isclass(kind) else ()
     argument, convert = PADDLE_ARGUMENTS.get(word, (word, lambda value: value))
-    return f"{class_name}(..., {argument}={convert(reference_value)!r})"
+    others = [(name, lambda value: value) for name in (word, f"{word}s", OTHER_ARGUMENTS.get(word))]
+    for name, converted in [(argument, convert), *others]:
+        if name in known:
+            edit = f"{name}={converted(reference_value)!r}"
+            if word == "affine":  # without its own argument the bias stays
+                edit += f", bias_attr={converted(reference_value)!r}"
+            return f"{class_name}(..., {edit})"
+    return ""
 
 
 def plain_value(value):

@@ -60,6 +60,8 @@ def test_hints_name_the_usual_mistakes():
     assert "clipped to [-1, 1]" in value_hints(image, image.clip(-1, 1))[0]
     assert "the reference's are not" in value_hints(image.clip(-1, 1), image)[0]
     assert value_hints(image, image) == []
+    assert value_hints(image + 1e-9, image) == [] == value_hints(image * (1 + 1e-9), image)
+    assert "plus 0.001" in value_hints(image + 1e-3, image)[0]
 
 
 CHANNELS_LAST = """

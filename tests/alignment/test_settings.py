@@ -141,6 +141,30 @@ def test_the_edit_is_in_the_words_of_paddle():
 
 
 @pytest.mark.parametrize(
+    ("class_name", "word", "value", "edit"),
+    [
+        ("InstanceNorm2D", "affine", False, "InstanceNorm2D(..., weight_attr=False, bias_attr=False)"),
+        ("GroupNorm", "affine", False, "GroupNorm(..., weight_attr=False, bias_attr=False)"),
+        ("LayerNorm", "shape", [4, 5], "LayerNorm(..., normalized_shape=[4, 5])"),
+        ("BatchNorm", "activation", "relu", "BatchNorm(..., act='relu')"),
+        ("SimpleRNN", "activation", "relu", "SimpleRNN(..., activation='relu')"),
+        ("Unfold", "kernel", 3, "Unfold(..., kernel_sizes=3)"),
+        ("Fold", "stride", 2, "Fold(..., strides=2)"),
+        ("CosineSimilarity", "epsilon", 1e-6, "CosineSimilarity(..., eps=1e-06)"),
+        ("InstanceNorm2D", "statistics", "of the batch, then running", ""),
+        ("MaxPool2D", "dilation", 2, ""),
+        ("ReLU6", "max", 5, ""),
+        ("Dropout2D", "dropout_mode", "upscale_in_train", ""),
+        ("Conv2DTranspose", "padding_mode", "circular", ""),
+        ("AvgPool1D", "divisor_override", 3, ""),
+        ("ALayerOfTheUser", "epsilon", 1e-6, ""),
+    ],
+)
+def test_an_edit_has_only_arguments_that_the_class_takes(class_name, word, value, edit):
+    assert suggested_edit(class_name, word, value) == edit
+
+
+@pytest.mark.parametrize(
     ("others", "word", "differs"),
     [
         ({"padding": 0, "ceil_mode": False}, "count_include_pad", False),
