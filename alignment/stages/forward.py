@@ -26,7 +26,7 @@ LEAST_LOGIT = 1e-8  # the largest logit of a conclusive comparison is above it
 
 def run(session: Session) -> StageResult:
     """Compare all layers and the logits in float64, the settings, the rounding in float32, and other inputs."""
-    request = session.evaluation_request(session.images(session.case.shape))
+    request = session.evaluation_request(session.images(_shape_of_images(session)))
     port, reference = session.traces(request)
     table, checks = _compare(session.case, port, reference)
     if may_be_rounding(checks):
@@ -40,6 +40,13 @@ def run(session: Session) -> StageResult:
         checks += varied_checks(session)
     checks = unjudged(checks, trace_reason(port, reference))
     return StageResult("forward", checks, layers=table.as_dicts())
+
+
+def _shape_of_images(session: Session) -> tuple[int, ...]:
+    """The shape that the case says; two images if the output for one is a single number, which cannot vary."""
+    shape, adapter = session.case.shape, session.case.adapter
+    has_batch = adapter is None or not adapter.inputs or adapter.has_common_batch
+    return (2, *shape[1:]) if shape[0] == 1 and has_batch and np.prod(session.output_shape) == 1 else shape
 
 
 def _compare(case: Case, port: Trace, reference: Trace) -> tuple[LayerTable, list[Check]]:
@@ -173,6 +180,8 @@ def conclusive_check(logits: np.ndarray, degenerate_layers: list[str]) -> Check:
     name = "the comparison is conclusive"
     if not spread >= LEAST_SPREAD or largest < LEAST_LOGIT:
         detail = "the logits are constant, tiny or not finite; draw other weights or inputs"
+        if logits.size == 1:
+            detail = "the output is a single number; give a shape with a larger batch"
         return Check(name, INCONCLUSIVE, spread, detail=detail)
     if degenerate_layers:
         paths = ", ".join(degenerate_layers[:5])
