@@ -1,5 +1,6 @@
 """Traces: every call of a leaf layer in one forward and backward, in one form for both frameworks. numpy alone."""
 
+import inspect
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -174,7 +175,7 @@ class TraceRecorder(ABC):
         self.trace.nodes.append({
             "path": path if call == 1 else f"{path}#{call}",
             "class": type(layer).__name__,
-            "place": call_place(self.is_framework_file),
+            "place": call_place(self.is_framework_file) if path else class_place(type(layer)),  # the model itself
             "built": vars(layer).get(BUILT, ""),
             "mask_call": self._masks.call,
             "settings": self.settings(layer, len(tensors[0].shape) if tensors else None),
@@ -215,6 +216,14 @@ def call_place(is_framework_file: Callable[[str], bool]) -> str:
     while frame and (frame.f_code.co_filename == __file__ or is_framework_file(frame.f_code.co_filename)):
         frame = frame.f_back
     return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}" if frame else ""
+
+
+def class_place(kind: type) -> str:
+    """`file:line` of a class, or an empty text if it has no source."""
+    try:
+        return f"{short_path(inspect.getfile(kind))}:{inspect.getsourcelines(kind)[1]}"
+    except (OSError, TypeError):
+        return ""
 
 
 def short_path(path: str) -> str:

@@ -14,10 +14,14 @@ from pathlib import Path
 from common.cli import did_you_mean
 
 from .exchange import constructor
+from .trace import short_path
 
 HERE = Path(__file__).parent
 PACKAGES = "site-packages"
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+RAISED = (
+    "raised "  # before the place of an exception that code of the user raises itself, and no function that it calls
+)
 # What code of the user may raise. A file that calls exit() would otherwise end the tool with the exit code of a match.
 USER_ERRORS = (Exception, SystemExit)
 # {folder: ({name: module of the user}, {file: (size, time of the last change)})} of what was imported before.
@@ -136,17 +140,27 @@ def describe_error(error: BaseException, path: Path) -> str:
     """`file:line: type: message` of an exception, at the last line that is not of a package or of Python itself."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if PACKAGES not in frame.filename and not frame.filename.startswith((str(HERE), STANDARD_LIBRARY, "<frozen"))
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_user(frame)]
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(path)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = f"{place}: {type(error).__name__}: {lines[-1] if lines else ''}"
     if isinstance(error, SystemExit):
         text += "; this line ends the program: put what is not of the model below `if __name__ == '__main__':`"
     return text
+
+
+def place_of_error(error: BaseException) -> str:
+    """` (at file:line)` of the code of the user, or ` (raised at file:line)`; an empty text if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    found = [frame for frame in frames if _is_of_user(frame)]
+    if not found:
+        return ""
+    is_raised = found[-1] is frames[-1] and (found[-1].line or "").startswith("raise")
+    return f" ({RAISED * is_raised}at {short_path(found[-1].filename)}:{found[-1].lineno})"
+
+
+def _is_of_user(frame: traceback.FrameSummary) -> bool:
+    return PACKAGES not in frame.filename and not frame.filename.startswith((str(HERE), STANDARD_LIBRARY, "<"))
 
 
 def build_undrawn(build: Callable, without_draws: Callable):

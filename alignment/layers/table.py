@@ -190,6 +190,8 @@ class LayerTable:
         row.input_error = _worst(compare_all(node["inputs"], other["inputs"]))
         row.output_error = _worst(outputs)
         row.note = next((difference.note for difference in outputs if difference.note), "")
+        if self.port.error and "outputs" not in node:
+            row.note = f"the port stops in it: {self.port.error}"
         return row
 
     def _judge_chain(self) -> float:

@@ -14,7 +14,7 @@ from ..layers.settings import PADDLE, settings_of
 from ..memory import is_refused
 from ..replacing import functions_replaced
 from ..trace import Trace, TraceRecorder
-from ..user_code import USER_ERRORS
+from ..user_code import USER_ERRORS, place_of_error
 from .draws import shared_dropout, turn_off_inner_dropout
 from .units import activation_apart, whole_layers
 
@@ -182,6 +182,7 @@ def run_alone(
 
 
 def last_line(error: BaseException) -> str:
-    """Type and last line of an exception; Paddle's messages are long and end with the reason."""
+    """Type, last line and place of an exception; Paddle's messages are long and end with the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1][:200]}" if lines else type(error).__name__
+    text = f"{type(error).__name__}: {lines[-1][:200]}" if lines else type(error).__name__
+    return text + place_of_error(error)
