@@ -11,8 +11,9 @@ from ..exchange import DropoutMasks
 from ..mapping import patterns
 from ..memory import is_refused
 from ..paddle_side.recorder import last_line, run_alone
+from ..rules import Rules
 from ..trace import Trace, gradients_or_zeros, split_gradients
-from ..verdict import FAIL, PASS, Check, exactly
+from ..verdict import FAIL, PASS, REMARK, Check, exactly
 from .floors import FLOORS, allowed_after
 from .hints import layer_hints, value_hints
 from .pairing import WEIGHTS, Pair, Pairing, node_kind, pair, without_guesses
@@ -122,13 +123,27 @@ class LayerTable:
         first = pairs[number - 1] if number else (-1, -1)
         return (first[0], last[0]), (first[1], last[1])
 
-    def unpaired_with_weights(self) -> Check:
-        """Check that no layer with parameters lacks a match; a layer without parameters may be a function elsewhere."""
+    def unpaired_with_weights(self, in_port: Iterable[str] = (), in_reference: Iterable[str] = ()) -> Check:
+        """Check that no layer with parameters lacks a match; a layer without parameters may be a function elsewhere.
+
+        If the logits agree, a layer that the other side has too is a remark: the code calls a function with its
+        weights there.
+
+        Args:
+            in_port: names of the entries of the port.
+            in_reference: names of the entries of the reference.
+        """
         port = self._unpaired(self.port, self.pairing.only_port, self.case.split_names(is_port=True))
         reference = self._unpaired(self.reference, self.pairing.only_reference, self.case.split_names(is_port=False))
         detail = f"{len(self.rows)} pairs"
         if port or reference:
             detail += f"; without a match in the port: {reference or 'none'}, in the reference: {port or 'none'}"
+            rules = Rules(tuple(self.case.layers.items()))
+            missing = [path for path in map(rules.port_name, reference) if not _has_layer(in_port, path)]
+            missing += [path for path in map(rules.source_name, port) if not _has_layer(in_reference, path)]
+            if not missing and not self.port.error and self.logits.relative <= self.chain_tolerance:
+                detail += "; the other side has these layers, and a function with their weights in place of the call"
+                return Check("every layer with weights has a match", REMARK, detail=detail)
         return exactly("every layer with weights has a match", not (port or reference), detail)
 
     @staticmethod
@@ -310,6 +325,10 @@ class LayerTable:
         where = f"in the code that calls {row.path} ({row.place}), after {last_good}; reference: {row.match_place}"
         layer = extra[0]["path"] if extra else row.path
         return Check("first difference", FAIL, row.input_error, row.allowed, where, layer, hints)
+
+
+def _has_layer(names: Iterable[str], path: str) -> bool:
+    return any(name.startswith(f"{path}.") for name in names)
 
 
 def differing_outputs(port: Trace, reference: Trace) -> str:

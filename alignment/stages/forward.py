@@ -28,9 +28,10 @@ def run(session: Session) -> StageResult:
     """Compare all layers and the logits in float64, the settings, the rounding in float32, and other inputs."""
     request = session.evaluation_request(session.images(_shape_of_images(session)))
     port, reference = session.traces(request)
-    table, checks = _compare(session.case, port, reference)
+    names = [*session.port_shapes], [entry["name"] for entry in session.inventory["entries"]]
+    table, checks = _compare(session.case, port, reference, names)
     if may_be_rounding(checks):
-        table, checks = _compare(widened(session, request, reference), port, reference)
+        table, checks = _compare(widened(session, request, reference), port, reference, names)
     checks = _with_operations(session, request, table, checks)
     is_right = all(check.status != FAIL or check.name == SETTINGS for check in checks)
     if is_right and np.isfinite(reference.arrays[reference.logits]).all():  # else the difference would be found again
@@ -49,15 +50,24 @@ def _shape_of_images(session: Session) -> tuple[int, ...]:
     return (2, *shape[1:]) if shape[0] == 1 and has_batch and np.prod(session.output_shape) == 1 else shape
 
 
-def _compare(case: Case, port: Trace, reference: Trace) -> tuple[LayerTable, list[Check]]:
-    """The layer table of two traces in float64, and the checks of it."""
+def _compare(
+    case: Case, port: Trace, reference: Trace, names: tuple[list[str], list[str]]
+) -> tuple[LayerTable, list[Check]]:
+    """The layer table of two traces in float64, and the checks of it.
+
+    Args:
+        case: the case.
+        port: trace of the port.
+        reference: trace of the reference.
+        names: of the entries of the port, and of the reference.
+    """
     table = LayerTable(case, port, reference, is_backward=False)
     expected = reference.arrays[reference.logits]
     logits = compare(port.arrays[port.logits], expected, absolute=case.tolerances.absolute)
     logits = table.logits if differing_outputs(port, reference) else logits
     return table, [
         *layer_checks(table, "forward"),
-        table.unpaired_with_weights(),
+        table.unpaired_with_weights(*names),
         within("logits, float64", logits, table.chain_tolerance),
         *setting_checks(table),
         conclusive_check(expected, table.degenerate_layers()),
