@@ -124,13 +124,13 @@ def record_trace(
         try:
             with watch(recorder.trace):
                 logits = model(images)
-                if not recorder.is_tensor(logits):  # an adapter packs what is several tensors in the reference
-                    num = len(tensors_of(logits, recorder.is_tensor))
-                    raise TypeError(f"the port returns a {type(logits).__name__} of {num}, the reference one tensor")
         except USER_ERRORS as error:
             if is_refused(error):
                 raise
             recorder.trace.error, logits = last_line(error), images
+    if not recorder.is_tensor(logits):  # an adapter packs what is several tensors in the reference
+        words = f"a {type(logits).__name__} of {len(tensors_of(logits, recorder.is_tensor))}"
+        recorder.trace.error, logits = f"the port returns {words}, the reference one tensor", images
     trace = recorder.finish(logits)
     trace.unpaired_draws, trace.turned_off = sorted(masks.unpaired), sorted(masks.turned_off)
     if loss_of and not trace.error:
