@@ -54,11 +54,13 @@ class Adapter:
         inputs: the inputs of the model, in order.
         drawn: lowest and highest value of the packed array.
         output: key, position, or keys with dots between, of the output that is compared; empty packs all.
+        orders: paths of the tensors that the reference returns, in evaluation mode and in train mode.
     """
 
     inputs: list[InputLayout] = field(default_factory=list)
     drawn: tuple[float, float] = (-2.0, 2.0)
     output: str | int = ""
+    orders: list[list[str]] = field(default_factory=list)
 
     @classmethod
     def of_message(cls, values: dict | None) -> "Adapter | None":
@@ -112,18 +114,24 @@ class Adapter:
         return framework.cast(framework.clip(tensor.round(), low, high), INTEGER)
 
     def pack_output(self, output, framework: Framework):
-        """One tensor of what the model returned.
+        """One tensor of what the model returned; its attribute `outputs` has path and shape of each part.
+
+        Tensors with the paths of the reference are packed in the order of the reference: two tables are equal if they
+        have equal values under equal keys, in whatever order these were written.
 
         Raises:
             TypeError: there is no tensor in it, or no output of the name in `output`.
         """
         tensors = tensors_of(selected(output, self.output), framework.is_tensor)
+        for paths in self.orders:
+            tensors = in_order(tensors, paths)
         if not tensors:
             raise TypeError(f"the model returns no tensor, but {type(output).__name__}")
         if len(tensors) == 1:
             return tensors[0][1]
         packed = packed_tensors([tensor for _, tensor in tensors], framework)
         packed.is_packed = True
+        packed.outputs = [[path, list(tensor.shape)] for path, tensor in tensors]
         return packed
 
 
@@ -155,6 +163,12 @@ def tensors_of(value: object, is_tensor: Callable[[object], bool], path: str = "
     for key, item in items:
         found += tensors_of(item, is_tensor, f"{path}.{key}" if path else str(key))
     return found
+
+
+def in_order(tensors: list[tuple[str, object]], paths: list[str]) -> list[tuple[str, object]]:
+    """Pairs (path, tensor) in the order of `paths`; unchanged if they have other paths."""
+    of_path = dict(tensors)
+    return [(path, of_path[path]) for path in paths] if of_path.keys() == set(paths) else tensors
 
 
 def with_tensors(value: object, is_tensor: Callable[[object], bool], tensors: list) -> object:
@@ -250,13 +264,23 @@ def _named_parameters(function: Callable) -> set[str]:
     return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
+def keyword_inputs(function: Callable) -> set[str]:
+    """Names of the arguments of a forward that can only be given by name."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
 def required_inputs(function: Callable) -> list[str]:
-    """Names of the positional arguments without a default of a forward; one of no name if it does not tell."""
+    """Names of the arguments without a default of a forward; one of no name if it does not tell."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return [""]
-    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    names = [p.name for p in parameters if p.kind in kinds and p.default is p.empty]
     if names:
         return names
     optional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]

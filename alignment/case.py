@@ -9,7 +9,7 @@ from common.regular_files import check_regular, read_regular
 from common.yaml_text import parse_yaml
 
 from .adapter import BOOLEAN, FLOAT, INTEGER, Adapter
-from .case_settings import Tolerances, Training
+from .case_settings import Tolerances, Training, check_shape
 from .pipeline.parts import DEFAULT_TARGET, NO_PART, NOT_RECORDED, PARTS, Part, Recorded, Target, place_of_function
 from .rules import BATCH_NORM, COUNTERS, Reshape, Rules
 from .typed_yaml import filled, unknown
@@ -197,6 +197,11 @@ class Case:
             for side in ("port", "reference") if self.reference else ("port",):
                 if spec := place_of_function(self, key, side):
                     yield f"{key}: {side}", spec, {}
+
+    def __post_init__(self):
+        check_shape("shape", self.shape)
+        if self.seed < 0:
+            raise CaseError(f"seed: expected a number of at least 0; got {self.seed}")
 
     def check_constructors(self) -> None:
         """Check that a case that is not trusted takes models and functions from places that it may name.

@@ -5,6 +5,20 @@ from dataclasses import dataclass
 
 from common.errors import CaseError
 
+from .typed_yaml import unknown
+
+OPTIMIZERS = ("momentum", "adamw")
+
+
+def check_shape(key: str, shape: tuple[int, ...]) -> None:
+    """Check that a batch of a shape has numbers.
+
+    Raises:
+        CaseError: the shape is empty, or one of its lengths is not positive.
+    """
+    if not shape or min(shape) < 1:
+        raise CaseError(f"{key}: expected the lengths of a batch, each at least 1; got {list(shape)}")
+
 
 @dataclass(frozen=True)
 class Training:
@@ -38,6 +52,9 @@ class Training:
     curve_lr: float = 0.02
 
     def __post_init__(self):
+        check_shape("train: shape", self.shape)
+        if self.optimizer not in OPTIMIZERS:
+            raise CaseError(f"train: {unknown('optimizer', self.optimizer, OPTIMIZERS)}")
         if self.steps < 1 or self.curve_side < 0 or self.curve_side % 8:
             raise CaseError(
                 "train: steps must be at least 1 and curve_side a multiple of 8; "

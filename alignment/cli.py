@@ -55,9 +55,13 @@ def main(argv: list[str]) -> int:
     if options.weights and case.recorded.files:
         case = replace(case, recorded=replace(case.recorded, weights=str(options.weights.resolve())))
     elif options.weights:
+        from engine.weights import load_weights
+
         from .weights import read_for_reference
 
-        weights = read_for_reference(options.weights, case)
+        load_weights(options.weights)  # a file that cannot be read is an error of every stage
+        # A case that names its matrices has the rules of a file; the rules of another are found when it is run.
+        weights = options.weights if case.transpose is None else read_for_reference(options.weights, case)
     with Reference(options.python, options.recordings) as reference:
         verdict = run_stages(
             case, stages, reference, weights=weights, image_folder=options.images, report_progress=print_safely

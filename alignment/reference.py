@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from common.files import sha256_of_file, write_atomically
 
 from .exchange import read_arrays, write_arrays
 from .memory import NEXT_STEP, gigabytes, is_refused
+from .user_code import imported_files
 
 RUN = Path(__file__).parent / "torch_side" / "run.py"
 INSTALL = "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu (or `make align`)"
@@ -129,9 +131,11 @@ class Reference:
     def _begin(
         self, operation: str, arguments: dict, output: Path | None, *, is_recorded: bool = True
     ) -> Callable[[], dict]:
-        question = json.dumps([operation, _map_leaves(_identity, arguments)], sort_keys=True)
-        key = hashlib.sha256(question.encode()).hexdigest()[:20]
-        record = self._recordings / f"{operation}-{key}.json" if self._recordings and is_recorded else None
+        record = None
+        if self._recordings and is_recorded:
+            question = json.dumps([operation, _map_leaves(_identity, arguments), _own_identity()], sort_keys=True)
+            key = hashlib.sha256(question.encode()).hexdigest()[:20]
+            record = self._recordings / f"{operation}-{key}.json"
         if record and record.is_file():
             recorded = json.loads(record.read_text()) | {"arrays": str(record.with_suffix(".npz"))}
             return lambda: recorded
@@ -217,13 +221,27 @@ def _install_command(message: str) -> str:
 
 
 def _identity(value: object) -> object:
-    """What identifies a value of a question in a recording: of a file, and of a model's source, the content."""
+    """What identifies a value of a question in a recording: of a file, and of a model's source, the content.
+
+    The source is the file that is named and the files beside it that it imports. Other files in its folder do not
+    count: the port may be one of them, and a change of the port must not ask the reference again.
+    """
     if isinstance(value, File):
         return value.digest
     if isinstance(value, str) and ".py:" in value and Path(value.rpartition(":")[0]).is_file():
         path, _, name = value.rpartition(":")
-        return f"{File.at(path).digest}:{name}"
+        return f"{_digest(imported_files(Path(path)))}:{name}"
     return value
+
+
+@cache
+def _own_identity() -> str:
+    """What identifies the code that answers: another version of the tool may give another answer."""
+    return _digest(imported_files(RUN, RUN.parents[2]))
+
+
+def _digest(paths: list[Path]) -> str:
+    return hashlib.sha256("".join(map(sha256_of_file, paths)).encode()).hexdigest()
 
 
 def _path(value: object) -> object:

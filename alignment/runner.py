@@ -15,6 +15,7 @@ from .reference import Reference
 from .report.text import conclusion, not_compared_line, problem_lines, stage_lines
 from .rules import Arrays
 from .stages.unjudged import missing_operation, unjudged
+from .user_code import USER_ERRORS, place_of_error
 from .verdict import FAIL, PASS, Check, StageResult, Verdict
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # Each is a module of stages/.
 STAGES = ("weights", "initialisation", "forward", "data", "metric", "loss", "backward", "train")
 # Exit codes of errors that are not a result of the comparison: usage, images, weights, and a missing package.
-QUESTION_ERRORS, MISSING_DEPENDENCY = (2, 3, 4), 7
+QUESTION_ERRORS, WEIGHTS_ERROR, MISSING_DEPENDENCY = (2, 3, 4), 4, 7
 
 
 def run_stages(
@@ -32,7 +33,7 @@ def run_stages(
     reference: Reference,
     *,
     port: "Port | None" = None,
-    weights: Arrays | None = None,
+    weights: Arrays | Path | None = None,
     image_folder: Path | None = None,
     report_progress: Callable[[str], None] | None = None,
     stops_early: bool = False,
@@ -47,7 +48,7 @@ def run_stages(
         stages: names of STAGES.
         reference: the process of the reference.
         port: the parts of the port; by default those of the case.
-        weights: {name in the reference: array}; by default random weights.
+        weights: {name in the reference: array}, or a file of them; by default random weights.
         image_folder: images for the stage data; by default generated ones.
         report_progress: is given each line of text about the results.
         stops_early: leave out the stages after the first that does not pass.
@@ -73,13 +74,15 @@ def run_stages(
         try:
             run = RECORDED[name] if is_recorded else importlib.import_module(f".stages.{name}", __package__).run
             result = run(session)
-        except Exception as error:
+        except USER_ERRORS as error:
             if isinstance(error, WeightsError) and verdict.stages and verdict.stages[0].status == FAIL:
                 break  # the stage weights has reported the same
             exit_code = 0 if missing_operation(str(error)) else getattr(error, "exit_code", 0)
+            if exit_code == WEIGHTS_ERROR and weights is None and not is_recorded:
+                exit_code = 0  # no file of weights is wrong: the port has other entries than the reference
             if exit_code == MISSING_DEPENDENCY or (exit_code in QUESTION_ERRORS and port is None):
                 raise
-            text = f"{type(error).__name__}: {str(error)[:400]}"
+            text = f"{type(error).__name__}: {str(error)[:400]}{place_of_error(error)}"
             if is_refused(error):
                 raise OutOfMemoryError(f"{case.name}, stage {name}: {text}; {NEXT_STEP}") from None
             result = StageResult(name, unjudged([Check("the stage runs", FAIL, detail=text)], missing_operation(text)))

@@ -43,7 +43,7 @@ class Session:
         case: the pair of models.
         reference: the process of the reference.
         port: the parts of the port; by default those of the case.
-        weights: {name in the reference: array}; by default random weights.
+        weights: {name in the reference: array}, or a file of them; by default random weights.
         image_folder: JPEG files for the stage data; by default generated images.
     """
 
@@ -52,7 +52,7 @@ class Session:
         case: Case,
         reference: Reference,
         port: Port | None = None,
-        weights: Arrays | None = None,
+        weights: Arrays | Path | None = None,
         image_folder: Path | None = None,
     ):
         self.given_case, self.reference, self._given_port = case, reference, port
@@ -124,13 +124,32 @@ class Session:
 
     @cached_property
     def reference_weights(self) -> Arrays:
-        """The weights of the run, {name in the reference: array}."""
-        return self._draw(self.case)
+        """The weights of the run, {name in the reference: array}.
+
+        Raises:
+            CheckpointError, WeightsError: as `weights.read_for_port`.
+        """
+        case, given = self.case, self._given_weights
+        if isinstance(given, Path) and self._named_weights is None:
+            from .weights import read_for_reference
+
+            return read_for_reference(given, case, self.port_shapes)
+        return self._draw(case)
+
+    @cached_property
+    def _named_weights(self) -> Arrays | None:
+        """The given weights. Of a file that has other names than the reference none: the rules must be found first."""
+        if not isinstance(self._given_weights, Path):
+            return self._given_weights
+        from .weights import read_with_names
+
+        entries = self.reference.ask("inventory", reference=self.given_case.reference_spec)["entries"]
+        return read_with_names(self._given_weights, entries, "torch" if self.given_case.reference else "paddle")
 
     def _draw(self, case: Case) -> Arrays:
         """The given weights, or random ones, {name in the reference: array}."""
-        if self._given_weights is not None:
-            return self._given_weights
+        if self._named_weights is not None:
+            return self._named_weights
         checked, shape = self._images(case, case.shape), case.shape[1:]
         others = self._images(case, (max(CALIBRATION_BATCH - len(checked), 0), *shape), "calibration")
         images = self.reference.put({"images": np.concatenate([checked, others])})
@@ -187,6 +206,14 @@ class Session:
     def _output(self) -> dict:
         return self.reference.ask("logits_shape", reference=self.case.reference_spec, shape=list(self.case.shape))
 
+    @cached_property
+    def train_output_shape(self) -> tuple[int, ...]:
+        """Shape of the output of the reference in train mode, in which a net may have more outputs."""
+        if self.case.adapter is None or len({tuple(paths) for paths in self.case.adapter.orders}) < 2:
+            return self.output_shape
+        spec, shape = self.case.reference_spec, list(self.case.train.shape)
+        return tuple(self.reference.ask("logits_shape", reference=spec, shape=shape, is_training=True)["shape"])
+
     @property
     def output_type(self) -> str:
         """Type of the output of the reference: float32, int64, ..."""
@@ -197,7 +224,7 @@ class Session:
         """Number of logits of the reference."""
         return self.output_shape[-1]
 
-    def targets(self, num: int, purpose: str = "labels", key: str = "loss") -> np.ndarray:
+    def targets(self, num: int, purpose: str = "labels", key: str = "loss", *, is_training: bool = False) -> np.ndarray:
         """What loss and metric compare `num` outputs with, as the key `target` of the case says: [num, ...].
 
         By default labels for an output [B, C], and else numbers in the shape of the output.
@@ -206,6 +233,7 @@ class Session:
             num: number of outputs.
             purpose: of the random numbers.
             key: loss or metric, for which the target is.
+            is_training: whether the output is that of train mode.
 
         Raises:
             CaseError: the output has several tensors, and the case has no `target` for the function of the user.
@@ -216,6 +244,8 @@ class Session:
                 "add `target: {classes: 10}` with the number of classes, or `target: {shape: [4, 3], range: [0, 1]}`"
             )
         target, shape, is_labels = self.case.target, self.output_shape, self.has_labels
+        if is_training and not is_labels:
+            shape = self.train_output_shape
         rest = target.shape[1:] or (shape[2:] if is_labels else shape[1:])
         if is_labels:
             return self.labels((num, *rest), target.classes or shape[1], purpose)

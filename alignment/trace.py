@@ -1,5 +1,6 @@
 """Traces: every call of a leaf layer in one forward and backward, in one form for both frameworks. numpy alone."""
 
+import inspect
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ class Trace:
         arrays: {name of the value: array}. A value is the input or output of a node; v0 is the batch of images.
         layers: the layer of each node. Empty in a trace that came from the other process.
         logits: name of the value that the model returned.
+        outputs: [path, shape] of each tensor that is packed in it.
         error: message of the exception that stopped the model. The trace then holds the calls before it.
         loss: the loss as a number.
         gradients: {name of the value: gradient of the loss}, for outputs of nodes.
@@ -40,6 +42,7 @@ class Trace:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     layers: list = field(default_factory=list)
     logits: str = ""
+    outputs: list[list] = field(default_factory=list)
     error: str = ""
     loss: float | None = None
     gradients: dict[str, np.ndarray] = field(default_factory=dict)
@@ -52,7 +55,7 @@ class Trace:
 
     def as_message(self) -> tuple[dict, dict[str, np.ndarray]]:
         """The trace as plain values and as arrays, to be sent to the other process."""
-        answer = {"nodes": self.nodes, "images": "v0", "logits": self.logits}
+        answer = {"nodes": self.nodes, "images": "v0", "logits": self.logits, "outputs": self.outputs}
         answer |= {"unpaired_draws": self.unpaired_draws, "turned_off": self.turned_off}
         arrays = dict(self.arrays)
         if self.loss is not None:
@@ -68,7 +71,7 @@ class Trace:
     @classmethod
     def of_message(cls, answer: dict, arrays: dict[str, np.ndarray]) -> "Trace":
         """The trace that the other process sent with `as_message`."""
-        trace = cls(nodes=answer["nodes"], logits=answer["logits"], loss=answer.get("loss"))
+        trace = cls(nodes=answer["nodes"], logits=answer["logits"], outputs=answer["outputs"], loss=answer.get("loss"))
         trace.unpaired_draws, trace.turned_off = answer["unpaired_draws"], answer["turned_off"]
         for key, array in arrays.items():
             kind, _, name = key.partition(".")
@@ -118,8 +121,8 @@ class TraceRecorder(ABC):
         """A copy of the values of the tensor."""
 
     @abstractmethod
-    def settings(self, layer) -> dict:
-        """The constructor arguments of the layer, by the words of layers/settings.py."""
+    def settings(self, layer, num_axes: int | None) -> dict:
+        """The constructor arguments of the layer, which takes a tensor of so many axes, as in layers/settings.py."""
 
     @abstractmethod
     def num_parameters(self, layer) -> int:
@@ -138,6 +141,7 @@ class TraceRecorder(ABC):
         """Name the output of the model, let go of the tensors and return the trace, to which gradients are added."""
         self.remove_hooks()
         self.trace.logits = self.value(output)
+        self.trace.outputs = getattr(output, "outputs", [["", list(output.shape)]])
         self._tensors.clear()  # with their graph they hold the recorder, which no collection of circles finds
         return self.trace
 
@@ -172,10 +176,10 @@ class TraceRecorder(ABC):
         self.trace.nodes.append({
             "path": path if call == 1 else f"{path}#{call}",
             "class": type(layer).__name__,
-            "place": call_place(self.is_framework_file),
+            "place": call_place(self.is_framework_file) if path else class_place(type(layer)),  # the model itself
             "built": vars(layer).get(BUILT, ""),
             "mask_call": self._masks.call,
-            "settings": self.settings(layer),
+            "settings": self.settings(layer, len(tensors[0].shape) if tensors else None),
             "inputs": [self.value(tensor) for tensor in tensors],
             "is_isolable": is_plain and not has_keywords,
             "num_parameters": self.num_parameters(layer),
@@ -213,6 +217,14 @@ def call_place(is_framework_file: Callable[[str], bool]) -> str:
     while frame and (frame.f_code.co_filename == __file__ or is_framework_file(frame.f_code.co_filename)):
         frame = frame.f_back
     return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}" if frame else ""
+
+
+def class_place(kind: type) -> str:
+    """`file:line` of a class, or an empty text if it has no source."""
+    try:
+        return f"{short_path(inspect.getfile(kind))}:{inspect.getsourcelines(kind)[1]}"
+    except (OSError, TypeError):
+        return ""
 
 
 def short_path(path: str) -> str:

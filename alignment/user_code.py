@@ -1,8 +1,10 @@
 """Import the user's files in either process: with the files beside them, and with errors that name file and line."""
 
+import ast
 import importlib
 import importlib.util
 import sys
+import sysconfig
 import traceback
 import types
 from collections.abc import Callable, Iterator
@@ -12,9 +14,16 @@ from pathlib import Path
 from common.cli import did_you_mean
 
 from .exchange import constructor
+from .trace import short_path
 
 HERE = Path(__file__).parent
 PACKAGES = "site-packages"
+STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+RAISED = (
+    "raised "  # before the place of an exception that code of the user raises itself, and no function that it calls
+)
+# What code of the user may raise. A file that calls exit() would otherwise end the tool with the exit code of a match.
+USER_ERRORS = (Exception, SystemExit)
 # {folder: ({name: module of the user}, {file: (size, time of the last change)})} of what was imported before.
 _IMPORTED: dict[Path, tuple[dict[str, types.ModuleType], dict[str, tuple[int, int]]]] = {}
 
@@ -35,7 +44,10 @@ def load_callable(spec: str, package: str | None = None) -> Callable:
     if not separator:
         raise UserCodeError(f"{spec}: expected path/file.py:name or package:name")
     if not place.endswith(".py"):
-        module = importlib.import_module(place)
+        try:
+            module = importlib.import_module(place)
+        except SystemExit as error:
+            raise UserCodeError(describe_error(error, Path(place))) from None
         if not hasattr(module, name):
             raise UserCodeError(f"{place} has no {name}{did_you_mean(name, _public_callables(module)) or ''}")
         return constructor(module, name, package)
@@ -45,7 +57,7 @@ def load_callable(spec: str, package: str | None = None) -> Callable:
     with user_modules(path.parent):
         try:
             module = _import_file(path)
-        except Exception as error:
+        except USER_ERRORS as error:
             raise UserCodeError(describe_error(error, path)) from None
     if not hasattr(module, name):
         raise UserCodeError(f"{path} has no {name}{did_you_mean(name, _public_callables(module)) or ''}")
@@ -54,6 +66,53 @@ def load_callable(spec: str, package: str | None = None) -> Callable:
 
 def _public_callables(module: types.ModuleType) -> list[str]:
     return [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+
+
+def imported_files(path: Path, root: Path | None = None) -> list[Path]:
+    """A file and the files beside it that it imports, directly or through others, in order of their paths.
+
+    A name that is made when the code runs, as in `import_module(name)`, is not seen.
+
+    Args:
+        path: of the file.
+        root: folder of absolute imports; by default that of the file, and that of the outermost package it is in.
+    """
+    top = path.parent
+    while (top / "__init__.py").is_file():
+        top = top.parent
+    folders, found, rest = [root] if root else [path.parent, top], set(), [path]
+    while rest:
+        file = rest.pop().resolve()
+        if file in found:
+            continue
+        found.add(file)
+        package = file.parent / "__init__.py"
+        rest += [package] if package.is_file() else []
+        for level, name in _imported_names(file):
+            places = [file.parents[level - 1]] if level else folders
+            rest += [module for place in places for module in _module_files(place, name)]
+    return sorted(found)
+
+
+def _imported_names(file: Path) -> Iterator[tuple[int, str]]:
+    """(number of leading dots, name of a module or of something in it) of every import of a file."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # its import will say it
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((0, one.name) for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.level, f"{node.module or ''}.{one.name}".lstrip(".")) for one in node.names)
+
+
+def _module_files(folder: Path, name: str) -> list[Path]:
+    """The files of a module below a folder, and of the packages that it is in."""
+    parts = name.split(".")
+    places = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
+    files = [file for place in places for file in (place.parent / f"{place.name}.py", place / "__init__.py")]
+    return [file for file in files if file.is_file()]
 
 
 def construct(spec: str, make: Callable, arguments: dict):
@@ -68,27 +127,40 @@ def construct(spec: str, make: Callable, arguments: dict):
             return make(**arguments)
         except (ImportError, UserCodeError):  # a package is missing, or a message that is complete
             raise
-        except Exception as error:
+        except USER_ERRORS as error:
             raise UserCodeError(f"{spec}: {type(error).__name__}: {error}") from error
     with user_modules(place.resolve().parent):
         try:
             return make(**arguments)
-        except Exception as error:
+        except USER_ERRORS as error:
             raise UserCodeError(describe_error(error, place)) from error
 
 
-def describe_error(error: Exception, path: Path) -> str:
-    """`file:line: type: message` of an exception, at the last line that is not of a package."""
+def describe_error(error: BaseException, path: Path) -> str:
+    """`file:line: type: message` of an exception, at the last line that is not of a package or of Python itself."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if PACKAGES not in frame.filename and not frame.filename.startswith((str(HERE), "<frozen"))
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_user(frame)]
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(path)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{place}: {type(error).__name__}: {lines[-1] if lines else ''}"
+    text = f"{place}: {type(error).__name__}: {lines[-1] if lines else ''}"
+    if isinstance(error, SystemExit):
+        text += "; this line ends the program: put what is not of the model below `if __name__ == '__main__':`"
+    return text
+
+
+def place_of_error(error: BaseException) -> str:
+    """` (at file:line)` of the code of the user, or ` (raised at file:line)`; an empty text if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    found = [frame for frame in frames if _is_of_user(frame)]
+    if not found:
+        return ""
+    is_raised = found[-1] is frames[-1] and (found[-1].line or "").startswith("raise")
+    return f" ({RAISED * is_raised}at {short_path(found[-1].filename)}:{found[-1].lineno})"
+
+
+def _is_of_user(frame: traceback.FrameSummary) -> bool:
+    return PACKAGES not in frame.filename and not frame.filename.startswith((str(HERE), STANDARD_LIBRARY, "<"))
 
 
 def build_undrawn(build: Callable, without_draws: Callable):
@@ -101,7 +173,7 @@ def build_undrawn(build: Callable, without_draws: Callable):
     try:
         with without_draws():
             return build()
-    except Exception:
+    except USER_ERRORS:
         return build()  # zeros may be no fit weights
 
 

@@ -32,6 +32,8 @@ FORMAT_OF_EXTENSION = {
 }
 FORMATS = ("paddle", "torch", "safetensors")
 MAX_LINES = 8  # of a message that lists entries
+PARALLEL = "module."  # before the names of torch's DataParallel
+COUNTER = "num_batches_tracked"
 OTHER_NUM_CLASSES = 7  # any number that no case has
 
 
@@ -55,7 +57,14 @@ def load_torch_weights(path: str | Path, case_name: str) -> tuple[Arrays, str]:
     return read_for_port(Path(path), case, any_classes=True).arrays, case.name
 
 
-def read_for_port(path: Path, case: Case, layout: str | None = None, *, any_classes: bool = False) -> Converted:
+def read_for_port(
+    path: Path,
+    case: Case,
+    layout: str | None = None,
+    *,
+    any_classes: bool = False,
+    expected: Mapping[str, tuple[int, ...]] | None = None,
+) -> Converted:
     """Read a file of torch, of Paddle, of this project (.pd) or of safetensors by the names of the port.
 
     Args:
@@ -63,6 +72,7 @@ def read_for_port(path: Path, case: Case, layout: str | None = None, *, any_clas
         case: its layouts are tried, and the one under which every name and shape fits is taken.
         layout: the only layout to try.
         any_classes: accept fine-tuned weights, whose classifier has another number of classes than the case.
+        expected: {name: shape} of the port; by default the port of the case is built.
 
     Raises:
         CheckpointError: the file is missing, damaged or unsafe. No code from the file is run.
@@ -71,7 +81,7 @@ def read_for_port(path: Path, case: Case, layout: str | None = None, *, any_clas
     from engine.weights import load_weights
 
     weights = load_weights(path)
-    expected = _port_shapes(case)
+    expected = _port_shapes(case) if expected is None else expected
     candidates = [layout] if layout else ["torch"] if weights.layout == "torch" else ["paddle", "torch", *case.layouts]
     fits, problems, misnamed = {}, {}, set()
     for name in candidates:
@@ -95,13 +105,39 @@ def read_for_port(path: Path, case: Case, layout: str | None = None, *, any_clas
     raise WeightsError(f"{path} does not fit {case.name} (layout {nearest}):\n  " + "\n  ".join(lines))
 
 
-def read_for_reference(path: Path, case: Case) -> Arrays:
-    """Read a file of weights by the names of the reference.
+def read_for_reference(path: Path, case: Case, expected: Mapping[str, tuple[int, ...]] | None = None) -> Arrays:
+    """Read a file of weights by the names of the reference; the arguments are those of `read_for_port`.
 
     Raises:
         CheckpointError, WeightsError: as `read_for_port`.
     """
-    return case.rules("torch").from_port(read_for_port(path, case).arrays)
+    return case.rules("torch").from_port(read_for_port(path, case, expected=expected).arrays)
+
+
+def read_with_names(path: Path, entries: list[dict], layout: str) -> Arrays | None:
+    """Read a file of the reference's own weights, for which no rules are needed; None if the file is not one.
+
+    Args:
+        path: the file.
+        entries: name, shape and type of every entry of the reference.
+        layout: torch or paddle, of the reference. A file that does not tell its layout is not taken: the matrices of
+            linear layers could be those of the port.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or unsafe. No code from the file is run.
+    """
+    from engine.weights import load_weights
+
+    weights = load_weights(path)
+    arrays = weights.arrays
+    if all(name.startswith(PARALLEL) for name in arrays):
+        arrays = {name.removeprefix(PARALLEL): array for name, array in arrays.items()}
+    # Files of old versions of torch have no counters.
+    counters = {e["name"]: np.zeros(e["shape"], np.int64) for e in entries if e["name"].endswith(COUNTER)}
+    arrays = {**counters, **arrays}
+    shapes = {entry["name"]: tuple(entry["shape"]) for entry in entries}
+    is_fitting = weights.layout == layout and {name: array.shape for name, array in arrays.items()} == shapes
+    return arrays if is_fitting else None
 
 
 def _problems(case: Case, arrays: Arrays, expected: Mapping[str, tuple[int, ...]], *, any_classes: bool) -> list[str]:

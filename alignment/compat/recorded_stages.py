@@ -18,11 +18,13 @@ from ..mapping.patterns import rename
 from ..mapping.units import IN_OUT
 from ..paddle_side import pipeline
 from ..paddle_side.port import Port, build, build_with, default_dtype
+from ..paddle_side.recorder import last_line
 from ..paddle_side.training import as_target
 from ..paddle_side.units import entries_of
 from ..pipeline.functions import call_loss, made
 from ..rules import Arrays, Rules
 from ..stages.unjudged import unjudged
+from ..user_code import USER_ERRORS
 from ..verdict import PASS, Check, StageResult
 from ..weights import read_for_port
 from .recorded_arrays import items_of, own_roundings, recorded_checks
@@ -149,11 +151,9 @@ class RecordedSession:
         names = inspect.signature(model.forward).parameters
         try:
             output = model(**inputs) if all(name in names for name in inputs) else model(*inputs.values())
-        except Exception as error:
+        except USER_ERRORS as error:
             shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in inputs.items())
-            raise CaseError(
-                f"the port cannot be run on the recorded inputs, {shapes}: {str(error).strip().splitlines()[-1]}"
-            ) from error
+            raise CaseError(f"the port cannot be run on the recorded inputs, {shapes}: {last_line(error)}") from error
         for hook in hooks:
             hook.remove()
         found = tensors_of(selected(output, case.output), paddle.is_tensor)

@@ -63,9 +63,7 @@ class Sides:
         """
         own, given = None, None
         if weights is not None:
-            from ..weights import read_for_reference
-
-            given = read_for_reference(Path(weights), case)
+            given = Path(weights)
         elif not auto_init:
             model = self._port if isinstance(self._port, nn.Layer) else self._port()
             own = state_arrays(model), process.ask_arrays("fresh_state", reference=case.reference_spec, seed=0)[1]

@@ -16,7 +16,7 @@ SETTING_HINTS = {
     "affine": "torch's InstanceNorm has no weight and bias by default, Paddle's has",
 }
 
-LEAST_FACTOR = 1e-5  # a factor nearer to 1 is rounding of a constant
+LEAST_FACTOR = 1e-5  # a factor nearer to 1, or a relative shift nearer to 0, is rounding of a constant
 
 
 def layer_hints(
@@ -47,7 +47,8 @@ def setting_hints(port_settings: dict, reference_settings: dict, class_name: str
     """One sentence for each constructor argument that differs; with the Paddle class also the edit."""
     hints = []
     for word, (a, b) in differing_settings(port_settings, reference_settings).items():
-        edit = f"; write {suggested_edit(class_name, word, b)}" if class_name else ""
+        edit = suggested_edit(class_name, word, b)
+        edit = f"; write {edit}" if edit else ""
         meaning = f": {SETTING_HINTS[word]}" if word in SETTING_HINTS else ""
         if word == "new_batch_share":
             a, b, word = f"{1 - a:.6g} (Paddle)", f"{b} (torch), which is {1 - b:.6g} in Paddle", "momentum"
@@ -68,6 +69,8 @@ def value_hints(actual: np.ndarray, expected: np.ndarray) -> list[str]:
     if not (np.isfinite(actual).all() and np.isfinite(expected).all()) or actual.size < 2:
         return []
     scale = np.abs(expected).max() or 1.0
+    if np.abs(actual - expected).max() <= LEAST_FACTOR * scale:
+        return []  # too small a difference to have a form: it would be called a shift by 0, or another order
     if _is_softmax(actual) and not _close(expected.sum(1), actual.sum(1), 1.0):
         return ["every row adds up to 1: is a softmax in the model?"]
     norm = float((expected * expected).sum())

@@ -1,9 +1,12 @@
-"""The constructor arguments that decide what a layer computes, read from both frameworks in one form. numpy alone."""
+"""The constructor arguments that decide what a layer computes, read from both frameworks in one form."""
 
+import inspect
 import math
 from collections.abc import Callable
 
 PADDLE, TORCH = 0, 1
+AXES = {"axis", "first_axis", "last_axis"}  # words of settings that are numbers of axes
+SOFTMAXES = ("softmax", "logsoftmax")
 MAX_ROUNDING = 1e-6  # relative; two settings that differ by less are one number written with fewer digits
 
 # Other names of one kind of layer, in lower case.
@@ -16,9 +19,38 @@ DIMENSIONS = ("1d", "2d", "3d")
 PADS = {"zeropad": "constant", "constantpad": "constant", "reflectionpad": "reflect", "replicationpad": "replicate",
         "circularpad": "circular", "pad": ""}  # fmt: skip
 
+CHANNELS_LAST = ("NLC", "NHWC", "NDHWC")  # values of `data_format` of Paddle
+
+
+def is_channels_last(layer) -> bool:
+    """Whether a layer of Paddle takes tensors whose last axis has the channels."""
+    return any(getattr(layer, name, None) in CHANNELS_LAST for name in ("_data_format", "data_format"))
+
+
+def _padding(layer) -> object:
+    """The padding of a convolution or pool, one number for each axis whose two ends have the same.
+
+    Paddle also takes [top, bottom, left, right], and pairs of all four axes.
+    """
+    padding = getattr(layer, "_padding", None)
+    padding = layer.padding if padding is None else padding
+    if isinstance(padding, str):
+        return 0 if padding.lower() == "valid" else padding
+    if not isinstance(padding, tuple | list):
+        return padding
+    num_axes = next((int(letter) for letter in type(layer).__name__ if letter.isdigit()), len(padding))
+    if all(isinstance(ends, tuple | list) for ends in padding):
+        pairs = padding[1:-1] if is_channels_last(layer) else padding[2:]
+    elif len(padding) == 2 * num_axes:
+        pairs = list(zip(padding[::2], padding[1::2], strict=True))
+    else:
+        return padding
+    return [ends[0] for ends in pairs] if all(ends[0] == ends[1] for ends in pairs) else padding
+
+
 # {kind without 1d, 2d, 3d: {word: (attribute in Paddle, in PyTorch)}}. A function takes the layer; None is not set.
 _CONV = {
-    "stride": ("_stride", "stride"), "padding": ("_padding", "padding"), "dilation": ("_dilation", "dilation"),
+    "stride": ("_stride", "stride"), "padding": (_padding, _padding), "dilation": ("_dilation", "dilation"),
     "groups": ("_groups", "groups"), "padding_mode": ("_padding_mode", "padding_mode"),
     "kernel": ("_kernel_size", "kernel_size"),
     "bias": (lambda layer: layer.bias is not None, lambda layer: layer.bias is not None),
@@ -36,7 +68,7 @@ def _pool_stride(layer) -> object:
 
 
 _POOL = {"kernel": (_kernel, "kernel_size"), "stride": (_pool_stride, _pool_stride),
-         "padding": ("padding", "padding"), "ceil_mode": ("ceil_mode", "ceil_mode")}  # fmt: skip
+         "padding": (_padding, _padding), "ceil_mode": ("ceil_mode", "ceil_mode")}  # fmt: skip
 _RECURRENT = {
     "hidden_size": ("hidden_size", "hidden_size"), "num_layers": ("num_layers", "num_layers"),
     "num_directions": ("num_directions", lambda layer: 2 if layer.bidirectional else 1),
@@ -165,6 +197,8 @@ SETTINGS: dict[str, dict[str, tuple]] = {
     "hardsigmoid": {}, "maxout": _one("_groups"),
 }  # fmt: skip
 
+# {word: argument of Paddle classes that have no argument of this word}
+OTHER_ARGUMENTS = {"shape": "normalized_shape", "epsilon": "eps", "kernel": "kernel_sizes"}
 # {word: (argument of the Paddle class, value there for a value of the reference)}, to suggest an edit.
 PADDLE_ARGUMENTS = {
     "new_batch_share": ("momentum", lambda value: round(1 - value, 12)),
@@ -196,10 +230,16 @@ def kind_of_class(name: str) -> str:
     return name
 
 
-def settings_of(layer, side: int) -> dict:
-    """The settings of a layer, {word: plain value}; `side` is PADDLE or TORCH.
+def settings_of(layer, side: int, num_axes: int | None = None) -> dict:
+    """The settings of a layer, {word: plain value}.
 
     An attribute that the layer does not have is left out: the class may be the user's own and have a known name.
+
+    Args:
+        layer: of either framework.
+        side: PADDLE or TORCH.
+        num_axes: of the tensor that the layer takes. With it an axis is counted from the first, so that -1 and 1 are
+            the same for [B, C].
     """
     settings, kind = {}, _without_dimensions(kind_of_class(type(layer).__name__))
     for word, attributes in SETTINGS.get(kind, {}).items():
@@ -209,6 +249,12 @@ def settings_of(layer, side: int) -> dict:
         except (AttributeError, KeyError, TypeError):
             continue
         settings[word] = plain_value(value)
+    if num_axes:
+        if kind in SOFTMAXES and settings.get("axis", 0) is None:
+            settings["axis"] = 0 if num_axes in (0, 1, 3) else 1  # what torch takes where no axis is given
+        for word in AXES & settings.keys():
+            if _is_number(settings[word]) and settings[word] < 0:
+                settings[word] += num_axes
     return settings
 
 
@@ -244,9 +290,23 @@ def _without_effect(settings: dict) -> set[str]:
 
 
 def suggested_edit(class_name: str, word: str, reference_value: object) -> str:
-    """The constructor of the Paddle class with the argument that the reference's value needs."""
+    """The constructor of the Paddle class with the argument that the reference's value needs.
+
+    An empty text if paddle.nn has no such class, or the class no such argument: the port needs another layer then.
+    """
+    from paddle import nn
+
+    kind = getattr(nn, class_name, None)
+    known = inspect.signature(kind.__init__).parameters if inspect.isclass(kind) else ()
     argument, convert = PADDLE_ARGUMENTS.get(word, (word, lambda value: value))
-    return f"{class_name}(..., {argument}={convert(reference_value)!r})"
+    others = [(name, lambda value: value) for name in (word, f"{word}s", OTHER_ARGUMENTS.get(word))]
+    for name, converted in [(argument, convert), *others]:
+        if name in known:
+            edit = f"{name}={converted(reference_value)!r}"
+            if word == "affine":  # without its own argument the bias stays
+                edit += f", bias_attr={converted(reference_value)!r}"
+            return f"{class_name}(..., {edit})"
+    return ""
 
 
 def plain_value(value):

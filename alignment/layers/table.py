@@ -11,15 +11,18 @@ from ..exchange import DropoutMasks
 from ..mapping import patterns
 from ..memory import is_refused
 from ..paddle_side.recorder import last_line, run_alone
+from ..rules import Rules
 from ..trace import Trace, gradients_or_zeros, split_gradients
-from ..verdict import FAIL, PASS, Check, exactly
+from ..verdict import FAIL, PASS, REMARK, Check, exactly
 from .floors import FLOORS, allowed_after
 from .hints import layer_hints, value_hints
 from .pairing import WEIGHTS, Pair, Pairing, node_kind, pair, without_guesses
 from .rows import Row, WrongGradient
+from .settings import is_channels_last
 
 GUESS_TOLERANCE = 1e-6  # relative; outputs of one layer differ by less, whatever it rounds to
 LOGITS = "(logits)"  # in place of the path of a layer: the end of the model
+MAX_OUTPUTS = 8  # of a model, that a message lists
 LEAST_SHARE = 1e-4  # of the largest gradient of a layer; a smaller gradient is judged by this share of it
 
 
@@ -37,7 +40,7 @@ class LayerTable:
 
     def __init__(self, case: Case, port: Trace, reference: Trace, *, is_backward: bool):
         self.case, self.port, self.reference = case, port, reference
-        self.pairing = self._pairing()
+        self.pairing = self._with_channels_last(self._pairing())
         self.rows = [self._row(*found) for found in self.pairing.pairs]
         for row, (index, match, _) in zip(self.rows, self.pairing.pairs, strict=True):
             self._run_alone(row, index, match, is_backward=is_backward)
@@ -45,7 +48,9 @@ class LayerTable:
 
     @cached_property
     def logits(self) -> Difference:
-        """The difference of the outputs of the two models, whose shapes must be equal."""
+        """The difference of the outputs of the two models, whose number and shapes must be equal."""
+        if note := differing_outputs(self.port, self.reference):
+            return Difference(np.inf, note=note)
         actual, expected = self.port.arrays[self.port.logits], self.reference.arrays[self.reference.logits]
         return _ignore_common_nan(compare(actual, expected, absolute=self.case.tolerances.absolute))
 
@@ -118,13 +123,27 @@ class LayerTable:
         first = pairs[number - 1] if number else (-1, -1)
         return (first[0], last[0]), (first[1], last[1])
 
-    def unpaired_with_weights(self) -> Check:
-        """Check that no layer with parameters lacks a match; a layer without parameters may be a function elsewhere."""
+    def unpaired_with_weights(self, in_port: Iterable[str] = (), in_reference: Iterable[str] = ()) -> Check:
+        """Check that no layer with parameters lacks a match; a layer without parameters may be a function elsewhere.
+
+        If the logits agree, a layer that the other side has too is a remark: the code calls a function with its
+        weights there.
+
+        Args:
+            in_port: names of the entries of the port.
+            in_reference: names of the entries of the reference.
+        """
         port = self._unpaired(self.port, self.pairing.only_port, self.case.split_names(is_port=True))
         reference = self._unpaired(self.reference, self.pairing.only_reference, self.case.split_names(is_port=False))
         detail = f"{len(self.rows)} pairs"
         if port or reference:
             detail += f"; without a match in the port: {reference or 'none'}, in the reference: {port or 'none'}"
+            rules = Rules(tuple(self.case.layers.items()))
+            missing = [path for path in map(rules.port_name, reference) if not _has_layer(in_port, path)]
+            missing += [path for path in map(rules.source_name, port) if not _has_layer(in_reference, path)]
+            if not missing and not self.port.error and self.logits.relative <= self.chain_tolerance:
+                detail += "; the other side has these layers, and a function with their weights in place of the call"
+                return Check("every layer with weights has a match", REMARK, detail=detail)
         return exactly("every layer with weights has a match", not (port or reference), detail)
 
     @staticmethod
@@ -153,6 +172,15 @@ class LayerTable:
         if self.logits.relative > self.case.tolerances.float64:
             return found
         return without_guesses(found, self._is_wrong_guess)
+
+    def _with_channels_last(self, found: Pairing) -> Pairing:
+        """The pairing; layers of the port with channels last count as paired by weights: their axes are others."""
+        if not self.port.layers:
+            return found
+        pairs = [
+            one._replace(by=WEIGHTS) if is_channels_last(self.port.layers[one.port]) else one for one in found.pairs
+        ]
+        return found._replace(pairs=pairs)
 
     def _has_divided_weights(self, guess: Pair) -> bool:
         """Whether the weights of one of two layers are divided or joined, so that several layers are its match."""
@@ -184,6 +212,8 @@ class LayerTable:
         row.output_error = _worst(outputs)
         counts = f"{numbers[0]} tensors as input, in the reference {numbers[1]}" if numbers[0] != numbers[1] else ""
         row.note = next((difference.note for difference in outputs if difference.note), counts)
+        if self.port.error and "outputs" not in node:
+            row.note = f"the port stops in it: {self.port.error}"
         return row
 
     def _judge_chain(self) -> float:
@@ -302,6 +332,30 @@ class LayerTable:
         where = f"in the code that calls {row.path} ({row.place}), after {last_good}; reference: {row.match_place}"
         layer = extra[0]["path"] if extra else row.path
         return Check("first difference", FAIL, row.input_error, row.allowed, where, layer, hints)
+
+
+def _has_layer(names: Iterable[str], path: str) -> bool:
+    return any(name.startswith(f"{path}.") for name in names)
+
+
+def differing_outputs(port: Trace, reference: Trace) -> str:
+    """How number, shapes or order of what two models return differ, or an empty text.
+
+    In the packed array y and its mean are equal to y with other axes and its mean.
+    """
+    own, other = port.outputs, reference.outputs
+    if port.error or (len(own) == 1 and len(other) == 1):
+        return ""
+    paths = [path for path, _ in own], [path for path, _ in other]
+    is_other_order = paths[0] != paths[1] and set(paths[0]) == set(paths[1])
+    if [shape for _, shape in own] == [shape for _, shape in other] and not is_other_order:
+        return ""
+    words = [
+        ", ".join(f"{path} {shape}".strip() for path, shape in side[:MAX_OUTPUTS])
+        + (f" and {len(side) - MAX_OUTPUTS} more" if len(side) > MAX_OUTPUTS else "")
+        for side in (own, other)
+    ]
+    return f"the port returns {words[0]}; the reference returns {words[1]}"
 
 
 def _is_of_layer(pattern: str, path: str) -> bool:

@@ -66,7 +66,7 @@ def find_mapping(case: "Case", run_reference: Run, run_port: Run, draw: Callable
     reference, port = run_reference(None), run_port(None)
     given, reference_units, port_units = _given_pairs(case, reference, port)
     mapping = _paired(reference_units, port_units)
-    found = replace(case, **keys_of(case, mapping, given))
+    found = _with_keys(case, keys_of(case, mapping, given), port.shared)
     if mapping.paired_by != "order" or port.error or not mapping.is_complete:
         return found, mapping
     weights = draw()
@@ -79,7 +79,7 @@ def find_mapping(case: "Case", run_reference: Run, run_port: Run, draw: Callable
         if better is None or values[1].error:
             break
         mapping = better
-        found = replace(case, **keys_of(case, mapping, given))
+        found = _with_keys(case, keys_of(case, mapping, given), port.shared)
     found, mapping, num_equal = best
     mapping.paired_by = "order, checked by values" if num_equal == len(mapping.pairs) else "order"
     return found, mapping
@@ -91,6 +91,21 @@ def _paired(reference: list[Unit], port: list[Unit]) -> Mapping:
         return named
     ordered = by_order(reference, port)
     return ordered if _num_rest(ordered) < _num_rest(named) else named
+
+
+def _with_keys(case: "Case", keys: dict, shared: dict[str, str]) -> "Case":
+    """The case with these keys; a matrix that is transposed is so under each of its names, for the gradients of layers.
+
+    Args:
+        case: the case.
+        keys: of `keys_of`.
+        shared: {name in the port: first name of the same tensor}.
+    """
+    found = replace(case, **keys)
+    if case.transpose is None and found.transpose:
+        others = [name for name, first in shared.items() if first in found.transpose and name not in found.transpose]
+        found = replace(found, transpose=(*found.transpose, *others))
+    return found
 
 
 def _num_rest(mapping: Mapping) -> int:

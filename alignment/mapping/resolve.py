@@ -22,19 +22,29 @@ def with_adapter(case: Case, reference: Reference) -> Case:
     """The case with the adapter that its reference needs; unchanged for one tensor of images and one of logits."""
     if case.adapter is not None:
         return case
-    found = reference.ask("describe", reference=case.reference_spec, shape=list(case.shape)) if not case.inputs else {}
+    if case.inputs:
+        adapter = Adapter(_layouts(case, {}), tuple(case.input_range))
+        spec, shape = replace(case, adapter=adapter).reference_spec, adapter.packed_shape()
+    else:
+        spec, shape = case.reference_spec, case.shape
+    found = reference.ask("describe", reference=spec, shape=list(shape))
     layouts = _layouts(case, found)
-    is_plain = len(layouts) == 1 and layouts[0].type == FLOAT and layouts[0].range is None
-    is_one_tensor = [path for path, *_ in found.get("outputs", [[""]])] == [""]
-    if is_plain and case.output == "" and (is_one_tensor or found.get("error")):
+    is_plain = not case.inputs and len(layouts) == 1 and layouts[0].type == FLOAT and layouts[0].range is None
+    is_plain = is_plain and not found["inputs"][0]["is_keyword"]
+    paths = [[path for path, *_ in found[key]] for key in ("outputs", "train_outputs")]
+    is_one_tensor = paths[0] == [""] and paths[1] in ([], [""])  # a net may have more outputs in train mode
+    if is_plain and case.output == "" and (is_one_tensor or found["error"]):
         return case
-    adapter = Adapter([] if is_plain and not case.inputs else layouts, tuple(case.input_range), case.output)
+    inputs = [] if is_plain else layouts
+    adapter = Adapter(
+        inputs, tuple(case.input_range), case.output, list(filter(None, paths)) if case.output == "" else []
+    )
     if not adapter.inputs:
         return replace(case, adapter=adapter)
     shape = adapter.packed_shape()
     num = max(LEAST_TRAIN_BATCH, case.train.shape[0]) if adapter.has_common_batch else shape[0]
     train = replace(case.train, shape=(num, *shape[1:]))
-    if len(layouts) == 1 and case.train.shape[1:] == case.shape[1:]:
+    if len(layouts) == 1 and case.train.shape[1:] == shape[1:]:
         train = case.train
     return replace(case, adapter=adapter, shape=shape, train=train)
 

@@ -11,7 +11,7 @@ from paddle.optimizer.lr import LRScheduler, ReduceOnPlateau
 
 from common.errors import CaseError
 
-from ..adapter import original_of, tensors_of, with_tensors
+from ..adapter import in_order, original_of, tensors_of, with_tensors
 from ..case import Case
 from ..pipeline.functions import (
     call_loss,
@@ -85,36 +85,41 @@ def returned(port: Port, images: np.ndarray) -> object:
 
 
 def loss_and_gradients(
-    loss: Callable, nested: object, outputs: list[np.ndarray], target: np.ndarray
+    loss: Callable, nested: object, outputs: list[np.ndarray], paths: list[str], target: np.ndarray
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The value of a loss, and its gradient of each output.
 
     Args:
         loss: function of (output, target).
         nested: what the port returns, which shows how the tensors are nested.
-        outputs: the values of these tensors.
+        outputs: the values of these tensors, in the order of the reference.
+        paths: of the tensors in the reference.
         target: what the loss is given beside the output.
 
     Raises:
         CaseError: the port returns another number of tensors.
     """
     tensors = [paddle.to_tensor(array, stop_gradient=array.dtype.kind != "f") for array in outputs]
-    value = loss(filled(nested, tensors), paddle.to_tensor(target))
+    value = loss(filled(nested, tensors, paths), paddle.to_tensor(target))
     value.backward()
     gradients = [paddle.zeros_like(tensor) if tensor.grad is None else tensor.grad for tensor in tensors]
     return value.numpy(), [gradient.numpy() for gradient in gradients]
 
 
-def filled(nested: object, tensors: list[paddle.Tensor]) -> object:
-    """What the port returns with the values of other tensors.
+def filled(nested: object, tensors: list[paddle.Tensor], paths: list[str]) -> object:
+    """What the port returns with the values of other tensors, which the reference returns under these paths.
+
+    Tensors are paired by path if both sides have the same, and else in order.
 
     Raises:
         CaseError: there are more or fewer tensors than it returns.
     """
-    num = len(tensors_of(nested, paddle.is_tensor))
+    own = [path for path, _ in tensors_of(nested, paddle.is_tensor)]
+    num = len(own)
     if num != len(tensors):
         raise CaseError(f"the port returns {num} tensors, the reference {len(tensors)}: their losses are not compared")
-    return with_tensors(nested, paddle.is_tensor, [*tensors])
+    ordered = in_order(list(zip(paths, tensors, strict=True)), own)
+    return with_tensors(nested, paddle.is_tensor, [tensor for _, tensor in ordered])
 
 
 def make_schedule(case: Case) -> LRScheduler | None:

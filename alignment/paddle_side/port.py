@@ -151,6 +151,8 @@ def build(case: Case) -> nn.Layer:
         raise CaseError(f"the port cannot be built: {error}") from None
     if not isinstance(model, nn.Layer):
         raise CaseError(f"the port {case.port} makes an object of {type(model).__name__}, not a paddle.nn.Layer")
+    if isinstance(model, paddle.DataParallel):
+        model = model._layers  # the same model, and the names of its weights have no prefix
     return adapt(model, case.adapter, FRAMEWORK)
 
 

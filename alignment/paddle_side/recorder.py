@@ -14,6 +14,7 @@ from ..layers.settings import PADDLE, settings_of
 from ..memory import is_refused
 from ..replacing import functions_replaced
 from ..trace import Trace, TraceRecorder
+from ..user_code import USER_ERRORS, place_of_error
 from .draws import shared_dropout, turn_off_inner_dropout
 from .units import activation_apart, whole_layers
 
@@ -47,8 +48,8 @@ class PaddleRecorder(TraceRecorder):
     def as_array(self, tensor: paddle.Tensor) -> np.ndarray:
         return tensor.numpy()
 
-    def settings(self, layer: nn.Layer) -> dict:
-        return settings_of(layer, PADDLE)
+    def settings(self, layer: nn.Layer, num_axes: int | None) -> dict:
+        return settings_of(layer, PADDLE, num_axes)
 
     def num_parameters(self, layer: nn.Layer) -> int:
         return sum(parameter.size for parameter in layer.parameters() if not parameter.stop_gradient)
@@ -124,11 +125,14 @@ def record_trace(
         try:
             with watch(recorder.trace):
                 logits = model(given)
-        except Exception as error:
+        except USER_ERRORS as error:
             if is_refused(error):
                 raise
             recorder.trace.error, logits = last_line(error), images
     del given
+    if not recorder.is_tensor(logits):  # an adapter packs what is several tensors in the reference
+        words = f"a {type(logits).__name__} of {len(tensors_of(logits, recorder.is_tensor))}"
+        recorder.trace.error, logits = f"the port returns {words}, the reference one tensor", images
     trace = recorder.finish(logits)
     trace.unpaired_draws, trace.turned_off = sorted(masks.unpaired), sorted(masks.turned_off)
     if loss_of and not trace.error:
@@ -192,7 +196,8 @@ def gradient_array(gradient: paddle.Tensor) -> np.ndarray:
     return dense
 
 
-def last_line(error: Exception) -> str:
-    """Type and last line of an exception; Paddle's messages are long and end with the reason."""
+def last_line(error: BaseException) -> str:
+    """Type, last line and place of an exception; Paddle's messages are long and end with the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1][:200]}" if lines else type(error).__name__
+    text = f"{type(error).__name__}: {lines[-1][:200]}" if lines else type(error).__name__
+    return text + place_of_error(error)

@@ -19,6 +19,7 @@ from ..mapping.units import (
     outermost,
     second_names,
 )
+from ..user_code import USER_ERRORS
 
 STATISTICS = ("_mean", "_variance")  # of a batch norm; Paddle counts them among the parameters
 
@@ -100,7 +101,7 @@ def record_units(model: nn.Layer, inputs: dict[str, paddle.Tensor], call) -> tup
         try:
             model.eval()
             call(model, inputs)
-        except Exception as failure:  # what ran before it is paired nevertheless
+        except USER_ERRORS as failure:  # what ran before it is paired nevertheless
             error = f"{type(failure).__name__}: {failure}"
     for hook in hooks:
         hook.remove()

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from common.files import write_atomically
 from common.printable import printable
 
-from ..verdict import FAIL, PASS, Check, Verdict
+from ..verdict import FAIL, PASS, REMARK, Check, Verdict
 
 FORMAT = 2  # of the JSON file; files of format 1 have no such number, and the key of their stages is another word
 
@@ -54,7 +54,7 @@ def write_json(verdict: Verdict, path: Path) -> None:
 
 
 def write_junit(verdict: Verdict, path: Path) -> None:
-    """Write the verdict as JUnit XML: one suite per stage, one test per check; inconclusive is an error.
+    """Write the verdict as JUnit XML: a suite per stage, a test per check. Inconclusive is an error, a remark output.
 
     Raises:
         OSError: the file cannot be written.
@@ -66,8 +66,10 @@ def write_junit(verdict: Verdict, path: Path) -> None:
             test = ElementTree.SubElement(
                 suite, "testcase", name=printable(check.name), classname=printable(f"{verdict.case}.{stage.name}")
             )
-            if check.status != PASS:
-                tag = "failure" if check.status == FAIL else "error"
-                ElementTree.SubElement(test, tag, message=printable("; ".join([check.detail, *check.hints])))
+            message = printable("; ".join([check.detail, *check.hints]))
+            if check.status == REMARK:  # it does not decide, and CI systems count every failure and error
+                ElementTree.SubElement(test, "system-out").text = message
+            elif check.status != PASS:
+                ElementTree.SubElement(test, "failure" if check.status == FAIL else "error", message=message)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))

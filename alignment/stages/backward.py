@@ -25,7 +25,7 @@ def run(session: Session) -> StageResult:
     if not case.loss.is_given and (nothing := left_out("backward", session.output_type)):
         return nothing
     images = session.images(case.train.shape, "backward")
-    labels = session.targets(case.train.shape[0])
+    labels = session.targets(case.train.shape[0], is_training=True)
     request = session.training_request(images, labels, case.train.smoothing)
     port, reference = session.traces(request)
     table, checks = _compare(case, port, reference)

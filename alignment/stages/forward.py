@@ -11,7 +11,7 @@ from ..layers.hints import setting_hints
 from ..layers.operations import difference_hint
 from ..layers.settings import differing_settings
 from ..layers.source import both_sources, code_before
-from ..layers.table import LayerTable
+from ..layers.table import LayerTable, differing_outputs
 from ..session import Session, TraceRequest
 from ..trace import Trace
 from ..verdict import FAIL, INCONCLUSIVE, MAX_PROBLEMS, PASS, Check, StageResult, exactly, within
@@ -27,11 +27,12 @@ LEAST_LOGIT = 1e-8  # the largest logit of a conclusive comparison is above it
 
 def run(session: Session) -> StageResult:
     """Compare all layers and the logits in float64, the settings, the rounding in float32, and other inputs."""
-    request = session.evaluation_request(session.images(session.case.shape))
+    request = session.evaluation_request(session.images(_shape_of_images(session)))
     port, reference = session.traces(request)
-    table, checks = _compare(session.case, port, reference)
+    names = [*session.port_shapes], [entry["name"] for entry in session.inventory["entries"]]
+    table, checks = _compare(session.case, port, reference, names)
     if may_be_rounding(checks):
-        table, checks = _compare(widened(session, request, reference), port, reference)
+        table, checks = _compare(widened(session, request, reference), port, reference, names)
     checks = _with_operations(session, request, table, checks)
     is_right = all(check.status != FAIL or check.name == SETTINGS for check in checks)
     if is_right and np.isfinite(reference.arrays[reference.logits]).all():  # else the difference would be found again
@@ -43,14 +44,31 @@ def run(session: Session) -> StageResult:
     return StageResult("forward", checks, layers=table.as_dicts())
 
 
-def _compare(case: Case, port: Trace, reference: Trace) -> tuple[LayerTable, list[Check]]:
-    """The layer table of two traces in float64, and the checks of it."""
+def _shape_of_images(session: Session) -> tuple[int, ...]:
+    """The shape that the case says; two images if the output for one is a single number, which cannot vary."""
+    shape, adapter = session.case.shape, session.case.adapter
+    has_batch = adapter is None or not adapter.inputs or adapter.has_common_batch
+    return (2, *shape[1:]) if shape[0] == 1 and has_batch and np.prod(session.output_shape) == 1 else shape
+
+
+def _compare(
+    case: Case, port: Trace, reference: Trace, names: tuple[list[str], list[str]]
+) -> tuple[LayerTable, list[Check]]:
+    """The layer table of two traces in float64, and the checks of it.
+
+    Args:
+        case: the case.
+        port: trace of the port.
+        reference: trace of the reference.
+        names: of the entries of the port, and of the reference.
+    """
     table = LayerTable(case, port, reference, is_backward=False)
     expected = reference.arrays[reference.logits]
     logits = compare(port.arrays[port.logits], expected, absolute=case.tolerances.absolute)
+    logits = table.logits if differing_outputs(port, reference) else logits
     return table, [
         *layer_checks(table, "forward"),
-        table.unpaired_with_weights(),
+        table.unpaired_with_weights(*names),
         within("logits, float64", logits, table.chain_tolerance),
         *setting_checks(table),
         conclusive_check(expected, table.degenerate_layers()),
@@ -174,6 +192,8 @@ def conclusive_check(logits: np.ndarray, degenerate_layers: list[str]) -> Check:
     name = "the comparison is conclusive"
     if not spread >= LEAST_SPREAD or largest < LEAST_LOGIT:
         detail = "the logits are constant, tiny or not finite; draw other weights or inputs"
+        if logits.size == 1:
+            detail = "the output is a single number; give a shape with a larger batch"
         return Check(name, INCONCLUSIVE, spread, detail=detail)
     if degenerate_layers:
         paths = ", ".join(degenerate_layers[:5])

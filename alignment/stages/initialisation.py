@@ -10,13 +10,18 @@ from ..rules import Arrays
 from ..session import Session
 from ..verdict import FAIL, REMARK, Check, StageResult, exactly
 
-MAX_DRAWS = 8  # models that are built on each side, to see many numbers of small tensors
-MAX_NUMBERS = 4_000_000  # of all models of one side; a large network is built once
+# Models that are built on each side: two show what is drawn, more give many numbers of small tensors.
+MIN_DRAWS, MAX_DRAWS = 2, 8
+MAX_NUMBERS = 4_000_000  # of all models of one side, if more than two are built
 # Two equal distributions are called different with a chance below one in a million for each tensor: 5 standard
 # deviations for the spread, and the limit of Kolmogorov and Smirnov for the shape.
 DEVIATIONS, KOLMOGOROV = 5.0, 2.7
 MAX_SAMPLE = 20_000  # numbers of one tensor that are compared
 MAX_NAMES = 4
+# Share of a number by which a table may differ that the model computes itself: both frameworks compute the sine of a
+# position of 5000 in float32 with an error of 3e-4.
+TABLE_ERROR = 1e-3
+Draws = dict[str, list[np.ndarray]]  # {name: the first numbers of the tensor in each fresh model}
 
 
 class Finding(NamedTuple):
@@ -36,19 +41,22 @@ class Finding(NamedTuple):
 def run(session: Session) -> StageResult:
     """Compare the distributions of fresh weights, tensor by tensor.
 
-    A matrix or filter that is constant on one side alone, and constants that differ, fail. Other distributions are a
+    A matrix or filter that is constant on one side alone, and constants that differ, fail. So do fixed numbers that are
+    not trained, a mean of the images for example, if one of them differs. Other distributions are a
     remark, because they matter only to a training from the start, unless the case gives `tolerances.initialisation`.
     """
     size = sum(math.prod(shape) for shape in session.port_shapes.values())
-    num_draws = int(np.clip(MAX_NUMBERS // max(size, 1), 1, MAX_DRAWS))
+    num_draws = int(np.clip(MAX_NUMBERS // max(size, 1), MIN_DRAWS, MAX_DRAWS))
     actual, expected = port_samples(session, num_draws), reference_samples(session, num_draws)
-    entries = [entry["name"] for entry in session.inventory["entries"] if entry["is_parameter"]]
-    parameters = {name for entry in entries for name in session.rules.port_names(entry)}
+    parameters, trained = (_port_names(session, key) for key in ("is_parameter", "is_trained"))
     limit = session.case.tolerances.initialisation
     found: dict[tuple[str, bool], list[tuple[str, str]]] = {}
     for name in [name for name in session.port_shapes if name in actual and name in expected]:
         is_matrix = name in parameters and sum(side > 1 for side in session.port_shapes[name]) > 1
-        finding = difference_of(actual[name], expected[name], is_matrix=is_matrix, limit=limit)
+        finding = None if name in trained else difference_of_fixed(actual[name], expected[name])
+        if not finding:
+            a, b = (np.concatenate(draws[name])[:MAX_SAMPLE] for draws in (actual, expected))
+            finding = difference_of(a, b, is_matrix=is_matrix, limit=limit)
         if finding:
             found.setdefault((finding.what, finding.decides), []).append((name, finding.words))
     if not found:
@@ -56,6 +64,12 @@ def run(session: Session) -> StageResult:
         return StageResult("initialisation", [exactly("fresh weights", True, detail)])
     ordered = sorted(found.items(), key=lambda item: not item[0][1])
     return StageResult("initialisation", [_check(what, decides, tensors) for (what, decides), tensors in ordered])
+
+
+def _port_names(session: Session, key: str) -> set[str]:
+    """Names in the port of the entries of the reference that have this property."""
+    entries = [entry["name"] for entry in session.inventory["entries"] if entry[key]]
+    return {name for entry in entries for name in session.rules.port_names(entry)}
 
 
 def _check(what: str, decides: bool, tensors: list[tuple[str, str]]) -> Check:
@@ -66,34 +80,62 @@ def _check(what: str, decides: bool, tensors: list[tuple[str, str]]) -> Check:
     return Check("fresh weights", FAIL if decides else REMARK, detail=text, layer=layer)
 
 
-def port_samples(session: Session, num_draws: int) -> Arrays:
-    """{name: numbers of that tensor in several fresh models of the port}, each [N]."""
+def port_samples(session: Session, num_draws: int) -> Draws:
+    """The numbers in several fresh models of the port."""
     import paddle
 
     from ..paddle_side.port import state_arrays
 
-    models = []
-    for draw in range(num_draws):
-        paddle.seed(draw)
-        models.append(state_arrays(session.port.build()))
+    def fresh_model(seed: int) -> Arrays:
+        paddle.seed(seed)
+        return state_arrays(session.port.build())
+
+    found = _samples(fresh_model(draw) for draw in range(num_draws))
     paddle.seed(0)
-    return _samples(models)
+    return found
 
 
-def reference_samples(session: Session, num_draws: int) -> Arrays:
-    """{name in the port: numbers of that tensor in several fresh models of the reference}, each [N]."""
+def reference_samples(session: Session, num_draws: int) -> Draws:
+    """The numbers in several fresh models of the reference, by the names and in the layouts of the port."""
     spec = session.case.reference_spec
     models = (session.reference.ask_arrays("fresh_state", reference=spec, seed=draw)[1] for draw in range(num_draws))
     return _samples(session.rules.to_port(model) for model in models)
 
 
-def _samples(models: Iterable[Arrays]) -> Arrays:
-    """The first numbers of each tensor in all models; the order of two axes does not matter in a fresh model."""
-    draws: dict[str, list[np.ndarray]] = {}
+def _samples(models: Iterable[Arrays]) -> Draws:
+    draws: Draws = {}
     for model in models:
         for name, array in model.items():
-            draws.setdefault(name, []).append(np.ravel(array)[:MAX_SAMPLE])
-    return {name: np.concatenate(arrays)[:MAX_SAMPLE] for name, arrays in draws.items()}
+            draws.setdefault(name, []).append(np.ravel(array)[:MAX_SAMPLE].copy())
+    return draws
+
+
+def difference_of_fixed(actual: list[np.ndarray], expected: list[np.ndarray]) -> Finding | None:
+    """How numbers differ that are the same in every fresh model of a side; None if they agree, or if one is drawn.
+
+    The forward cannot show it: the port is compared with the weights of the reference, and these numbers are among
+    them.
+
+    Args:
+        actual: [N] of each model of the port.
+        expected: [N] of each model of the reference.
+    """
+    if not all(np.array_equal(draw, draws[0], equal_nan=True) for draws in (actual, expected) for draw in draws):
+        return None
+    a, b = actual[0], expected[0]
+    if a.shape != b.shape or not a.size or ((a == a[0]).all() and (b == b[0]).all()):
+        return None  # the stage `weights` reports it; single numbers are compared as constants
+    if a.dtype.kind in "fc":
+        sizes = np.sort(np.abs(b[np.isfinite(b) & (b != 0)]))
+        least = float(sizes[(len(sizes) - 1) // 2]) if sizes.size else 0.0  # a sine may be near zero in a table
+        is_equal = np.isclose(a, b, TABLE_ERROR, TABLE_ERROR * least, equal_nan=True)
+    else:
+        is_equal = a == b
+    if is_equal.all():
+        return None
+    place = int(np.argmin(is_equal))
+    words = f"number {place} is {a[place]!s:.9}, in the reference {b[place]!s:.9}; {(~is_equal).sum()} differ"
+    return Finding("another constant", words, True)
 
 
 def difference_of(actual: np.ndarray, expected: np.ndarray, *, is_matrix: bool, limit: float) -> Finding | None:

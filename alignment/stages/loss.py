@@ -111,7 +111,7 @@ def user_loss(session: Session) -> list[Check]:
         inputs=session.reference.put(given | outputs),
     )  # fmt: skip
     nested, values = pipeline.returned(session.port, images), list(outputs.values())
-    value, gradients = pipeline.loss_and_gradients(session.port.loss(0.0), nested, values, target)
+    value, gradients = pipeline.loss_and_gradients(session.port.loss(0.0), nested, values, answer["paths"], target)
     number = float(np.reshape(expected["value"], ()))
     shapes = ", ".join(str(list(array.shape)) for array in values)
     checks = [within("value of the loss", compare(value.reshape(()), expected["value"].reshape(())), USER_TOLERANCE)]

@@ -88,7 +88,7 @@ def _user_metric(session: Session) -> Check:
 
     case, batches = session.case, []
     images, rng = session.images(case.shape), np.random.default_rng(case.seed)
-    _, found = session.reference.ask_arrays(
+    answer, found = session.reference.ask_arrays(
         "user_outputs", reference=case.reference_spec, weights=session.weights_file,
         inputs=session.reference.put({"images": images}),
     )  # fmt: skip
@@ -108,7 +108,7 @@ def _user_metric(session: Session) -> Check:
     )
     nested = pipeline.returned(session.port, images)
     pairs = [
-        (pipeline.filled(nested, [paddle.to_tensor(output) for output in outputs]), paddle.to_tensor(target))
+        (pipeline.filled(nested, list(map(paddle.to_tensor, outputs)), answer["paths"]), paddle.to_tensor(target))
         for outputs, target in batches
     ]
     actual = pipeline.metric(case, pairs)

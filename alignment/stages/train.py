@@ -44,7 +44,7 @@ def run(session: Session) -> StageResult:
         return nothing
     rates, reference_rates = _rates(session)
     images = session.images((train.steps, *train.shape), "train")
-    targets = session.targets(train.steps * train.shape[0])
+    targets = session.targets(train.steps * train.shape[0], is_training=True)
     labels = targets.reshape(train.steps, train.shape[0], *targets.shape[1:])
     settings = session.train_settings("float64", reference_rates, WIDTH)
     inputs = session.reference.put({"images": images, "labels": labels})

@@ -42,9 +42,9 @@ class Variation(NamedTuple):
 def varied_checks(session: Session) -> list[Check]:
     """One check for all inputs on which port and reference agree, and the first difference of each other kind.
 
-    A size that the reference does not take is left out, and said.
+    A size that the reference does not take is left out, and said; so is an input on which both models are not finite.
     """
-    passed, refused, failed = [], [], []
+    passed, refused, unbounded, failed = [], [], [], []
     for variation in _variations(session):
         try:
             port, reference = session.traces(variation.request)
@@ -55,9 +55,12 @@ def varied_checks(session: Session) -> list[Check]:
             known = {check.layer for check in failed}
             first = replace(first, name=f"first difference, {variation.name}")
             failed += unjudged([first], trace_reason(port, reference)) * (first.layer not in known)
+        elif not np.isfinite(reference.arrays[reference.logits]).all():
+            unbounded.append(variation.name)
         else:
             passed.append(variation.name)
     detail = ", ".join(passed) + (f"; the reference refuses {', '.join(refused)}" if refused else "")
+    detail += f"; not judged, because both sides are not finite: {', '.join(unbounded)}" if unbounded else ""
     return failed or [exactly("other inputs", True, detail)]
 
 

@@ -1,6 +1,5 @@
 """The questions that this process answers; each operation takes and returns plain values and names of files."""
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 
 from alignment.exchange import DropoutMasks, TraceSettings, TrainSettings, packed, read_arrays, write_arrays
 from alignment.rules import Arrays, Rules
-from alignment.trace import short_path
+from alignment.trace import class_place
 
 from . import pipeline, structure, torch_formulas
 from .float32_constants import float32_constants
@@ -43,20 +42,12 @@ def inventory(reference: dict) -> dict:
     }  # fmt: skip
 
 
-def logits_shape(reference: dict, shape: list[int]) -> dict:
-    """Shape and type of the logits for images of `shape`."""
+def logits_shape(reference: dict, shape: list[int], *, is_training: bool = False) -> dict:
+    """Shape and type of the logits for images of `shape`, in evaluation or in train mode."""
     with torch.no_grad():
-        output = build(reference).eval()(torch.zeros(shape))
+        output = build(reference).train(is_training)(torch.zeros(shape))
     kind = str(output.dtype).removeprefix("torch.")
     return {"shape": list(output.shape), "type": kind, "is_packed": getattr(output, "is_packed", False)}
-
-
-def class_place(kind: type) -> str:
-    """`file:line` of a class, or an empty text if it has no source."""
-    try:
-        return f"{short_path(inspect.getfile(kind))}:{inspect.getsourcelines(kind)[1]}"
-    except (OSError, TypeError):
-        return ""
 
 
 def initialise(reference: dict, seed: int, images: str, num_checked: int, output: str) -> dict:

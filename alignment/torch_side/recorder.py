@@ -40,8 +40,8 @@ class TorchRecorder(TraceRecorder):
     def as_array(self, tensor: torch.Tensor) -> np.ndarray:
         return as_array(tensor).copy()
 
-    def settings(self, layer: nn.Module) -> dict:
-        return settings_of(layer, TORCH)
+    def settings(self, layer: nn.Module, num_axes: int | None) -> dict:
+        return settings_of(layer, TORCH, num_axes)
 
     def num_parameters(self, layer: nn.Module) -> int:
         return sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)

@@ -64,6 +64,8 @@ def build(reference: dict, dtype: str = "float32", seed: int = 0, *, is_drawn: b
         model = fresh() if is_drawn else build_undrawn(fresh, without_initial_draws)
     if not isinstance(model, nn.Module):
         raise UserCodeError(f"{spec} makes an object of {type(model).__name__}, not a torch.nn.Module")
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module  # the same model, and the names of its weights have no prefix
     return adapt(model.to(DTYPES[dtype]), Adapter.of_message(reference.get("adapter")), FRAMEWORK)
 
 

@@ -19,15 +19,17 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     operations = import_operations()
     from alignment.memory import free_recorded_models
+    from alignment.user_code import place_of_error
 
     for line in sys.stdin:
         request = json.loads(line)
         try:
             answer = {"answer": operations[request["operation"]](**request["arguments"])}
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a file of the user may call exit()
             traceback.print_exc()
             kind = type(error).__name__
-            answer = {"error": f"{error}" if kind == "UserCodeError" else f"{kind}: {error}", "kind": kind}
+            place = "" if isinstance(error, ImportError) else place_of_error(error)
+            answer = {"error": f"{error}" if kind == "UserCodeError" else f"{kind}: {error}{place}", "kind": kind}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
         del answer

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from alignment.adapter import required_inputs, tensors_of
+from alignment.adapter import keyword_inputs, original_of, required_inputs, tensors_of
 from alignment.exchange import read_arrays
 from alignment.mapping.units import fingerprint
 
@@ -16,7 +16,7 @@ INTEGER_WORDS = ("Long", "Int", "indices", "integer", "int64")  # of messages ab
 
 
 def describe(reference: dict, shape: list[int]) -> dict:
-    """Names and types of the inputs, and (path, shape, type) of the outputs, for inputs of `shape`.
+    """Names and types of the inputs, and (path, shape, type) of the outputs in both modes, for inputs of `shape`.
 
     An input that the model takes only as whole numbers is of the type int64, and `num_values` is how many values the
     smallest of its embeddings has.
@@ -24,10 +24,14 @@ def describe(reference: dict, shape: list[int]) -> dict:
     model = build(reference).eval()
     names = required_inputs(model.forward)
     types, output, error = _accepted_types(model, names, shape)
-    answer = {"inputs": [{"name": name, "type": kind} for name, kind in zip(names, types, strict=True)], "error": error}
+    keywords = keyword_inputs(model.forward)
+    answer = {"error": error, "inputs": [
+        {"name": name, "type": kind, "is_keyword": name in keywords} for name, kind in zip(names, types, strict=True)
+    ]}  # fmt: skip
     sizes = [layer.num_embeddings for layer in model.modules() if isinstance(layer, nn.Embedding)]
     answer["num_values"] = min(sizes, default=0)
     answer["outputs"] = [] if error else _outputs(output)
+    answer["train_outputs"] = [] if error else _outputs(_in_train_mode(model, names, types, shape))
     return answer
 
 
@@ -41,7 +45,7 @@ def _accepted_types(model: nn.Module, names: list[str], shape: list[int]) -> tup
     attempts += [["int64" if k == j else "float32" for k in range(num)] for j in range(num if num > 1 else 0)]
     for types in attempts:
         try:
-            return types, _call(model, types, shape), ""
+            return types, _call(model, names, types, shape), ""
         except Exception as error:
             first_error = first_error or f"{type(error).__name__}: {error}"
             if not any(word in str(error) for word in INTEGER_WORDS):
@@ -49,9 +53,23 @@ def _accepted_types(model: nn.Module, names: list[str], shape: list[int]) -> tup
     return ["float32"] * num, None, first_error
 
 
-def _call(model: nn.Module, types: list[str], shape: list[int]):
+def _call(model: nn.Module, names: list[str], types: list[str], shape: list[int]):
+    """What the model itself returns for zeros."""
+    keywords = keyword_inputs(model.forward)
+    given = [(name, torch.zeros(shape, dtype=getattr(torch, kind))) for name, kind in zip(names, types, strict=True)]
     with torch.no_grad():
-        return model(*(torch.zeros(shape, dtype=getattr(torch, kind)) for kind in types))
+        return original_of(
+            model(*(value for name, value in given if name not in keywords),
+                  **{name: value for name, value in given if name in keywords})
+        )  # fmt: skip
+
+
+def _in_train_mode(model: nn.Module, names: list[str], types: list[str], shape: list[int]):
+    """What the model returns in train mode, where some have more outputs; None if it cannot be run in it."""
+    try:
+        return _call(model.train(), names, types, [2 * length if k == 0 else length for k, length in enumerate(shape)])
+    except Exception:  # of zeros, or of a size of the images that a batch norm refuses: the stages will say it
+        return None
 
 
 def _outputs(output: object) -> list[list]:

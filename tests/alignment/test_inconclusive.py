@@ -30,13 +30,15 @@ pytestmark = pytest.mark.torch
 def run(tmp_path, reference):
     """Runs the stages on two nets with this code between their layers."""
 
-    def with_code(port: str, expected: str, *, scale: str = "", lr: float = 2**-6) -> Verdict:
-        for package, code, factor in (("paddle", port, scale), ("torch", expected, "")):
+    def with_code(
+        port: str, expected: str, *, scale: str = "", end: str = "", lr: float = 2**-6, shape=(6, 6), stages=STAGES
+    ) -> Verdict:
+        for package, code, factor in (("paddle", port, f"{end}{scale}"), ("torch", expected, end)):
             base, name = WORDS[package]
             (tmp_path / name).write_text(NET.format(package=package, base=base, code=code, scale=factor))
         train = Training(shape=(6, 6), steps=6, curve_side=0, lr=lr)
-        case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=(6, 6), train=train)
-        return run_stages(case, STAGES, reference)
+        case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=shape, train=train)
+        return run_stages(case, stages, reference)
 
     return with_code
 
@@ -86,3 +88,19 @@ def test_an_operation_that_is_missing_in_the_reference(run):
     verdict = run("x = paddle.nn.functional.relu(x)", code)
     assert verdict.status == "inconclusive"
     assert "an operation is missing on this device" in conclusion(verdict)
+
+
+def test_one_number_of_one_image_is_compared_with_that_of_another(run):
+    verdict = run("x = x[:, :8]", "x = x[:, :8]", end=".sum(1, keepdim=True)", shape=(1, 6))
+    assert verdict.status == "pass", verdict.problems()
+    verdict = run("x = x.abs()", "x = -x", end=".sum(1, keepdim=True)", shape=(1, 6))
+    assert verdict.status == "fail"
+
+
+def test_inputs_on_which_both_sides_are_not_finite_are_not_judged(run):
+    code = "x = x + ({}.sqrt(9 - x.abs().max()) - {}.sqrt(9 - x.abs().max()))"
+    verdict = run(code.format("paddle", "paddle"), code.format("torch", "torch"), stages=("forward",))
+    found = next(check for check in verdict.stages[0].checks if check.name == "other inputs")
+    assert verdict.status == "pass", verdict.problems()
+    judged, _, rest = found.detail.partition("; not judged, because both sides are not finite: ")
+    assert "images times 64" not in judged and "images times 64" in rest

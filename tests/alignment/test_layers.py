@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from alignment.case import Case, Training
 from alignment.layers.hints import setting_hints, value_hints
 from alignment.layers.pairing import pair, without_guesses
+from alignment.runner import run_stages
 from alignment.trace import Trace
 
 
@@ -58,3 +60,42 @@ def test_hints_name_the_usual_mistakes():
     assert "clipped to [-1, 1]" in value_hints(image, image.clip(-1, 1))[0]
     assert "the reference's are not" in value_hints(image.clip(-1, 1), image)[0]
     assert value_hints(image, image) == []
+    assert value_hints(image + 1e-9, image) == [] == value_hints(image * (1 + 1e-9), image)
+    assert "plus 0.001" in value_hints(image + 1e-3, image)[0]
+
+
+CHANNELS_LAST = """
+from paddle import nn
+
+class Net(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2D(3, 6, 3, padding=PADDING, data_format="NHWC")
+        self.norm = nn.BatchNorm2D(6, data_format="NHWC")
+        self.pool = nn.MaxPool2D(2, data_format="NHWC")
+
+    def forward(self, x):
+        return self.pool(self.norm(self.conv(x.transpose([0, 2, 3, 1])))).transpose([0, 3, 1, 2])
+"""
+CHANNELS_FIRST = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.pool = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.MaxPool2d(2)
+
+    def forward(self, x):
+        return self.pool(self.norm(self.conv(x)))
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("padding", "status"), [("1", "pass"), ("[1, 1, 0, 2]", "fail")])
+def test_layers_with_channels_last_are_compared_in_the_chain(padding, status, tmp_path, reference):
+    (tmp_path / "port.py").write_text(CHANNELS_LAST.replace("PADDING", padding))
+    (tmp_path / "ref.py").write_text(CHANNELS_FIRST)
+    train = Training(shape=(4, 3, 6, 6), steps=2, curve_side=0)
+    case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=(2, 3, 6, 6), train=train)
+    verdict = run_stages(case, ("weights", "forward", "backward", "train"), reference)
+    assert verdict.status == status, verdict.problems()

@@ -279,3 +279,53 @@ def test_an_edit_of_the_same_size_within_a_second_counts(tmp_path):
         os.utime(path, ns=(10**18 + number, 10**18 + number))
         found.append(load_callable(f"{path}:build")())
     assert found == [1, 2]
+
+
+TIED = """
+import {package}
+from {package} import nn
+from {package}.nn import functional as F
+
+class Net(nn.{base}):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.b.weight = self.a.weight
+        self.out = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = {package}.tanh(self.a(x))
+        x = {package}.tanh(self.b(x))
+        return {code}
+"""
+
+
+@pytest.fixture
+def tied_nets(tmp_path, reference):
+    """Runs the stages on two nets with tied layers."""
+
+    def run(port: str = "self.out(x)", expected: str = "self.out(x)"):
+        sides = (("torch", "Module", "ref.py", expected), ("paddle", "Layer", "port.py", port))
+        for package, base, name, code in sides:
+            (tmp_path / name).write_text(TIED.format(package=package, base=base, code=code))
+        train = Training(shape=(4, 6), steps=2, curve_side=0)
+        case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=(4, 6), train=train)
+        return run_stages(case, ("weights", "forward", "backward", "train"), reference)
+
+    return run
+
+
+@pytest.mark.torch
+def test_the_matrix_of_tied_layers_is_transposed_under_both_names(tied_nets):
+    verdict = tied_nets()
+    assert verdict.status == "pass", verdict.problems()
+
+
+@pytest.mark.torch
+def test_a_function_with_the_weights_of_a_layer_is_a_remark_in_place_of_its_call(tied_nets):
+    function = "F.linear(x, self.out.weight, self.out.bias)"
+    for ports in (("self.out(x)", function), (function, "self.out(x)")):
+        verdict = tied_nets(*ports)
+        assert verdict.status == "pass", verdict.problems()
+        assert [check.name for check in verdict.remarks()] == ["every layer with weights has a match"]
+    assert tied_nets("self.out(x)", f"{function} * 2").status == "fail"

@@ -39,6 +39,35 @@ def test_recordings_identify_files_by_their_content(tmp_path, stub_python):
             assert len(list(recordings.iterdir())) == (1, 1, 2)[number]
 
 
+def test_recordings_identify_a_source_with_the_files_that_it_imports(tmp_path, stub_python):
+    recordings, package = tmp_path / "recordings", tmp_path / "net"
+    package.mkdir()
+    (package / "net.py").write_text("from blocks import Block\nfrom .parts import inner\nimport sys")
+    changes = [
+        ("blocks.py", "import deeper"),
+        ("deeper.py", "a = 1"),
+        ("parts/inner.py", "a = 1"),
+        ("port.py", "a = 1"),
+    ]
+    changes += [("deeper.py", "a = 2"), ("parts/inner.py", "a = 2"), ("port.py", "a = 2")]
+    numbers = []
+    with Reference(stub_python(ECHO), recordings) as reference:
+        for name, content in changes:
+            (package / name).parent.mkdir(exist_ok=True)
+            (package / name).write_text(content)
+            reference.ask("replay", reference=Case("net", package, port="", reference="net.py:Net").reference_spec)
+            numbers.append(len(list(recordings.iterdir())))
+    assert numbers == [1, 2, 3, 3, 4, 5, 5]  # the port is not part of the reference
+
+
+def test_recordings_of_other_code_of_the_tool_are_not_used(tmp_path, stub_python, monkeypatch):
+    for identity in ("one", "other", "one"):
+        monkeypatch.setattr("alignment.reference._own_identity", lambda identity=identity: identity)
+        with Reference(stub_python(ECHO), tmp_path / "recordings") as reference:
+            reference.ask("rates")
+    assert len(list((tmp_path / "recordings").iterdir())) == 2
+
+
 @pytest.mark.torch
 def test_answers_are_recorded_and_used_without_torch(tmp_path):
     case = read_case("ladder")

@@ -51,7 +51,8 @@ def test_a_weights_error_of_the_first_stage_is_no_empty_verdict(monkeypatch):
         verdict = run_stages(read_case("ladder"), ("forward",), reference, port=Port(lambda: None))
         assert [stage.status for stage in verdict.stages] == ["fail"]
         with pytest.raises(WeightsError):  # on the command line: the given weights cannot be used
-            run_stages(read_case("ladder"), ("forward",), reference)
+            run_stages(read_case("ladder"), ("forward",), reference, weights={})
+        assert run_stages(read_case("ladder"), ("forward",), reference).exit_code == 6
 
 
 def test_what_the_stage_weights_reports_is_not_repeated(monkeypatch):

@@ -54,6 +54,39 @@ print(json.dumps([[kind_of_class(type(layer).__name__), settings_of(layer, TORCH
 """
 
 
+# {constructor of Paddle: (of PyTorch, number of axes of the input)} with equal settings in another notation.
+NOTATIONS = {
+    "Softmax()": ("Softmax(dim=1)", 2), "Softmax(-1)": ("Softmax()", 2), "Softmax(-3)": ("Softmax()", 3),
+    "LogSoftmax(1)": ("LogSoftmax(-1)", 2), "GLU(1)": ("GLU(-3)", 4), "Flatten(1, 3)": ("Flatten()", 4),
+    "Conv2D(3, 4, 3, padding=[1, 1, 2, 2])": ("Conv2d(3, 4, 3, padding=(1, 2))", 4),
+    "Conv2D(3, 4, 3, padding=[[0, 0], [0, 0], [1, 1], [2, 2]])": ("Conv2d(3, 4, 3, padding=(1, 2))", 4),
+    "Conv2D(3, 4, 3, padding=[[0, 0], [1, 1], [2, 2], [0, 0]], data_format='NHWC')":
+        ("Conv2d(3, 4, 3, padding=(1, 2))", 4),
+    "Conv2D(3, 4, 3)": ("Conv2d(3, 4, 3, padding='valid')", 4),
+    "MaxPool2D(3, padding=[1, 1, 1, 1])": ("MaxPool2d(3, padding=1)", 4),
+}  # fmt: skip
+
+
+@pytest.mark.torch
+def test_other_notations_are_equal_settings():
+    from paddle import nn
+
+    texts = [f"{text}, {num_axes}" for text, num_axes in NOTATIONS.values()]
+    code = READ.replace("settings_of(layer, TORCH)", "settings_of(layer[0], TORCH, layer[1])")
+    code = code.replace("type(layer)", "type(layer[0])")
+    done = subprocess.run([sys.executable, "-c", code, *texts], cwd=ROOT, capture_output=True, text=True, check=True)
+    for (text, (_, num_axes)), (_, other) in zip(NOTATIONS.items(), json.loads(done.stdout), strict=True):
+        settings = settings_of(eval("nn." + text, {"nn": nn}), PADDLE, num_axes)
+        assert settings.keys() == other.keys() and differing_settings(settings, other) == {}, text
+
+
+def test_a_padding_of_two_ends_that_differ_is_no_other_notation():
+    from paddle import nn
+
+    settings = settings_of(nn.Conv2D(3, 4, 3, padding=[1, 2, 1, 2]), PADDLE, 4)
+    assert differing_settings(settings, settings | {"padding": [1, 2]}) and settings["padding"] == [1, 2, 1, 2]
+
+
 @pytest.mark.torch
 def test_equal_layers_of_both_frameworks_have_equal_settings():
     from paddle import nn
@@ -105,6 +138,30 @@ def test_the_edit_is_in_the_words_of_paddle():
     assert suggested_edit("BatchNorm2D", "new_batch_share", 0.1) == "BatchNorm2D(..., momentum=0.9)"
     assert suggested_edit("AvgPool2D", "count_include_pad", True) == "AvgPool2D(..., exclusive=False)"
     assert suggested_edit("MaxPool2D", "ceil_mode", True) == "MaxPool2D(..., ceil_mode=True)"
+
+
+@pytest.mark.parametrize(
+    ("class_name", "word", "value", "edit"),
+    [
+        ("InstanceNorm2D", "affine", False, "InstanceNorm2D(..., weight_attr=False, bias_attr=False)"),
+        ("GroupNorm", "affine", False, "GroupNorm(..., weight_attr=False, bias_attr=False)"),
+        ("LayerNorm", "shape", [4, 5], "LayerNorm(..., normalized_shape=[4, 5])"),
+        ("BatchNorm", "activation", "relu", "BatchNorm(..., act='relu')"),
+        ("SimpleRNN", "activation", "relu", "SimpleRNN(..., activation='relu')"),
+        ("Unfold", "kernel", 3, "Unfold(..., kernel_sizes=3)"),
+        ("Fold", "stride", 2, "Fold(..., strides=2)"),
+        ("CosineSimilarity", "epsilon", 1e-6, "CosineSimilarity(..., eps=1e-06)"),
+        ("InstanceNorm2D", "statistics", "of the batch, then running", ""),
+        ("MaxPool2D", "dilation", 2, ""),
+        ("ReLU6", "max", 5, ""),
+        ("Dropout2D", "dropout_mode", "upscale_in_train", ""),
+        ("Conv2DTranspose", "padding_mode", "circular", ""),
+        ("AvgPool1D", "divisor_override", 3, ""),
+        ("ALayerOfTheUser", "epsilon", 1e-6, ""),
+    ],
+)
+def test_an_edit_has_only_arguments_that_the_class_takes(class_name, word, value, edit):
+    assert suggested_edit(class_name, word, value) == edit
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,14 @@ def test_a_verdict_is_a_success_only_if_all_checks_pass(tmp_path):
     assert json.loads(json.dumps(as_json(verdict())))["stages"]["forward"]["checks"][1]["value"] == "infinite"
 
 
+def test_a_remark_is_no_error_of_junit(tmp_path):
+    found = Verdict("net", [StageResult("forward", [Check("x", "pass"), Check("y", "remark", detail="a word")])])
+    write_junit(found, tmp_path / "junit.xml")
+    tests = ElementTree.parse(tmp_path / "junit.xml").findall(".//testcase")
+    assert found.exit_code == 0
+    assert [[(child.tag, child.text) for child in test] for test in tests] == [[], [("system-out", "a word")]]
+
+
 @pytest.mark.parametrize("kind", [float, np.float32, np.float64])
 def test_numbers_of_numpy_are_written_as_json(kind):
     checks = [Check("good", "pass", kind(0), kind(1e-10)), Check("bad", "fail", kind("inf"), kind(1))]

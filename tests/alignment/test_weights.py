@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from alignment.case import read_case
+from alignment.cli import main as align
+from alignment.compat.padiff import assign_weight, auto_diff
 from alignment.paddle_side.port import Port, state_arrays
+from alignment.session import Session
+from alignment.user_code import load_callable
 from alignment.weights import convert, load_torch_weights, main, read_for_port
 from common.errors import CheckpointError, DiskError, WeightsError
 from engine.safetensors_io import encode
@@ -77,3 +81,73 @@ def test_files_are_converted_both_ways_and_wrong_ones_are_named(tmp_path, refere
     for text in ("missing: norm1.weight [8]", "extra: extra.weight [2]", "wrong shape: conv1.bias is [9]"):
         assert text in str(caught.value)
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+NET = """
+import {package}
+from {package} import nn
+
+class Net(nn.{base}):
+    def __init__(self):
+        super().__init__()
+        self.{names[0]}, self.{names[1]} = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.{names[1]}({package}.tanh(self.{names[0]}(x)))
+"""
+
+
+@pytest.fixture
+def net(tmp_path, reference) -> Path:
+    """A case without rules, whose port has other names, and a file of each side with the same weights."""
+    sides = (("port", "paddle", "Layer", ("a", "b")), ("ref", "torch", "Module", ("first", "second")))
+    for file, package, base, names in sides:
+        (tmp_path / f"{file}.py").write_text(NET.format(package=package, base=base, names=names))
+    (tmp_path / "net.yaml").write_text("port: port.py:Net\nreference: ref.py:Net\nshape: [4, 8]\n")
+    rng = np.random.default_rng(0)
+    shapes = {"first.weight": (8, 8), "first.bias": (8,), "second.weight": (3, 8), "second.bias": (3,)}
+    arrays = {f"module.{name}": rng.normal(0, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    reference.do("save_file", inputs=reference.put(arrays), path=str(tmp_path / "net.pth"))
+    names = {"module.first": "a", "module.second": "b"}
+    port = {name.replace(*next(item for item in names.items() if item[0] in name)): array.T
+            for name, array in arrays.items()}  # fmt: skip
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(port, protocol=4))
+    return tmp_path
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["net.pth", "net.pdparams"])
+def test_a_file_of_either_side_needs_no_rules(name, net, reference):
+    case = read_case(str(net / "net.yaml"))
+    session = Session(case, reference, weights=net / name)
+    expected = {key: value.numpy() for key, value in torch_state(net / "net.pth").items()}
+    assert session.reference_weights.keys() == expected.keys()
+    assert all(np.array_equal(session.reference_weights[key], expected[key]) for key in expected)
+    assert align(["forward", str(net / "net.yaml"), "--weights", str(net / name)]) == 0
+
+
+@pytest.mark.torch
+def test_a_file_of_another_network_is_refused_by_a_case_without_rules(net, reference):
+    reference.do("save_file", inputs=reference.put({"x": np.zeros(3)}), path=str(net / "x.pth"))
+    for path, words in ((net / "x.pth", "does not fit net"), (net / "none.pth", "none.pth")):
+        with pytest.raises((WeightsError, CheckpointError), match=words) as caught:
+            align(["forward", str(net / "net.yaml"), "--weights", str(path)])
+        assert caught.value.exit_code == 4
+
+
+@pytest.mark.torch
+def test_auto_diff_and_assign_weight_take_a_file(net, reference):
+    make = load_callable(f"{net / 'port.py'}:Net")
+    spec, images = f"{net / 'ref.py'}:Net", np.random.default_rng(1).normal(0, 1, (4, 8)).astype(np.float32)
+    assert auto_diff(make, spec, images, weights=str(net / "net.pth"), process=reference)
+    port = make()
+    assert assign_weight(port, spec, images, weights=str(net / "net.pth"), process=reference)
+    expected = torch_state(net / "net.pth")["first.weight"].numpy()
+    assert np.array_equal(port.a.weight.numpy(), expected.T)
+
+
+def torch_state(path: Path) -> dict:
+    """The table of a file of torch without the prefix of its names."""
+    import torch
+
+    return {name.removeprefix("module."): value for name, value in torch.load(path).items()}
