@@ -67,6 +67,7 @@ class EngineProcess:
         self._numbers = itertools.count(1)
         self._to_send: asyncio.Queue[Frame] = asyncio.Queue()
         self._is_closed = False
+        writer.transport.set_write_buffer_limits(0)  # so that `drain` waits until the transport keeps nothing
         self._sender = asyncio.get_running_loop().create_task(self._send_all())
         self.ended = asyncio.get_running_loop().create_task(self._take_answers())
 
@@ -111,8 +112,12 @@ class EngineProcess:
         await self.ended
 
     async def _send_all(self) -> None:
-        """Send frames in pieces, each when the last is gone, since the transport copies what it cannot send at once."""
-        with contextlib.suppress(ConnectionError):
+        """Send frames in pieces, each when the last is gone.
+
+        The transport keeps what it cannot send at once: a copy, or from Python 3.12 on a view, and bytes of which there
+        is a view cannot be freed.
+        """
+        try:
             while True:
                 frame = await self._to_send.get()
                 if frame.kind != Kind.CANCEL and frame.job not in self._waiting:
@@ -124,6 +129,10 @@ class EngineProcess:
                         await self._writer.drain()
                 if isinstance(frame.body, bytearray):  # the server does not need it any more
                     frame.body.clear()
+        except ConnectionError:
+            pass  # the process has ended
+        finally:  # also after a fault: a process that gets no images is replaced
+            self._writer.transport.abort()
 
     async def _take_answers(self) -> None:
         """Give every answer to its future, until the connection ends; then those that are left get none."""

@@ -1,0 +1,103 @@
+"""An engine process as the server sees it: what is sent to it, what is kept, and how it is replaced; it is played."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from deploy.serving.workers.frames import HEADER, Frame, Kind
+from deploy.serving.workers.process import EngineProcess, Image
+
+BUFFER_BYTES = 4096  # of the connection, less than an image
+IMAGE_BYTES = 40_000  # less than a transport keeps by default before `drain` waits
+
+
+class PlayedProcess:
+    """Stands for the object of multiprocessing; it ends only when it is killed, or when its connection is closed."""
+
+    def __init__(self, connection: socket.socket):
+        self.pid, self.exitcode, self.was_killed = 0, None, False
+        self._connection = connection
+
+    def join(self, seconds: float | None = None) -> None:
+        self.exitcode = 0
+
+    def kill(self) -> None:
+        self.was_killed = True
+        self._connection.close()
+
+
+async def receive(connection: socket.socket, num_bytes: int) -> bytes:
+    """Take bytes as the engine process does."""
+    received = b""
+    while len(received) < num_bytes:
+        received += await asyncio.get_running_loop().sock_recv(connection, num_bytes - len(received))
+    return received
+
+
+async def receive_frame(connection: socket.socket) -> Frame:
+    """Take a message as the engine process does."""
+    kind, job, deadline, length = HEADER.unpack(await receive(connection, HEADER.size))
+    return Frame(Kind(kind), job, deadline, await receive(connection, length))
+
+
+def play(scene: Callable[[EngineProcess, PlayedProcess, socket.socket], Awaitable[None]]) -> None:
+    """Run a scene with the server's side, the process, and the end of the connection that the process has."""
+
+    async def run() -> None:
+        own_end, other_end = socket.socketpair()
+        own_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        for end in (own_end, other_end):
+            end.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=own_end)
+        process = PlayedProcess(other_end)
+        engine = EngineProcess(process, reader, writer, {})
+        try:
+            await asyncio.wait_for(scene(engine, process, other_end), 20)
+        finally:
+            other_end.close()
+            await asyncio.wait_for(engine.ended, 20)
+
+    asyncio.run(run())
+
+
+def soon() -> float:
+    """A deadline that no test reaches."""
+    return time.monotonic() + 30
+
+
+async def let_it_send() -> None:
+    """Let the sender go on until it waits for the process."""
+    for _ in range(20):
+        await asyncio.sleep(0.002)
+
+
+def test_an_image_is_freed_when_all_of_it_was_sent_and_not_before():
+    """From Python 3.12 on the transport keeps views of the image, which then cannot be freed."""
+
+    async def scene(engine, process, connection):
+        images = [bytearray([number]) * IMAGE_BYTES for number in (1, 2)]
+        for image in images:
+            engine.submit(Image(Kind.IMAGE, image), soon())
+        await let_it_send()
+        assert [len(image) for image in images] == [IMAGE_BYTES] * 2
+        for number, image in enumerate(images, 1):
+            frame = await receive_frame(connection)
+            assert frame.job == number and frame.body == bytes([number]) * IMAGE_BYTES
+            await let_it_send()
+            assert not image
+
+    play(scene)
+
+
+def test_a_process_to_which_nothing_can_be_sent_is_given_up():
+    async def scene(engine, process, connection):
+        _, future = engine.submit(Image(Kind.IMAGE, "no bytes"), soon())
+        with pytest.raises(TypeError):
+            await engine._sender
+        assert (await future).kind == "engine_away"
+        await engine.ended
+
+    play(scene)
