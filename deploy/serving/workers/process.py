@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -168,15 +169,14 @@ async def start_engine(settings: WorkerSettings) -> EngineProcess:
     """Start an engine process and wait until its model is loaded, verified and warm.
 
     Raises:
-        StartError: the folder cannot be used, or the process ended while it loaded the model.
+        StartError: the folder cannot be used, the process ended while it loaded the model, or the machine is short of
+            memory, processes or files.
     """
-    own_end, other_end = socket.socketpair()
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=run_worker, args=(other_end, settings), daemon=True, name="engine")
-    with signals_blocked(STOP_SIGNALS):  # the server decides when its engine ends
-        process.start()
-    other_end.close()
-    own_end.setblocking(False)
+    try:
+        process, own_end = _start_process(settings)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StartError(f"{settings.folder}: the engine process could not be started: {reason}", 7) from None
     reader, writer = await asyncio.open_connection(sock=own_end)
     try:
         frame = await read_frame(reader)
@@ -194,6 +194,23 @@ async def start_engine(settings: WorkerSettings) -> EngineProcess:
         )
     failure = json.loads(frame.body)
     raise StartError(failure["message"], failure["exit_code"])
+
+
+def _start_process(settings: WorkerSettings) -> tuple[multiprocessing.process.BaseProcess, socket.socket]:
+    """Start an engine process; returns it and the server's end of the connection."""
+    own_end, other_end = socket.socketpair()
+    try:
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=run_worker, args=(other_end, settings), daemon=True, name="engine")
+        with signals_blocked([*STOP_SIGNALS, signal.SIGHUP]):  # the server decides when its engine ends
+            process.start()
+    except BaseException:
+        own_end.close()
+        raise
+    finally:
+        other_end.close()
+    own_end.setblocking(False)
+    return process, own_end
 
 
 class Place:

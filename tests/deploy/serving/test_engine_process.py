@@ -1,14 +1,20 @@
 """An engine process as the server sees it: what is sent to it, what is kept, and how it is replaced; it is played."""
 
 import asyncio
+import errno
+import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import pytest
 
+from common.processes import STOP_SIGNALS
+from deploy.serving.workers import process as process_module
 from deploy.serving.workers.frames import HEADER, Frame, Kind
-from deploy.serving.workers.process import EngineProcess, Image
+from deploy.serving.workers.process import Engine, EngineProcess, Image, start_engine
+from deploy.serving.workers.worker import WorkerSettings
 
 BUFFER_BYTES = 4096  # of the connection, less than an image
 IMAGE_BYTES = 40_000  # less than a transport keeps by default before `drain` waits
@@ -101,3 +107,35 @@ def test_a_process_to_which_nothing_can_be_sent_is_given_up():
         await engine.ended
 
     play(scene)
+
+
+def test_a_machine_that_is_short_of_memory_is_asked_again(monkeypatch):
+    """The engine ends, and the first try to replace it finds no memory."""
+    events, masks, tries = [], [], []
+
+    class Refusing:
+        def __init__(self, **_):
+            pass
+
+        def start(self):
+            masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    async def scene(first, process, connection):
+        async def start(settings):
+            tries.append(settings)
+            return first if len(tries) != 2 else await start_engine(settings)
+
+        monkeypatch.setattr(process_module, "start_engine", start)
+        monkeypatch.setattr(process_module.multiprocessing, "get_context", lambda _: SimpleNamespace(Process=Refusing))
+        engine = Engine(WorkerSettings("folder"), max_queue=1, on_event=lambda *event: events.append(event))
+        await engine.open()
+        connection.close()
+        while len(tries) < 3:
+            await asyncio.sleep(0.01)
+        assert not engine._supervisor.done()
+        await engine.close()
+
+    play(scene)
+    assert ("engine_not_started", "folder: the engine process could not be started: Cannot allocate memory") in events
+    assert {*STOP_SIGNALS, signal.SIGHUP} <= masks[0]  # a signal to the whole group is for the server alone
