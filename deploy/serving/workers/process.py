@@ -25,6 +25,7 @@ SECONDS_TO_HANG = 5.0  # after the deadline of a request: an engine process answ
 BLOCK_BYTES = 1 << 17  # of an image that are given to the transport at once
 SECONDS_OF_A_PLACE = 0.25  # for which a request keeps its place until it submits its images
 SECONDS_TO_END = 5.0  # of a process whose connection was closed
+SECONDS_TO_CLOSE = 0.5  # of the connection, from our side to that of a process that has nothing to answer any more
 
 
 class Image(NamedTuple):
@@ -66,7 +67,9 @@ class EngineProcess:
         self._process, self._reader, self._writer = process, reader, writer
         self._waiting: dict[int, tuple[asyncio.Future, float]] = {}
         self._numbers = itertools.count(1)
-        self._to_send: asyncio.Queue[Frame] = asyncio.Queue()
+        self._given_up: dict[int, float] = {}  # deadlines of images that were sent and cancelled, until their answers
+        self._unsent: dict[int, Frame] = {}
+        self._to_send: asyncio.Queue[tuple[Kind, int]] = asyncio.Queue()
         self._is_closed = False
         writer.transport.set_write_buffer_limits(0)  # so that `drain` waits until the transport keeps nothing
         self._sender = asyncio.get_running_loop().create_task(self._send_all())
@@ -74,7 +77,7 @@ class EngineProcess:
 
     @property
     def num_waiting(self) -> int:
-        """Number of images that have no answer yet."""
+        """Number of images whose answer is waited for."""
         return len(self._waiting)
 
     def submit(self, image: Image, deadline: float) -> tuple[int, asyncio.Future]:
@@ -87,29 +90,41 @@ class EngineProcess:
             raise engine_away()
         number, future = next(self._numbers), asyncio.get_running_loop().create_future()
         self._waiting[number] = future, deadline
-        self._to_send.put_nowait(Frame(image.kind, number, deadline, image.data))
+        self._unsent[number] = Frame(image.kind, number, deadline, image.data)
+        self._to_send.put_nowait((image.kind, number))
         return number, future
 
     def cancel(self, number: int) -> None:
-        """Give up an image, of which the answer is not wanted any more."""
-        waiting = self._waiting.pop(number, None)
-        if waiting and not self._is_closed:
-            waiting[0].cancel()
-            self._to_send.put_nowait(Frame(Kind.CANCEL, number))
+        """Give up an image, of which the answer is not wanted any more; one that was not sent yet is freed."""
+        future, deadline = self._waiting.pop(number, (None, 0.0))
+        if future is None or self._is_closed:
+            return
+        future.cancel()
+        if self._unsent.pop(number, None) is None:
+            self._given_up[number] = deadline
+            self._to_send.put_nowait((Kind.CANCEL, number))
 
     def kill_if_it_hangs(self) -> bool:
-        """Kill the process if it has not even refused an image long after its deadline."""
+        """Kill the process if it has not even refused an image long after its deadline.
+
+        It answers cancelled images too, so that it is found also where all clients give up before the deadline.
+        """
         late = time.monotonic() - SECONDS_TO_HANG
-        if any(deadline < late for _, deadline in self._waiting.values()):
+        deadlines = [*(deadline for _, deadline in self._waiting.values()), *self._given_up.values()]
+        if any(deadline < late for deadline in deadlines):
             self._process.kill()
             return True
         return False
 
     async def close(self) -> None:
-        """Wait for all answers, then end the process."""
+        """Wait for all answers, then end the process; one that hangs is killed."""
         while futures := [future for future, _ in self._waiting.values() if not future.done()]:
             await asyncio.wait(futures)
         self._writer.close()
+        await asyncio.wait([self.ended], timeout=SECONDS_TO_CLOSE)
+        if not self.ended.done():
+            self._process.kill()
+            self._writer.transport.abort()  # `close` waits until the process has taken what was sent
         await self.ended
 
     async def _send_all(self) -> None:
@@ -120,8 +135,9 @@ class EngineProcess:
         """
         try:
             while True:
-                frame = await self._to_send.get()
-                if frame.kind != Kind.CANCEL and frame.job not in self._waiting:
+                kind, number = await self._to_send.get()
+                frame = Frame(kind, number) if kind == Kind.CANCEL else self._unsent.pop(number, None)
+                if frame is None:
                     continue  # it was given up before
                 self._writer.write(frame.header())
                 with memoryview(frame.body) as body:
@@ -138,6 +154,7 @@ class EngineProcess:
     async def _take_answers(self) -> None:
         """Give every answer to its future, until the connection ends; then those that are left get none."""
         while frame := await read_frame(self._reader):
+            self._given_up.pop(frame.job, None)
             future, _ = self._waiting.pop(frame.job, (None, 0.0))
             if future is None or future.done():
                 continue
@@ -154,6 +171,7 @@ class EngineProcess:
             if not future.done():
                 future.set_result(engine_away())
         self._waiting.clear()
+        self._unsent.clear()
         await asyncio.get_running_loop().run_in_executor(None, end_process, self._process)
 
 
@@ -347,8 +365,8 @@ class Engine:
                 process.cancel(number)
             raise
         if late:  # the process refuses them too; one that does not hangs
-            for future in late:
-                future.cancel()
+            for number, _ in jobs:
+                process.cancel(number)
             raise deadline_passed()
         answers = [future.result() for future in futures]
         for answer in answers:

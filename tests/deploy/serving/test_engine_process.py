@@ -5,6 +5,7 @@ import errno
 import signal
 import socket
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 
@@ -21,18 +22,19 @@ IMAGE_BYTES = 40_000  # less than a transport keeps by default before `drain` wa
 
 
 class PlayedProcess:
-    """Stands for the object of multiprocessing; it ends only when it is killed, or when its connection is closed."""
+    """Stands for the object of multiprocessing; one that is not mortal keeps its connection when it is killed."""
 
-    def __init__(self, connection: socket.socket):
+    def __init__(self, connection: socket.socket, is_mortal: bool):
         self.pid, self.exitcode, self.was_killed = 0, None, False
-        self._connection = connection
+        self._connection, self._is_mortal = connection, is_mortal
 
     def join(self, seconds: float | None = None) -> None:
         self.exitcode = 0
 
     def kill(self) -> None:
         self.was_killed = True
-        self._connection.close()
+        if self._is_mortal:
+            self._connection.close()
 
 
 async def receive(connection: socket.socket, num_bytes: int) -> bytes:
@@ -49,7 +51,9 @@ async def receive_frame(connection: socket.socket) -> Frame:
     return Frame(Kind(kind), job, deadline, await receive(connection, length))
 
 
-def play(scene: Callable[[EngineProcess, PlayedProcess, socket.socket], Awaitable[None]]) -> None:
+def play(
+    scene: Callable[[EngineProcess, PlayedProcess, socket.socket], Awaitable[None]], *, is_mortal: bool = True
+) -> None:
     """Run a scene with the server's side, the process, and the end of the connection that the process has."""
 
     async def run() -> None:
@@ -58,7 +62,7 @@ def play(scene: Callable[[EngineProcess, PlayedProcess, socket.socket], Awaitabl
         for end in (own_end, other_end):
             end.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=own_end)
-        process = PlayedProcess(other_end)
+        process = PlayedProcess(other_end, is_mortal)
         engine = EngineProcess(process, reader, writer, {})
         try:
             await asyncio.wait_for(scene(engine, process, other_end), 20)
@@ -139,3 +143,50 @@ def test_a_machine_that_is_short_of_memory_is_asked_again(monkeypatch):
     play(scene)
     assert ("engine_not_started", "folder: the engine process could not be started: Cannot allocate memory") in events
     assert {*STOP_SIGNALS, signal.SIGHUP} <= masks[0]  # a signal to the whole group is for the server alone
+
+
+def test_a_process_that_hangs_is_killed_although_its_clients_gave_up():
+    async def scene(engine, process, connection):
+        past = time.monotonic() - process_module.SECONDS_TO_HANG - 1
+        (answered, _), (hanging, _) = [engine.submit(Image(Kind.IMAGE, b"image"), past) for _ in range(2)]
+        await let_it_send()
+        engine.cancel(answered)
+        engine.cancel(hanging)
+        assert engine.num_waiting == 0
+        for number in (answered, hanging):
+            assert engine.kill_if_it_hangs()
+            answer = Frame(Kind.REFUSED, number, body=b'{"status": 499, "kind": "cancelled", "message": ""}')
+            connection.sendall(answer.header() + answer.body)
+            await let_it_send()
+        assert not engine.kill_if_it_hangs()
+
+    play(scene, is_mortal=False)
+
+
+def test_an_image_that_was_given_up_before_it_was_sent_is_freed():
+    class Bytes(bytearray):
+        """Can be referred to weakly."""
+
+    async def scene(engine, process, connection):
+        engine.submit(Image(Kind.IMAGE, bytes(10 * IMAGE_BYTES)), soon())  # which fills the connection
+        await let_it_send()
+        image = Bytes(IMAGE_BYTES)
+        number, kept = engine.submit(Image(Kind.IMAGE, image), soon())[0], weakref.ref(image)
+        del image
+        engine.cancel(number)
+        assert kept() is None
+
+    play(scene)
+
+
+def test_the_end_does_not_wait_for_a_process_that_hangs():
+    """The connection is full of an image, whose client is gone, and nobody reads it."""
+
+    async def scene(engine, process, connection):
+        number, _ = engine.submit(Image(Kind.IMAGE, bytes(IMAGE_BYTES)), soon())
+        await let_it_send()
+        engine.cancel(number)
+        await engine.close()
+        assert process.was_killed
+
+    play(scene, is_mortal=False)
