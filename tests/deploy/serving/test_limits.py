@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
+from deploy.serving import connections
 from deploy.serving.errors import ServingError
 from deploy.serving.limits import Limits
 from deploy.serving.metrics import Metrics
@@ -156,6 +157,26 @@ def test_too_many_connections(service):
         b"HTTP/1.1 200"
     ):
         assert time.monotonic() < deadline
+
+
+def test_clients_that_do_not_read_are_closed(monkeypatch):
+    """One asks for many pages at once, one for a single page that is larger than what its connection buffers."""
+    monkeypatch.setattr(connections, "SECONDS_TO_SEND", 0.2)
+    page = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    with service_in_thread(SMALL) as service:
+        for listening in service.server.servers[0].sockets:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # of the connections that come
+        with socket.socket() as many, socket.socket() as single:
+            for client, num_pages in ((many, 400), (single, 1)):
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(("127.0.0.1", service.port))
+                client.sendall(page * num_pages)
+            deadline = time.monotonic() + 5
+            while service.call(len, service.server.server_state.connections) < 2:
+                assert time.monotonic() < deadline
+            while service.call(len, service.server.server_state.connections):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
 
 
 def test_all_bodies_together_are_limited(service):
