@@ -163,7 +163,7 @@ class EngineProcess:
                 future.set_result(Answer(np.frombuffer(frame.body, np.float32, offset=TIMES.size), *times))
             else:
                 refusal = json.loads(frame.body)
-                future.set_result(ServingError(refusal["status"], refusal["kind"], refusal["message"]))
+                future.set_result(ServingError(**refusal))
         self._is_closed = True
         self._sender.cancel()
         self._writer.close()

@@ -12,10 +12,12 @@ from types import SimpleNamespace
 import pytest
 
 from common.processes import STOP_SIGNALS
+from deploy.serving.errors import deadline_passed
 from deploy.serving.workers import process as process_module
+from deploy.serving.workers.batching import Job
 from deploy.serving.workers.frames import HEADER, Frame, Kind
 from deploy.serving.workers.process import Engine, EngineProcess, Image, start_engine
-from deploy.serving.workers.worker import WorkerSettings
+from deploy.serving.workers.worker import WorkerSettings, frame_of
 
 BUFFER_BYTES = 4096  # of the connection, less than an image
 IMAGE_BYTES = 40_000  # less than a transport keeps by default before `drain` waits
@@ -190,3 +192,14 @@ def test_the_end_does_not_wait_for_a_process_that_hangs():
         assert process.was_killed
 
     play(scene, is_mortal=False)
+
+
+def test_a_refusal_of_the_process_says_when_to_ask_again():
+    async def scene(engine, process, connection):
+        number, future = engine.submit(Image(Kind.IMAGE, b"image"), soon())
+        frame = frame_of(Job(number, b"image", 0.0), deadline_passed())
+        connection.sendall(frame.header() + frame.body)
+        refusal = await future
+        assert (refusal.status, refusal.retry_after) == (504, 2)
+
+    play(scene)
