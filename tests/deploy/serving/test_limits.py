@@ -262,7 +262,7 @@ def test_a_client_that_is_gone_is_computed_no_further(service):
 
 def test_tokens(tmp_path):
     file = tmp_path / "tokens"
-    file.write_text("# of the laboratory\nfirst-token-of-all\n\nsecond-token-of-all\n")
+    file.write_text("\ufefffirst-token-of-all\n# of the laboratory\n\nsecond-token-of-all\n", "utf-8")
     with service_in_thread(SMALL, str(file)) as service:
         for authorization in (
             None,
@@ -304,7 +304,9 @@ def test_tokens_are_compared_in_constant_time_by_the_library(tmp_path, monkeypat
     service.check_token("Bearer first")  # nothing else decides
 
 
-@pytest.mark.parametrize("text", ["", "# only\n", "short\n", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "# only\n", "short\n", "\xff", "t\xc3\xb6ken-of-the-laboratory", "a token of the laboratory"]
+)
 def test_a_file_of_tokens_that_cannot_be_used(tmp_path, text):
     file = tmp_path / "tokens"
     file.write_text(text, encoding="latin-1")
