@@ -237,6 +237,22 @@ def find_files(inputs: Iterable[str]) -> list[str]:
     return files
 
 
+def read_token(path: str) -> str:
+    """The first word of a file of tokens; "" without a file.
+
+    Raises:
+        UsageError: the file cannot be read, or has no token of ASCII.
+    """
+    if not path:
+        return ""
+    try:
+        token = read_regular(Path(path).expanduser(), 1 << 16).decode("utf-8-sig").split()[0]
+        token.encode("ascii")
+    except (OSError, ValueError, IndexError) as error:
+        raise UsageError(f"--token_file {path}: no token in it: {error}") from None
+    return token
+
+
 def create_parser() -> argparse.ArgumentParser:
     """The flags of the program."""
     parser = argparse.ArgumentParser(prog="python -m deploy.serving.client", description=__doc__.splitlines()[0])
@@ -246,7 +262,7 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="of a service with several")
     parser.add_argument("--num_requests", type=positive_int, default=4, help="at the same time (%(default)s)")
     parser.add_argument("--attempts", type=positive_int, default=10, help="of each request (%(default)s)")
-    parser.add_argument("--token_file", help="its first line is sent to the service")
+    parser.add_argument("--token_file", default="", help="its first line is sent to the service")
     return parser
 
 
@@ -259,12 +275,7 @@ def main(argv: list[str]) -> None:
         UsageError: the file of the token cannot be read.
     """
     flags = create_parser().parse_args(argv)
-    token = ""
-    if flags.token_file:
-        try:
-            token = read_regular(Path(flags.token_file).expanduser(), 1 << 16).decode().split()[0]
-        except (OSError, ValueError, IndexError) as error:
-            raise UsageError(f"--token_file {flags.token_file}: no token in it: {error}") from None
+    token = read_token(flags.token_file)
     query = {name: value for name, value in (("top_k", flags.top_k), ("model", flags.model)) if value is not None}
     files, num_failures = find_files(flags.inputs), 0
     with Client(flags.url, token=token, attempts=flags.attempts) as client:

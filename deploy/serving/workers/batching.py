@@ -194,6 +194,5 @@ class Batcher:
 
 
 def _refusal_of(job: Job, now: float) -> ServingError | None:
-    if job.is_cancelled:
-        return ServingError(499, "cancelled", "the image was given up")
-    return deadline_passed() if job.deadline < now else None
+    is_unwanted = job.is_cancelled or job.deadline < now  # nobody reads the words of a refusal of a cancelled one
+    return deadline_passed() if is_unwanted else None

@@ -157,7 +157,7 @@ def test_a_process_that_hangs_is_killed_although_its_clients_gave_up():
         assert engine.num_waiting == 0
         for number in (answered, hanging):
             assert engine.kill_if_it_hangs()
-            answer = Frame(Kind.REFUSED, number, body=b'{"status": 499, "kind": "cancelled", "message": ""}')
+            answer = frame_of(Job(number, b"image", past), deadline_passed())
             connection.sendall(answer.header() + answer.body)
             await let_it_send()
         assert not engine.kill_if_it_hangs()
