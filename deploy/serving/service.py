@@ -120,7 +120,7 @@ class Service:
                 self.metrics.images.labels(name, "computed").inc()
                 self.metrics.decode_seconds.labels(name).observe(answer.decode_seconds)
                 self.metrics.queue_seconds.labels(name).observe(answer.queue_seconds)
-                self.metrics.compute_seconds.labels(name).observe(answer.compute_seconds)
+                self.metrics.compute_seconds.labels(name).observe(answer.compute_seconds / answer.batch_size)
                 self.metrics.batch_size.labels(name).observe(answer.batch_size)
 
     def metrics_text(self) -> bytes:

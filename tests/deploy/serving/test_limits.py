@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,12 @@ def test_a_slow_body_is_refused(service):
     answer, seconds = talk(service, HEAD + b"Content-Length: 100\r\n\r\n", *[b"x"] * 10, pause=0.1)
     assert status_of(answer) == 408 and seconds < 2.5
     assert b"connection: close" in answer.lower()
+
+
+def test_a_body_has_no_more_time_than_its_request():
+    with service_in_thread(replace(SMALL, body_seconds=10.0)) as service:
+        answer, seconds = talk(service, HEAD + b"Content-Length: 100\r\n\r\n", *[b"x"] * 10, pause=0.1)
+    assert status_of(answer) == 408 and seconds < 3
 
 
 def test_a_kept_connection_is_closed_after_its_idle_time_and_its_second_header_is_limited_too(service):
@@ -277,8 +284,13 @@ def test_tokens(tmp_path):
             assert reply.status == 401 and reply.headers["WWW-Authenticate"] == "Bearer", authorization
         for token in ("first-token-of-all", "second-token-of-all"):
             assert service.request("POST", "/predict", b"abc", authorization=f"Bearer {token}").status == 200
-        for path in ("/model", "/v2/models/one", "/v2/models/one/ready", "/nowhere"):
+        for path, route in (
+            ("/model", "/model"),
+            ("/v2/models/one/ready", "/v2/models/{name}/ready"),
+            ("/nowhere", "other"),
+        ):
             assert service.request("GET", path).status == 401
+            assert service.samples()[f'serving_requests_total{{route="{route}",status="401"}}'] == 1
         for path in ("/", "/docs", "/openapi.json", "/v2", "/v2/health/live", "/v2/health/ready"):
             assert service.request("GET", path).status == 200
 
