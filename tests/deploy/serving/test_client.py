@@ -7,7 +7,7 @@ from PIL import Image
 
 from common.errors import ServiceError, UsageError
 from deploy.serving import client
-from deploy.serving.client import Client, find_files
+from deploy.serving.client import Client, find_files, read_token
 
 from .fake_service import MAX_BODY, FakeService
 
@@ -52,3 +52,14 @@ def test_images_of_a_folder_are_those_that_infer_finds(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("")
     assert find_files([str(tmp_path)]) == [str(tmp_path / name) for name in names]
     assert "1 .heic file is not read" in capsys.readouterr().err
+
+
+def test_the_token_of_a_file(tmp_path):
+    """The file may begin with the mark that editors of Windows write; no header holds letters beyond ASCII."""
+    file = tmp_path / "token"
+    file.write_text("\ufefftoken-of-all\nanother\n", "utf-8")
+    assert (read_token(str(file)), read_token("")) == ("token-of-all", "")
+    for text in ("", "tökens"):
+        file.write_text(text, "utf-8")
+        with pytest.raises(UsageError, match="no token in it"):
+            read_token(str(file))
