@@ -120,6 +120,9 @@ class LimitedProtocol(H11Protocol):
                 self._place = admitted
                 break
             self.transport.write(admitted.answer)
+            if self.transport.get_write_buffer_size() > BLOCK_BYTES:  # of refusals that the client does not read
+                self.transport.abort()
+                return b""
             data, self._num_to_drop = data[admitted.num_head_bytes :], admitted.num_body_bytes
             self._unset_keepalive_if_required()
             self._close_after(self._limits.body_seconds)

@@ -1,6 +1,7 @@
 """Limits of the service: bytes, seconds, connections, tokens; each has its status, and nothing hangs."""
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import json
@@ -166,24 +167,43 @@ def test_too_many_connections(service):
         assert time.monotonic() < deadline
 
 
+def connect_small(service: ServiceInThread) -> socket.socket:
+    """A connection of which both sides buffer little, so that answers that are not read stay in the service."""
+    for listening in service.server.servers[0].sockets:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # of the connections that come
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(20)
+    client.connect(("127.0.0.1", service.port))
+    return client
+
+
+def wait_until_all_are_closed(service: ServiceInThread, answers: str, number: int) -> None:
+    """Wait until the service has given a number of answers of a kind, and then until it has no connection."""
+    deadline, state = time.monotonic() + 5, service.server.server_state
+    while service.samples().get(answers, 0) < number or service.call(len, state.connections):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_clients_that_do_not_read_are_closed(monkeypatch):
     """One asks for many pages at once, one for a single page that is larger than what its connection buffers."""
     monkeypatch.setattr(connections, "SECONDS_TO_SEND", 0.2)
     page = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-    with service_in_thread(SMALL) as service:
-        for listening in service.server.servers[0].sockets:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # of the connections that come
-        with socket.socket() as many, socket.socket() as single:
-            for client, num_pages in ((many, 400), (single, 1)):
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                client.connect(("127.0.0.1", service.port))
-                client.sendall(page * num_pages)
-            deadline = time.monotonic() + 5
-            while service.call(len, service.server.server_state.connections) < 2:
-                assert time.monotonic() < deadline
-            while service.call(len, service.server.server_state.connections):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+    with service_in_thread(SMALL) as service, connect_small(service) as many, connect_small(service) as single:
+        many.sendall(page * 400)
+        single.sendall(page)
+        # a buffer takes more than one page
+        wait_until_all_are_closed(service, 'serving_requests_total{route="/",status="200"}', 3)
+
+
+def test_refusals_that_are_not_read_are_not_kept():
+    """Each is written before its request is parsed, so nothing else stops the service from taking the next request."""
+    with service_in_thread(SMALL) as service, connect_small(service) as client:
+        service.engine.is_busy = True
+        with contextlib.suppress(ConnectionError):
+            client.sendall((HEAD + b"Content-Length: 0\r\n\r\n") * 2000)
+        wait_until_all_are_closed(service, 'serving_requests_total{route="/predict",status="503"}', 1)
 
 
 def test_all_bodies_together_are_limited(service):
