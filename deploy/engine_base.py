@@ -48,7 +48,6 @@ class Engine(ABC):
     programs: ClassVar[tuple[str, ...]]  # names of programs in a card that the engine runs, the fastest first
     int8_programs: ClassVar[tuple[str, ...]] = ()  # the same for --precision int8
     requirements: ClassVar[str] = "requirements-deploy.txt"  # installs the runtime
-    runs_on_gpu: ClassVar[bool] = False
     releases_gil: ClassVar[bool] = True  # whether `run` lets other Python threads work meanwhile
 
     description: str  # runtime, program and device, for people
@@ -72,6 +71,11 @@ class Engine(ABC):
     def is_installed(cls) -> bool:
         """Whether the Python package of the runtime can be imported."""
         return bool(importlib.util.find_spec(cls.name))
+
+    @classmethod
+    def finds_gpu(cls, options: EngineOptions) -> bool:
+        """Whether the runtime is installed and would compute on the GPU that `options` name."""
+        return False
 
     @classmethod
     def unsupported_reason(cls, options: EngineOptions) -> str | None:
@@ -120,16 +124,19 @@ def import_runtime(engine: type[Engine], module: str):
         ) from None
 
 
-def require_bfloat16() -> None:
+def require_bfloat16(precision: str = "bf16") -> None:
     """Refuse a processor without bfloat16, where it would be emulated: slower than fp32, and less exact.
+
+    Args:
+        precision: value of the flag that asks for it; fp16 does so on a CPU.
 
     Raises:
         MissingDependencyError: the processor does not have it, or the operating system does not tell.
     """
     if not has_bfloat16():
         raise MissingDependencyError(
-            "--precision bf16: this processor has no bfloat16 (avx512_bf16, amx_bf16 or bf16 in /proc/cpuinfo); take "
-            "--precision fp32"
+            f"--precision {precision}: this processor has no bfloat16 (avx512_bf16, amx_bf16 or bf16 in "
+            "/proc/cpuinfo); take --precision fp32"
         )
 
 

@@ -40,14 +40,17 @@ def choose_engine(model_path: str | Path, options: EngineOptions) -> tuple[str, 
     """Choose the engine of `--engine auto` and its fastest options.
 
     The first engine of `ENGINES` that is installed, can do what `options` ask for and has a program in the exported
-    folder is chosen. On a machine with an NVIDIA GPU only engines that run on it are tried, if `options.use_gpu`.
+    folder is chosen. On a machine with an NVIDIA GPU only engines that run on it are tried, if `options.use_gpu` and
+    there is such an engine: Paddle may be a build for CPUs.
 
     Raises:
         EngineOptionError: engines are installed and have a program, but none can do what `options` ask for.
-        ExportedModelError: no card, or no installed engine runs a program of the folder.
+        ExportedModelError: no such path, no card, or no installed engine runs a program of the folder.
     """
     model_path, folder = Path(model_path), exported_folder(model_path)
     if not has_card(model_path):
+        if not model_path.exists():
+            raise _no_such_file(model_path)
         raise ExportedModelError(
             f"{model_path}: no {CARD_NAME} in {folder}, and only {CARD_NAME} lists the programs; name an engine "
             "instead of --engine auto"
@@ -56,17 +59,20 @@ def choose_engine(model_path: str | Path, options: EngineOptions) -> tuple[str, 
     if not model_path.is_dir():
         name = _name_of_file(model_path, programs)
         programs = {name: programs[name]}
-    is_on_gpu = options.use_gpu and GPU_DEVICE.exists()
+    on_gpu = []
+    if options.use_gpu and GPU_DEVICE.exists():
+        runnable = [engine for engine in ENGINES.values() if _runs_one_of(engine, programs, options)]
+        on_gpu = [engine.name for engine in runnable if engine.finds_gpu(options)]
     reasons = []
     for name, engine in ENGINES.items():
-        if is_on_gpu and not engine.runs_on_gpu:
+        if on_gpu and name not in on_gpu:
             continue
         if not _runs_one_of(engine, programs, options) or not engine.is_installed():
             continue
         if reason := engine.unsupported_reason(options):
             reasons.append(reason)
         else:
-            return name, options if is_on_gpu else engine.fastest_cpu_options(options, programs)
+            return name, options if on_gpu else engine.fastest_cpu_options(options, programs)
     if reasons:
         raise EngineOptionError(f"--engine auto: no engine can do what the flags ask for: {'; '.join(reasons)}")
     raise ExportedModelError(
@@ -162,13 +168,16 @@ def _find_without_card(model_path: Path, params_path: str | Path | None, default
         try:
             check_regular(file)
         except FileNotFoundError:
-            near = did_you_mean_path(file) or "; export_model.py writes it"
-            raise ExportedModelError(f"{file}: no such file{near}") from None
+            raise _no_such_file(file) from None
         except OSError as error:
             raise ExportedModelError(f"{file}: {error.strerror or error}") from None
     if len(files) == 1 and model_path.suffix in (".json", ".pdmodel"):
         raise ExportedModelError(f"{model_path}: its weights are missing; name their file with --params_file")
     return ExportedProgram(default_card, "", tuple(files))
+
+
+def _no_such_file(path: Path) -> ExportedModelError:
+    return ExportedModelError(f"{path}: no such file{did_you_mean_path(path) or '; export_model.py writes it'}")
 
 
 def _name_of_file(path: Path, programs: Mapping[str, Program]) -> str:

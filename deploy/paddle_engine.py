@@ -31,7 +31,6 @@ class PaddleEngine(Engine):
     programs = ("paddle", "pdmodel", BATCH_1_PROGRAM)
     int8_programs = programs  # TensorRT quantises the fp32 program
     requirements = "requirements.txt"
-    runs_on_gpu = True
     releases_gil = False
 
     def __init__(self, files: Sequence[Path], options: EngineOptions):
@@ -65,12 +64,21 @@ class PaddleEngine(Engine):
         self._bind(predictor)
 
     @classmethod
+    def finds_gpu(cls, options: EngineOptions) -> bool:
+        """Whether Paddle is installed, was built for GPUs, and finds one.
+
+        Raises:
+            MissingDependencyError: there are GPUs, but not `options.gpu_id`.
+        """
+        return cls.is_installed() and _has_gpu(options.gpu_id)
+
+    @classmethod
     def unsupported_reason(cls, options: EngineOptions) -> str | None:
         """Say why Paddle Inference cannot do what `options` ask for on this machine; None if it can.
 
         Raises:
-            MissingDependencyError: Paddle is not installed, the GPU `options.gpu_id` does not exist, or bf16 on a
-                processor that does not have it.
+            MissingDependencyError: Paddle is not installed, the GPU `options.gpu_id` does not exist, or bf16 or fp16
+                on a processor without bfloat16.
         """
         if options.use_gpu and _has_gpu(options.gpu_id):
             if options.precision == "bf16":
@@ -85,12 +93,12 @@ class PaddleEngine(Engine):
             )
         if options.precision == "fp16" and not options.onednn:
             return "--precision fp16 on a CPU exists only as bfloat16 of oneDNN; add --enable_mkldnn True"
-        if options.precision == "bf16":
-            if not options.onednn or options.openvino:
-                return (
-                    "the paddle engine has bf16 only by oneDNN: infer.py --enable_mkldnn True; or use --engine openvino"
-                )
-            require_bfloat16()
+        if options.onednn and options.openvino and options.precision != "bf16":
+            return "--enable_mkldnn True and --enable_openvino True name two libraries, of which only one can run"
+        if options.precision == "bf16" and (not options.onednn or options.openvino):
+            return "the paddle engine has bf16 only by oneDNN: infer.py --enable_mkldnn True; or use --engine openvino"
+        if options.precision in ("bf16", "fp16"):
+            require_bfloat16(options.precision)
         return None
 
     @classmethod

@@ -11,7 +11,7 @@ from PIL import Image
 from common.errors import ExportedModelError
 from datasets.class_names import read_class_names, refuse_other_order
 from datasets.reading.backends import choose_backend
-from datasets.reading.decode import to_rgb
+from datasets.reading.decode import AnyImage, to_rgb
 from datasets.reading.pixels import image_to_input
 
 from .card import CARD_NAME, EXPORT_AGAIN, Card
@@ -21,8 +21,6 @@ from .exchange import read_whole
 from .exported_program import ExportedProgram, choose_engine, find_program, predecessor_card
 from .self_check import SELF_CHECK_LOGITS, check_logits, read_self_check
 from .topk import topk_predictions
-
-AnyImage = Image.Image | np.ndarray | bytes | str  # what `datasets.reading.decode.to_rgb` takes
 
 
 class Predictor:
@@ -82,7 +80,7 @@ class Predictor:
 
     def predict(
         self,
-        images: Sequence[Image.Image | np.ndarray | bytes | str],
+        images: Sequence[AnyImage],
         file_names: Sequence[str],
         topk: int = 5,
         threshold: float = 0.0,

@@ -1,7 +1,8 @@
-"""Run the chain train to infer with every other supported Python: `python -m tests.pythons [VERSION ...]`.
+"""Run the chain from train to serve with every other supported Python: `python -m tests.pythons [VERSION ...]`.
 
 The interpreters are those that this machine has, on PATH or under pyenv, beside the one that runs this program. Each
-has a virtual environment of its own, .venv-3.10 and so on, with requirements.txt. The data are a few of the digits.
+has a virtual environment of its own, .venv-3.10 and so on, with requirements.txt and requirements-serving.txt. The
+data are a few of the digits.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from datasets.digits import write_digits
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "output" / "pythons"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")  # those that Paddle 3.3.1 has wheels for
+REQUIREMENTS = ("requirements.txt", "requirements-serving.txt")
 EVERY = 30  # each thirtieth of the digits: 49 images to train, 12 to evaluate
 TOLERANCE = 1e-5  # of a probability, between the eager and the exported model
 
@@ -40,6 +42,7 @@ CHAIN = {
     "predict": f"predict.py {MODEL} --resume {CHECKPOINT} --infer_imgs {{data}}/few --save_path {{out}}/predict.json",
     "export": f"export_model.py {MODEL} --resume {CHECKPOINT} --output_dir {{out}}/exported",
     "infer": "infer.py --model_file {out}/exported/model.json --input_file {data}/few --save_path {out}/infer.json",
+    "serve": "-m tests.deploy.serving.running_service {out}/exported",
 }
 
 
@@ -108,15 +111,15 @@ def check_interpreter(version: str, interpreter: Path, data: Path) -> str:
 
 def install(interpreter: Path, python: Path) -> str:
     """Create the virtual environment of `python` unless it has these requirements; returns what failed, or ""."""
-    requirements = ROOT / "requirements.txt"
+    requirements = [ROOT / name for name in REQUIREMENTS]
     mark = python.parent.parent / "requirements.sha256"
-    checksum = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    checksum = hashlib.sha256(b"".join(path.read_bytes() for path in requirements)).hexdigest()
     if mark.is_file() and mark.read_text() == checksum:
         return ""
     pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-compile"]
     for command in (
         [str(interpreter), "-m", "venv", "--clear", str(python.parent.parent)],
-        [*pip, "-r", str(requirements)],
+        [*pip, *(f"--requirement={path}" for path in requirements)],
     ):
         if error := run(command):
             return f"cannot be set up: {error}"

@@ -21,6 +21,8 @@ IMAGE_EXTENSIONS = (
     *(".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"),
 )
 
+AnyImage = str | os.PathLike | bytes | Image.Image | np.ndarray  # what `to_rgb` takes
+
 # The content of a file decides, not its name. Pillow would also try EPS (through Ghostscript), PDF, WMF and forty more.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
@@ -131,9 +133,7 @@ def decode(
         raise BadImage(name, f"damaged: {error}") from None
 
 
-def to_rgb(
-    source: str | os.PathLike | bytes | Image.Image | np.ndarray, exif_orientation: str = "ignore"
-) -> Image.Image:
+def to_rgb(source: AnyImage, exif_orientation: str = "ignore") -> Image.Image:
     """Convert an image in any form to RGB, as `decode` converts a file.
 
     Args:

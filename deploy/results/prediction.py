@@ -6,17 +6,15 @@ import io
 import os
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from common.errors import BadImage
 from common.printable import printable
-from datasets.reading.decode import to_rgb
+from datasets.reading.decode import AnyImage, to_rgb
 
 from .annotated import annotate
 from .caption import percent
 
-AnyImage = str | os.PathLike | bytes | Image.Image | np.ndarray
 THUMBNAIL = 160  # longer side in pixels
 MAX_SHOWN = 24  # pictures of a list in a notebook
 

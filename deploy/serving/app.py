@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from . import protocol_v2
 from .errors import ClientGoneError, ServingError
@@ -89,6 +89,13 @@ ROUTES = [
 OPEN_PATHS = {"/", "/docs", "/openapi.json", "/v2", "/v2/health/live", "/v2/health/ready"}  # need no token
 
 
+def route_of(scope) -> str:
+    """The pattern of the route of a request, also of one that was refused before it reached the route."""
+    if "route" in scope:
+        return scope["route"].path
+    return next((route.path for route in ROUTES if route.matches(scope)[0] != Match.NONE), "other")
+
+
 class App:
     """The ASGI application: the routes, and around them what holds for all."""
 
@@ -150,8 +157,7 @@ class App:
             "path": scope["path"][:200],
             "status": answer.status,
         }
-        route = getattr(scope.get("route"), "path", "other")
-        self._service.report_request(route, scope["serving.start"], fields, scope["serving.log"])
+        self._service.report_request(route_of(scope), scope["serving.start"], fields, scope["serving.log"])
 
 
 class _Answer:

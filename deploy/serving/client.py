@@ -1,13 +1,13 @@
 """Send image files to a service and print its predictions: `python -m deploy.serving.client URL FILE...`.
 
-The standard library alone. Requests run side by side. A service that is busy gets fewer of them at a time, and a
-request that it refused is sent again after the seconds that it names.
+The standard library alone, but for folders, in which images are found as infer.py finds them. Requests run side by
+side. A service that is busy gets fewer of them at a time, and a request that it refused is sent again after the
+seconds that it names.
 """
 
 import argparse
 import http.client
 import json
-import mimetypes
 import os
 import random
 import sys
@@ -26,7 +26,8 @@ from common.regular_files import read_regular
 
 from ..predictions import failed_prediction
 
-PASSING_STATUSES = {408, 429, 502, 503}  # a later attempt may succeed
+UNREADABLE_STATUSES = {413, 422}  # of one image: it is too large, or damaged
+PASSING_STATUSES = {408, 429, 502, 503, 504}  # a later attempt may succeed
 MAX_PAUSE_SECONDS = 10.0
 MAX_ANSWER_BYTES = 64 << 20
 SECONDS_TO_ANSWER = 60.0
@@ -79,15 +80,17 @@ class Client:
             query: `top_k` and `model`.
 
         Returns:
-            The record of infer.py; with `error` where the service cannot read the image.
+            The record of infer.py; with `error` where the image is empty, or the service cannot read it or take it.
 
         Raises:
             ServiceError: no answer after all attempts, or the service refuses the request.
         """
+        if not image:  # a request without a body is no request for the service
+            return failed_prediction(file_name, "the file is empty")
         path = "/predict" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         status, answer = self._send("POST", path, image, {"Content-Type": "application/octet-stream"})
-        if status == 422:
-            return failed_prediction(file_name, answer["error"])
+        if status in UNREADABLE_STATUSES:
+            return failed_prediction(file_name, answer.get("error", f"the service refuses the file with {status}"))
         if status != 200:
             raise self._refused(status, answer)
         [record] = answer["predictions"]
@@ -213,7 +216,7 @@ class _Pace:
 
 
 def find_files(inputs: Iterable[str]) -> list[str]:
-    """The files that are named, and the images in folders that are named, by the endings of their names.
+    """The files that are named, and the images in folders that are named; what is passed over there is a warning.
 
     Raises:
         DataError: no such path, or no image in a folder.
@@ -221,20 +224,33 @@ def find_files(inputs: Iterable[str]) -> list[str]:
     files = []
     for given in map(os.path.expanduser, inputs):
         if os.path.isdir(given):
-            inside = [
-                os.path.join(folder, name)
-                for folder, folders, names in os.walk(given)
-                for name in names
-                if not name.startswith(".") and (mimetypes.guess_type(name)[0] or "").startswith("image/")
-            ]
-            if not inside:
-                raise DataError(f"{given}: no file in it has the name of an image")
-            files += sorted(inside)
+            from datasets.reading.image_folder import FolderScan, find_images  # need Pillow and numpy
+
+            scan = FolderScan()
+            files += find_images(given, scan)
+            for remark in scan.remarks:
+                print_safely(f"warning: {remark}", sys.stderr)
         elif os.path.exists(given):
             files.append(given)
         else:
             raise DataError(f"{given}: no such file or folder{did_you_mean_path(given)}")
     return files
+
+
+def read_token(path: str) -> str:
+    """The first word of a file of tokens; "" without a file.
+
+    Raises:
+        UsageError: the file cannot be read, or has no token of ASCII.
+    """
+    if not path:
+        return ""
+    try:
+        token = read_regular(Path(path).expanduser(), 1 << 16).decode("utf-8-sig").split()[0]
+        token.encode("ascii")
+    except (OSError, ValueError, IndexError) as error:
+        raise UsageError(f"--token_file {path}: no token in it: {error}") from None
+    return token
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -246,7 +262,7 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="of a service with several")
     parser.add_argument("--num_requests", type=positive_int, default=4, help="at the same time (%(default)s)")
     parser.add_argument("--attempts", type=positive_int, default=10, help="of each request (%(default)s)")
-    parser.add_argument("--token_file", help="its first line is sent to the service")
+    parser.add_argument("--token_file", default="", help="its first line is sent to the service")
     return parser
 
 
@@ -259,12 +275,7 @@ def main(argv: list[str]) -> None:
         UsageError: the file of the token cannot be read.
     """
     flags = create_parser().parse_args(argv)
-    token = ""
-    if flags.token_file:
-        try:
-            token = read_regular(Path(flags.token_file).expanduser(), 1 << 16).decode().split()[0]
-        except (OSError, ValueError, IndexError) as error:
-            raise UsageError(f"--token_file {flags.token_file}: no token in it: {error}") from None
+    token = read_token(flags.token_file)
     query = {name: value for name, value in (("top_k", flags.top_k), ("model", flags.model)) if value is not None}
     files, num_failures = find_files(flags.inputs), 0
     with Client(flags.url, token=token, attempts=flags.attempts) as client:

@@ -59,6 +59,7 @@ class LimitedProtocol(H11Protocol):
         self._num_to_drop = 0  # bytes of the body of a request that was refused
         self._place = None  # of a request that was let in
         self._timer: asyncio.TimerHandle | None = None
+        self._sending_timer: asyncio.TimerHandle | None = None
         self._is_stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -95,9 +96,7 @@ class LimitedProtocol(H11Protocol):
             self.scope["serving.place"] = self._place  # before the task of the request begins
         if self._is_answering():
             if is_idle:
-                self._stop_timer()
-                seconds = self._limits.request_seconds + SECONDS_TO_SEND
-                self._timer = self.loop.call_later(seconds, self.transport.abort)
+                self._limit_request()
         elif self._timer is None:
             self._close_after(self._limits.head_seconds)
 
@@ -121,6 +120,9 @@ class LimitedProtocol(H11Protocol):
                 self._place = admitted
                 break
             self.transport.write(admitted.answer)
+            if self.transport.get_write_buffer_size() > BLOCK_BYTES:  # of refusals that the client does not read
+                self.transport.abort()
+                return b""
             data, self._num_to_drop = data[admitted.num_head_bytes :], admitted.num_body_bytes
             self._unset_keepalive_if_required()
             self._close_after(self._limits.body_seconds)
@@ -130,6 +132,7 @@ class LimitedProtocol(H11Protocol):
         self._stop_timer()
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._limit_sending()
 
     def _release_place(self) -> None:
         if self._place:
@@ -137,14 +140,18 @@ class LimitedProtocol(H11Protocol):
             self._place = None
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next request."""
+        """Begin to wait for the next request, or to answer one that came before."""
         self._stop_timer()
         self._release_place()
         super().on_response_complete()
-        if self._is_stopping and not self._is_answering():
-            self.transport.close()
-        elif not self._is_answering() and self.conn.their_state is h11.SEND_BODY:
+        if self._is_answering():
+            self._limit_request()
+        elif self._is_stopping:
+            self._close()
+        elif self.conn.their_state is h11.SEND_BODY:
             self._close_after(self._limits.body_seconds)  # the rest of a body that was refused is read and dropped
+        else:
+            self._limit_sending()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP; called while the exception is handled."""
@@ -153,7 +160,7 @@ class LimitedProtocol(H11Protocol):
         self._on_refused(status)
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self._is_answering():
             self.transport.write(_error(status).raw_answer())
-        self.transport.close()
+        self._close()
 
     def shutdown(self) -> None:
         """Close the connection after the request that it may bring; requests that have arrived are answered."""
@@ -170,12 +177,32 @@ class LimitedProtocol(H11Protocol):
 
     def _close_after(self, seconds: float) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(seconds, self.transport.close)
+        self._timer = self.loop.call_later(seconds, self._close)
+
+    def _close(self) -> None:
+        self.transport.close()  # which waits until the client has taken its answers
+        self._limit_sending()
+
+    def _limit_request(self) -> None:
+        """Limit the time of a request and its answer."""
+        self._stop_timer()
+        self._timer = self.loop.call_later(self._limits.request_seconds + SECONDS_TO_SEND, self.transport.abort)
+
+    def _limit_sending(self) -> None:
+        """Limit the time in which the client takes answers that are complete."""
+        self._stop_timer()
+        if self.transport.get_write_buffer_size():
+            self._sending_timer = self.loop.call_later(SECONDS_TO_SEND, self._abort_unsent)
+
+    def _abort_unsent(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._sending_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._sending_timer = None
 
 
 def _error(status: int) -> ServingError:

@@ -82,4 +82,4 @@ def engine_away() -> ServingError:
 def deadline_passed() -> ServingError:
     """The request was not answered in time."""
     message = "the request was not answered in time; send it again later, or send fewer images"
-    return ServingError(HTTPStatus.GATEWAY_TIMEOUT, "deadline_passed", message)
+    return ServingError(HTTPStatus.GATEWAY_TIMEOUT, "deadline_passed", message, retry_after=2)

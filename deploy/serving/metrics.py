@@ -32,7 +32,11 @@ class Metrics:
             "serving_queue_seconds", "Waiting of an image", ["model"], buckets=SECONDS, registry=self.registry
         )
         self.compute_seconds = Histogram(
-            "serving_compute_seconds", "Computing of a batch", ["model"], buckets=SECONDS, registry=self.registry
+            "serving_compute_seconds",
+            "Computing of an image: its part of the time of its batch",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.batch_size = Histogram(
             "serving_batch_size",

@@ -69,9 +69,9 @@ def specification(service: Service) -> dict:
     paths = {
         "/predict": {"post": predict},
         "/model": {"get": _operation("The card of a model", {}, [model])},
-        "/v2": {"get": _operation("Name and extensions of the server", {}, [])},
-        "/v2/health/live": {"get": _operation("Whether the process runs", {}, [])},
-        "/v2/health/ready": {"get": _operation("Whether requests are answered", {}, [])},
+        "/v2": {"get": _open_operation("Name and extensions of the server")},
+        "/v2/health/live": {"get": _open_operation("Whether the process runs")},
+        "/v2/health/ready": {"get": _open_operation("Whether requests are answered")},
         "/v2/models/{name}": {"get": _operation("Inputs and outputs of a model", {}, [name])},
         "/v2/models/{name}/ready": {"get": _operation("Whether requests of a model are answered", {}, [name])},
         "/v2/models/{name}/infer": {"post": infer},
@@ -79,6 +79,7 @@ def specification(service: Service) -> dict:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Image classification", "version": "1", "description": "Classes of images."},
+        "security": [{"token": []}, {}],  # {}: a service without --token_file asks for none
         "paths": paths,
         "components": {
             "schemas": {"Record": RECORD, "Error": ERROR},
@@ -92,6 +93,11 @@ def _operation(summary: str, answer: dict, parameters: list[dict]) -> dict:
     answers = {"200": {"description": "the answer", "content": {"application/json": {"schema": answer}}}}
     answers |= {status: {"description": text, "content": error} for status, text in ERRORS.items()}
     return {"summary": summary, "parameters": parameters, "responses": answers}
+
+
+def _open_operation(summary: str) -> dict:
+    """An operation that needs no token and has no parameters."""
+    return _operation(summary, {}, []) | {"security": []}
 
 
 def docs_page(description: dict) -> str:

@@ -30,6 +30,7 @@ TENSOR_INPUT, IMAGE_INPUT = "input", "image"
 LOGITS, PROBABILITIES = "logits", "probabilities"
 BINARY_HEADER = "inference-header-content-length"
 MAX_ID_LENGTH = 128
+SURROGATE = re.compile("[\ud800-\udfff]")  # JSON may name it, and UTF-8 cannot hold it
 
 
 class Request2(NamedTuple):
@@ -141,7 +142,8 @@ def parse_request(body: bytes, header_length: str | None, description: dict, lim
         raise bad_request("the request: expected a JSON object")
     parameters = _object(fields, "parameters")
     request_id = fields.get("id")
-    if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= MAX_ID_LENGTH):
+    is_text = isinstance(request_id, str) and not SURROGATE.search(request_id)
+    if request_id is not None and not (is_text and len(request_id) <= MAX_ID_LENGTH):
         raise bad_request(f"id: expected a text of at most {MAX_ID_LENGTH} letters")
     inputs = fields.get("inputs")
     if not (isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)):

@@ -1,6 +1,7 @@
 """Read the body of a request within the limits of bytes and time; parse files of a form in memory."""
 
 import asyncio
+import time
 import zlib
 from contextlib import asynccontextmanager
 
@@ -33,12 +34,13 @@ class Bodies:
             ClientGoneError: the client closed the connection.
             ServingError: the body is too large, too slow, or compressed in an unknown way, or memory is short.
         """
-        held = _Held(self)
+        held, seconds = _Held(self), min(self._limits.body_seconds, self._limits.request_seconds)
+        deadline = request.scope["serving.start"] + seconds
         try:
             try:
-                data = await asyncio.wait_for(self._receive(request, held), self._limits.body_seconds)
+                data = await asyncio.wait_for(self._receive(request, held), deadline - time.monotonic())
             except asyncio.TimeoutError:
-                message = f"the body did not arrive within {self._limits.body_seconds:.0f} s"
+                message = f"the body did not arrive within {seconds:.0f} s"
                 raise ServingError(408, "too_slow", message) from None
             except ClientDisconnect:
                 raise ClientGoneError from None
@@ -173,7 +175,8 @@ async def files_of_form(request: Request, body: bytearray, max_files: int) -> li
         for name, value in form.multi_items():
             if not isinstance(value, UploadFile):
                 raise bad_request("the form has a field that is no file; top_k and model go into the query")
-            files.append((value.filename or name, await value.read()))
+            file_name = (value.filename or name).encode("utf-8", "replace").decode()  # JSON may hold what UTF-8 cannot
+            files.append((file_name, await value.read()))
     finally:
         await form.close()
     if not files:

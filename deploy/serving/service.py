@@ -24,6 +24,7 @@ from .workers.process import Computed, Engine, Image
 
 MAX_TOKEN_FILE_BYTES = 1 << 16
 MIN_TOKEN_LENGTH = 16
+TOKEN = re.compile(f"[!-~]{{{MIN_TOKEN_LENGTH},}}")  # what a header can hold
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -119,7 +120,7 @@ class Service:
                 self.metrics.images.labels(name, "computed").inc()
                 self.metrics.decode_seconds.labels(name).observe(answer.decode_seconds)
                 self.metrics.queue_seconds.labels(name).observe(answer.queue_seconds)
-                self.metrics.compute_seconds.labels(name).observe(answer.compute_seconds)
+                self.metrics.compute_seconds.labels(name).observe(answer.compute_seconds / answer.batch_size)
                 self.metrics.batch_size.labels(name).observe(answer.batch_size)
 
     def metrics_text(self) -> bytes:
@@ -176,19 +177,19 @@ def read_token_hashes(path: str) -> list[bytes]:
     """SHA-256 of every token of a file: one per line, lines that begin with # are skipped.
 
     Raises:
-        UsageError: the file cannot be read, or has no token, or a short one.
+        UsageError: the file cannot be read, or has no token, or one that is short or that no header can hold.
     """
     if not path:
         return []
     try:
-        lines = read_regular(Path(path).expanduser(), MAX_TOKEN_FILE_BYTES).decode().splitlines()
+        lines = read_regular(Path(path).expanduser(), MAX_TOKEN_FILE_BYTES).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--token_file {path}: {getattr(error, 'strerror', None) or 'no text of UTF-8'}") from None
     tokens = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if not tokens or min(map(len, tokens)) < MIN_TOKEN_LENGTH:
+    if not tokens or not all(map(TOKEN.fullmatch, tokens)):
         raise UsageError(
-            f"--token_file {path}: expected one token of at least {MIN_TOKEN_LENGTH} letters per line; make one with "
-            'python -c "import secrets; print(secrets.token_urlsafe())"'
+            f"--token_file {path}: expected one token of at least {MIN_TOKEN_LENGTH} letters per line, of ASCII and "
+            'without blanks; make one with python -c "import secrets; print(secrets.token_urlsafe())"'
         )
     return [hashlib.sha256(token.encode()).digest() for token in tokens]
 

@@ -17,15 +17,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from common.cli import positive_int, run
-from common.errors import BadImage, MissingDependencyError, UsageError
-from common.printable import printable_json
-from datasets.reading.decode import read_image
+from common.errors import BadImage, MissingDependencyError, ServiceError, UsageError
+from common.printable import printable, printable_json
+from datasets.reading.backends import choose_backend
 from datasets.reading.image_folder import find_images
-from datasets.reading.pixels import image_to_input
+from datasets.reading.pixels import read_pixels
 
 from ..card import Card, read_card
 from ..predictions import failed_prediction
 from ..topk import topk_predictions
+from .client import read_token
 
 OUTPUT_NAME = "logits"
 
@@ -34,8 +35,9 @@ def main(argv: list[str]) -> None:
     """Print one record per picture, as infer.py --print jsonl does."""
     flags = create_parser().parse_args(argv)
     card = read_card(flags.model_folder, verify=False)
+    choose_backend(card.preprocess.image_backend)  # an error that names the package where it is not installed
     paths = find_images(flags.pictures)
-    model = RemoteModel(flags.url, flags.model or card.model, card)
+    model = RemoteModel(flags.url, flags.model or card.model, card, read_token(flags.token_file))
     for record in predict(model, card, paths, flags.batch_size):
         print(printable_json(record), flush=True)
 
@@ -43,12 +45,19 @@ def main(argv: list[str]) -> None:
 class RemoteModel:
     """A model on a server: images [B, 3, S, S] to logits [B, C]."""
 
-    def __init__(self, url: str, name: str, card: Card):
+    def __init__(self, url: str, name: str, card: Card, token: str = ""):
         """Connect, and compare the model with the card.
+
+        Args:
+            url: host and port.
+            name: of the model on the server.
+            card: of the model.
+            token: sent as `Authorization: Bearer`.
 
         Raises:
             MissingDependencyError: tritonclient is not installed.
-            UsageError: no server, no such model, or another one than the card describes.
+            ServiceError: the server refuses to describe the model: there is none of this name, or a token is missing.
+            UsageError: no server, or another model than the card describes.
         """
         try:
             import tritonclient.http
@@ -56,20 +65,29 @@ class RemoteModel:
             raise MissingDependencyError("tritonclient is not installed; pip install 'tritonclient[http]'") from None
         self._triton, self._name = tritonclient.http, name
         self._client = tritonclient.http.InferenceServerClient(url)
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            is_ready = self._client.is_model_ready(name)
+            metadata = self._client.get_model_metadata(name, headers=self._headers)
         except OSError as error:  # of the connection
             raise UsageError(f"--url {url}: no server answers there ({error}); start it, or name another") from None
-        if not is_ready:
-            raise UsageError(f"--model {name}: the server at {url} has no such model that is ready")
-        self._input_name = check_metadata(self._client.get_model_metadata(name), card)
+        except tritonclient.http.InferenceServerException as error:
+            raise ServiceError(f"--model {name}: the server at {url} refuses: {printable(str(error))}") from None
+        self._input_name = check_metadata(metadata, card)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Send float32 images [B, 3, S, S]; return their logits [B, C]."""
+        """Send float32 images [B, 3, S, S]; return their logits [B, C].
+
+        Raises:
+            ServiceError: the server does not answer, or refuses.
+        """
         tensor = self._triton.InferInput(self._input_name, list(images.shape), "FP32")
         tensor.set_data_from_numpy(images)
         wanted = [self._triton.InferRequestedOutput(OUTPUT_NAME)]
-        return self._client.infer(self._name, [tensor], outputs=wanted).as_numpy(OUTPUT_NAME)
+        try:
+            answer = self._client.infer(self._name, [tensor], outputs=wanted, headers=self._headers)
+        except (OSError, self._triton.InferenceServerException) as error:
+            raise ServiceError(f"model {self._name}: the server gives no answer: {printable(str(error))}") from None
+        return answer.as_numpy(OUTPUT_NAME)
 
 
 def check_metadata(metadata: dict, card: Card) -> str:
@@ -106,7 +124,7 @@ def predict(model: RemoteModel, card: Card, paths: Sequence[str], batch_size: in
         read, errors = {}, {}
         for path in paths[start : start + batch_size]:
             try:
-                read[path] = image_to_input(read_image(path, card.preprocess.exif_orientation), card.preprocess)
+                read[path] = card.preprocess.normalize(read_pixels(path, card.preprocess))
             except BadImage as error:
                 errors[path] = failed_prediction(path, error.reason)
         records = errors
@@ -127,6 +145,7 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--url", default="localhost:8000", help="host and port of the server (%(default)s)")
     parser.add_argument("--model", default="", help="name of the model on the server; default: that of the card")
     parser.add_argument("--batch_size", type=positive_int, default=8, help="pictures per request (%(default)s)")
+    parser.add_argument("--token_file", default="", help="its first line is sent to the server")
     return parser
 
 

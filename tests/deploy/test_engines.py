@@ -15,6 +15,7 @@ from common.errors import EngineOptionError, ExportedModelError, MissingDependen
 from configs.loader import parse
 from configs.schema import InferConfig
 from deploy import engine_base, exported_program, predictor
+from deploy import paddle_engine as paddle_engine_module
 from deploy.engine_base import Engine
 from deploy.engines import ENGINES, EngineOptions, create_engine
 from deploy.export.export_folder import WRITERS
@@ -123,6 +124,8 @@ def test_without_a_gpu_the_description_names_the_cpu(exported):
         ("model.json", {"tensorrt": True}, MissingDependencyError, "has no TensorRT"),
         ("model.json", {"openvino": True}, ExportedModelError, "only model.pdmodel"),
         ("model.json", {"precision": "fp16"}, EngineOptionError, "add --enable_mkldnn True"),
+        ("model.pdmodel", {"precision": "fp16", "openvino": True}, EngineOptionError, "add --enable_mkldnn True"),
+        ("model.pdmodel", {"onednn": True, "openvino": True}, EngineOptionError, "two libraries"),
         ("model.json", {"precision": "int8"}, EngineOptionError, "--engine onnxruntime"),
     ],
 )
@@ -157,6 +160,12 @@ def test_bf16_on_a_processor_without_it_is_an_error_with_code_7(exported_onnx, m
         open_predictor(exported_onnx, engine=engine, options=replace(BF16, **options))
     assert error.value.exit_code == 7
     assert open_predictor(exported_onnx, engine="openvino").engine.name == "openvino", "fp32 runs everywhere"
+
+
+def test_fp16_on_a_processor_without_bfloat16_is_refused_too(exported, monkeypatch):
+    bfloat16_is(False, monkeypatch)
+    with pytest.raises(MissingDependencyError, match="--precision fp16: this processor has no bfloat16"):
+        paddle_engine(exported, "model.json", precision="fp16", onednn=True)
 
 
 @pytest.mark.deploy
@@ -258,8 +267,24 @@ def test_auto_skips_engines_that_lack_an_option(exported_onnx):
 
 def test_auto_on_a_gpu_takes_only_engines_that_run_on_it(exported_onnx, monkeypatch):
     monkeypatch.setattr(exported_program, "GPU_DEVICE", exported_onnx)  # a path that exists
+    monkeypatch.setattr(paddle_engine_module, "_has_gpu", lambda gpu_id: True)
     assert choose_engine(exported_onnx, EngineOptions(use_gpu=True)) == ("paddle", EngineOptions(use_gpu=True))
     assert choose_engine(exported_onnx, EngineOptions())[0] == "onnxruntime"
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_auto_takes_a_cpu_engine_where_no_engine_runs_on_the_gpu(exported, exported_onnx, monkeypatch, is_installed):
+    """Paddle for CPUs, or none, on a machine with a GPU."""
+    options, find_spec = EngineOptions(use_gpu=True), importlib.util.find_spec
+    monkeypatch.setattr(exported_program, "GPU_DEVICE", exported_onnx)  # a path that exists
+    monkeypatch.setattr(paddle_engine_module, "_has_gpu", lambda gpu_id: False)
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: find_spec(name) if is_installed or name != "paddle" else None
+    )
+    assert choose_engine(exported_onnx, options) == ("onnxruntime", options)
+    if is_installed:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "paddle")
+        assert choose_engine(exported, options) == ("paddle", EngineOptions(use_gpu=True, openvino=True))
 
 
 def test_the_flag_and_the_table_name_the_same_engines():
@@ -312,9 +337,15 @@ def test_a_predictor_opened_by_auto_has_the_first_engine_of_the_table(exported_o
 
 
 @pytest.mark.deploy
+def test_auto_names_a_path_that_does_not_exist(tmp_path):
+    (tmp_path / "exported").mkdir()
+    with pytest.raises(ExportedModelError, match=r"exportde: no such file; did you mean .*exported"):
+        choose_engine(tmp_path / "exportde", EngineOptions())
+
+
 def test_auto_needs_a_card(tmp_path):
     with pytest.raises(ExportedModelError, match=r"no card\.yaml in .* name an engine instead of --engine auto"):
-        choose_engine(tmp_path / "model.onnx", EngineOptions())
+        choose_engine(tmp_path, EngineOptions())
 
 
 def test_int8_needs_its_own_program(exported_onnx):

@@ -37,6 +37,7 @@ class Job:
     received: float = field(default_factory=time.monotonic)
     decode_seconds: float = 0.0
     decoded: float = 0.0
+    is_cancelled: bool = False
 
 
 class Batcher:
@@ -60,14 +61,15 @@ class Batcher:
 
         Args:
             predictor: preprocesses and computes.
-            report: called from a thread with every job and its answer, once; not for cancelled ones.
+            report: called from a thread with every job and its answer, once; also for cancelled ones, since a batcher
+                that does not answer hangs.
             num_decoders: number of threads that decode.
             max_batch_size: images in a batch.
             max_delay_seconds: how long an incomplete batch waits for images that are being decoded.
         """
         self._predictor, self._report = predictor, report
         self._max_batch_size, self._max_delay = max_batch_size, max_delay_seconds
-        self._jobs: set[int] = set()  # numbers of those that are neither answered nor cancelled
+        self._jobs: dict[int, Job] = {}  # by their numbers, until they are answered
         self._to_decode: SimpleQueue[Job | None] = SimpleQueue()
         self._decoded: deque[Job] = deque()
         self._num_decoding = 0
@@ -81,7 +83,7 @@ class Batcher:
     def submit(self, job: Job) -> None:
         """Take a job; its number must differ from those of all jobs before, also of cancelled ones."""
         with self._changed:
-            self._jobs.add(job.number)
+            self._jobs[job.number] = job
             if isinstance(job.image, bytes):
                 self._num_decoding += 1
             else:
@@ -92,9 +94,10 @@ class Batcher:
             self._to_decode.put(job)
 
     def cancel(self, number: int) -> None:
-        """Forget a job that nobody waits for any more; it is not computed if it is not in a batch yet."""
+        """Give up a job that nobody waits for any more; it is not computed if it is not in a batch yet."""
         with self._changed:
-            self._jobs.discard(number)
+            if job := self._jobs.get(number):
+                job.is_cancelled = True
 
     def close(self) -> None:
         """Answer all jobs that were submitted, then end the threads."""
@@ -109,9 +112,7 @@ class Batcher:
 
     def _finish(self, job: Job, answer: Answer | ServingError) -> None:
         with self._changed:
-            if job.number not in self._jobs:
-                return
-            self._jobs.remove(job.number)
+            del self._jobs[job.number]
         self._report(job, answer)
 
     def _decode_all(self) -> None:
@@ -119,7 +120,7 @@ class Batcher:
             refusal = self._decode(job)
             with self._changed:
                 self._num_decoding -= 1
-                if refusal is None and job.number in self._jobs:
+                if refusal is None:
                     self._decoded.append(job)
                 self._changed.notify()
             if refusal is not None:
@@ -128,10 +129,8 @@ class Batcher:
     def _decode(self, job: Job) -> ServingError | None:
         """Replace the file of a job by the preprocessed image; returns the error of one that cannot be decoded."""
         start = time.monotonic()
-        if job.number not in self._jobs:
-            return None
-        if start > job.deadline:
-            return deadline_passed()
+        if refusal := _refusal_of(job, start):
+            return refusal
         try:
             job.image = read_source(Source(job.image, "image"), self._predictor.card.preprocess)
         except BadImage as error:
@@ -142,11 +141,23 @@ class Batcher:
 
     def _compute_all(self) -> None:
         while batch := self._next_batch():
-            now = time.monotonic()
-            for job in [job for job in batch if job.deadline < now]:
-                self._finish(job, deadline_passed())
-            if wanted := [job for job in batch if job.deadline >= now and job.number in self._jobs]:
+            now, wanted = time.monotonic(), []
+            for job in (*batch, *self._take_unwanted(now)):
+                if refusal := _refusal_of(job, now):
+                    self._finish(job, refusal)
+                else:
+                    wanted.append(job)
+            if wanted:
                 self._compute(wanted)
+
+    def _take_unwanted(self, now: float) -> list[Job]:
+        """Take jobs out of the queue that need no computing, since one that is refused late looks like a hang."""
+        wanted, unwanted = deque(), []
+        with self._changed:
+            for job in self._decoded:
+                (unwanted if _refusal_of(job, now) else wanted).append(job)
+            self._decoded = wanted
+        return unwanted
 
     def _next_batch(self) -> list[Job]:
         """Wait for the next batch; an empty one after the last."""
@@ -180,3 +191,8 @@ class Batcher:
                 continue
             waited = start - job.received - job.decode_seconds
             self._finish(job, Answer(row, waited, job.decode_seconds, end - start, len(batch)))
+
+
+def _refusal_of(job: Job, now: float) -> ServingError | None:
+    is_unwanted = job.is_cancelled or job.deadline < now  # nobody reads the words of a refusal of a cancelled one
+    return deadline_passed() if is_unwanted else None

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ SECONDS_TO_HANG = 5.0  # after the deadline of a request: an engine process answ
 BLOCK_BYTES = 1 << 17  # of an image that are given to the transport at once
 SECONDS_OF_A_PLACE = 0.25  # for which a request keeps its place until it submits its images
 SECONDS_TO_END = 5.0  # of a process whose connection was closed
+SECONDS_TO_CLOSE = 0.5  # of the connection, from our side to that of a process that has nothing to answer any more
 
 
 class Image(NamedTuple):
@@ -65,14 +67,17 @@ class EngineProcess:
         self._process, self._reader, self._writer = process, reader, writer
         self._waiting: dict[int, tuple[asyncio.Future, float]] = {}
         self._numbers = itertools.count(1)
-        self._to_send: asyncio.Queue[Frame] = asyncio.Queue()
+        self._given_up: dict[int, float] = {}  # deadlines of images that were sent and cancelled, until their answers
+        self._unsent: dict[int, Frame] = {}
+        self._to_send: asyncio.Queue[tuple[Kind, int]] = asyncio.Queue()
         self._is_closed = False
+        writer.transport.set_write_buffer_limits(0)  # so that `drain` waits until the transport keeps nothing
         self._sender = asyncio.get_running_loop().create_task(self._send_all())
         self.ended = asyncio.get_running_loop().create_task(self._take_answers())
 
     @property
     def num_waiting(self) -> int:
-        """Number of images that have no answer yet."""
+        """Number of images whose answer is waited for."""
         return len(self._waiting)
 
     def submit(self, image: Image, deadline: float) -> tuple[int, asyncio.Future]:
@@ -85,37 +90,54 @@ class EngineProcess:
             raise engine_away()
         number, future = next(self._numbers), asyncio.get_running_loop().create_future()
         self._waiting[number] = future, deadline
-        self._to_send.put_nowait(Frame(image.kind, number, deadline, image.data))
+        self._unsent[number] = Frame(image.kind, number, deadline, image.data)
+        self._to_send.put_nowait((image.kind, number))
         return number, future
 
     def cancel(self, number: int) -> None:
-        """Give up an image, of which the answer is not wanted any more."""
-        waiting = self._waiting.pop(number, None)
-        if waiting and not self._is_closed:
-            waiting[0].cancel()
-            self._to_send.put_nowait(Frame(Kind.CANCEL, number))
+        """Give up an image, of which the answer is not wanted any more; one that was not sent yet is freed."""
+        future, deadline = self._waiting.pop(number, (None, 0.0))
+        if future is None or self._is_closed:
+            return
+        future.cancel()
+        if self._unsent.pop(number, None) is None:
+            self._given_up[number] = deadline
+            self._to_send.put_nowait((Kind.CANCEL, number))
 
     def kill_if_it_hangs(self) -> bool:
-        """Kill the process if it has not even refused an image long after its deadline."""
+        """Kill the process if it has not even refused an image long after its deadline.
+
+        It answers cancelled images too, so that it is found also where all clients give up before the deadline.
+        """
         late = time.monotonic() - SECONDS_TO_HANG
-        if any(deadline < late for _, deadline in self._waiting.values()):
+        deadlines = [*(deadline for _, deadline in self._waiting.values()), *self._given_up.values()]
+        if any(deadline < late for deadline in deadlines):
             self._process.kill()
             return True
         return False
 
     async def close(self) -> None:
-        """Wait for all answers, then end the process."""
+        """Wait for all answers, then end the process; one that hangs is killed."""
         while futures := [future for future, _ in self._waiting.values() if not future.done()]:
             await asyncio.wait(futures)
         self._writer.close()
+        await asyncio.wait([self.ended], timeout=SECONDS_TO_CLOSE)
+        if not self.ended.done():
+            self._process.kill()
+            self._writer.transport.abort()  # `close` waits until the process has taken what was sent
         await self.ended
 
     async def _send_all(self) -> None:
-        """Send frames in pieces, each when the last is gone, since the transport copies what it cannot send at once."""
-        with contextlib.suppress(ConnectionError):
+        """Send frames in pieces, each when the last is gone.
+
+        The transport keeps what it cannot send at once: a copy, or from Python 3.12 on a view, and bytes of which there
+        is a view cannot be freed.
+        """
+        try:
             while True:
-                frame = await self._to_send.get()
-                if frame.kind != Kind.CANCEL and frame.job not in self._waiting:
+                kind, number = await self._to_send.get()
+                frame = Frame(kind, number) if kind == Kind.CANCEL else self._unsent.pop(number, None)
+                if frame is None:
                     continue  # it was given up before
                 self._writer.write(frame.header())
                 with memoryview(frame.body) as body:
@@ -124,10 +146,15 @@ class EngineProcess:
                         await self._writer.drain()
                 if isinstance(frame.body, bytearray):  # the server does not need it any more
                     frame.body.clear()
+        except ConnectionError:
+            pass  # the process has ended
+        finally:  # also after a fault: a process that gets no images is replaced
+            self._writer.transport.abort()
 
     async def _take_answers(self) -> None:
         """Give every answer to its future, until the connection ends; then those that are left get none."""
         while frame := await read_frame(self._reader):
+            self._given_up.pop(frame.job, None)
             future, _ = self._waiting.pop(frame.job, (None, 0.0))
             if future is None or future.done():
                 continue
@@ -136,7 +163,7 @@ class EngineProcess:
                 future.set_result(Answer(np.frombuffer(frame.body, np.float32, offset=TIMES.size), *times))
             else:
                 refusal = json.loads(frame.body)
-                future.set_result(ServingError(refusal["status"], refusal["kind"], refusal["message"]))
+                future.set_result(ServingError(**refusal))
         self._is_closed = True
         self._sender.cancel()
         self._writer.close()
@@ -144,6 +171,7 @@ class EngineProcess:
             if not future.done():
                 future.set_result(engine_away())
         self._waiting.clear()
+        self._unsent.clear()
         await asyncio.get_running_loop().run_in_executor(None, end_process, self._process)
 
 
@@ -159,15 +187,14 @@ async def start_engine(settings: WorkerSettings) -> EngineProcess:
     """Start an engine process and wait until its model is loaded, verified and warm.
 
     Raises:
-        StartError: the folder cannot be used, or the process ended while it loaded the model.
+        StartError: the folder cannot be used, the process ended while it loaded the model, or the machine is short of
+            memory, processes or files.
     """
-    own_end, other_end = socket.socketpair()
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=run_worker, args=(other_end, settings), daemon=True, name="engine")
-    with signals_blocked(STOP_SIGNALS):  # the server decides when its engine ends
-        process.start()
-    other_end.close()
-    own_end.setblocking(False)
+    try:
+        process, own_end = _start_process(settings)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StartError(f"{settings.folder}: the engine process could not be started: {reason}", 7) from None
     reader, writer = await asyncio.open_connection(sock=own_end)
     try:
         frame = await read_frame(reader)
@@ -185,6 +212,23 @@ async def start_engine(settings: WorkerSettings) -> EngineProcess:
         )
     failure = json.loads(frame.body)
     raise StartError(failure["message"], failure["exit_code"])
+
+
+def _start_process(settings: WorkerSettings) -> tuple[multiprocessing.process.BaseProcess, socket.socket]:
+    """Start an engine process; returns it and the server's end of the connection."""
+    own_end, other_end = socket.socketpair()
+    try:
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=run_worker, args=(other_end, settings), daemon=True, name="engine")
+        with signals_blocked([*STOP_SIGNALS, signal.SIGHUP]):  # the server decides when its engine ends
+            process.start()
+    except BaseException:
+        own_end.close()
+        raise
+    finally:
+        other_end.close()
+    own_end.setblocking(False)
+    return process, own_end
 
 
 class Place:
@@ -321,8 +365,8 @@ class Engine:
                 process.cancel(number)
             raise
         if late:  # the process refuses them too; one that does not hangs
-            for future in late:
-                future.cancel()
+            for number, _ in jobs:
+                process.cancel(number)
             raise deadline_passed()
         answers = [future.result() for future in futures]
         for answer in answers:

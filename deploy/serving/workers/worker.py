@@ -60,7 +60,7 @@ def run_worker(channel: socket.socket, settings: WorkerSettings) -> None:
     lock = threading.Lock()
 
     def report(job: Job, answer: Answer | ServingError) -> None:
-        frame = _frame_of(job, answer)
+        frame = frame_of(job, answer)
         with lock:
             _send(channel, frame)
 
@@ -116,9 +116,11 @@ def describe(predictor: Predictor) -> dict:
     }
 
 
-def _frame_of(job: Job, answer: Answer | ServingError) -> Frame:
+def frame_of(job: Job, answer: Answer | ServingError) -> Frame:
+    """The message that answers a job."""
     if isinstance(answer, ServingError):
-        refusal = {"status": answer.status, "kind": answer.kind, "message": answer.message}
+        names = ("status", "kind", "message", "retry_after")
+        refusal = {name: getattr(answer, name) for name in names}
         return Frame(Kind.REFUSED, job.number, body=json.dumps(refusal).encode())
     times = TIMES.pack(answer.queue_seconds, answer.decode_seconds, answer.compute_seconds, answer.batch_size)
     return Frame(Kind.RESULT, job.number, body=times + answer.logits.astype(np.float32).tobytes())

@@ -28,9 +28,12 @@ CLASSES = {"class_ids": [4, 0, 2], "scores": [0.8734, 0.1, 0.0266], "label_names
 class FakeService:
     """A port on the loopback that answers by what is sent: see `_Handler.do_POST`."""
 
-    def __init__(self, *, token: str = "", num_busy: int = 0, card: dict | None = None, port: int = 0):
-        """Listen; `num_busy` is the number of pictures that are refused with 503 first."""
-        self.token, self.num_busy, self.card = token, num_busy, CARD if card is None else card
+    def __init__(
+        self, *, token: str = "", num_busy: int = 0, num_late: int = 0, card: dict | None = None, port: int = 0
+    ):
+        """Listen; `num_busy` and `num_late` are the numbers of pictures that are refused with 503 and 504 first."""
+        self.token, self.num_busy, self.num_late = token, num_busy, num_late
+        self.card = CARD if card is None else card
         self.received: list[bytes] = []
         self.queries: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
@@ -74,6 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.service.num_busy:
             self.service.num_busy -= 1
             return self.error(503, "busy", "the queue is full", {"Retry-After": "1"})
+        if self.service.num_late:
+            self.service.num_late -= 1
+            return self.error(504, "deadline_passed", "the request was not answered in time", {"Retry-After": "0"})
         self.service.received.append(body)
         self.service.queries.append(self.path.partition("?")[2])
         if body.startswith(b"crash"):

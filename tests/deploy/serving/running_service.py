@@ -1,6 +1,7 @@
 """The service as a process of its own, for tests and for the measurements of tests/faults."""
 
 import http.client
+import io
 import json
 import os
 import signal
@@ -11,6 +12,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from common.processes import children, descendants, is_alive
 from tests.source import ROOT
@@ -136,3 +140,17 @@ def processes_left(pids: Sequence[int], seconds: float = 5.0) -> list[int]:
     while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < end:
         time.sleep(0.02)
     return left
+
+
+def main(folder: str) -> None:
+    """Serve an exported folder by Paddle, and send one picture of noise that is larger than what sockets buffer."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (500, 400, 3), np.uint8)).save(file, "PNG")
+    with running_service(folder, "--engine", "paddle", "--threads", 1) as service:
+        status, answer, _ = service.request("POST", "/predict", file.getvalue())
+        assert status == 200, answer
+        assert service.stop() == 0
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

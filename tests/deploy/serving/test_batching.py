@@ -190,11 +190,26 @@ def test_late_and_cancelled_jobs_are_not_computed(predictor, collector):
     batcher.cancel(4)
     batcher.cancel(99)
     predictor.gate.set()
-    answers = collector.wait_for(4)
+    answers = collector.wait_for(6)
     batcher.close()
-    assert answers.keys() == {0, 1, 2, 5}
-    assert answers[1].status == answers[2].status == 504
+    assert answers.keys() == set(range(6))
+    # the server sees by the answers to cancelled ones, 3 and 4, that nothing hangs
+    assert [answers[number].status for number in (1, 2, 3, 4)] == [504] * 4
     assert sum(predictor.batches) == 2
+
+
+def test_late_jobs_of_a_long_queue_are_refused_before_their_batch(predictor, collector):
+    """The server takes a batcher that refuses them only when their batch comes for one that hangs."""
+    batcher = computing_batcher(predictor, collector)
+    for number in range(1, 9):
+        batcher.submit(job(number, 0.5))
+    batcher.submit(job(9, 0.5, seconds=-1))
+    compute, refused = predictor.run, []
+    predictor.run = lambda batch: (refused.append(9 in collector.answers), compute(batch))[1]
+    predictor.gate.set()
+    collector.wait_for(10)
+    batcher.close()
+    assert refused == [True]
 
 
 def test_closing_answers_what_was_submitted(predictor, collector):

@@ -1,6 +1,7 @@
 """Limits of the service: bytes, seconds, connections, tokens; each has its status, and nothing hangs."""
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import json
@@ -8,11 +9,13 @@ import re
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common.errors import UsageError
+from deploy.serving import connections
 from deploy.serving.errors import ServingError
 from deploy.serving.limits import Limits
 from deploy.serving.metrics import Metrics
@@ -134,6 +137,12 @@ def test_a_slow_body_is_refused(service):
     assert b"connection: close" in answer.lower()
 
 
+def test_a_body_has_no_more_time_than_its_request():
+    with service_in_thread(replace(SMALL, body_seconds=10.0)) as service:
+        answer, seconds = talk(service, HEAD + b"Content-Length: 100\r\n\r\n", *[b"x"] * 10, pause=0.1)
+    assert status_of(answer) == 408 and seconds < 3
+
+
 def test_a_kept_connection_is_closed_after_its_idle_time_and_its_second_header_is_limited_too(service):
     request = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n"
     answer, seconds = talk(service, request)
@@ -156,6 +165,45 @@ def test_too_many_connections(service):
         b"HTTP/1.1 200"
     ):
         assert time.monotonic() < deadline
+
+
+def connect_small(service: ServiceInThread) -> socket.socket:
+    """A connection of which both sides buffer little, so that answers that are not read stay in the service."""
+    for listening in service.server.servers[0].sockets:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # of the connections that come
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(20)
+    client.connect(("127.0.0.1", service.port))
+    return client
+
+
+def wait_until_all_are_closed(service: ServiceInThread, answers: str, number: int) -> None:
+    """Wait until the service has given a number of answers of a kind, and then until it has no connection."""
+    deadline, state = time.monotonic() + 5, service.server.server_state
+    while service.samples().get(answers, 0) < number or service.call(len, state.connections):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_clients_that_do_not_read_are_closed(monkeypatch):
+    """One asks for many pages at once, one for a single page that is larger than what its connection buffers."""
+    monkeypatch.setattr(connections, "SECONDS_TO_SEND", 0.2)
+    page = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    with service_in_thread(SMALL) as service, connect_small(service) as many, connect_small(service) as single:
+        many.sendall(page * 400)
+        single.sendall(page)
+        # a buffer takes more than one page
+        wait_until_all_are_closed(service, 'serving_requests_total{route="/",status="200"}', 3)
+
+
+def test_refusals_that_are_not_read_are_not_kept():
+    """Each is written before its request is parsed, so nothing else stops the service from taking the next request."""
+    with service_in_thread(SMALL) as service, connect_small(service) as client:
+        service.engine.is_busy = True
+        with contextlib.suppress(ConnectionError):
+            client.sendall((HEAD + b"Content-Length: 0\r\n\r\n") * 2000)
+        wait_until_all_are_closed(service, 'serving_requests_total{route="/predict",status="503"}', 1)
 
 
 def test_all_bodies_together_are_limited(service):
@@ -241,7 +289,7 @@ def test_a_client_that_is_gone_is_computed_no_further(service):
 
 def test_tokens(tmp_path):
     file = tmp_path / "tokens"
-    file.write_text("# of the laboratory\nfirst-token-of-all\n\nsecond-token-of-all\n")
+    file.write_text("\ufefffirst-token-of-all\n# of the laboratory\n\nsecond-token-of-all\n", "utf-8")
     with service_in_thread(SMALL, str(file)) as service:
         for authorization in (
             None,
@@ -256,8 +304,13 @@ def test_tokens(tmp_path):
             assert reply.status == 401 and reply.headers["WWW-Authenticate"] == "Bearer", authorization
         for token in ("first-token-of-all", "second-token-of-all"):
             assert service.request("POST", "/predict", b"abc", authorization=f"Bearer {token}").status == 200
-        for path in ("/model", "/v2/models/one", "/v2/models/one/ready", "/nowhere"):
+        for path, route in (
+            ("/model", "/model"),
+            ("/v2/models/one/ready", "/v2/models/{name}/ready"),
+            ("/nowhere", "other"),
+        ):
             assert service.request("GET", path).status == 401
+            assert service.samples()[f'serving_requests_total{{route="{route}",status="401"}}'] == 1
         for path in ("/", "/docs", "/openapi.json", "/v2", "/v2/health/live", "/v2/health/ready"):
             assert service.request("GET", path).status == 200
 
@@ -283,7 +336,9 @@ def test_tokens_are_compared_in_constant_time_by_the_library(tmp_path, monkeypat
     service.check_token("Bearer first")  # nothing else decides
 
 
-@pytest.mark.parametrize("text", ["", "# only\n", "short\n", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "# only\n", "short\n", "\xff", "t\xc3\xb6ken-of-the-laboratory", "a token of the laboratory"]
+)
 def test_a_file_of_tokens_that_cannot_be_used(tmp_path, text):
     file = tmp_path / "tokens"
     file.write_text(text, encoding="latin-1")

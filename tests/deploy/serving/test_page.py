@@ -133,6 +133,27 @@ def test_another_model_answers_for_all_pictures(browser, pictures):
 
 
 @needs_chromium
+def test_another_model_that_is_chosen_before_the_answers_of_the_first(browser, pictures):
+    """The first model answers half a second later than it is asked."""
+    service = FakeService(card={**CARD, "models": ["surfaces", "a&b"]})
+    page = browser.page(service.url)
+    page.wait_for("!document.getElementById('choice').hidden")
+    page.run(
+        "const send = window.fetch; window.fetch = async (url, options) => { const answer = await send(url, options);"
+        "if (!url.includes('?')) await pause(0.5); return answer; }"
+    )
+    page.choose(pictures["wood.jpg"])
+    page.run("readCard(); pause(0.2)")
+    assert service.queries == [""]
+    page.run("at('models').value = 'a&b'; at('models').onchange()")
+    page.wait_for(DONE)
+    page.run("pause(0.5)")
+    assert service.queries == ["", "model=a%26b"]
+    assert page.run("card.model") == "a&b"
+    service.close()
+
+
+@needs_chromium
 def test_a_busy_service_is_asked_again(browser, pictures):
     service = FakeService(num_busy=1)
     page = browser.page(service.url)
@@ -167,7 +188,7 @@ def test_a_token_is_asked_for_and_used(browser, pictures):
     page.choose(pictures["wood.jpg"])
     assert "asks for a token" in cards(page, 1)[0]
     keep_screenshot(page, "token")
-    for word, is_right in (("wrong", False), ("right", True)):
+    for word, is_right in (("wrong", False), ("не то", False), ("right", True)):
         page.run("document.getElementById('token-value').value = ''; document.getElementById('token-value').focus()")
         page.call("Input.insertText", text=word)
         page.press("Enter")

@@ -1,8 +1,10 @@
 """POST /predict and GET /model: files and forms in, records of infer.py out, errors of one form."""
 
+import numpy as np
 import pytest
 
-from deploy.serving.app import ROUTES
+from deploy.serving.app import OPEN_PATHS, ROUTES
+from deploy.serving.workers.batching import Answer
 
 from .service_in_thread import service_in_thread
 
@@ -89,6 +91,13 @@ def test_requests_that_are_refused(service, case):
     assert reply.headers["X-Request-ID"] == reply.json["request_id"]
 
 
+def test_a_file_name_that_utf8_cannot_hold(service):
+    request_ = form(("\\ud800.jpg", b"abc"))
+    request_["content_type"] += "; charset=unicode_escape"
+    reply = service.request("POST", "/predict", **request_)
+    assert reply.status == 200 and reply.json["predictions"][0]["file_name"] == "?.jpg"
+
+
 def test_the_form_of_errors_of_other_methods(service):
     reply = service.request("GET", "/predict")
     assert reply.status == 405 and reply.headers["Allow"] == "POST" and reply.json["kind"] == "method_not_allowed"
@@ -117,6 +126,10 @@ def test_the_pages(service):
     assert b"POST /predict" in docs.content and b"http" not in docs.content.replace(b"http://www.w3.org", b"")
     described = description["paths"].keys() | {"/", "/docs", "/openapi.json"}
     assert {route.path for route in ROUTES if "version" not in route.path} == described
+    operations = {path: operation for path, methods in description["paths"].items() for operation in methods.values()}
+    open_paths = {path for path, operation in operations.items() if operation.get("security") == []}
+    assert open_paths == OPEN_PATHS & operations.keys()
+    assert {"token": []} in description["security"]
 
 
 def test_requests_and_images_are_counted(service):
@@ -132,6 +145,13 @@ def test_requests_and_images_are_counted(service):
     assert grown('serving_requests_total{route="other",status="404"}') == 1
     assert grown('serving_images_total{model="one",outcome="computed"}') == 2
     assert grown('serving_images_total{model="one",outcome="unreadable_image"}') == 1
+
+
+def test_the_time_of_a_batch_is_counted_once(service):
+    before = service.samples().get('serving_compute_seconds_sum{model="two"}', 0)
+    answers = [Answer(np.zeros(3, np.float32), 0.0, 0.0, 2.0, 4)] * 4
+    service.call(service.service._count, "two", answers)
+    assert service.samples()['serving_compute_seconds_sum{model="two"}'] - before == pytest.approx(2)
 
 
 def test_a_fault_is_an_error_without_a_traceback(service, monkeypatch, capsys):

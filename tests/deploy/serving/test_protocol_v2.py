@@ -82,6 +82,7 @@ REFUSED = {
     "two inputs": ({"inputs": [TENSOR, FILE]}, 400, "one input"),
     "inputs that is no list": ({"inputs": 3}, 400, "inputs"),
     "id that is no text": ({"id": 7, "inputs": [TENSOR]}, 400, "id"),
+    "id that UTF-8 cannot hold": ({"id": "\ud800", "inputs": [TENSOR]}, 400, "id"),
     "long id": ({"id": "x" * 129, "inputs": [TENSOR]}, 400, "id"),
     "another name": (changed(TENSOR, name="x"), 400, "input or image"),
     "name that is no text": (changed(TENSOR, name=[]), 400, "input or image"),
