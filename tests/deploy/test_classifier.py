@@ -380,8 +380,12 @@ def test_names_of_a_label_list_are_taken(trained, pictures, tmp_path):
     classifier = load(trained / "exported", label_list=str(names), engine="paddle")
     assert classifier.class_names == ("un", "deux", "trois", "quatre")
     assert classifier.predict(pictures[0]).label in classifier.class_names
-    with pytest.raises(DataError, match="leave out label_list"):
-        load(trained / "checkpoint-best.pd", label_list=str(names))
+    assert load(trained / "checkpoint-best.pd", label_list=str(names)).class_names == classifier.class_names
+    known = load(trained / "checkpoint-best.pd").class_names
+    names.write_text("".join(f"{label} {name}\n" for label, name in enumerate(reversed(known))))
+    for path in ("exported", "checkpoint-best.pd"):
+        with pytest.raises(DataError, match="leave out label_list"):
+            load(trained / path, label_list=str(names), engine="paddle")
 
 
 def test_a_checkpoint_computes_with_the_threads_that_were_asked_for(trained):
