@@ -352,7 +352,8 @@ def labels_by_folder(images) -> dict[str, int]:
         return {}
     pairs = images.folders_and_labels()
     num_labels, num_folders = Counter(folder for folder, _ in pairs), Counter(label for _, label in pairs)
-    return {folder: label for folder, label in pairs if folder and num_labels[folder] == num_folders[label] == 1}
+    alone = [pair for pair in pairs if pair[0] and num_labels[pair[0]] == num_folders[pair[1]] == 1]
+    return dict(sorted(alone, key=lambda pair: pair[1]))  # the first conflict is the same in every run
 
 
 def is_imagenet(folders: Sequence[str]) -> bool:

@@ -280,6 +280,7 @@ def test_the_folder_is_the_last_that_the_command_names_as_the_run_reads_it(tmp_p
 def test_a_run_that_ends_in_a_notebook_leaves_neither_watchdog_nor_handlers(monkeypatch):
     """The watchdog would end the notebook when nothing moves in it."""
     before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("engine.run.is_program", lambda: False)
     preemption = Preemption().install()
     run = Run(preemption=preemption, watchdog=Watchdog(0, preemption=preemption, record=RunRecord()))
     with pytest.raises(ProjectError), run:
