@@ -132,6 +132,8 @@ def did_you_mean_path(path: str | os.PathLike) -> str:
             names = {entry.name.casefold(): entry.name for entry in itertools.islice(entries, MAX_NAMES)}
     except OSError:
         return ""
+    if names.get(name.casefold()) == name:  # it is there, and of another kind than what is asked for
+        del names[name.casefold()]
     close = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.75)
     return f"; did you mean {os.path.join(folder, names[close[0]])}?" if close else ""
 

@@ -137,9 +137,10 @@ def _find_with_card(
         runnable = engine.programs_for(options)
         name = next((name for name in runnable if name in card.programs), None)
         if name is None:
+            formats = ",".join((*card.programs, runnable[0]))  # an export without the present ones would remove them
             raise ExportedModelError(
                 f"{folder}: the {engine.name} engine runs {_either(runnable)}, the folder holds "
-                f"{_listed(card.programs)}; export the model again with --format {runnable[0]}"
+                f"{_listed(card.programs)}; export the model again with --format {formats}"
             )
     else:
         name = _name_of_file(model_path, card.programs)

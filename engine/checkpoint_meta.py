@@ -55,6 +55,10 @@ def _table_of_numbers(value: object) -> bool:
     )
 
 
+def _number_or_none(value: object) -> bool:
+    return value is None or _number(value)
+
+
 def _list_of_names(value: object) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
 
@@ -77,6 +81,8 @@ ENTRIES = {
     "epoch": _whole_number,
     "best_top1_percent": _number,
     "best_top1_ema_percent": _number,
+    "best_loss": _number_or_none,
+    "best_loss_ema": _number_or_none,
     "best_epoch": _whole_number,
     "num_skipped": _count,
     "has_best": _truth_value,

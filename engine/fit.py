@@ -131,22 +131,32 @@ def _save_after_error(state: TrainState, saver: Saver) -> None:
 
 def _update_best(state: TrainState, scores: Scores, ema_scores: Scores | None) -> list[str]:
     """Keep the best accuracies in the state; returns the names of the checkpoints that are to be replaced."""
-    names, is_first = [], not state.has_best
-    if scores.top1_percent > state.best_top1_percent or is_first:
-        state.best_top1_percent, state.has_best = scores.top1_percent, True
+    names, is_first, before = [], not state.has_best, (state.best_top1_percent, state.best_top1_ema_percent)
+    if is_first or _is_better(scores, state.best_top1_percent, state.best_loss):
+        state.best_top1_percent, state.best_loss, state.has_best = scores.top1_percent, scores.loss, True
         names.insert(0, BEST)
     logger.info(f"Accuracy of the network on the {scores.num_samples} test images: {scores.top1_percent:.1f}%")
     logger.info(f"Max accuracy: {state.best_top1_percent:.2f}%")
     if ema_scores:
-        if ema_scores.top1_percent > state.best_top1_ema_percent or is_first:
-            state.best_top1_ema_percent = ema_scores.top1_percent
+        if is_first or _is_better(ema_scores, state.best_top1_ema_percent, state.best_loss_ema):
+            state.best_top1_ema_percent, state.best_loss_ema = ema_scores.top1_percent, ema_scores.loss
             names.insert(0, BEST_EMA)
         num = ema_scores.num_samples
         logger.info(f"Accuracy of the model EMA on {num} test images: {ema_scores.top1_percent:.1f}%")
         logger.info(f"Max accuracy of the model EMA: {state.best_top1_ema_percent:.2f}%")
-    if names:
+    if is_first or (state.best_top1_percent, state.best_top1_ema_percent) != before:
         state.best_epoch = state.next_epoch
     return names
+
+
+def _is_better(scores: Scores, top1_percent: float, loss: float | None) -> bool:
+    """Whether scores are better than the best so far: by accuracy, and of equal ones, as of few images, by the loss.
+
+    The loss of the best is None in checkpoints of before December 2026.
+    """
+    if scores.top1_percent == top1_percent:
+        return loss is not None and scores.loss < loss
+    return scores.top1_percent > top1_percent
 
 
 def _numbers(state: TrainState, scores: Scores, ema_scores: Scores | None) -> dict[str, float]:

@@ -62,6 +62,8 @@ class TrainState:
         self.next_step = 0  # of next_epoch: a step is one update of the weights
         self.best_top1_percent = 0.0
         self.best_top1_ema_percent = 0.0
+        self.best_loss: float | None = None  # of the epoch with the best top-1
+        self.best_loss_ema: float | None = None
         self.best_epoch = -1  # the last one in which top-1, of the model or of its average, was better than before
         self.has_best = False  # whether checkpoint-best.pd was written by this run; its accuracy may be 0 %
         self.is_inside_step = False  # between the first forward pass of a step and the update of the weights
@@ -93,6 +95,8 @@ class TrainState:
             "epoch": self.next_epoch - (self.next_step == 0),  # the last epoch that was begun, as in PeleeNet-paddle
             "best_top1_percent": self.best_top1_percent,
             "best_top1_ema_percent": self.best_top1_ema_percent,
+            "best_loss": self.best_loss,
+            "best_loss_ema": self.best_loss_ema,
             "best_epoch": self.best_epoch,
             "has_best": self.has_best,
             "num_skipped": self.num_skipped,
@@ -117,6 +121,7 @@ class TrainState:
             lr_meter, loss_meter = Meter.from_dict(meta["lr_meter"]), Meter.from_dict(meta["loss_meter"])
             numbers = {name: meta[name] for name in PLAIN_NUMBERS}
             numbers["best_epoch"] = meta.get("best_epoch", meta["next_epoch"] - 1)  # files of before December 2026
+            numbers |= {name: meta.get(name) for name in ("best_loss", "best_loss_ema")}
             numbers["num_skipped"] = meta.get("num_skipped", 0)
             numbers["has_best"] = meta.get("has_best", meta["best_top1_percent"] > 0)
             scaler, written_in = meta["scaler"], meta["environment"]

@@ -161,7 +161,7 @@ def _without_network(path: Path) -> str:
     """What helps where the network does not."""
     return (
         f"Without network: put the file at {path}, or into a folder that the environment variable {OFFLINE} names. "
-        f"{MIRROR} names a mirror, and HTTPS_PROXY a proxy."
+        f"{MIRROR} names a mirror, and HTTPS_PROXY a proxy. A training without --pretrained starts from random weights."
     )
 
 

@@ -70,7 +70,13 @@ def best_epoch(folder: Path) -> str:
         records = [one for one in read_records(folder / FILE) if isinstance(one.get("test_acc1"), int | float)]
     except OSError:
         records = []
-    return f" in epoch {max(records, key=lambda record: record['test_acc1'])['epoch']}" if records else ""
+    return f" in epoch {max(records, key=rank_of_epoch)['epoch']}" if records else ""
+
+
+def rank_of_epoch(record: dict) -> tuple[float, float]:
+    """What the best epoch has the largest of: the accuracy, and of equal ones the smallest loss."""
+    loss = record.get("test_loss")
+    return record["test_acc1"], -loss if isinstance(loss, int | float) else float("-inf")
 
 
 def read_records(path: str | Path) -> list[dict]:

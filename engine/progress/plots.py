@@ -12,7 +12,7 @@ from common.errors import MissingDependencyError, ProjectError
 from common.figure_fonts import find_figure_fonts, import_pyplot
 from common.files import atomic_write
 
-from .epoch_log import FILE, read_records
+from .epoch_log import FILE, rank_of_epoch, read_records
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -88,7 +88,7 @@ def plot_curves(log_file: str | Path, plot_file: str | Path) -> Path:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     measured = [record for record in records if _is_number(record.get("test_acc1"))]
-    if best := max(measured, key=lambda record: record["test_acc1"], default=None):
+    if best := max(measured, key=rank_of_epoch, default=None):
         for axes in panels:
             axes.axvline(best["epoch"], color="grey", linestyle=":", label=f"best epoch: {best['epoch']}")
         panels[1].set_title(f"Accuracy: at best {best['test_acc1']:.1f} % in epoch {best['epoch']}")

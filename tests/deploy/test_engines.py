@@ -349,7 +349,7 @@ def test_auto_needs_a_card(tmp_path):
 
 
 def test_int8_needs_its_own_program(exported_onnx):
-    with pytest.raises(ExportedModelError, match=r"runs onnx-int8, the folder holds .* --format onnx-int8"):
+    with pytest.raises(ExportedModelError, match=r"runs onnx-int8, the folder holds .* --format .*onnx-int8"):
         open_predictor(exported_onnx, engine="onnxruntime", options=EngineOptions(precision="int8"))
 
 

@@ -61,6 +61,25 @@ def test_all_that_an_epoch_leaves_is_on_the_disk_before_the_latest_checkpoint(tm
     assert [(record["epoch"], record["n_parameters"]) for record in records] == [(epoch, 7) for epoch in range(5)]
 
 
+def test_of_equal_accuracies_the_smaller_loss_is_better(tmp_path, monkeypatch):
+    """A few validation images are all right in many epochs, and the first of them is not the best."""
+    state, losses, written = new_state(), iter([0.3, 0.2, 0.25, 0.1]), []
+
+    def evaluate():
+        return Scores(60, next(losses), 100.0, 100.0)
+
+    def note(next_epoch, next_step):
+        written.append(read_checkpoint(tmp_path / BEST).meta["next_epoch"])
+
+    run_fit(state, tmp_path, monkeypatch, evaluate, on_saved=note, epochs=3, eval_ema=False, patience=9)
+    assert written == [1, 2, 2] and state.best_epoch == 0  # --patience asks for a better top-1
+    resumed = new_state()
+    resumed.restore(read_checkpoint(tmp_path / LATEST))
+    assert (resumed.best_loss, resumed.best_loss_ema) == (0.2, None)
+    run_fit(resumed, tmp_path, monkeypatch, evaluate, on_saved=note, epochs=4, eval_ema=False)
+    assert written[-1] == 4
+
+
 def test_a_signal_during_either_evaluation_saves_the_state_after_the_last_step(tmp_path, monkeypatch):
     for num_evaluations in (0, 1):
         folder = tmp_path / str(num_evaluations)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import threading
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class WorkerSettings:
 def run_worker(channel: socket.socket, settings: WorkerSettings) -> None:
     """Run until the server closes its end of `channel`, or ends."""
     exit_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both; the server decides when to end
     os.nice(NICENESS)  # before threads are started, which inherit it
     os.dup2(2, 1)  # what runtimes print must not come between the log lines of the server
     try:
