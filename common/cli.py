@@ -10,8 +10,8 @@ import select
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .own_packages import check_own_packages
@@ -71,6 +71,15 @@ def run(main: Callable[[list[str]], int | None]) -> None:
 def is_program() -> bool:
     """Whether this process ends with a main function of this project, so that its signals need not be given back."""
     return _is_program
+
+
+@contextmanager
+def without_paddle_warnings() -> Iterator[None]:
+    """Leave out what Paddle says at its import, in a program of others that imports this project."""
+    with warnings.catch_warnings():
+        for message in PADDLE_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def require_packages(*modules: str) -> None:

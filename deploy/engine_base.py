@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from common.cli import without_paddle_warnings
 from common.cpus import has_bfloat16, usable_cpus
 from common.errors import ExportedModelError, MissingDependencyError
 
@@ -117,7 +118,8 @@ def import_runtime(engine: type[Engine], module: str):
         MissingDependencyError: the module is not installed.
     """
     try:
-        return importlib.import_module(module)
+        with without_paddle_warnings():
+            return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(
             f"--engine {engine.name}: {error}; pip install -r {engine.requirements}, or choose another --engine"

@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import contextmanager
 
+from common.cli import without_paddle_warnings
 from common.cpus import cpus_of_this_rank, ranks_on_this_machine, usable_cpus
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # of the OpenMP loops, of MKL's matrix products
@@ -20,7 +21,7 @@ def import_paddle(asked: int | None = None, *, has_readers: bool = False) -> int
     if "paddle" not in sys.modules:
         os.environ.update(dict.fromkeys(VARIABLES, str(asked or default_cpu_threads(has_readers=has_readers))))
         os.environ.setdefault("GLOG_minloglevel", "1")  # warnings and errors of Paddle's C++ code, no notes
-        with _without_advice():
+        with _without_advice(), without_paddle_warnings():
             import paddle  # noqa: F401
     return cpu_threads()
 
