@@ -44,8 +44,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     """
     global _is_program
     _is_program = True
-    for message in PADDLE_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
+    _ignore_paddle_warnings()
     if hasattr(sys.stdout, "reconfigure"):  # a file name that the terminal cannot show must not end a training
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -77,9 +76,13 @@ def is_program() -> bool:
 def without_paddle_warnings() -> Iterator[None]:
     """Leave out what Paddle says at its import, in a program of others that imports this project."""
     with warnings.catch_warnings():
-        for message in PADDLE_WARNINGS:
-            warnings.filterwarnings("ignore", message=message)
+        _ignore_paddle_warnings()
         yield
+
+
+def _ignore_paddle_warnings() -> None:
+    for message in PADDLE_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
 
 
 def require_packages(*modules: str) -> None:

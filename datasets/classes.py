@@ -128,13 +128,14 @@ def compare_names(names: Sequence[str], folders: Sequence[str], label_list: str,
 
 def _classes_of_list(images, given: int | None, label_list: str) -> Classes:
     largest, place = label_range(images)
+    labels = labels_by_folder(images)
     if label_list:
         names = tuple(read_class_names(label_list, given))
         if largest >= len(names):
             raise DataError(
                 f"{place}: label {largest}, but {label_list} names {len(names)} classes, 0 to {len(names) - 1}"
             )
-        _check_names_of_labels(names, labels_by_folder(images), label_list, images.root)
+        _check_names_of_labels(names, labels, label_list, images.root)
         return Classes(
             len(names), names, None, f"{len(names)} classes, as {label_list} names" + _unused(images, len(names))
         )
@@ -145,22 +146,22 @@ def _classes_of_list(images, given: int | None, label_list: str) -> Classes:
             )
         return Classes(
             given,
-            _names_of_list(images, given),
+            _names_of_list(images, labels, given),
             None,
             f"{given} classes, as --nb_classes says" + _unused(images, given),
         )
-    if names := _names_of_list(images, NUM_IMAGENET):
+    if names := _names_of_list(images, labels, NUM_IMAGENET):
         reason = "the paths of the list are synset folders of ImageNet, with its labels"
         return Classes(NUM_IMAGENET, names, None, f"{NUM_IMAGENET} classes: {reason}" + _unused(images, NUM_IMAGENET))
     source = f"{largest + 1} classes: the largest label of the list is {largest} ({place})"
-    names = _names_of_list(images, largest + 1)
+    names = _names_of_list(images, labels, largest + 1)
     source += "; ImageNet's names by the folders, whose labels are not those of ImageNet" if names else ""
     return Classes(largest + 1, names, None, source + _unused(images, largest + 1))
 
 
-def _names_of_list(images, number: int) -> tuple[str, ...] | None:
+def _names_of_list(images, labels: Mapping[str, int], number: int) -> tuple[str, ...] | None:
     """ImageNet's names of labels whose images lie in its class folders: all 1000, or a part with labels of its own."""
-    folders = {label: folder for folder, label in labels_by_folder(images).items()}
+    folders = {label: folder for folder, label in labels.items()}
     names, known = read_class_names(IMAGENET_LABEL_LIST), imagenet_labels()
     if len(folders) != len(np.unique(images.labels)) or not known.keys() >= {*folders.values()}:
         return None

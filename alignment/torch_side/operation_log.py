@@ -12,13 +12,8 @@ from .recorder import is_framework_file
 from .units import as_array
 
 OWN_FILES = {__file__, draws.__file__, float32_constants.__file__}  # functions in them stand for those of PyTorch
-SAME_VALUE = (
-    "detach",
-    "resolve_conj",
-    "resolve_neg",
-    "requires_grad_",
-    "register_hook",
-)  # the recorder calls them, too
+# The recorder calls them, too.
+SAME_VALUE = ("detach", "resolve_conj", "resolve_neg", "requires_grad_", "register_hook")
 
 
 class OperationLog(TorchFunctionMode):

@@ -121,9 +121,7 @@ def record(
     masks.turned_off.update(turn_off_inner_dropout(model) if model.training else ())
     recorder = TorchRecorder(model, masks)
     images = images.clone().requires_grad_(loss_of is not None)
-    given = (
-        images.clone()
-    )  # a model may change its input in place, which torch refuses for the tensor with the gradient
+    given = images.clone()  # a model may change its input in place, which torch refuses for a leaf with a gradient
     recorder.value(given)  # v0
     with shared_dropout(masks), torch.set_grad_enabled(loss_of is not None), watch(recorder.trace):
         masks.start_step(0)

@@ -20,6 +20,7 @@ from datasets.preprocess import Preprocess
 from datasets.reading.dataset import open_dataset
 
 from ..case import Case
+from ..case_settings import OPTIMIZERS
 from ..rules import Arrays
 
 # Settings that the training of the reference has. Any other setting that differs from its default is refused: without
@@ -45,7 +46,6 @@ IGNORED = {
     "device",
     "label_list",
 }
-OPTIMIZERS = ("momentum", "adamw")
 
 
 @dataclass(frozen=True)

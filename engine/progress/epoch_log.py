@@ -67,7 +67,7 @@ class EpochLog:
 def best_epoch(folder: Path) -> str:
     """` in epoch N` of the highest accuracy in log.txt, for a message; "" if log.txt does not tell."""
     try:
-        records = [one for one in read_records(folder / FILE) if isinstance(one.get("test_acc1"), int | float)]
+        records = [one for one in read_records(folder / FILE) if is_number(one.get("test_acc1"))]
     except OSError:
         records = []
     return f" in epoch {max(records, key=rank_of_epoch)['epoch']}" if records else ""
@@ -76,7 +76,12 @@ def best_epoch(folder: Path) -> str:
 def rank_of_epoch(record: dict) -> tuple[float, float]:
     """What the best epoch has the largest of: the accuracy, and of equal ones the smallest loss."""
     loss = record.get("test_loss")
-    return record["test_acc1"], -loss if isinstance(loss, int | float) else float("-inf")
+    return record["test_acc1"], -loss if is_number(loss) else float("-inf")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a line is one, which somebody may have edited."""
+    return isinstance(value, int | float)
 
 
 def read_records(path: str | Path) -> list[dict]:

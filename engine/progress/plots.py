@@ -12,7 +12,7 @@ from common.errors import MissingDependencyError, ProjectError
 from common.figure_fonts import find_figure_fonts, import_pyplot
 from common.files import atomic_write
 
-from .epoch_log import FILE, rank_of_epoch, read_records
+from .epoch_log import FILE, is_number, rank_of_epoch, read_records
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -70,13 +70,13 @@ def plot_curves(log_file: str | Path, plot_file: str | Path) -> Path:
         MissingDependencyError: matplotlib is not installed.
     """
     pyplot = _pyplot()
-    records = [record for record in read_records(log_file) if _is_number(record.get("epoch"))]
+    records = [record for record in read_records(log_file) if is_number(record.get("epoch"))]
     if not records:
         raise ProjectError(f"{log_file} holds no epoch to plot; a line is written at the end of each epoch")
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
     for axes, (title, panel) in zip(panels, {"Loss": "loss", "Accuracy": "accuracy (%)"}.items(), strict=True):
         for key, (key_panel, name) in CURVES.items():
-            points = [(record["epoch"], record[key]) for record in records if _is_number(record.get(key))]
+            points = [(record["epoch"], record[key]) for record in records if is_number(record.get(key))]
             is_certain = key == "test_acc5" and all(value == 100 for _, value in points)  # with up to five classes
             if key_panel == panel and points and not is_certain:
                 marker = "o" if len(points) < 30 else None
@@ -87,7 +87,7 @@ def plot_curves(log_file: str | Path, plot_file: str | Path) -> Path:
         axes.set(title=title, xlabel="epoch", ylabel=panel)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-    measured = [record for record in records if _is_number(record.get("test_acc1"))]
+    measured = [record for record in records if is_number(record.get("test_acc1"))]
     if best := max(measured, key=rank_of_epoch, default=None):
         for axes in panels:
             axes.axvline(best["epoch"], color="grey", linestyle=":", label=f"best epoch: {best['epoch']}")
@@ -96,11 +96,6 @@ def plot_curves(log_file: str | Path, plot_file: str | Path) -> Path:
         axes.legend(fontsize=8)
     figure.supxlabel(textwrap.fill(NOTE, 130), fontsize=8, color="dimgrey")
     return _save(figure, plot_file)
-
-
-def _is_number(value: object) -> bool:
-    """Whether a value of a line that somebody may have edited can be drawn."""
-    return isinstance(value, int | float)
 
 
 def plot_predictions(

@@ -6,22 +6,8 @@ from alignment.case import Case, Training
 from alignment.report.text import conclusion
 from alignment.runner import run_stages
 from alignment.verdict import Verdict
+from tests.alignment.linear_nets import write_net
 
-NET = """
-import {package}
-from {package} import nn
-
-class Net(nn.{base}):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 3)
-
-    def forward(self, x):
-        x = self.first(x)
-        {code}
-        return self.second(x) {scale}
-"""
-WORDS = {"torch": ("Module", "ref.py"), "paddle": ("Layer", "port.py")}
 STAGES = ("weights", "forward", "backward", "train")
 pytestmark = pytest.mark.torch
 
@@ -34,8 +20,7 @@ def run(tmp_path, reference):
         port: str, expected: str, *, scale: str = "", end: str = "", lr: float = 2**-6, shape=(6, 6), stages=STAGES
     ) -> Verdict:
         for package, code, factor in (("paddle", port, f"{end}{scale}"), ("torch", expected, end)):
-            base, name = WORDS[package]
-            (tmp_path / name).write_text(NET.format(package=package, base=base, code=code, scale=factor))
+            write_net(tmp_path, package, code, scale=factor)
         train = Training(shape=(6, 6), steps=6, curve_side=0, lr=lr)
         case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=shape, train=train)
         return run_stages(case, stages, reference)

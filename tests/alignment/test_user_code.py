@@ -10,23 +10,8 @@ from alignment.cli import main
 from alignment.runner import run_stages
 from alignment.user_code import UserCodeError, construct, load_callable
 from common.errors import CaseError, ReferenceFailedError
-
-NET = """
-import sys
-import {package}
-from {package} import nn
-
-class Net(nn.{base}):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 3)
-
-    def forward(self, x):
-        x = self.first(x)
-        {code}
-        return self.second(x)
-"""
-WORDS = {"torch": ("Module", "ref.py"), "paddle": ("Layer", "port.py")}
+from tests.alignment import linear_nets
+from tests.alignment.linear_nets import WORDS
 
 
 @pytest.fixture
@@ -35,8 +20,7 @@ def write_net(tmp_path) -> Callable[..., Case]:
 
     def write(port: str = "pass", expected: str = "pass", *, ends: tuple[str, str] = ("", "")) -> Case:
         for package, code, end in (("paddle", port, ends[0]), ("torch", expected, ends[1])):
-            base, name = WORDS[package]
-            (tmp_path / name).write_text(NET.format(package=package, base=base, code=code) + end)
+            linear_nets.write_net(tmp_path, package, code, end=end)
         (tmp_path / "net.yaml").write_text("port: port.py:Net\nreference: ref.py:Net\nshape: [6, 6]\n")
         train = Training(shape=(6, 6), steps=2, curve_side=0)
         return Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=(6, 6), train=train)
