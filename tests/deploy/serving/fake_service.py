@@ -45,7 +45,7 @@ class FakeService:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening, and end what is open: a browser connects ahead of its requests and would still be answered."""
+        """Stop listening, and end what is open: a browser connects ahead of its requests, and would be answered."""
         self._server.shutdown()
         self._server.server_close()
         for connection in list(self._server.connections):
