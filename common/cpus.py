@@ -1,4 +1,4 @@
-"""The processors: how many this process may use, how many processes of the launcher share them, and their name."""
+"""The processors: how many this process may use, how many processes of the launcher share them, and their kind."""
 
 import os
 import platform
@@ -18,6 +18,14 @@ def processor_name() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def is_intel() -> bool:
+    """Whether the processor says that it is one of Intel."""
+    try:
+        return "GenuineIntel" in CPU_INFO.read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def usable_cpus() -> int:

@@ -13,6 +13,8 @@ import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
 
+from common.cpus import is_intel
+
 from . import library as dnn
 from .library import Chain, Library, Shape, UnsupportedError, dims, find_library
 
@@ -20,13 +22,32 @@ logger = logging.getLogger(__name__)
 
 FORWARD_TRAINING, DIRECT = 64, 1
 PADDLE = "Paddle"
-# A 1x1 convolution is a matrix product without copied patches, at which MKL comes near the processor's rate. oneDNN
-# reorders input and output around it, which pays below this number of pixels, where MKL's products are too small.
-MIN_PIXELS_OF_PRODUCT = 100
-# Below both numbers, of multiply-accumulates and of images in a batch, a call costs more (in Python, and to reorder the
-# weights) than it gains. Paddle computes image by image, so many small images take it long. Depthwise convolutions gain
-# more and have no limit.
-MIN_MACS, MIN_IMAGES = 5_000_000, 32
+MIN_IMAGES = 32  # in a batch; Paddle computes image by image, so that small convolutions of many images take it long
+
+
+class Limits(NamedTuple):
+    """The convolutions at which Paddle is as fast as oneDNN; depthwise ones are faster by oneDNN at any size.
+
+    Attributes:
+        min_pixels_of_product: A 1x1 convolution is a matrix product without copied patches. oneDNN reorders input and
+            output around it, which pays below this number of pixels, where the products of MKL are too small.
+        min_macs: Below this number of multiply-accumulates, and of MIN_IMAGES in a batch, a call costs more (in Python,
+            and to reorder the weights) than it gains.
+    """
+
+    min_pixels_of_product: float
+    min_macs: int
+
+
+# MKL has its fast kernels for processors of Intel alone: there its large products come near the processor's rate, on
+# an AMD EPYC they have a third of it.
+INTEL, OTHERS = Limits(100, 5_000_000), Limits(math.inf, 500_000)
+
+
+@functools.cache
+def limits() -> Limits:
+    """The limits for the processor of this machine."""
+    return INTEL if is_intel() else OTHERS
 
 
 class Geometry(NamedTuple):
@@ -78,13 +99,13 @@ class Geometry(NamedTuple):
     def is_small(self) -> bool:
         """Whether the gain is smaller than the cost of the call."""
         is_depthwise = self.groups == self.images[1] > 1
-        is_little = math.prod(self.output) * math.prod(self.weight[1:]) < MIN_MACS
+        is_little = math.prod(self.output) * math.prod(self.weight[1:]) < limits().min_macs
         return not is_depthwise and is_little and self.images[0] < MIN_IMAGES
 
     def is_large_product(self) -> bool:
         """Whether the convolution is a matrix product that MKL computes as fast or faster."""
         is_product = self.weight[2:] == (1, 1) and self.groups == 1 and max(self.stride) == 1 and not any(self.padding)
-        return is_product and self.images[2] * self.images[3] >= MIN_PIXELS_OF_PRODUCT
+        return is_product and self.images[2] * self.images[3] >= limits().min_pixels_of_product
 
 
 class Kernels:
@@ -229,7 +250,7 @@ def use_onednn_convolutions(model: nn.Layer) -> int:
     convolutions = [layer for layer in model.sublayers(include_self=True) if _is_simple(layer)]
     for layer in convolutions:
         layer.__class__ = OneDNNConv2D
-    logger.info(f"convolutions: by oneDNN {library.version}, small and large 1x1 ones by Paddle (--no_onednn: all)")
+    logger.info(f"convolutions: by oneDNN {library.version} where that is faster (--no_onednn: all by Paddle)")
     return len(convolutions)
 
 

@@ -10,12 +10,13 @@ import threading
 from ctypes import c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 
+import numpy as np
 import paddle
 
 CPU, IN_ORDER, FLOAT32, ANY_LAYOUT, EXEC_ARG_MD = 1, 1, 3, 1, 255
 SRC, DST, WEIGHTS, BIAS = 1, 17, 33, 41  # arguments of a primitive
 DIFF_SRC, DIFF_DST, DIFF_WEIGHTS, DIFF_BIAS = 129, 145, 161, 169
-FLOAT_BYTES, ALIGNMENT = 4, 64
+ALIGNMENT = 64  # bytes
 NOTHING = c_void_p()
 
 Shape = tuple[int, ...]
@@ -96,10 +97,12 @@ def dims(*numbers: int) -> ctypes.Array:
 class Chain:
     """Primitives that run one after the other on tensors in Paddle's layout, with reorders where they want another.
 
-    A reordered copy is shared by the primitives that read it, and its buffer is given back after the run.
+    A reordered copy is shared by the primitives that read it. All chains have one buffer for their copies, of the size
+    of the largest: buffers of many sizes from Paddle's allocator left holes, a tenth of the memory of a training.
     """
 
-    _lock = threading.Lock()  # memory objects and the stream belong to one run at a time
+    _lock = threading.Lock()  # memory objects, the buffer and the stream belong to one run at a time
+    _buffer = np.empty(0, np.uint8)
 
     def __init__(self, library: Library, tensors: dict[str, Shape]):
         self._library = library
@@ -138,8 +141,9 @@ class Chain:
                 call("memory_set_data_handle", self._tensors[name], c_void_p(tensor.data_ptr()))
             if self._copies:
                 sizes = [_rounded_up(size) for *_, size in self._copies]
-                buffer = paddle.empty([(sum(sizes) + ALIGNMENT) // FLOAT_BYTES], "float32")
-                address = _rounded_up(buffer.data_ptr())
+                if sum(sizes) + ALIGNMENT > Chain._buffer.nbytes:
+                    Chain._buffer = np.empty(sum(sizes) + ALIGNMENT, np.uint8)
+                address = _rounded_up(Chain._buffer.ctypes.data)
                 for (_, _, memory, _), size in zip(self._copies, sizes, strict=True):
                     call("memory_set_data_handle", memory, c_void_p(address))
                     address += size

@@ -98,3 +98,14 @@ def test_bfloat16_is_read_from_the_features_of_the_processor(text, expected, tmp
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
     assert cpus.has_bfloat16() is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("vendor_id\t: GenuineIntel\n", True), ("vendor_id\t: AuthenticAMD\n", False), (None, False)],
+)
+def test_a_processor_of_intel_is_known(text, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(cpus, "CPU_INFO", tmp_path / "cpuinfo")
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert cpus.is_intel() is expected

@@ -15,10 +15,15 @@ needs_onednn = pytest.mark.skipif(library.find_library() is None, reason="this P
 
 @pytest.fixture(autouse=True)
 def _small_convolutions_too(monkeypatch):
-    monkeypatch.setattr(convolution, "MIN_MACS", 0)
+    limit(monkeypatch, min_macs=0)
     convolution.find_kernels.cache_clear()
     yield
     convolution.find_kernels.cache_clear()
+
+
+def limit(monkeypatch, **limits):
+    """Take the limits for Intel, with these changed, on every processor."""
+    monkeypatch.setattr(convolution, "limits", lambda: convolution.INTEL._replace(**limits))
 
 
 # image size, arguments of nn.Conv2D
@@ -131,10 +136,10 @@ def test_the_others_are_computed_by_paddle(side, arguments, dtype):
 def test_small_ones_are_computed_by_paddle_unless_depthwise(groups, is_by_paddle, monkeypatch):
     layer, x = nn.Conv2D(8, 8, 3, groups=groups), images(6, 8)  # an output of [2, 8, 4, 4]
     use_onednn_convolutions(layer)
-    monkeypatch.setattr(convolution, "MIN_MACS", 2 * 8 * 4 * 4 * 9 * 8 // groups + 1)
+    limit(monkeypatch, min_macs=2 * 8 * 4 * 4 * 9 * 8 // groups + 1)
     monkeypatch.setattr(nn.Conv2D, "forward", lambda self, x: None)
     assert (layer(x) is None) == is_by_paddle
-    monkeypatch.setattr(convolution, "MIN_MACS", 2 * 8 * 4 * 4 * 9 * 8 // groups)
+    limit(monkeypatch, min_macs=2 * 8 * 4 * 4 * 9 * 8 // groups)
     convolution.find_kernels.cache_clear()
     assert layer(x) is not None
 
@@ -143,10 +148,20 @@ def test_small_ones_are_computed_by_paddle_unless_depthwise(groups, is_by_paddle
 def test_small_ones_of_many_images_are_computed_by_onednn(monkeypatch):
     layer = nn.Conv2D(8, 8, 3)
     use_onednn_convolutions(layer)
-    monkeypatch.setattr(convolution, "MIN_MACS", 10**9)
+    limit(monkeypatch, min_macs=10**9)
     monkeypatch.setattr(nn.Conv2D, "forward", lambda self, x: None)
     assert layer(paddle.ones([convolution.MIN_IMAGES - 1, 8, 4, 4])) is None
     assert layer(paddle.ones([convolution.MIN_IMAGES, 8, 4, 4])) is not None
+
+
+@pytest.mark.parametrize(("is_intel", "is_by_onednn"), [(True, False), (False, True)])
+def test_products_that_are_large_are_left_to_mkl_where_it_is_fast(is_intel, is_by_onednn, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(convolution, "is_intel", lambda: is_intel)
+    convolution.limits.cache_clear()
+    product = Geometry((64, 32, 56, 56), (32, 32, 1, 1), (1, 1), (0, 0, 0, 0), 1, False)
+    assert (not product.is_large_product() and not product.is_small()) == is_by_onednn
+    convolution.limits.cache_clear()
 
 
 @needs_onednn
