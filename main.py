@@ -56,7 +56,8 @@ def train(config: TrainConfig, preprocess: "Preprocess", data, transform, mixup,
     import factory
     from engine.cpu_threads import import_paddle
 
-    import_paddle(config.device.cpu_threads, has_readers=config.loader.num_workers != 0)
+    has_readers = config.loader.num_workers != 0
+    import_paddle(config.device.cpu_threads, reader_side=preprocess.input_size if has_readers else None)
     from datasets.augment.random_erasing import create_random_erasing
     from datasets.loading.loader import EvalLoader, TrainLoader
     from datasets.loading.sampler import EvalSampler, create_train_sampler

@@ -82,7 +82,7 @@ class DeviceConfig:
     cpu_threads: int | None = flag(
         None,
         "threads that compute on a CPU; default: OMP_NUM_THREADS, else the usable processors, shared by the ranks of "
-        "the machine, less one for the readers of images in a training",
+        "the machine, less one for the readers in a training on images below 160 pixels",
         low=1,
         on_resume="ignore",
     )

@@ -46,12 +46,19 @@ def test_default_number(processors, number, variables, expected):
 
 
 @pytest.mark.parametrize(
-    ("number", "variables", "expected"),
-    [(6, {}, 5), (1, {}, 1), (6, {"PADDLE_LOCAL_SIZE": "2"}, 2), (6, {"OMP_NUM_THREADS": "4"}, 4)],
+    ("number", "variables", "side", "expected"),
+    [
+        (6, {}, 32, 5),
+        (6, {}, 159, 5),
+        (6, {}, 160, 6),  # large images: a step takes long, the readers little of it
+        (1, {}, 32, 1),
+        (6, {"PADDLE_LOCAL_SIZE": "2"}, 32, 2),
+        (6, {"OMP_NUM_THREADS": "4"}, 32, 4),
+    ],
 )
-def test_readers_of_images_get_one_processor(processors, number, variables, expected):
+def test_readers_of_small_images_get_one_processor(processors, number, variables, side, expected):
     processors(number, **variables)
-    assert cpu_threads.default_cpu_threads(has_readers=True) == expected
+    assert cpu_threads.default_cpu_threads(side) == expected
 
 
 PROGRAM = """
