@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .errors import ServingError
 from .service import Service, request_id_of
-from .workers.process import Place
+from .workers.engine import Place
 
 HEAD = re.compile(
     rb"POST (/predict|/v2/models/([A-Za-z0-9._-]{1,64})/infer)(?:\?top_k=[0-9]{1,6})? HTTP/1\.1\r\n"

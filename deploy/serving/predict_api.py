@@ -12,8 +12,9 @@ from .errors import ServingError, bad_request
 from .request_body import files_of_form
 from .service import milliseconds_of, query_of
 from .workers.batching import Answer
+from .workers.engine import Computed
 from .workers.frames import Kind
-from .workers.process import Computed, Image
+from .workers.process import Image
 
 DEFAULT_TOP_K = 5
 FORM = "multipart/form-data"

@@ -17,8 +17,9 @@ from starlette.responses import JSONResponse, Response
 from ..topk import softmax
 from .errors import ServingError, bad_request, too_large
 from .service import query_of
+from .workers.engine import Computed
 from .workers.frames import Kind
-from .workers.process import Computed, Image
+from .workers.process import Image
 
 SERVER = {
     "name": "peleenet-paddle",

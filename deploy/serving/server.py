@@ -25,7 +25,8 @@ from .limits import Limits
 from .load_shedding import LoadShedder
 from .metrics import Metrics
 from .service import Service
-from .workers.process import Engine, StartError
+from .workers.engine import Engine
+from .workers.process import StartError
 from .workers.worker import WorkerSettings
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h

@@ -20,7 +20,8 @@ from .limits import Limits
 from .metrics import Metrics
 from .request_body import Bodies
 from .workers.batching import Answer
-from .workers.process import Computed, Engine, Image
+from .workers.engine import Computed, Engine
+from .workers.process import Image
 
 MAX_TOKEN_FILE_BYTES = 1 << 16
 MIN_TOKEN_LENGTH = 16

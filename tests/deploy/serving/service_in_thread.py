@@ -19,8 +19,9 @@ from deploy.serving.metrics import Metrics
 from deploy.serving.server import Server, open_socket, server_config
 from deploy.serving.service import Service
 from deploy.serving.workers.batching import Answer
+from deploy.serving.workers.engine import Computed, Place
 from deploy.serving.workers.frames import Kind
-from deploy.serving.workers.process import Computed, Image, Place
+from deploy.serving.workers.process import Image
 from tests.deploy.serving.running_service import parse_samples
 
 SIDE, NAMES = 4, ["cat", "dog", "fox"]

@@ -13,10 +13,11 @@ import pytest
 
 from common.processes import STOP_SIGNALS
 from deploy.serving.errors import deadline_passed
+from deploy.serving.workers import engine as engine_module
 from deploy.serving.workers import process as process_module
 from deploy.serving.workers.batching import Job
 from deploy.serving.workers.frames import HEADER, Frame, Kind
-from deploy.serving.workers.process import Engine, EngineProcess, Image, start_engine
+from deploy.serving.workers.process import EngineProcess, Image, start_engine
 from deploy.serving.workers.worker import WorkerSettings, frame_of
 
 BUFFER_BYTES = 4096  # of the connection, less than an image
@@ -132,9 +133,11 @@ def test_a_machine_that_is_short_of_memory_is_asked_again(monkeypatch):
             tries.append(settings)
             return first if len(tries) != 2 else await start_engine(settings)
 
-        monkeypatch.setattr(process_module, "start_engine", start)
+        monkeypatch.setattr(engine_module, "start_engine", start)
         monkeypatch.setattr(process_module.multiprocessing, "get_context", lambda _: SimpleNamespace(Process=Refusing))
-        engine = Engine(WorkerSettings("folder"), max_queue=1, on_event=lambda *event: events.append(event))
+        engine = engine_module.Engine(
+            WorkerSettings("folder"), max_queue=1, on_event=lambda *event: events.append(event)
+        )
         await engine.open()
         connection.close()
         while len(tries) < 3:

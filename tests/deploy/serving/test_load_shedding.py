@@ -10,8 +10,8 @@ import pytest
 from deploy.serving.errors import ServingError
 from deploy.serving.limits import Limits
 from deploy.serving.load_shedding import LoadShedder, Refusal
-from deploy.serving.workers import process
-from deploy.serving.workers.process import Engine, Place
+from deploy.serving.workers import engine as engine_module
+from deploy.serving.workers.engine import Engine, Place
 from deploy.serving.workers.worker import WorkerSettings
 
 from .service_in_thread import service_in_thread
@@ -189,7 +189,7 @@ def test_a_request_keeps_its_place_until_it_gives_it_back():
 
 
 def test_a_place_ends_by_itself(monkeypatch):
-    monkeypatch.setattr(process, "SECONDS_OF_A_PLACE", 0.02)
+    monkeypatch.setattr(engine_module, "SECONDS_OF_A_PLACE", 0.02)
     engine = engine_with(num_waiting=0, max_queue=1)
     engine.take_place()
     with pytest.raises(ServingError):
