@@ -14,6 +14,7 @@ MAX_EXAMPLES = 5  # of one finding in the report
 TINY = 32  # pixels; a smaller short side is mostly interpolated
 LONG = 4.0  # long side / short side; a crop of a longer image shows little of it
 IMBALANCE = 10.0  # images of the largest class / images of a class
+FEW = 5  # images of a class; with fewer than that neither training nor a split of them says anything
 
 ORDINARY_MODES = (b"RGB", b"L")
 EXTENSIONS = {
@@ -64,6 +65,7 @@ KINDS = {
     "listed_twice": Kind("warning", "lines that name a file a second time", f"remove them; {CLEAN}"),
     "copies": Kind("warning", "further copies of an image in the same split", "keep one of each"),
     "imbalance": Kind("warning", "classes with too few images", "collect more; the accuracy hardly depends on them"),
+    "few": Kind("warning", f"classes with fewer than {FEW} images in train", "collect more; begin with 100 of each"),
     "tiny": Kind("warning", f"images whose short side is below {TINY} pixels", "check whether they are thumbnails"),
     "ribbon": Kind("warning", f"images longer than {LONG:.0f} times their width", "view them; crop them"),
     "blank": Kind("warning", "images of a single colour", "view them; they may replace missing ones"),
@@ -168,6 +170,10 @@ def _of_classes(split: Split) -> Iterator[Finding]:
         for label in small[:MAX_EXAMPLES].tolist()
     ]
     yield Finding("imbalance", len(small), examples, split.name)
+    if split.name != "val":  # which may be small
+        few = np.setdiff1d(labels[counts < FEW], small)
+        examples = [f"class {class_name(split, label)}: {count_of[label]}" for label in few[:MAX_EXAMPLES].tolist()]
+        yield Finding("few", len(few), examples, split.name)
 
 
 def class_name(split: Split, label: int) -> str:

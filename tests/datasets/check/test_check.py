@@ -392,8 +392,18 @@ def test_a_side_of_32_pixels_is_not_tiny(folder, check):
 @pytest.mark.parametrize(("num_images", "is_small"), [(10, False), (11, True)])
 def test_a_class_of_a_tenth_of_the_largest_is_not_too_small(num_images, is_small):
     images = SimpleNamespace(labels=np.array([0] * num_images + [1]), class_names=None)
-    [finding] = _of_classes(Split("train", images, np.zeros(0), {}))
+    finding, _ = _of_classes(Split("train", images, np.zeros(0), {}))
     assert finding.count == is_small
+
+
+@pytest.mark.parametrize(
+    ("split", "num_images", "is_few"), [("train", 4, True), ("train", 5, False), ("all", 4, True), ("val", 4, False)]
+)
+def test_classes_of_a_handful_of_images_are_said_though_all_are_equally_small(split, num_images, is_few):
+    images = SimpleNamespace(labels=np.repeat([0, 1], num_images), class_names=["cup", "fork"])
+    found = {finding.kind: finding for finding in _of_classes(Split(split, images, np.zeros(0), {}))}
+    assert found["imbalance"].count == 0
+    assert (found["few"].count if "few" in found else 0) == (2 if is_few else 0)
 
 
 def test_a_clean_list_loses_only_what_is_wrong_in_its_own_split(folder, check):
