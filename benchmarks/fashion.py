@@ -49,6 +49,7 @@ LONG = ("--epochs", "30", "--reprob", "0.25")  # the heads of the recipes name t
 # Each arm changes one thing of the recipe in its short form.
 ARMS = {
     "crop resized 0.6": "--crop resized --scale 0.6 1",
+    "64 pixels": "--input_size 64 --crop pad8",  # what the stem, which divides the sides by 4, costs at 32
     "crop none": "--crop resized --scale 1 1 --ratio 1 1",
     "crop pad2": "--crop pad2",
     "centre 0.875": "--crop_pct 0.875",
