@@ -65,7 +65,7 @@ KINDS = {
     "listed_twice": Kind("warning", "lines that name a file a second time", f"remove them; {CLEAN}"),
     "copies": Kind("warning", "further copies of an image in the same split", "keep one of each"),
     "imbalance": Kind("warning", "classes with too few images", "collect more; the accuracy hardly depends on them"),
-    "few": Kind("warning", f"classes with fewer than {FEW} images in train", "collect more; begin with 100 of each"),
+    "few": Kind("warning", f"classes of fewer than {FEW} images", "collect more; begin with 100 of each"),
     "tiny": Kind("warning", f"images whose short side is below {TINY} pixels", "check whether they are thumbnails"),
     "ribbon": Kind("warning", f"images longer than {LONG:.0f} times their width", "view them; crop them"),
     "blank": Kind("warning", "images of a single colour", "view them; they may replace missing ones"),

@@ -1,6 +1,7 @@
 """Find images in folders: one folder per class for training, any files and folders for prediction."""
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -37,6 +38,8 @@ class FolderScan:
         self.skipped: Counter[str] = Counter()  # files and folders of systems and hidden ones, by name
         self.foreign: Counter[str] = Counter()  # images of types that are not read, by extension
         self.not_utf8: list[str] = []  # names of class folders
+        self.beside: list[str] = []  # names of files where class folders are expected
+        self.alike: list[str] = []  # a sentence for each pair of classes with nearly the same name
 
     def images_below(self, folder: str, *, except_folder: str | None = None) -> Iterator[str]:
         """Yield the image files below `folder`; each folder is visited once, however many links lead to it."""
@@ -74,8 +77,9 @@ class FolderScan:
 
     @property
     def remarks(self) -> list[str]:
-        """One sentence for what was skipped, for each type of image that is not read, and for names not in UTF-8."""
-        lines = []
+        """A sentence for each thing that was passed over or may be a mistake."""
+        lines = [remark_on_files(self.beside)] if self.beside else []
+        lines += self.alike
         if self.not_utf8:
             shown = shorten([repr(os.fsencode(name))[1:] for name in self.not_utf8])
             lines.append(
@@ -93,6 +97,23 @@ class FolderScan:
                 them = "them" if count > 1 else "it"
                 lines.append(f"{files} not read: convert {them} to JPEG or PNG, for example with {how}")
         return lines
+
+
+def remark_on_files(beside: Sequence[str]) -> str:
+    """A sentence for files that lie where class folders are expected."""
+    number, verb = ("1 file", "is") if len(beside) == 1 else (f"{len(beside)} files", "are")
+    return f"{number} beside the class folders {verb} not used: {shorten(beside)}"
+
+
+def remarks_on_names(classes: Iterable[str]) -> list[str]:
+    """A sentence for each class whose name is that of an earlier one but for case, blanks or width of letters."""
+    remarks, alike = [], {}
+    for name in classes:
+        plain = unicodedata.normalize("NFKC", name).casefold().strip()
+        if is_utf8(name) and plain in alike:
+            remarks.append(f"the classes {alike[plain]!a} and {name!a} look alike; are they one class?")
+        alike.setdefault(plain, name)
+    return remarks
 
 
 def is_system_name(name: str) -> bool:
@@ -134,10 +155,13 @@ def list_classes(root: str | os.PathLike, scan: FolderScan | None = None) -> dic
     """The sorted classes below `root`, and the sorted paths of the images of each, relative to `root`."""
     root, scan = os.fspath(root), scan or FolderScan()
     classes = {}
-    for name in sorted(entry.name for entry in scan.entries(root) if is_folder(entry)):
+    entries = scan.entries(root)
+    scan.beside += sorted(entry.name for entry in entries if not is_folder(entry))
+    for name in sorted(entry.name for entry in entries if is_folder(entry)):
         paths = sorted(scan.images_below(os.path.join(root, name), except_folder=root))
         classes[name] = [os.fsencode(os.path.relpath(path, root)) for path in paths]
     scan.not_utf8 += [name for name in classes if not is_utf8(name)]
+    scan.alike += remarks_on_names(classes)
     return classes
 
 

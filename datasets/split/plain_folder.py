@@ -1,7 +1,6 @@
 """A plain folder: one folder per class, without train/ and val/; what is in it, and what of it is no picture."""
 
 import os
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from common.errors import DataError
 
 from ..reading.decode import IMAGE_EXTENSIONS
-from ..reading.image_folder import FolderScan, is_folder, is_utf8, shorten
+from ..reading.image_folder import FolderScan, is_folder, remark_on_files, remarks_on_names, shorten
 from ..reading.image_list import can_stand_in_list
 from ..reading.shards import is_sharded
 
@@ -152,14 +151,7 @@ def _remarks(classes: Sequence[str], empty: Sequence[str], beside: Sequence[str]
     if empty:
         remarks.append(f"folders without a picture are no classes: {shorten(empty)}")
     if beside:
-        number, verb = ("1 file", "is") if len(beside) == 1 else (f"{len(beside)} files", "are")
-        remarks.append(f"{number} beside the class folders {verb} not used: {shorten(beside)}")
+        remarks.append(remark_on_files(beside))
     if words := [name for name in classes if name.casefold() in SPLIT_WORDS]:
         remarks.append(f"{shorten(words)} is taken for a class; a split has the folders train and val")
-    alike: dict[str, str] = {}
-    for name in classes:
-        plain = unicodedata.normalize("NFKC", name).casefold().strip()
-        if is_utf8(name) and plain in alike:
-            remarks.append(f"the classes {alike[plain]!a} and {name!a} look alike; are they one class?")
-        alike.setdefault(plain, name)
-    return remarks
+    return remarks + remarks_on_names(classes)

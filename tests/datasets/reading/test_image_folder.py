@@ -151,3 +151,11 @@ def test_find_images(tmp_path):
         find_images([tmp_path / "nothing"])
     with pytest.raises(DataError, match="no images named"):
         find_images([])
+
+
+def test_files_beside_the_classes_and_classes_of_nearly_the_same_name_are_said(tmp_path):
+    images = scan_image_folder(make_tree(tmp_path, "Cat/1.jpg", "cat/2.jpg", "stray.jpg", "notes.txt"))
+    assert len(images) == 2
+    beside, alike = images.remarks
+    assert beside == f"{tmp_path}: 2 files beside the class folders are not used: notes.txt, stray.jpg"
+    assert alike == f"{tmp_path}: the classes 'Cat' and 'cat' look alike; are they one class?"
