@@ -1,6 +1,6 @@
 """A case: the YAML file that names a port, its reference, and how the two are compared."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -203,8 +203,11 @@ class Case:
         if self.seed < 0:
             raise CaseError(f"seed: expected a number of at least 0; got {self.seed}")
 
-    def check_constructors(self) -> None:
+    def check_constructors(self, typed: Collection[str] = ()) -> None:
         """Check that a case that is not trusted takes models and functions from places that it may name.
+
+        Args:
+            typed: models of the command line, whose files the user has chosen as those of `python FILE`.
 
         Raises:
             CaseError: it names another file or package, or an argument asks for code to be run.
@@ -215,7 +218,7 @@ class Case:
                 continue  # a name of models/
             if place.endswith(".py"):
                 path = (self.folder / place).resolve()
-                is_known = path.is_relative_to(self.folder) or path.is_relative_to(PROJECT)
+                is_known = spec in typed or path.is_relative_to(self.folder) or path.is_relative_to(PROJECT)
             else:
                 is_known = bool(package_of(spec))
             if not is_known or RUNS_CODE in arguments:
@@ -299,7 +302,9 @@ def read_case(name_or_path: str, *, is_trusted: bool = False) -> Case:
     return checked_case(content, str(path), name=path.stem, folder=path.parent.resolve(), is_trusted=is_trusted)
 
 
-def checked_case(content: object, where: str, *, name: str, folder: Path, is_trusted: bool) -> Case:
+def checked_case(
+    content: object, where: str, *, name: str, folder: Path, is_trusted: bool, typed: Collection[str] = ()
+) -> Case:
     """A case from the keys and values of its YAML file, with its constructors and files checked.
 
     If only the shape of the stage forward is given, the training has batches of that shape, of at least 4 samples.
@@ -310,6 +315,7 @@ def checked_case(content: object, where: str, *, name: str, folder: Path, is_tru
         name: of the case.
         folder: paths of files in the case are relative to it.
         is_trusted: as in `Case`.
+        typed: as in `Case.check_constructors`.
 
     Raises:
         CaseError: as `read_case`.
@@ -323,7 +329,7 @@ def checked_case(content: object, where: str, *, name: str, folder: Path, is_tru
         shape = (max(LEAST_TRAIN_BATCH, case.shape[0]), *case.shape[1:])
         case = replace(case, train=replace(case.train, shape=shape))
     if not is_trusted:
-        case.check_constructors()
+        case.check_constructors(typed)
         case.check_sides()
     case.check_files()
     return case

@@ -50,7 +50,10 @@ def main(argv: list[str]) -> int:
         raise CaseError(f"{output} exists; give another file with --output, or --overwrite")
     content |= {key: relative_to(content[key], output.parent) for key in ("port", "reference")}
     folder = output.parent.resolve()
-    case = checked_case(content, str(output), name=output.stem, folder=folder, is_trusted=options.trust_case)
+    typed = content["port"], content["reference"]
+    case = checked_case(
+        content, str(output), name=output.stem, folder=folder, is_trusted=options.trust_case, typed=typed
+    )
     with Reference(options.python) as reference:
         session = Session(case, reference)
         text, mapping = write_case(session, content), session.mapping
@@ -58,7 +61,11 @@ def main(argv: list[str]) -> int:
         write_atomically(output, text)
     for line in mapping_lines(session.case, mapping):
         print_safely(line)
-    print_safely(f"wrote {output}; next: python -m alignment all {output}")
+    is_outside = any(
+        place.startswith("..") for place in typed
+    )  # a case that others may have written names no such file
+    trust = " --trust_case" if is_outside else ""
+    print_safely(f"wrote {output}; next: python -m alignment all {output}{trust}")
     return 0 if mapping is None or mapping.is_complete else 6
 
 

@@ -18,7 +18,7 @@ def case_of_names(
         port: name of a model of models/, or `place:callable`, or `place:callable(argument=value, ...)`.
         reference: `place:callable`, also with arguments.
         shape: of the input, for example 2,3,64,64; by default 1,3,224,224.
-        folder: of the case; by default the working directory. Files are taken from it and below it.
+        folder: of the case; by default the working directory. The two files may be anywhere.
         is_trusted: as in `Case`.
 
     Raises:
@@ -26,9 +26,8 @@ def case_of_names(
     """
     content = content_of_names(port, reference, shape)
     name = content["port"].rpartition(":")[2]
-    return checked_case(
-        content, "the command line", name=name, folder=(folder or Path.cwd()).resolve(), is_trusted=is_trusted
-    )
+    typed, folder = (content["port"], content["reference"]), (folder or Path.cwd()).resolve()
+    return checked_case(content, "the command line", name=name, folder=folder, is_trusted=is_trusted, typed=typed)
 
 
 def content_of_names(port: str, reference: str, shape: str = "") -> dict:

@@ -12,6 +12,7 @@ import pytest
 from alignment.case import Case, list_cases, read_case
 from alignment.cli import main as alignment_main
 from alignment.exchange import constructor
+from alignment.mapping.names import case_of_names
 from alignment.paddle_side.port import build
 from alignment.weights import main as convert_main
 from common.errors import CaseError
@@ -111,6 +112,19 @@ def test_a_case_takes_models_from_beside_it_or_from_known_packages_alone(tmp_pat
         with pytest.raises(CaseError, match="--trust_case"):
             program([*words, str(folder / "case.yaml")])
     assert not (folder / "ran").exists()
+
+
+def test_files_that_are_typed_on_the_command_line_may_be_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "net.py").write_text("")
+    monkeypatch.chdir(tmp_path / "work")
+    file = f"{tmp_path}/net.py"
+    case = case_of_names("../net.py:port", f"{file}:reference", shape="2,8")
+    assert (case.port, case.reference, case.is_trusted) == ("../net.py:port", f"{file}:reference", False)
+    with pytest.raises(CaseError, match=r"os:system could run any code"):
+        case_of_names(f"{file}:port", "os:system")
+    with pytest.raises(CaseError, match="trust_remote_code could run any code"):
+        case_of_names(f"{file}:port(trust_remote_code=True)", f"{file}:reference")
 
 
 def test_a_trusted_case_runs_what_it_names(tmp_path):
