@@ -52,12 +52,19 @@ def moved(session: Session, request: TraceRequest, run: int) -> TraceRequest:
     return request.with_inputs(images, next_floats(rng, weights, kind))
 
 
-def next_floats(rng: np.random.Generator, arrays: Arrays, kind: np.dtype) -> Arrays:
-    """The float32 arrays in the type `kind` with every number moved to a neighbour; zeros and whole numbers stay."""
-    return {name: _next_float(rng, array, kind) for name, array in arrays.items()}
+def next_floats(rng: np.random.Generator, arrays: Arrays, kind: np.dtype, num_floats: int = 1) -> Arrays:
+    """The float32 arrays in the type `kind` with every number moved, up or down; zeros and whole numbers stay.
+
+    Args:
+        rng: decides the directions.
+        arrays: {name: array}.
+        kind: float32 or float64.
+        num_floats: how many neighbours away each number is moved.
+    """
+    return {name: _moved_array(rng, array, kind, num_floats) for name, array in arrays.items()}
 
 
-def _next_float(rng: np.random.Generator, array: np.ndarray, kind: np.dtype) -> np.ndarray:
+def _moved_array(rng: np.random.Generator, array: np.ndarray, kind: np.dtype, num_floats: int) -> np.ndarray:
     if array.dtype != np.float32:
         return array
     moved = np.array(array, kind, order="C")
@@ -65,7 +72,7 @@ def _next_float(rng: np.random.Generator, array: np.ndarray, kind: np.dtype) -> 
     is_up = np.unpackbits(np.frombuffer(rng.bytes(-(-bits.size // 8)), np.uint8), count=bits.size)
     step = np.int8(2) * is_up.view(np.int8) - np.int8(1)
     step[moved.reshape(-1) == 0] = 0
-    bits += step
+    bits += step if num_floats == 1 else step * bits.dtype.type(num_floats)
     return moved
 
 

@@ -1,12 +1,15 @@
 """Numbers are moved to a neighbour, and a distance is judged by the reference's own rounding."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from alignment.compare import Difference, distance_of
 from alignment.exchange import sketch
+from alignment.stages import train
 from alignment.stages.rounding import may_be_rounding, next_floats, worst_of
-from alignment.stages.train import _may_be_amplified, step_checks
+from alignment.stages.train import _amplified_checks, _may_be_amplified, step_checks
 from alignment.verdict import Check
 
 
@@ -20,6 +23,15 @@ def test_every_number_is_moved_to_a_neighbour(dtype):
     assert (moved["w"][~nonzero] == 0).all()
     assert (np.abs(moved["w"] - before)[nonzero] <= np.spacing(np.abs(before[nonzero]))).all()
     assert {-1.0, 1.0} == set(np.sign(moved["w"] - before)[nonzero])
+
+
+def test_numbers_are_moved_by_many_floats():
+    array = np.float32([0.0, 1.0, -3.5, 1e-20] * 50)
+    moved = next_floats(np.random.default_rng(0), {"w": array}, np.dtype("float64"), 1000)["w"]
+    nonzero = array != 0
+    assert (moved[~nonzero] == 0).all()
+    distances = np.abs(moved - array)[nonzero] / np.spacing(np.abs(array[nonzero].astype(np.float64)))
+    assert (distances >= 500).all() and (distances <= 1000).all()  # below a power of two numbers are twice as dense
 
 
 @pytest.mark.parametrize(
@@ -67,3 +79,26 @@ def test_only_a_late_or_small_difference_of_a_training_may_be_amplified_rounding
     assert _may_be_amplified(checks, actual, expected, 1e-8) == may_be
     wide = step_checks(actual, expected, np.array([1e-8, 0.002, 0.02]))
     assert all(check.status == "pass" for check in wide) == (factors[0] == 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "amplified", "status"),
+    [
+        (2e-8, 0.02, 1e-3, "pass"),  # a constant in float32, which the training amplifies
+        (2e-8, 0.02, 1e-4, "fail"),  # more than the training amplifies
+        (2e-15, 0.02, 1e-3, "fail"),  # the first step has rounding alone, so the limit of rounding counts
+        (2e-5, 0.02, 1e-3, "fail"),  # the first step differs already
+    ],
+)
+def test_what_the_first_step_lets_pass_may_grow_as_in_the_reference(first, last, amplified, status, monkeypatch):
+    asked = []
+
+    def own(session, inputs, settings, expected, num_floats=1):
+        asked.append(num_floats)
+        return np.array([1e-15, 1e-14, 1e-13]) if num_floats == 1 else np.array([1e-8, 1e-6, amplified])
+
+    monkeypatch.setattr(train, "_own_distances", own)
+    session = SimpleNamespace(case=SimpleNamespace(tolerances=SimpleNamespace(step=1e-6)))
+    checks = _amplified_checks(session, None, None, records(1 + first, 1 + 10 * first, 1 + last), records(1, 1, 1))
+    assert {check.status for check in checks} == {status}
+    assert len(asked) == 1 + (first == 2e-8) and asked[-1] in (1, pytest.approx(first / 1e-15, rel=1e-3))
