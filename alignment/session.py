@@ -208,10 +208,12 @@ class Session:
 
     @cached_property
     def train_output_shape(self) -> tuple[int, ...]:
-        """Shape of the output of the reference in train mode, in which a net may have more outputs."""
-        if self.case.adapter is None or len({tuple(paths) for paths in self.case.adapter.orders}) < 2:
+        """Shape of the output of the reference in a training, which may have other inputs and more outputs."""
+        case = self.case
+        has_orders = case.adapter is not None and len({tuple(paths) for paths in case.adapter.orders}) > 1
+        if not has_orders and case.train.shape[1:] == case.shape[1:]:
             return self.output_shape
-        spec, shape = self.case.reference_spec, list(self.case.train.shape)
+        spec, shape = case.reference_spec, list(case.train.shape)
         return tuple(self.reference.ask("logits_shape", reference=spec, shape=shape, is_training=True)["shape"])
 
     @property
@@ -243,9 +245,8 @@ class Session:
                 f"{self.case.name}: the reference returns several tensors, so the target of your {key} is not known: "
                 "add `target: {classes: 10}` with the number of classes, or `target: {shape: [4, 3], range: [0, 1]}`"
             )
-        target, shape, is_labels = self.case.target, self.output_shape, self.has_labels
-        if is_training and not is_labels:
-            shape = self.train_output_shape
+        target, is_labels = self.case.target, self.has_labels
+        shape = self.train_output_shape if is_training else self.output_shape
         rest = target.shape[1:] or (shape[2:] if is_labels else shape[1:])
         if is_labels:
             return self.labels((num, *rest), target.classes or shape[1], purpose)

@@ -4,7 +4,7 @@ from ..trace import Trace
 
 # Operations of Paddle 3.3.1 that round to float32 inside, even in float64: {kind: error of the layer alone}.
 FLOORS = {
-    "upsample": 2e-6,
+    "upsample": 3e-5,  # positions of pixels, so it grows with the side: 4e-6 from 36 to 35 pixels
     "lppool1d": 1e-7,
     "lppool2d": 1e-7,
     "selu": 1e-6,

@@ -1,12 +1,10 @@
 """Numbers are moved to a neighbour, and a distance is judged by the reference's own rounding."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from alignment.compare import Difference, distance_of
-from alignment.exchange import sketch
+from alignment.exchange import TrainSettings, sketch
 from alignment.stages import train
 from alignment.stages.rounding import may_be_rounding, next_floats, worst_of
 from alignment.stages.train import _amplified_checks, _may_be_amplified, step_checks
@@ -93,12 +91,18 @@ def test_only_a_late_or_small_difference_of_a_training_may_be_amplified_rounding
 def test_what_the_first_step_lets_pass_may_grow_as_in_the_reference(first, last, amplified, status, monkeypatch):
     asked = []
 
-    def own(session, inputs, settings, expected, num_floats=1):
-        asked.append(num_floats)
-        return np.array([1e-15, 1e-14, 1e-13]) if num_floats == 1 else np.array([1e-8, 1e-6, amplified])
+    def moved_runs(session, inputs, settings, runs, num_floats=1):
+        asked.append((num_floats, settings.rates))
+        grown = (1e-8, 1e-6, amplified) if asked[1:] else (1e-15, 1e-14, 1e-13)
+        return [records(*(1 + value for value in grown)) for _ in runs]
 
-    monkeypatch.setattr(train, "_own_distances", own)
-    session = SimpleNamespace(case=SimpleNamespace(tolerances=SimpleNamespace(step=1e-6)))
-    checks = _amplified_checks(session, None, None, records(1 + first, 1 + 10 * first, 1 + last), records(1, 1, 1))
+    monkeypatch.setattr(train, "_moved_runs", moved_runs)
+    settings = TrainSettings("float64", [0.5, 0.25, 0.0], {}, {}, 0, {}, 5, None, None)
+    actual, expected = records(1 + first, 1 + 10 * first, 1 + last), records(1, 1, 1)
+    checks = _amplified_checks(None, None, settings, actual, expected, 1e-6)
     assert {check.status for check in checks} == {status}
-    assert len(asked) == 1 + (first == 2e-8) and asked[-1] in (1, pytest.approx(first / 1e-15, rel=1e-3))
+    expected_runs = [(1, [0.5, 0.25, 0.0])]
+    if first == 2e-8:
+        faster = pytest.approx([0.5 * (1 + first), 0.25 * (1 + first), 0.0], rel=1e-12)
+        expected_runs += [(pytest.approx(first / 1e-15, rel=0.2), [0.5, 0.25, 0.0]), (1, faster)]
+    assert asked == expected_runs
