@@ -65,8 +65,8 @@ def compare(tmp_path, reference) -> Callable[..., Verdict]:
             text = "def __init__(self):\n    super().__init__()\n" + indent(dedent(parts).strip(), "    ")
             text += "\n\ndef forward(self, x):\n" + indent(dedent(forward).strip(), "    ") + "\n"
             (tmp_path / FILES[package]).write_text(HEADS[package] + indent(text, "    "))
-        train = Training(shape=(6, *shape[1:]), steps=3, curve_side=0)
-        case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=shape, train=train, **keys)
+        keys.setdefault("train", Training(shape=(6, *shape[1:]), steps=3, curve_side=0))
+        case = Case("net", tmp_path, "port.py:Net", "ref.py:Net", shape=shape, **keys)
         return run_stages(case, stages, reference)
 
     return run

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignment.case import Input
+from alignment.case import Input, Training
 from alignment.pipeline.parts import Part
 
 pytestmark = pytest.mark.torch
@@ -199,3 +199,26 @@ def test_a_model_that_returns_classes_alone_has_no_gradient(compare, name, is_ri
     verdict = compare((HEAD, "return self.head(x).argmax(1)"), (HEAD, f"return self.head(x).{name}(1)"))
     assert verdict.status == ("pass" if is_right else "fail"), verdict.first_problem()
     assert all("int64" in stage.checks[0].detail for stage in verdict.stages[2:])
+
+
+RESIZED = "self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 2, 1)"
+RESIZE = """
+y = F.max_pool2d(F.relu(self.a(x)), 2, ceil_mode=True)
+y = F.interpolate(y, scale_factor=2, mode='bilinear', align_corners={})
+return self.b(F.interpolate(y, size={}[2:], mode='bilinear', align_corners=False))
+"""
+
+
+@pytest.mark.parametrize(("corners", "is_right"), [(False, True), (True, False)])
+def test_pictures_of_odd_sizes_are_resized_with_the_rounding_of_float32(compare, corners, is_right):
+    port = RESIZED.replace("Conv2d", "Conv2D"), RESIZE.format(corners, "x.shape")
+    verdict = compare((RESIZED, RESIZE.format(False, "x.shape")), port, shape=(2, 3, 35, 35))
+    assert verdict.status == ("pass" if is_right else "fail"), verdict.first_problem()
+
+
+def test_the_target_has_the_size_of_the_training(compare):
+    parts, forward = "self.a = nn.{}(3, 2, 3, padding=1)", "return self.a(x)"
+    train = Training(shape=(4, 3, 8, 6), steps=2, curve_side=0)
+    nets = (parts.format("Conv2d"), forward), (parts.format("Conv2D"), forward)
+    verdict = compare(*nets, shape=(2, 3, 10, 10), train=train)
+    assert verdict.status == "pass", verdict.first_problem()
