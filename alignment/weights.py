@@ -7,7 +7,7 @@ if __name__ == "__main__":  # before the imports: what is not installed is named
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from common.cli import run
-from common.errors import WeightsError
+from common.errors import UsageError, WeightsError
 from common.files import atomic_write, disk_errors
 from common.printable import print_safely
 
@@ -64,6 +64,7 @@ def read_for_port(
     *,
     any_classes: bool = False,
     expected: Mapping[str, tuple[int, ...]] | None = None,
+    complete: Callable[[Arrays], Arrays] = dict,
 ) -> Converted:
     """Read a file of torch, of Paddle, of this project (.pd) or of safetensors by the names of the port.
 
@@ -73,6 +74,7 @@ def read_for_port(
         layout: the only layout to try.
         any_classes: accept fine-tuned weights, whose classifier has another number of classes than the case.
         expected: {name: shape} of the port; by default the port of the case is built.
+        complete: adds the second names of tensors of the port, as an LSTM has them.
 
     Raises:
         CheckpointError: the file is missing, damaged or unsafe. No code from the file is run.
@@ -86,7 +88,7 @@ def read_for_port(
     fits, problems, misnamed = {}, {}, set()
     for name in candidates:
         try:
-            port_arrays = case.rules(name).to_port(weights.arrays)
+            port_arrays = complete(case.rules(name).to_port(weights.arrays))
         except WeightsError as error:
             problems[name] = [str(error)]
             misnamed.add(name)
@@ -182,20 +184,45 @@ def convert(source: Path, target: Path, case: Case, to: str, reference: Referenc
 
     Raises:
         CheckpointError, WeightsError: as `read_for_port`.
-        MissingDependencyError: a torch file is to be written, and PyTorch is missing.
+        UsageError: the target is the source.
+        MissingDependencyError: a torch file is to be written or rules are to be found, and PyTorch is missing.
         DiskError: the target cannot be written.
     """
-    converted = read_for_port(source, case, layout, any_classes=True)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UsageError(f"{target}: source and target are one file; name another target")
+    from .paddle_side.port import PortState, build
+
+    if case.transpose is None and case.reference:  # a case without rules: they are found, as by `alignment all`
+        from .session import Session
+
+        case = Session(case, reference).case
+    port = PortState.of_model(build(case), case.keep)
+
+    def complete(arrays: Arrays) -> Arrays:
+        return port.completed(arrays, case.keep, {})
+
+    converted = read_for_port(source, case, layout, any_classes=True, complete=complete)
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as file:
-            _write(file, converted.arrays, case, to, reference)
+            _write(file, converted.arrays, port.shared if to == "torch" else (), case, to, reference)
     return converted
 
 
-def _write(file: IO[bytes], arrays: Arrays, case: Case, to: str, reference: Reference) -> None:
-    """Write to an open file. torch and Paddle open it once more by its name, which POSIX and Windows allow."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+def _write(
+    file: IO[bytes], arrays: Arrays, left_out: Collection[str], case: Case, to: str, reference: Reference
+) -> None:
+    """Write to an open file. torch and Paddle open it once more by its name, which POSIX and Windows allow.
+
+    Args:
+        file: open for writing.
+        arrays: by the names of the port.
+        left_out: names that are not written.
+        case: the network.
+        to: one of FORMATS.
+        reference: the process that writes torch files.
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items() if name not in left_out}
     if to == "torch":
         inputs = reference.put(case.rules("torch").from_port(arrays))
         reference.do("save_file", inputs=inputs, path=str(Path(file.name).resolve()))
@@ -227,9 +254,10 @@ def main(argv: list[str]) -> int:
     to = options.to or _format_of(options.target)
     with Reference(options.python) as reference:
         done = convert(options.source, options.target, case, to, reference, options.layout)
+    dropped = max(0, done.num_read - len(done.arrays))  # counters of batch norms, which a port does not have
     print_safely(
         f"case {case.name}: {done.num_read} entries read (layout {done.layout}), {len(done.arrays)} of the port, "
-        f"{done.num_read - len(done.arrays)} counters dropped; wrote {options.target} ({to})"
+        f"{dropped} counters dropped; wrote {options.target} ({to})"
     )
     return 0
 

@@ -135,6 +135,8 @@ def build(case: Case) -> nn.Layer:
     Raises:
         CaseError: the file, module or callable that the case names does not exist, or makes no model.
     """
+    if case.port.endswith(".py"):
+        raise CaseError(f"port: {case.port}: name the class or function in it, for example {case.port}:Net")
     if ":" not in case.port:
         from models import create_model
 

@@ -10,12 +10,13 @@ import pytest
 from alignment.case import read_case
 from alignment.cli import main as align
 from alignment.compat.padiff import assign_weight, auto_diff
-from alignment.paddle_side.port import Port, state_arrays
+from alignment.paddle_side.port import Port, build, state_arrays
 from alignment.session import Session
 from alignment.user_code import load_callable
 from alignment.weights import convert, load_torch_weights, main, read_for_port
-from common.errors import CheckpointError, DiskError, WeightsError
+from common.errors import CaseError, CheckpointError, DiskError, UsageError, WeightsError
 from engine.safetensors_io import encode
+from engine.weights import load_weights
 
 
 def test_fine_tuned_weights_are_converted_with_their_number_of_classes(tmp_path):
@@ -151,3 +152,46 @@ def torch_state(path: Path) -> dict:
     import torch
 
     return {name.removeprefix("module."): value for name, value in torch.load(path).items()}
+
+
+RECURRENT = """
+from {package} import nn
+
+class Net(nn.{base}):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 3, {both_directions})
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0][:, -1])
+"""
+
+
+@pytest.mark.torch
+def test_a_case_without_rules_converts_what_it_aligns(tmp_path, reference):
+    """The rules are found, and the names that Paddle's LSTM has twice are those of one tensor."""
+    sides = (
+        ("torch", "Module", "ref.py", "batch_first=True, bidirectional=True"),
+        ("paddle", "Layer", "port.py", "direction='bidirect'"),
+    )
+    for package, base, name, both in sides:
+        (tmp_path / name).write_text(RECURRENT.format(package=package, base=base, both_directions=both))
+    (tmp_path / "case.yaml").write_text("port: port.py:Net\nreference: ref.py:Net\nshape: [2, 5, 4]\n")
+    case = read_case(str(tmp_path / "case.yaml"))
+    weights = Session(case, reference).reference_weights
+    given, port, back = (tmp_path / name for name in ("given.pth", "port.pdparams", "back.pth"))
+    reference.do("save_file", inputs=reference.put(weights), path=str(given))
+    assert convert(given, port, case, "paddle", reference, None).num_read == len(weights) == 10
+    convert(port, back, case, "torch", reference, None)
+    found = load_weights(back).arrays
+    assert found.keys() == weights.keys() and all(np.array_equal(found[name], weights[name]) for name in weights)
+    with pytest.raises(UsageError, match="source and target are one file"):
+        convert(port, port, case, "paddle", reference, None)
+
+
+def test_a_file_without_the_name_of_a_class_is_said(tmp_path):
+    (tmp_path / "ref.py").touch()
+    (tmp_path / "case.yaml").write_text("port: port.py\nreference: ref.py:Net\n")
+    with pytest.raises(CaseError, match=r"name the class or function in it, for example port\.py:Net"):
+        build(read_case(str(tmp_path / "case.yaml")))
