@@ -123,15 +123,19 @@ class LayerTable:
         first = pairs[number - 1] if number else (-1, -1)
         return (first[0], last[0]), (first[1], last[1])
 
-    def unpaired_with_weights(self, in_port: Iterable[str] = (), in_reference: Iterable[str] = ()) -> Check:
+    def unpaired_with_weights(
+        self, in_port: Iterable[str] = (), in_reference: Iterable[str] = (), second_names: Iterable[str] = ()
+    ) -> Check:
         """Check that no layer with parameters lacks a match; a layer without parameters may be a function elsewhere.
 
-        If the logits agree, a layer that the other side has too is a remark: the code calls a function with its
-        weights there.
+        If the logits agree, a layer whose weights the other side has too is a remark: the code calls a function with
+        them there.
 
         Args:
             in_port: names of the entries of the port.
             in_reference: names of the entries of the reference.
+            second_names: entries of the reference that are tensors of other layers, as of a head with the matrix of an
+                embedding.
         """
         port = self._unpaired(self.port, self.pairing.only_port, self.case.split_names(is_port=True))
         reference = self._unpaired(self.reference, self.pairing.only_reference, self.case.split_names(is_port=False))
@@ -139,10 +143,11 @@ class LayerTable:
         if port or reference:
             detail += f"; without a match in the port: {reference or 'none'}, in the reference: {port or 'none'}"
             rules = Rules(tuple(self.case.layers.items()))
-            missing = [path for path in map(rules.port_name, reference) if not _has_layer(in_port, path)]
+            own = [path for path in reference if _has_layer(set(in_reference) - set(second_names), path)]
+            missing = [path for path in map(rules.port_name, own) if not _has_layer(in_port, path)]
             missing += [path for path in map(rules.source_name, port) if not _has_layer(in_reference, path)]
             if not missing and not self.port.error and self.logits.relative <= self.chain_tolerance:
-                detail += "; the other side has these layers, and a function with their weights in place of the call"
+                detail += "; the other side has their weights, and a function with them in place of the call"
                 return Check("every layer with weights has a match", REMARK, detail=detail)
         return exactly("every layer with weights has a match", not (port or reference), detail)
 

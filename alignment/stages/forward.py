@@ -29,7 +29,8 @@ def run(session: Session) -> StageResult:
     """Compare all layers and the logits in float64, the settings, the rounding in float32, and other inputs."""
     request = session.evaluation_request(session.images(_shape_of_images(session)))
     port, reference = session.traces(request)
-    names = [*session.port_shapes], [entry["name"] for entry in session.inventory["entries"]]
+    in_reference = [entry["name"] for entry in session.inventory["entries"]]
+    names = [*session.port_shapes], in_reference, [*session.inventory["shared"]]
     table, checks = _compare(session.case, port, reference, names)
     if may_be_rounding(checks):
         table, checks = _compare(widened(session, request, reference), port, reference, names)
@@ -52,7 +53,7 @@ def _shape_of_images(session: Session) -> tuple[int, ...]:
 
 
 def _compare(
-    case: Case, port: Trace, reference: Trace, names: tuple[list[str], list[str]]
+    case: Case, port: Trace, reference: Trace, names: tuple[list[str], list[str], list[str]]
 ) -> tuple[LayerTable, list[Check]]:
     """The layer table of two traces in float64, and the checks of it.
 
@@ -60,7 +61,7 @@ def _compare(
         case: the case.
         port: trace of the port.
         reference: trace of the reference.
-        names: of the entries of the port, and of the reference.
+        names: of the entries of the port, of the reference, and of those that are second names in the reference.
     """
     table = LayerTable(case, port, reference, is_backward=False)
     expected = reference.arrays[reference.logits]

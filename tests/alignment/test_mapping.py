@@ -322,6 +322,18 @@ def test_the_matrix_of_tied_layers_is_transposed_under_both_names(tied_nets):
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize(("factor", "is_right"), [("", True), (" * 1.001", False)])
+def test_a_head_with_the_matrix_of_another_layer_may_be_a_function_in_the_port(compare, factor, is_right):
+    parts = "self.a = nn.Linear(6, 6, {})"
+    tied = parts.format("bias=False") + "\nself.head = nn.Linear(6, 6, bias=False)\nself.head.weight = self.a.weight"
+    port = f"return paddle.matmul(F.relu(self.a(x)), self.a.weight){factor}"
+    verdict = compare((tied, "return self.head(F.relu(self.a(x)))"), (parts.format("bias_attr=False"), port))
+    assert verdict.status == ("pass" if is_right else "fail"), verdict.problems()
+    if is_right:
+        assert [check.name for check in verdict.remarks()] == ["every layer with weights has a match"]
+
+
+@pytest.mark.torch
 def test_a_function_with_the_weights_of_a_layer_is_a_remark_in_place_of_its_call(tied_nets):
     function = "F.linear(x, self.out.weight, self.out.bias)"
     for ports in (("self.out(x)", function), (function, "self.out(x)")):
