@@ -69,8 +69,10 @@ def difference_hint(port: list[Operation], reference: list[Operation]) -> str:
             return ""
         shown = f"{_shown(port[last:])}; in the reference {_shown(reference[match:])}"
         return f"the same numbers in another order or shape: {shown}"
-    before = "no result is equal" if last < 0 else f"equal up to {_shown(port[last : last + 1])}"
-    return f"the operations differ after this: {before}; then {_shown(rest)}, in the reference {_shown(expected)}"
+    before = f" after this: equal up to {_shown(port[last : last + 1])}; then" if last >= 0 else ":"
+    is_same = bool(rest and expected) and rest[0].name == expected[0].name
+    note = f"; {rest[0].name} is called on both sides, so compare its arguments" if is_same else ""
+    return f"the operations differ{before} {_shown(rest)}, in the reference {_shown(expected)}{note}"
 
 
 def _shown(operations: list[Operation]) -> str:

@@ -42,7 +42,7 @@ WRONG = [  # (lines of the port that differ, pattern of the hint)
         {"end": "self.head(x.flip(1))"},
         r"numbers in another order or shape: flip at port_net.py:15; in the reference mean at torch_net.py:14",
     ),
-    ({"end": "self.head(x) * 2"}, r"no result is equal; then \w+ at port_net.py:15, in the reference nothing"),
+    ({"end": "self.head(x) * 2"}, r"operations differ: \w+ at port_net.py:15, in the reference nothing"),
 ]
 
 
@@ -70,6 +70,9 @@ def test_a_value_that_is_found_again_later_hides_other_ways_to_it():
     assert difference_hint(port, [operation("a", one), operation("b", two)]) == ""
     assert difference_hint(port, [operation("b", two), operation("c", one)]) == (
         "the operations differ after this: equal up to b at x.py:1; then nothing, in the reference c at x.py:1"
+    )
+    assert difference_hint([operation("gelu", one)], [operation("gelu", two)]).endswith(
+        "in the reference gelu at x.py:1; gelu is called on both sides, so compare its arguments"
     )
     assert "another order" in difference_hint([operation("b", two)], [operation("b", two[::-1])])
     assert difference_hint([operation("ones", [1.0, 1.0])], [operation("ones", [1.0, 1.0])]) == ""
