@@ -62,9 +62,19 @@ def run(session: Session) -> StageResult:
 
 
 def _find(folder: Path) -> list[str]:
+    """The first images of a folder.
+
+    Raises:
+        DataError: there is none.
+        BadImage: one is damaged, which would be an exception in the code of the user.
+    """
+    from datasets.reading.decode import read_image
     from datasets.reading.image_folder import find_images
 
-    return [str(path) for path in find_images(str(folder))][:MAX_IMAGES]
+    paths = [str(path) for path in find_images(str(folder))][:MAX_IMAGES]
+    for path in paths:
+        read_image(path)
+    return paths
 
 
 def write_jpegs(folder: Path, seed: int) -> list[str]:

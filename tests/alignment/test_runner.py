@@ -12,7 +12,7 @@ from alignment.paddle_side.port import Port
 from alignment.reference import Reference
 from alignment.runner import STAGES, run_stages
 from alignment.verdict import Check, StageResult
-from common.errors import CaseError, DataError, WeightsError
+from common.errors import BadImage, CaseError, DataError, WeightsError
 
 ROOT = Path(__file__).parents[2]
 PASSED = StageResult("weights", [Check("names", "pass")])
@@ -63,9 +63,14 @@ def test_what_the_stage_weights_reports_is_not_repeated(monkeypatch):
         assert verdict.stages == [FAILED]
 
 
-def test_missing_images_are_no_difference(tmp_path):
-    with Reference("/nowhere/python") as reference, pytest.raises(DataError):
-        run_stages(read_case("ladder"), ("data",), reference, image_folder=tmp_path / "absent")
+def test_missing_and_damaged_images_are_no_difference(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    with Reference("/nowhere/python") as reference:
+        with pytest.raises(DataError):
+            run_stages(read_case("ladder"), ("data",), reference, image_folder=tmp_path / "absent")
+        with pytest.raises(BadImage, match=r"a\.jpg: not an image") as caught:
+            run_stages(read_case("ladder"), ("data",), reference, image_folder=tmp_path)
+    assert caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize(
