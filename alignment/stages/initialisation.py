@@ -21,6 +21,7 @@ MAX_NAMES = 4
 # Share of a number by which a table may differ that the model computes itself: both frameworks compute the sine of a
 # position of 5000 in float32 with an error of 3e-4.
 TABLE_ERROR = 1e-3
+LEAST_FOR_A_SHAPE = 1000  # numbers of a tensor in all fresh models
 Draws = dict[str, list[np.ndarray]]  # {name: the first numbers of the tensor in each fresh model}
 
 
@@ -181,10 +182,14 @@ def _variance_of_log_std(sample: np.ndarray) -> float:
 
 
 def _words(sample: np.ndarray) -> str:
-    """The distribution in words: constant, uniform or normal by its largest numbers, and its standard deviation."""
+    """The distribution in words: constant, uniform or normal by its largest numbers, and its standard deviation.
+
+    Of a few numbers of a uniform distribution the largest may be anywhere, so they are called random.
+    """
     if np.ptp(sample) == 0:
         return f"all {sample[0]:.6g}"
     std, largest = float(sample.std()), float(np.abs(sample - sample.mean()).max())
     shape = "uniform" if largest < 1.8 * std else "normal" if largest > 2.2 * std else "truncated"
+    shape = shape if len(sample) >= LEAST_FOR_A_SHAPE else "random"
     mean = f", mean {sample.mean():.2g}" if abs(sample.mean()) > 0.2 * std else ""
     return f"{shape} of standard deviation {std:.2g}{mean}"
