@@ -1,6 +1,6 @@
 """Stage 7: compare N training steps from the same weights on the same batches, and two loss curves on digits."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -50,7 +50,11 @@ def run(session: Session) -> StageResult:
     settings = session.train_settings("float64", reference_rates, WIDTH)
     inputs = session.reference.put({"images": images, "labels": labels})
     finish = session.begin_training(inputs, settings, session.weights_file)
-    actual = train_port(session.port, session.port_weights, images, labels, replace(settings, rates=rates))
+
+    def train_from(weights: Arrays) -> Arrays:
+        return train_port(session.port, session.converted(weights), images, labels, replace(settings, rates=rates))
+
+    actual = train_from(session.reference_weights)
     expected = finish()[1]
     tolerance = session.case.tolerances.step
     checks = step_checks(actual, expected, tolerance)
@@ -58,7 +62,7 @@ def run(session: Session) -> StageResult:
         tolerance = floor
         checks = step_checks(actual, expected, tolerance)
     if _may_be_amplified(checks, actual, expected, tolerance):
-        checks = _amplified_checks(session, inputs, settings, actual, expected, tolerance)
+        checks = _amplified_checks(session, inputs, settings, train_from, actual, expected, tolerance)
     if session.case.optimizer.is_given:
         checks.insert(0, rate_check("learning rates", actual["rates"], expected["rates"]))
     checks += decay_checks(actual, expected, session.rules)
@@ -127,18 +131,26 @@ def _may_be_amplified(checks: list[Check], actual: Arrays, expected: Arrays, tol
 
 
 def _amplified_checks(
-    session: Session, inputs: File, settings: TrainSettings, actual: Arrays, expected: Arrays, tolerance: float
+    session: Session,
+    inputs: File,
+    settings: TrainSettings,
+    train_from: Callable[[Arrays], Arrays],
+    actual: Arrays,
+    expected: Arrays,
+    tolerance: float,
 ) -> list[Check]:
     """The checks of all steps, with limits that grow as the training of the reference amplifies small differences.
 
     A first limit is what one rounding of float64 in every weight changes. Frameworks may also differ by a constant that
     one of them has in float32, such as the 1 / 49 of Paddle's average pool, which the first step lets pass: a second
-    limit is what becomes of a difference of that size in the reference alone.
+    limit is what becomes of a difference of that size in the reference alone. Now and then such a difference makes
+    another pixel the largest of a max pool, and the gradients jump: that does not happen again from other weights.
 
     Args:
         session: the case.
         inputs: images and labels for the reference.
         settings: of the training in float64.
+        train_from: trains the port from weights of the reference; returns its records.
         actual: records of the port.
         expected: records of the reference.
         tolerance: largest relative error that passes at least.
@@ -156,8 +168,20 @@ def _amplified_checks(
         faster = replace(settings, rates=[rate * (1 + first) for rate in settings.rates])
         runs += _moved_runs(session, inputs, faster, [0])
         own = np.append(own[:1], _own_distances(runs, expected)[1:])
-        checks = step_checks(actual, expected, np.maximum(limits, FLOAT64_MULTIPLE * own))
+        limits = np.maximum(limits, FLOAT64_MULTIPLE * own)
+        checks = step_checks(actual, expected, limits)
         text = f"; a difference of {first:.1e} as after step 0 becomes {own[-1]:.1e} in the reference alone"
+        if any(check.status == FAIL for check in checks):
+            start = _moved(session, "float32", 2 * NUM_RUNS)
+            file = session.reference.put(start)
+            finish = session.begin_training(inputs, settings, file)
+            again = step_checks(train_from(start), finish()[1], limits)
+            session.reference.forget(file)
+            if all(check.status != FAIL for check in again):
+                checks, text = (
+                    again,
+                    f"{text}; this is a second run, from other weights: in the first, steps after 0 differed",
+                )
     checks[0].detail += text
     return checks
 

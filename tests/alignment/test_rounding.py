@@ -1,5 +1,7 @@
 """Numbers are moved to a neighbour, and a distance is judged by the reference's own rounding."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -80,15 +82,16 @@ def test_only_a_late_or_small_difference_of_a_training_may_be_amplified_rounding
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "amplified", "status"),
+    ("first", "last", "amplified", "again", "status"),
     [
-        (2e-8, 0.02, 1e-3, "pass"),  # a constant in float32, which the training amplifies
-        (2e-8, 0.02, 1e-4, "fail"),  # more than the training amplifies
-        (2e-15, 0.02, 1e-3, "fail"),  # the first step has rounding alone, so the limit of rounding counts
-        (2e-5, 0.02, 1e-3, "fail"),  # the first step differs already
+        (2e-8, 0.02, 1e-3, None, "pass"),  # a constant in float32, which the training amplifies
+        (2e-8, 0.02, 1e-4, 0.02, "fail"),  # more than the training amplifies
+        (2e-8, 0.02, 1e-4, 0.001, "pass"),  # by chance: not so from other weights
+        (2e-15, 0.02, 1e-3, None, "fail"),  # the first step has rounding alone, so the limit of rounding counts
+        (2e-5, 0.02, 1e-3, None, "fail"),  # the first step differs already
     ],
 )
-def test_what_the_first_step_lets_pass_may_grow_as_in_the_reference(first, last, amplified, status, monkeypatch):
+def test_what_the_first_step_lets_pass_may_grow_as_in_the_reference(first, last, amplified, again, status, monkeypatch):
     asked = []
 
     def moved_runs(session, inputs, settings, runs, num_floats=1):
@@ -98,8 +101,20 @@ def test_what_the_first_step_lets_pass_may_grow_as_in_the_reference(first, last,
 
     monkeypatch.setattr(train, "_moved_runs", moved_runs)
     settings = TrainSettings("float64", [0.5, 0.25, 0.0], {}, {}, 0, {}, 5, None, None)
-    actual, expected = records(1 + first, 1 + 10 * first, 1 + last), records(1, 1, 1)
-    checks = _amplified_checks(None, None, settings, actual, expected, 1e-6)
+    right, started = records(1, 1, 1), []
+    session = SimpleNamespace(
+        begin_training=lambda inputs, settings, file: lambda: ({}, right),
+        reference=SimpleNamespace(put=lambda arrays: "file", forget=lambda file: None),
+    )
+    monkeypatch.setattr(train, "_moved", lambda session, dtype, run: "other weights")
+
+    def train_from(weights):
+        started.append(weights)
+        return records(1 + first, 1 + 10 * first, 1 + again)
+
+    actual = records(1 + first, 1 + 10 * first, 1 + last)
+    checks = _amplified_checks(session, None, settings, train_from, actual, right, 1e-6)
+    assert started == ([] if again is None else ["other weights"])
     assert {check.status for check in checks} == {status}
     expected_runs = [(1, [0.5, 0.25, 0.0])]
     if first == 2e-8:
