@@ -20,6 +20,7 @@ from common.files import atomic_write, disk_errors
 from common.printable import print_safely
 
 from .case import TRUST_CASE, Case, read_case
+from .random_arrays import images_of
 from .reference import Reference
 from .rules import Arrays, unaccounted
 
@@ -192,11 +193,9 @@ def convert(source: Path, target: Path, case: Case, to: str, reference: Referenc
         raise UsageError(f"{target}: source and target are one file; name another target")
     from .paddle_side.port import PortState, build
 
-    if case.transpose is None and case.reference:  # a case without rules: they are found, as by `alignment all`
-        from .session import Session
-
-        case = Session(case, reference).case
     port = PortState.of_model(build(case), case.keep)
+    if case.transpose is None and case.reference:  # a case without rules: they are found, as by `alignment all`
+        case = _with_found_rules(case, reference)
 
     def complete(arrays: Arrays) -> Arrays:
         return port.completed(arrays, case.keep, {})
@@ -207,6 +206,21 @@ def convert(source: Path, target: Path, case: Case, to: str, reference: Referenc
         with atomic_write(target) as file:
             _write(file, converted.arrays, port.shared if to == "torch" else (), case, to, reference)
     return converted
+
+
+def _with_found_rules(case: Case, reference: Reference) -> Case:
+    from .mapping.resolve import with_adapter, with_rules
+    from .paddle_side.port import build
+
+    case = with_adapter(case, reference)
+    images = images_of(case, case.shape)
+
+    def draw(case: Case) -> Arrays:
+        file = reference.put({"images": images})
+        question = {"reference": case.reference_spec, "seed": case.seed, "images": file, "num_checked": len(images)}
+        return reference.ask_arrays("initialise", **question)[1]
+
+    return with_rules(case, reference, lambda: build(case), images, draw)[0]
 
 
 def _write(
