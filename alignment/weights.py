@@ -200,7 +200,8 @@ def convert(source: Path, target: Path, case: Case, to: str, reference: Referenc
     def complete(arrays: Arrays) -> Arrays:
         return port.completed(arrays, case.keep, {})
 
-    converted = read_for_port(source, case, layout, any_classes=True, complete=complete)
+    shapes = {name: array.shape for name, array in port.arrays.items()}
+    converted = read_for_port(source, case, layout, any_classes=True, expected=shapes, complete=complete)
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as file:

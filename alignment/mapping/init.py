@@ -61,10 +61,8 @@ def main(argv: list[str]) -> int:
         write_atomically(output, text)
     for line in mapping_lines(session.case, mapping):
         print_safely(line)
-    is_outside = any(
-        place.startswith("..") for place in typed
-    )  # a case that others may have written names no such file
-    trust = " --trust_case" if is_outside else ""
+    # A case may name files outside of its folder only with this flag, since somebody else may have written it.
+    trust = " --trust_case" if any(place.startswith("..") for place in typed) else ""
     print_safely(f"wrote {output}; next: python -m alignment all {output}{trust}")
     return 0 if mapping is None or mapping.is_complete else 6
 

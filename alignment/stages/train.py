@@ -52,9 +52,9 @@ def run(session: Session) -> StageResult:
     finish = session.begin_training(inputs, settings, session.weights_file)
 
     def train_from(weights: Arrays) -> Arrays:
-        return train_port(session.port, session.converted(weights), images, labels, replace(settings, rates=rates))
+        return train_port(session.port, weights, images, labels, replace(settings, rates=rates))
 
-    actual = train_from(session.reference_weights)
+    actual = train_from(session.port_weights)
     expected = finish()[1]
     tolerance = session.case.tolerances.step
     checks = step_checks(actual, expected, tolerance)
@@ -150,7 +150,7 @@ def _amplified_checks(
         session: the case.
         inputs: images and labels for the reference.
         settings: of the training in float64.
-        train_from: trains the port from weights of the reference; returns its records.
+        train_from: trains the port from weights of its own names; returns its records.
         actual: records of the port.
         expected: records of the reference.
         tolerance: largest relative error that passes at least.
@@ -172,18 +172,28 @@ def _amplified_checks(
         checks = step_checks(actual, expected, limits)
         text = f"; a difference of {first:.1e} as after step 0 becomes {own[-1]:.1e} in the reference alone"
         if any(check.status == FAIL for check in checks):
-            start = _moved(session, "float32", 2 * NUM_RUNS)
-            file = session.reference.put(start)
-            finish = session.begin_training(inputs, settings, file)
-            again = step_checks(train_from(start), finish()[1], limits)
-            session.reference.forget(file)
+            again = _checks_from_other_weights(session, inputs, settings, train_from, limits)
             if all(check.status != FAIL for check in again):
-                checks, text = (
-                    again,
-                    f"{text}; this is a second run, from other weights: in the first, steps after 0 differed",
-                )
+                checks = again
+                text += "; this is a second run, from other weights: in the first, steps after 0 differed"
     checks[0].detail += text
     return checks
+
+
+def _checks_from_other_weights(
+    session: Session,
+    inputs: File,
+    settings: TrainSettings,
+    train_from: Callable[[Arrays], Arrays],
+    limits: np.ndarray,
+) -> list[Check]:
+    """The checks of both trainings from weights that are all moved by one float32; the arguments are as above."""
+    weights = _moved(session, "float32", 2 * NUM_RUNS)
+    file = session.reference.put(weights)
+    finish = session.begin_training(inputs, settings, file)
+    actual, expected = train_from(session.converted(weights)), finish()[1]
+    session.reference.forget(file)
+    return step_checks(actual, expected, limits)
 
 
 def _first_step(records: Arrays) -> Arrays:

@@ -200,6 +200,19 @@ def test_init_writes_a_case_that_needs_no_pairing(folder, monkeypatch, capsys, r
 
 
 @pytest.mark.torch
+def test_init_says_that_a_case_beside_other_files_needs_trust(tmp_path, monkeypatch, capsys):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for name, package in (("ref", "torch"), ("port", "paddle")):
+        text = f"from {package} import nn\n\ndef net():\n    return nn.Sequential(nn.Linear(6, 3))\n"
+        (tmp_path / f"{name}.py").write_text(text)
+    assert init(["../port.py:net", "../ref.py:net", "--shape", "4,6", "--output", "net.yaml"]) == 0
+    assert "next: python -m alignment all net.yaml --trust_case" in capsys.readouterr().out
+    with pytest.raises(CaseError, match="add --trust_case"):
+        read_case("net.yaml")
+
+
+@pytest.mark.torch
 def test_a_buffer_of_the_port_alone_keeps_its_value(tmp_path, reference):
     """The names differ, so that the pairs are checked by values with the weights of the reference in the port."""
     torch_net = """

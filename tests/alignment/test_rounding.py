@@ -104,6 +104,7 @@ def test_what_the_first_step_lets_pass_may_grow_as_in_the_reference(first, last,
     right, started = records(1, 1, 1), []
     session = SimpleNamespace(
         begin_training=lambda inputs, settings, file: lambda: ({}, right),
+        converted=lambda weights: f"{weights} of the port",
         reference=SimpleNamespace(put=lambda arrays: "file", forget=lambda file: None),
     )
     monkeypatch.setattr(train, "_moved", lambda session, dtype, run: "other weights")
@@ -114,7 +115,7 @@ def test_what_the_first_step_lets_pass_may_grow_as_in_the_reference(first, last,
 
     actual = records(1 + first, 1 + 10 * first, 1 + last)
     checks = _amplified_checks(session, None, settings, train_from, actual, right, 1e-6)
-    assert started == ([] if again is None else ["other weights"])
+    assert started == ([] if again is None else ["other weights of the port"])
     assert {check.status for check in checks} == {status}
     expected_runs = [(1, [0.5, 0.25, 0.0])]
     if first == 2e-8:
