@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common.cli import did_you_mean
 from common.errors import CaseError
 
 from ..rules import Rules, unaccounted
@@ -66,7 +67,7 @@ def find_mapping(case: "Case", run_reference: Run, run_port: Run, draw: Callable
     reference, port = run_reference(None), run_port(None)
     given, reference_units, port_units = _given_pairs(case, reference, port)
     mapping = _paired(reference_units, port_units)
-    found = _with_keys(case, keys_of(case, mapping, given), port.shared)
+    found = _with_keys(case, mapping, given, reference.shared, port.shared)
     if mapping.paired_by != "order" or port.error or not mapping.is_complete:
         return found, mapping
     weights = draw()
@@ -79,7 +80,7 @@ def find_mapping(case: "Case", run_reference: Run, run_port: Run, draw: Callable
         if better is None or values[1].error:
             break
         mapping = better
-        found = _with_keys(case, keys_of(case, mapping, given), port.shared)
+        found = _with_keys(case, mapping, given, reference.shared, port.shared)
     found, mapping, num_equal = best
     mapping.paired_by = "order, checked by values" if num_equal == len(mapping.pairs) else "order"
     return found, mapping
@@ -93,17 +94,16 @@ def _paired(reference: list[Unit], port: list[Unit]) -> Mapping:
     return ordered if _num_rest(ordered) < _num_rest(named) else named
 
 
-def _with_keys(case: "Case", keys: dict, shared: dict[str, str]) -> "Case":
-    """The case with these keys; a matrix that is transposed is so under each of its names, for the gradients of layers.
+def _with_keys(
+    case: "Case", mapping: Mapping, given: list[Link], in_reference: dict[str, str], in_port: dict[str, str]
+) -> "Case":
+    """The case with the keys of the pairs, as `keys_of` gives them, whose arguments these are.
 
-    Args:
-        case: the case.
-        keys: of `keys_of`.
-        shared: {name in the port: first name of the same tensor}.
+    A matrix that is transposed is so under each of its names, for the gradients of layers.
     """
-    found = replace(case, **keys)
+    found = replace(case, **keys_of(case, mapping, given, in_reference, in_port))
     if case.transpose is None and found.transpose:
-        others = [name for name, first in shared.items() if first in found.transpose and name not in found.transpose]
+        others = [name for name, first in in_port.items() if first in found.transpose and name not in found.transpose]
         found = replace(found, transpose=(*found.transpose, *others))
     return found
 
@@ -117,6 +117,11 @@ def _given_pairs(case: "Case", reference: Side, port: Side) -> tuple[list[Link],
     patterns = [*case.rename, *case.split, *(part for parts in case.concat.values() for part in parts)]
     if not patterns and not case.drop and not case.keep:
         return [], reference.units, port.units
+    in_reference = [*(entry.name for entry in reference.entries()), *reference.shared]
+    for pattern in patterns:
+        if all(match(pattern, name) is None for name in in_reference):
+            nearest = did_you_mean(pattern, in_reference) or ""
+            raise CaseError(f"the case {case.name} names {pattern}, which the reference does not have{nearest}")
     rules = case.rules("torch")
     of_port = {entry.name: entry for entry in port.entries()}
     of_port |= {name: of_port[first] for name, first in port.shared.items() if first in of_port}
@@ -129,7 +134,8 @@ def _given_pairs(case: "Case", reference: Side, port: Side) -> tuple[list[Link],
             used_reference.add(entry.name)
     for names, entries in groups.items():
         if missing := [name for name in names if name not in of_port]:
-            raise CaseError(f"the case {case.name} names {missing[0]}, which the port does not have")
+            nearest = did_you_mean(missing[0], of_port) or ""
+            raise CaseError(f"the case {case.name} names {missing[0]}, which the port does not have{nearest}")
         targets = [of_port[name] for name in names]
         single = link(entries[0], targets[0]) if len(entries) == len(targets) == 1 else None
         is_turned = bool(entries[0].axes and targets[0].axes and entries[0].axes != targets[0].axes)

@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from ..case import Case
 
 
-def keys_of(case: "Case", mapping: Mapping, given: list[Link]) -> dict:
+def keys_of(
+    case: "Case", mapping: Mapping, given: list[Link], in_reference: dict[str, str], in_port: dict[str, str]
+) -> dict:
     """The keys of the case that the pairs give; what the case says already comes first and stays.
 
     Args:
         case: whose keys are completed.
         mapping: pairs that were found.
         given: links that the keys of the case make already.
+        in_reference: {second name: first name} of the tensors of the reference that have several.
+        in_port: the same of the port.
     """
     from ..case import ShapePair
 
@@ -36,6 +40,8 @@ def keys_of(case: "Case", mapping: Mapping, given: list[Link]) -> dict:
             renames[one.reference[0].name] = rename(one.port[0].name, [(port, own) for own, port in BATCH_NORM])
         if one.is_reshaped:
             reshapes[one.port[0].name] = ShapePair(*_shapes(one))
+    exchanged, dropped = _second_names(renames, in_reference, in_port)
+    names = {entry.name for one in links for entry in one.reference} | set(in_reference)
     plain = [one for one in [*links, *given] if len(one.port) == 1 and one.is_transposed]
     plain += [one for one in given if len(one.port) > 1 and one.is_transposed]
     if case.transpose is None:
@@ -53,15 +59,28 @@ def keys_of(case: "Case", mapping: Mapping, given: list[Link]) -> dict:
     kept = [entry for unit in mapping.only_port for entry in unit.entries if not entry.is_parameter]
     kept += _unlinked(mapping, is_port=True)
     return {
-        "rename": case.rename | _by_layer(renames, {entry.name for one in links for entry in one.reference}),
+        "rename": case.rename | _by_layer(renames | exchanged, names),
         "transpose": tuple(dict.fromkeys(turned)),
         "split": splits,
         "concat": concats,
         "reshape": reshapes,
-        "drop": case.drop | {entry.name: "" for entry in buffers},
+        "drop": case.drop | {entry.name: "" for entry in buffers} | dict.fromkeys(dropped, ""),
         "keep": (*case.keep, *(entry.name for entry in kept)),
         "layers": _layers(mapping) | case.layers,
     }
+
+
+def _second_names(
+    renames: dict[str, str], in_reference: dict[str, str], in_port: dict[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """({name: name} to rename as well, names to drop): second names in the reference that are first in the port.
+
+    Two layers that share weights may be made in another order in the port: then the names are exchanged.
+    """
+    found = [(own, other) for own, other in renames.items() if in_reference.get(other) == own]
+    names = {own: rename(own, BATCH_NORM) for own, _ in found}
+    exchanged = {other: own for own, other in found if in_port.get(names[own]) == rename(other, BATCH_NORM)}
+    return exchanged, [other for _, other in found if other not in exchanged]
 
 
 def _by_layer(renames: dict[str, str], names: set[str]) -> dict[str, str]:

@@ -354,3 +354,45 @@ def test_a_function_with_the_weights_of_a_layer_is_a_remark_in_place_of_its_call
         assert verdict.status == "pass", verdict.problems()
         assert [check.name for check in verdict.remarks()] == ["every layer with weights has a match"]
     assert tied_nets("self.out(x)", f"{function} * 2").status == "fail"
+
+
+BLOCK = "block = nn.Sequential(nn.{conv}(3, 3, 3, padding=1), nn.{norm}(3), nn.Linear(6, 6))"
+MADE = "self.middle, self.{} = nn.{{conv}}(3, 3, 1), block"
+USED = "return self.second(self.middle(self.{}(x)))"
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["first", "entry"])
+def test_a_layer_with_two_names_may_be_made_in_another_order(compare, name):
+    expected = "\n".join([BLOCK, MADE.format("first"), "self.second = block"]).format(conv="Conv2d", norm="BatchNorm2d")
+    port = "\n".join([BLOCK, "self.second = block", MADE.format(name)]).format(conv="Conv2D", norm="BatchNorm2D")
+    verdict = compare((expected, USED.format("first")), (port, USED.format(name)), shape=(2, 3, 6, 6))
+    assert verdict.status == "pass", verdict.problems()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("rename", "message"),
+    [
+        (
+            "{convv.weight: conv.weight}",
+            r"names convv.weight, which the reference does not have; did you mean conv",
+        ),
+        ("{conv.weight: convv.weight}", r"names convv.weight, which the port does not have; did you mean conv"),
+        ("{'blocks.{*}.*': 'layers.{*}.*'}", r"names blocks.\{\*\}.\*, which the reference does not have"),
+    ],
+)
+def test_a_rule_for_a_name_that_is_not_there_is_an_error_of_the_case(rename, message, tmp_path, reference):
+    for name, package, base, conv in (
+        ("ref.py", "torch", "Module", "Conv2d"),
+        ("port.py", "paddle", "Layer", "Conv2D"),
+    ):
+        (tmp_path / name).write_text(
+            f"from {package} import nn\n\nclass Net(nn.{base}):\n    def __init__(self):\n"
+            f"        super().__init__()\n        self.conv = nn.{conv}(3, 4, 3)\n\n"
+            "    def forward(self, x):\n        return self.conv(x).mean((2, 3))\n"
+        )
+    path = tmp_path / "net.yaml"
+    path.write_text(f"port: port.py:Net\nreference: ref.py:Net\nshape: [2, 3, 8, 8]\nrename: {rename}\n")
+    with pytest.raises(CaseError, match=message):
+        run_stages(read_case(str(path)), ("weights",), reference)
