@@ -34,6 +34,17 @@ PACKAGES = {
 }
 
 
+# {operation of torch_side/pipeline.py: the function of the user that it runs}, for messages.
+PARTS = {
+    "user_images": "preprocess of the ",
+    "user_items": "dataset of the ",
+    "user_batches": "loader of the ",
+    "user_loss": "loss of the ",
+    "user_metric": "metric of the ",
+    "user_rates": "schedule of the ",
+}
+
+
 class File(NamedTuple):
     """A file that a question names; recordings identify it by its content, not by its path."""
 
@@ -173,7 +184,7 @@ class Reference:
             self._num_answered += 1
         answer = json.loads(line)
         if "error" in answer:
-            text = f"the reference failed at {operation}: {answer['error']}"
+            text = f"the {PARTS.get(operation, '')}reference failed: {answer['error']}"
             if answer["kind"] == "ModuleNotFoundError" and (command := _install_command(answer["error"])):
                 raise MissingDependencyError(f"{text}; {command}, for {self._python}")
             if is_refused(answer["error"]):

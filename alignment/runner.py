@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.errors import CaseError, OutOfMemoryError, WeightsError
+from common.errors import CaseError, OutOfMemoryError, UserFunctionError, WeightsError
 
 from .case import Case
 from .memory import NEXT_STEP, is_refused
@@ -80,6 +80,8 @@ def run_stages(
             exit_code = 0 if missing_operation(str(error)) else getattr(error, "exit_code", 0)
             if exit_code == WEIGHTS_ERROR and weights is None and not is_recorded:
                 exit_code = 0  # no file of weights is wrong: the port has other entries than the reference
+            if isinstance(error, UserFunctionError) and any(stage.status == FAIL for stage in verdict.stages):
+                exit_code = 0  # its input may be wrong because the model is
             if exit_code == MISSING_DEPENDENCY or (exit_code in QUESTION_ERRORS and port is None):
                 raise
             text = f"{type(error).__name__}: {str(error)[:400]}{place_of_error(error)}"

@@ -351,7 +351,7 @@ class Session:
         """(port, reference): the operations of one forward between two layers.
 
         Args:
-            request: without a loss and with the weights of the session.
+            request: without a loss.
             port: numbers of the two nodes in the trace of the port.
             reference: the same in that of the reference.
         """
@@ -359,11 +359,14 @@ class Session:
 
         logs, settings = [], request.settings
         inputs = self.reference.put({"images": request.images})
+        weights = self.weights_file if request.weights is None else self.reference.put(request.weights)
         answer = self.reference.ask(
-            "operations_between", reference=self.case.reference_spec, weights=self.weights_file,
-            inputs=inputs, dtype=settings.dtype, seed=settings.seed, window=list(reference),
+            "operations_between", reference=self.case.reference_spec, weights=weights, inputs=inputs,
+            dtype=settings.dtype, is_training=settings.is_training, seed=settings.seed, window=list(reference),
         )  # fmt: skip
         self.reference.forget(inputs)
+        if request.weights is not None:
+            self.reference.forget(weights)
 
         def watch(trace: Trace) -> OperationLog:
             logs.append(OperationLog(trace, port))

@@ -36,6 +36,10 @@ class TraceRequest:
         """The same without the backward of each layer alone."""
         return replace(self, settings=replace(self.settings, has_layers_alone=False))
 
+    def without_loss(self) -> "TraceRequest":
+        """The same forward without a backward."""
+        return replace(self, settings=replace(self.settings, loss=None))
+
     def without_layer_values(self) -> "TraceRequest":
         """The same without the outputs of the layers and their gradients."""
         return replace(self, settings=replace(self.settings, has_layer_values=False))

@@ -38,6 +38,10 @@ class CaseError(UsageError):
     """An alignment case, a name or an option of it that does not exist or does not fit."""
 
 
+class UserFunctionError(CaseError):
+    """A function of the user that an alignment case names, a loss for example, raised an error on the port's side."""
+
+
 class ReferenceFailedError(UsageError):
     """The PyTorch reference raised an error of its own; the message carries its last lines."""
 

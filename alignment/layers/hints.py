@@ -80,12 +80,10 @@ def value_hints(actual: np.ndarray, expected: np.ndarray) -> list[str]:
     shift = float((actual - expected).mean())
     if _close(actual, expected + shift, scale):
         return [f"the reference's values plus {shift:.6g}"]
-    low, high = float(expected.min()), float(expected.max())
-    if actual.max() > high and _close(np.clip(actual, low, high), expected, scale):
-        return [f"the reference's values are clipped to [{low:.6g}, {high:.6g}]"]
-    low, high = float(actual.min()), float(actual.max())
-    if expected.max() > high and _close(np.clip(expected, low, high), actual, scale):
-        return [f"the values are clipped to [{low:.6g}, {high:.6g}], the reference's are not"]
+    if limits := _clipped(actual, expected, scale):
+        return [f"the reference's values are clipped to {limits}"]
+    if limits := _clipped(expected, actual, scale):
+        return [f"the values are clipped to {limits}, the reference's are not"]
     if actual.ndim >= 2 and _close(actual[:, ::-1], expected, scale):
         return ["the channels are in reverse order (RGB and BGR?)"]
     if actual.ndim >= 2 and _has_permuted_channels(actual, expected, scale):
@@ -93,6 +91,14 @@ def value_hints(actual: np.ndarray, expected: np.ndarray) -> list[str]:
     if _close(np.sort(actual, None), np.sort(expected, None), scale):
         return ["the reference's numbers in another order: look at transpose, reshape or flatten"]
     return []
+
+
+def _clipped(free: np.ndarray, clipped: np.ndarray, scale: float) -> str:
+    """`[low, high]` if `clipped` is `free` with several values at its highest; one alone may be there by chance."""
+    low, high = float(clipped.min()), float(clipped.max())
+    if (clipped == high).sum() < 2 or not free.max() > high or not _close(np.clip(free, low, high), clipped, scale):
+        return ""
+    return f"[{low:.6g}, {high:.6g}]"
 
 
 def _is_softmax(array: np.ndarray) -> bool:

@@ -54,8 +54,22 @@ class Operation(NamedTuple):
         return abs(self.weighted - other.weighted) <= TOLERANCE * max(self.sums[1], other.sums[1])
 
 
-def difference_hint(port: list[Operation], reference: list[Operation]) -> str:
-    """What follows the last result that both sides have, in words; an empty text if neither has operations.
+class Found(NamedTuple):
+    """What follows the last result that both sides have.
+
+    Attributes:
+        hint: in words; an empty text if neither has operations, or nothing differs.
+        port: the first operation of the port that follows, if there is one.
+        reference: the same of the reference.
+    """
+
+    hint: str = ""
+    port: Operation | None = None
+    reference: Operation | None = None
+
+
+def first_difference(port: list[Operation], reference: list[Operation]) -> Found:
+    """What follows the last result that both sides have.
 
     Each side may come to a value in its own way. So a result without a match is no difference as long as a later one
     has a match.
@@ -66,13 +80,14 @@ def difference_hint(port: list[Operation], reference: list[Operation]) -> str:
     rest, expected = port[last + 1 :], reference[match + 1 :]
     if not rest and not expected:
         if last < 0 or port[last].has_order_of(reference[match]):
-            return ""
+            return Found()
         shown = f"{_shown(port[last:])}; in the reference {_shown(reference[match:])}"
-        return f"the same numbers in another order or shape: {shown}"
+        return Found(f"the same numbers in another order or shape: {shown}", port[last], reference[match])
     before = f" after this: equal up to {_shown(port[last : last + 1])}; then" if last >= 0 else ":"
     is_same = bool(rest and expected) and rest[0].name == expected[0].name
     note = f"; {rest[0].name} is called on both sides, so compare its arguments" if is_same else ""
-    return f"the operations differ{before} {_shown(rest)}, in the reference {_shown(expected)}{note}"
+    hint = f"the operations differ{before} {_shown(rest)}, in the reference {_shown(expected)}{note}"
+    return Found(hint, rest[0] if rest else None, expected[0] if expected else None)
 
 
 def _shown(operations: list[Operation]) -> str:

@@ -1,7 +1,9 @@
 """Run the functions of the user's pipeline on the port's side: data, loss, optimizer, schedule and metric."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 
 import numpy as np
 import paddle
@@ -9,10 +11,11 @@ from paddle import nn
 from paddle.optimizer import Optimizer
 from paddle.optimizer.lr import LRScheduler, ReduceOnPlateau
 
-from common.errors import CaseError
+from common.errors import CaseError, ProjectError, UserFunctionError
 
 from ..adapter import in_order, original_of, tensors_of, with_tensors
 from ..case import Case
+from ..memory import is_refused
 from ..pipeline.functions import (
     call_loss,
     dataset_items,
@@ -24,6 +27,8 @@ from ..pipeline.functions import (
     preprocess_images,
 )
 from ..rules import Arrays
+from ..stages.unjudged import missing_operation
+from ..user_code import USER_ERRORS, place_of_error
 from .port import Port, default_dtype, load_callable, to_dtype
 
 
@@ -34,7 +39,25 @@ def load(case: Case, key: str) -> Callable:
         CaseError: it does not exist.
     """
     spec = case.function_spec(key, "port")
-    return load_callable(spec["callable"], spec.get("package"))
+    return load_callable(spec["callable"], spec.get("package"), f"{key} of the port")
+
+
+@contextmanager
+def errors_named(case: Case, key: str) -> Iterator[None]:
+    """Name the key of the case in an error that its function raises inside the context.
+
+    Raises:
+        UserFunctionError: the function failed, and not because an operation or memory is missing here.
+    """
+    try:
+        yield
+    except ProjectError:
+        raise
+    except USER_ERRORS as error:
+        text = f"{type(error).__name__}: {error}{place_of_error(error)}"
+        if missing_operation(text) or is_refused(error):
+            raise
+        raise UserFunctionError(f"{case.name}: the {key} of the port failed: {text}") from error
 
 
 def port_of_case(case: Case) -> Port:
@@ -46,34 +69,56 @@ def port_of_case(case: Case) -> Port:
         parts["schedule"] = lambda: make_schedule(case)
         parts["user_optimizer"] = lambda model, schedule: make_optimizer(case, model, schedule)
     if case.step.is_given:
-        parts["step"] = load(case, "step")
+        parts["step"] = user_step(case)
     return replace(Port.of_case(case), **parts)
 
 
 def preprocessed(case: Case, paths: list[str], seed: int) -> Arrays:
     """What the function makes of each picture; `pipeline.functions.preprocess_images` has the arguments."""
-    return preprocess_images(load(case, "preprocess"), paths, seed, paddle.seed)
+    with errors_named(case, "preprocess"):
+        return preprocess_images(load(case, "preprocess"), paths, seed, paddle.seed)
 
 
 def items(case: Case, num: int | list[int], seed: int) -> Arrays:
     """Items of the data set, as `pipeline.functions.dataset_items` describes."""
-    return dataset_items(load(case, "dataset"), num, seed, paddle.seed)
+    with errors_named(case, "dataset"):
+        return dataset_items(load(case, "dataset"), num, seed, paddle.seed)
 
 
 def batches(case: Case, num: int, seed: int) -> Arrays:
     """Batches of the loader, as `pipeline.functions.loader_batches` describes."""
-    return loader_batches(load(case, "loader"), num, seed, paddle.seed)
+    with errors_named(case, "loader"):
+        return loader_batches(load(case, "loader"), num, seed, paddle.seed)
 
 
 def user_loss(case: Case) -> Callable:
     """The loss of the user as a function of (output, target)."""
-    loss = made(load(case, "loss"))
-    return lambda output, target: call_loss(loss, output, target)
+    with errors_named(case, "loss"):
+        loss = made(load(case, "loss"))
+
+    def call(output: object, target: object) -> object:
+        with errors_named(case, "loss"):
+            return call_loss(loss, output, target)
+
+    return call
+
+
+def user_step(case: Case) -> Callable:
+    """The training step of the user, with the parameters that it has."""
+    step = load(case, "step")
+
+    @wraps(step)
+    def call(**values: object) -> object:
+        with errors_named(case, "step"):
+            return step(**values)
+
+    return call
 
 
 def metric(case: Case, pairs: list[tuple]) -> Arrays:
     """The values of the metric for pairs (what the model returned, target)."""
-    return metric_values(load(case, "metric"), pairs)
+    with errors_named(case, "metric"):
+        return metric_values(load(case, "metric"), pairs)
 
 
 def returned(port: Port, images: np.ndarray) -> object:
@@ -124,15 +169,17 @@ def filled(nested: object, tensors: list[paddle.Tensor], paths: list[str]) -> ob
 
 def make_schedule(case: Case) -> LRScheduler | None:
     """The schedule of the user; None if the case names none for the port, whose optimizer may have one."""
-    return load(case, "schedule")() if case.schedule.port else None
+    with errors_named(case, "schedule"):
+        return load(case, "schedule")() if case.schedule.port else None
 
 
 def make_optimizer(case: Case, model: nn.Layer, schedule: LRScheduler | None) -> Optimizer:
     """The optimizer of the user for the model; a function of two parameters is given the schedule as the second."""
     function = load(case, "optimizer")
-    if schedule is not None and num_positional(function) > 1:
-        return function(model, schedule)
-    optimizer = function(model)
+    with errors_named(case, "optimizer"):
+        if schedule is not None and num_positional(function) > 1:
+            return function(model, schedule)
+        optimizer = function(model)
     if schedule is not None:
         optimizer.set_lr_scheduler(schedule)
     return optimizer

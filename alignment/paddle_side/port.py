@@ -158,8 +158,10 @@ def build(case: Case) -> nn.Layer:
     return adapt(model, case.adapter, FRAMEWORK)
 
 
-def load_callable(spec: str, package: str | None = None) -> Callable:
+def load_callable(spec: str, package: str | None = None, what: str = "port") -> Callable:
     """Import `package.module:name`, or `path/file.py:name`; with `package` it must be defined in that package.
+
+    `what` is what the callable is, in the words of messages.
 
     Raises:
         CaseError: the file, the module or the callable does not exist, or the file has an error.
@@ -167,9 +169,9 @@ def load_callable(spec: str, package: str | None = None) -> Callable:
     try:
         return user_code.load_callable(spec, package)
     except user_code.UserCodeError as error:
-        raise CaseError(f"the port cannot be imported: {error}") from None
+        raise CaseError(f"the {what} cannot be used: {error}") from None
     except (ImportError, OSError, AttributeError) as error:
-        raise CaseError(f"the case's port {spec} cannot be imported: {error}") from None
+        raise CaseError(f"the {what} {spec} cannot be used: {error}") from None
 
 
 def state_shapes(model: nn.Layer) -> dict[str, tuple[int, ...]]:

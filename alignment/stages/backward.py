@@ -12,6 +12,7 @@ from ..trace import Trace
 from ..verdict import FAIL, Check, StageResult, exactly, within
 from .forward import layer_checks
 from .loss import USER_TOLERANCE
+from .operations import FIRST, with_operations
 from .rounding import Compared, Rounding, judged, may_be_rounding, widened, worst_of
 from .unjudged import draw_checks, left_out, trace_reason, unjudged
 
@@ -31,6 +32,7 @@ def run(session: Session) -> StageResult:
     table, checks = _compare(case, port, reference)
     if may_be_rounding(checks):
         table, checks = _compare(widened(session, request, reference), port, reference)
+    checks = [with_operations(session, request, table, check) if check.name == FIRST else check for check in checks]
     is_wrong = any(check.status == FAIL for check in checks)
     if is_wrong and not port.error and not table.first_difference() and (broken := _first_wrong_gradient(table)):
         checks.insert(0, broken)  # by itself harmless: rounding may break a tie in a max pool

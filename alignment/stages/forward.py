@@ -8,19 +8,18 @@ from ..case import Case
 from ..compare import compare
 from ..exchange import as_floats
 from ..layers.hints import setting_hints
-from ..layers.operations import difference_hint
 from ..layers.settings import differing_settings
 from ..layers.source import both_sources, code_before
 from ..layers.table import LayerTable, differing_outputs
-from ..session import Session, TraceRequest
+from ..session import Session
 from ..trace import Trace
 from ..verdict import FAIL, INCONCLUSIVE, MAX_PROBLEMS, PASS, Check, StageResult, exactly, within
+from .operations import FIRST, with_operations
 from .rounding import float32_checks, may_be_rounding, widened
 from .unjudged import trace_reason, unjudged
 from .varied_inputs import varied_checks
 
 SETTINGS = "settings"  # name of the checks of constructor arguments
-FIRST, IN_CODE = "first difference", ("in the code that calls", "in the model's own code")  # of LayerTable
 LEAST_SPREAD = 1e-6  # relative; logits that vary less cannot tell one model from another
 LEAST_LOGIT = 1e-8  # the largest logit of a conclusive comparison is above it
 
@@ -34,7 +33,7 @@ def run(session: Session) -> StageResult:
     table, checks = _compare(session.case, port, reference, names)
     if may_be_rounding(checks):
         table, checks = _compare(widened(session, request, reference), port, reference, names)
-    checks = _with_operations(session, request, table, checks)
+    checks = [with_operations(session, request, table, check) if check.name == FIRST else check for check in checks]
     is_right = all(check.status != FAIL or check.name == SETTINGS for check in checks)
     if is_right and np.isfinite(reference.arrays[reference.logits]).all():  # else the difference would be found again
         table.port = port = port.without_layers()  # of a large network they take gigabytes
@@ -74,18 +73,6 @@ def _compare(
         *setting_checks(table),
         conclusive_check(expected, table.degenerate_layers()),
     ]
-
-
-def _with_operations(session: Session, request: TraceRequest, table: LayerTable, checks: list[Check]) -> list[Check]:
-    """The checks; one about the code between two layers names the operation after which the values differ."""
-    found = []
-    for check in checks:
-        around = table.nodes_around(check.layer) if check.name == FIRST and check.detail.startswith(IN_CODE) else None
-        if around and not table.port.error:
-            hint = difference_hint(*session.operations_between(request, *around))
-            check = replace(check, hints=[*check.hints, hint] if hint else check.hints)
-        found.append(check)
-    return found
 
 
 def layer_checks(table: LayerTable, what: str, *, gradient: float = 0.0) -> list[Check]:

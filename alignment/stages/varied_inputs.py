@@ -16,6 +16,7 @@ from ..rules import Arrays
 from ..session import Session, TraceRequest
 from ..trace import Trace
 from ..verdict import REMARK, Check, exactly
+from .operations import with_operations
 from .rounding import may_be_rounding, widened
 from .unjudged import trace_reason, unjudged
 
@@ -78,7 +79,8 @@ def _first_difference(session: Session, request: TraceRequest, port: Trace, refe
     if first and _is_beyond_softmax(table, first.layer):
         hint = "an input is more than 64 below the largest, where Paddle's softmax on a CPU stops falling"
         return replace(first, status=REMARK, hints=[hint])
-    return first and replace(first, source=code_before(table, first.layer))
+    first = first and replace(first, source=code_before(table, first.layer))
+    return first and with_operations(session, request, table, first)
 
 
 def _is_beyond_softmax(table: LayerTable, path: str) -> bool:

@@ -107,18 +107,21 @@ def record_trace(reference: dict, weights: str, inputs: str, output: str, **sett
     return answer
 
 
-def operations_between(reference: dict, weights: str, inputs: str, dtype: str, seed: int, window: list[int]) -> dict:
-    """The operations of one forward in evaluation mode that the code calls between two layers.
+def operations_between(
+    reference: dict, weights: str, inputs: str, dtype: str, *, is_training: bool, seed: int, window: list[int]
+) -> dict:
+    """The operations of one forward that the code calls between two layers.
 
     Args:
         reference: the model, see `references.build`.
         weights: file of its weights.
         inputs: file with `images` [B, 3, H, W].
         dtype: "float32" or "float64".
+        is_training: whether the model is in train mode.
         seed: of the dropout masks.
         window: numbers of the two nodes of the trace.
     """
-    model = set_state(build(reference, dtype, is_drawn=False), read_weights(weights)).eval()
+    model = set_state(build(reference, dtype, is_drawn=False), read_weights(weights)).train(is_training)
     images = torch.from_numpy(read_arrays(Path(inputs))["images"]).to(DTYPES[dtype])
     logs = []
 

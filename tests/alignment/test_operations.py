@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 from alignment.case import Case, Training
-from alignment.layers.operations import Operation, difference_hint
+from alignment.layers.operations import Operation, first_difference
 from alignment.paddle_side.operation_log import OperationLog
 from alignment.runner import run_stages
 from alignment.trace import Trace
@@ -60,6 +60,20 @@ def test_the_operation_after_which_the_values_differ_is_named(lines, pattern, tm
     assert any(re.search(pattern, re.sub(r"\S*/", "", hint)) for hint in problem.hints), problem.hints
 
 
+@pytest.mark.torch
+def test_an_operation_that_only_large_values_reach_is_named_with_its_line(compare):
+    layers = "self.conv, self.head = nn.{}(3, 6, 3), nn.Linear(6, 4)"
+    forward = "x = self.conv(x)\nx = F.{}(x)\nx = x * 2\nx = x.mean((2, 3))\nx = x + 1\nx = x * 3\nreturn self.head(x)"
+    verdict = compare(
+        (layers.format("Conv2d"), forward.format("relu6")), (layers.format("Conv2D"), forward.format("relu")),
+        ("forward",), (2, 3, 8, 8),
+    )  # fmt: skip
+    problem = verdict.first_problem()
+    assert problem.name.startswith("first difference, images times"), problem
+    assert any(" relu at " in hint and " relu6 at " in hint for hint in problem.hints), problem.hints
+    assert [line.split("  ")[-1] for line in problem.source] == ["x = F.relu(x)", "x = F.relu6(x)"]
+
+
 def operation(name: str, array, place: str = "x.py:1") -> Operation:
     return Operation.of_result(name, place, np.asarray(array, np.float64))
 
@@ -67,15 +81,15 @@ def operation(name: str, array, place: str = "x.py:1") -> Operation:
 def test_a_value_that_is_found_again_later_hides_other_ways_to_it():
     one, two, other = [1.0, 2.0], [3.0, 5.0], [7.0, 8.0]
     port = [operation("a", one), operation("detour", other), operation("b", two)]
-    assert difference_hint(port, [operation("a", one), operation("b", two)]) == ""
-    assert difference_hint(port, [operation("b", two), operation("c", one)]) == (
+    assert first_difference(port, [operation("a", one), operation("b", two)]).hint == ""
+    assert first_difference(port, [operation("b", two), operation("c", one)]).hint == (
         "the operations differ after this: equal up to b at x.py:1; then nothing, in the reference c at x.py:1"
     )
-    assert difference_hint([operation("gelu", one)], [operation("gelu", two)]).endswith(
+    assert first_difference([operation("gelu", one)], [operation("gelu", two)]).hint.endswith(
         "in the reference gelu at x.py:1; gelu is called on both sides, so compare its arguments"
     )
-    assert "another order" in difference_hint([operation("b", two)], [operation("b", two[::-1])])
-    assert difference_hint([operation("ones", [1.0, 1.0])], [operation("ones", [1.0, 1.0])]) == ""
+    assert "another order" in first_difference([operation("b", two)], [operation("b", two[::-1])]).hint
+    assert first_difference([operation("ones", [1.0, 1.0])], [operation("ones", [1.0, 1.0])]).hint == ""
 
 
 def test_paddles_operations_are_kept_between_two_nodes_alone():

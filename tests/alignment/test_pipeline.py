@@ -14,7 +14,7 @@ from alignment.pipeline.judge import nested_check
 from alignment.reference import Reference
 from alignment.runner import run_stages
 from alignment.verdict import Verdict
-from common.errors import CaseError
+from common.errors import CaseError, UserFunctionError
 
 PORT = """
 import numpy as np
@@ -225,6 +225,34 @@ def test_a_mistake_is_found_in_its_stage(stage, old, new, check, words, tmp_path
     assert check in failed, failed
     text = f"{failed[check].detail} {' '.join(failed[check].hints)}"
     assert any(word in text for word in words.split("|")), text
+
+
+FAILING = [  # (stage, old text of the port, new text, error)
+    ("loss", "label_smoothing=0.125", "label_smoothing=smoothing",
+     r"the loss of the port failed: NameError: .*smoothing.*\(at \S*port.py:\d+\)"),
+    ("metric", "def metric(output, target):", "def metric(output, target, num):", "metric of the port failed: Type"),
+    ("train", "def optimizer(model, rate):", "def optimizer(model, rate):\n    rate = 1 / 0",
+     r"the optimizer of the port failed: ZeroDivisionError: .*\(at \S*port.py:\d+\)"),
+    ("train", "index % 2 == 1", "index % zero == 1", r"the step of the port failed: NameError"),
+    ("data", "return 23", "return zero", r"the dataset of the port failed: NameError"),
+]  # fmt: skip
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("stage", "old", "new", "error"), FAILING)
+def test_an_error_in_a_function_of_the_user_is_no_difference_of_the_models(stage, old, new, error, tmp_path, reference):
+    assert PORT.count(old) == 1
+    with pytest.raises(UserFunctionError, match=error):
+        judge(project(tmp_path, port=PORT.replace(old, new)), (stage,), reference)
+
+
+@pytest.mark.torch
+def test_a_loss_that_fails_because_the_port_is_wrong_leaves_the_verdict(tmp_path, reference):
+    port = PORT.replace(".mean((2, 3)))", ".mean((2, 3)))[0]")
+    port = port.replace("def loss(output, target):", "def loss(output, target):\n    num, classes = output.shape")
+    verdict, lines = judge(project(tmp_path, port=port), ("forward", "train"), reference)
+    assert [stage.status for stage in verdict.stages] == ["fail", "fail"]
+    assert any("failed: " in line for line in lines)
 
 
 @pytest.mark.torch
