@@ -8,6 +8,7 @@ from .compare import Difference
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 REMARK = "remark"  # a difference that is said and does not decide
+LAST_STAGE = "train"  # in which every mistake of the others has consequences
 MAX_PROBLEMS = 10  # that a report explains
 # An error of this size may come from one constant that is written or kept as float32 (2^-24 is 6e-8).
 CONSTANT_ERROR = 2.5e-7
@@ -48,7 +49,7 @@ class Check:
     @property
     def has_cause(self) -> bool:
         """Whether the check names a place or a cause, and not only a value that differs somewhere after it."""
-        return bool(self.layer or self.hints)
+        return bool(self.layer or self.hints or self.source)
 
 
 @dataclass
@@ -97,11 +98,16 @@ class Verdict:
         """The failed checks, or the inconclusive ones if none failed: causes first, the one with most effect first.
 
         Values that differ without a named place follow in the order of the stages: what is before them may be their
-        cause. Of several checks about one layer the first stays. An error of the size of one float32 constant becomes
+        cause. So may the causes of other stages be of what differs in training, if no hint says more. Of several checks
+        about one layer the first stays. An error of the size of one float32 constant becomes
         a remark, and comes last, if there is a larger one.
         """
         for status in (FAIL, INCONCLUSIVE):
-            found = [check for stage in self.stages for check in stage.checks if check.status == status]
+            found: list[Check] = []
+            for stage in self.stages:
+                checks = [check for check in stage.checks if check.status == status]
+                is_after = stage.name == LAST_STAGE and any(check.has_cause for check in found)
+                found += map(_without_place, checks) if is_after else checks
             if found:
                 return _ordered(found)
         return []
@@ -119,6 +125,11 @@ class Verdict:
     def first_problem(self) -> Check | None:
         """The worst problem; None if all checks pass."""
         return next(iter(self.problems()), None)
+
+
+def _without_place(check: Check) -> Check:
+    """The check without its layer and lines, which are where a consequence is seen first, unless it has a hint."""
+    return check if check.hints else replace(check, layer="", source=[])
 
 
 def _ordered(checks: list[Check]) -> list[Check]:

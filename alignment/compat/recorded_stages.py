@@ -21,7 +21,6 @@ from ..paddle_side.port import Port, build, build_with, default_dtype
 from ..paddle_side.recorder import last_line
 from ..paddle_side.training import as_target
 from ..paddle_side.units import entries_of
-from ..pipeline.functions import call_loss, made
 from ..rules import Arrays, Rules
 from ..stages.unjudged import unjudged
 from ..user_code import USER_ERRORS
@@ -233,7 +232,7 @@ def loss(session: RecordedSession) -> StageResult:
     for dtype in (SINGLE, EXACT):
         output, words = session.output(dtype)
         with default_dtype(dtype):
-            value = call_loss(made(pipeline.load(session.case, "loss")), output, session.target(dtype))
+            value = pipeline.user_loss(session.case)(output, session.target(dtype))
         values[dtype] = {LOSS: value.numpy()}
     return StageResult("loss", _said(session.checks("loss", *values.values(), session.read("loss")), words))
 
@@ -253,7 +252,7 @@ def backward(session: RecordedSession) -> StageResult:
     for dtype in (SINGLE, EXACT):
         with default_dtype(dtype):
             done = session.run(dtype, is_training=session.files.train_mode)
-            value = call_loss(made(pipeline.load(session.case, "loss")), done.output, session.target(dtype))
+            value = pipeline.user_loss(session.case)(done.output, session.target(dtype))
             value.backward()
         arrays = {LOSS: value.numpy()}
         tensors = dict(done.model.named_parameters()) | done.inputs

@@ -1,9 +1,12 @@
 """Show the lines of code of both sides that build a pair of layers."""
 
+import ast
 import linecache
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..trace import short_path
 
 if TYPE_CHECKING:
     from .table import LayerTable
@@ -52,6 +55,18 @@ def _code_between(first: dict | None, last: dict, side: str) -> list[str]:
     start = min(max(start, int(number) - MAX_LINES), int(number))
     lines = [(line, source_line(f"{name}:{line}")) for line in range(start, int(number) + 1)]
     return [f"{side:<9} {name}:{line}  {code}" for line, code in lines if code]
+
+
+def definition_line(spec: str) -> str:
+    """`file:line  code` of the function or class `path/file.py:name`; an empty text if it is not at its top level."""
+    name, _, function = spec.rpartition(":")
+    try:
+        tree = ast.parse(Path(name).read_bytes())
+    except (OSError, SyntaxError, ValueError):  # a module's name, or an error that its import says
+        return ""
+    kinds = ast.FunctionDef | ast.ClassDef
+    number = next((one.lineno for one in tree.body if isinstance(one, kinds) and one.name == function), None)
+    return f"{short_path(name)}:{number}  {source_line(f'{name}:{number}')}" if number else ""
 
 
 def source_line(place: str) -> str:

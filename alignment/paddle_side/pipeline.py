@@ -25,6 +25,7 @@ from ..pipeline.functions import (
     num_positional,
     plateau_loss,
     preprocess_images,
+    schedule_settings,
 )
 from ..rules import Arrays
 from ..stages.unjudged import missing_operation
@@ -197,8 +198,8 @@ def step_schedule(schedule: LRScheduler, index: int) -> None:
     schedule.step(plateau_loss(index)) if is_plateau else schedule.step()
 
 
-def rates_of(case: Case, model: nn.Layer, num: int) -> list[float]:
-    """The learning rate before each of `num` steps.
+def rates_of(case: Case, model: nn.Layer, num: int) -> tuple[list[float], dict[str, list[float]]]:
+    """The learning rate before each of `num` steps, and the settings of the schedule.
 
     Raises:
         CaseError: the case names no schedule of the port, and its optimizer has none.
@@ -212,4 +213,4 @@ def rates_of(case: Case, model: nn.Layer, num: int) -> list[float]:
     for index in range(num):
         rates.append(float(schedule.get_lr() if not hasattr(schedule, "last_lr") else schedule.last_lr))
         step_schedule(schedule, index)
-    return rates
+    return rates, schedule_settings(schedule)

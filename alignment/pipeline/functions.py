@@ -12,6 +12,7 @@ from PIL import Image
 from ..adapter import original_of
 from ..rules import Arrays
 
+SCHEDULE_STATE = {"last_epoch", "last_lr", "best", "num_bad_epochs", "cooldown_counter"}  # what a step changes
 PLATEAU = 3  # steps with one loss, after which a schedule that waits for progress sees a plateau
 
 
@@ -151,6 +152,17 @@ def dataset_items(source: object, num: int | list[int], seed: int, seed_framewor
 def plateau_loss(index: int) -> float:
     """A loss for step `index` that falls only at every third step, so that a schedule sees plateaus."""
     return math.exp(-(index // PLATEAU))
+
+
+def schedule_settings(schedule: object) -> dict[str, list[float]]:
+    """{name: numbers} of the public settings of a schedule, such as T_max, gamma and milestones."""
+    found = {}
+    for name, value in vars(schedule).items():
+        values = list(value) if isinstance(value, list | tuple | Mapping) else [value]
+        is_number = all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+        if is_number and not name.startswith("_") and name not in SCHEDULE_STATE:
+            found[name] = [float(one) for one in values]
+    return found
 
 
 def loader_batches(source: object, num: int, seed: int, seed_framework: Callable) -> Arrays:

@@ -1,11 +1,14 @@
 """Compare what the two sides' functions returned, array by array, and name the first that differs."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
+from ..case import Case
 from ..compare import Difference, compare, without_ones
 from ..layers.hints import value_hints
+from ..layers.source import definition_line
 from ..rules import Arrays
 from ..verdict import FAIL, INCONCLUSIVE, Check, within
 
@@ -44,6 +47,19 @@ def nested_check(
             return Check(name, FAIL, difference.relative, tolerance, found, hints=_hints(actual[own], expected[other]))
         worst = max(worst, difference, key=lambda one: one.relative)
     return within(name, worst._replace(inconclusive=""), tolerance, detail="; ".join(filter(None, [detail, remark])))
+
+
+def with_functions(case: Case, key: str, checks: Iterable[Check]) -> list[Check]:
+    """The checks of the user's function under a key of the case, those that fail with its first line on both sides."""
+    lines = function_lines(case, key)
+    return [replace(check, source=check.source or lines) if check.status == FAIL else check for check in checks]
+
+
+def function_lines(case: Case, key: str) -> list[str]:
+    """The first lines of the user's function under a key of the case, as far as it is in a file."""
+    sides = [side for side in ("port", "reference") if getattr(getattr(case, key), side)]
+    lines = [(side, definition_line(case.function_spec(key, side)["callable"])) for side in sides]
+    return [f"{side:<9} {line}" for side, line in lines if line]
 
 
 def paired_names(actual: Mapping, expected: Mapping) -> tuple[dict[str, str], str]:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..compare import compare
 from ..pipeline.coverage import STAGE_PARTS
-from ..pipeline.judge import array_difference, nested_check
+from ..pipeline.judge import array_difference, nested_check, with_functions
 from ..reference import File
 from ..rules import Arrays
 from ..session import Session
@@ -276,15 +276,15 @@ def _user_checks(session: Session) -> list[Check]:
             paths = _find(session.image_folder) if session.image_folder else write_jpegs(Path(folder), case.seed)
             expected = _of_reference(session, "preprocess", "user_images", paths=[File.at(path) for path in paths])
             own = [pipeline.preprocessed(case, paths, seed) for seed in _seeds(session)]
-        checks.append(_user_check("preprocess", own, expected, f"{len(paths)} images"))
+        checks.append(_user_check(session, "preprocess", own, expected, f"{len(paths)} images"))
     if case.dataset.is_given:
         expected = _of_reference(session, "dataset", "user_items", num=NUM_ITEMS)
         own = [pipeline.items(case, NUM_ITEMS, seed) for seed in _seeds(session)]
-        checks.append(_user_check("dataset", own, expected, f"{NUM_ITEMS} items of {expected['length']}"))
+        checks.append(_user_check(session, "dataset", own, expected, f"{NUM_ITEMS} items of {expected['length']}"))
     if case.loader.is_given:
         expected = _of_reference(session, "loader", "user_batches", num=NUM_BATCHES)
         own = [pipeline.batches(case, NUM_BATCHES, seed) for seed in _seeds(session)]
-        checks.append(_user_check("loader", own, expected, f"the first {NUM_BATCHES} batches"))
+        checks.append(_user_check(session, "loader", own, expected, f"the first {NUM_BATCHES} batches"))
     return checks
 
 
@@ -298,9 +298,10 @@ def _of_reference(session: Session, key: str, operation: str, **arguments) -> Ar
     return session.reference.ask_arrays(operation, function=function, seed=session.given_case.seed, **arguments)[1]
 
 
-def _user_check(name: str, own: list[Arrays], expected: Arrays, detail: str) -> Check:
+def _user_check(session: Session, name: str, own: list[Arrays], expected: Arrays, detail: str) -> Check:
     actual, again = own
     if len({"length" in arrays for arrays in (actual, expected)}) == 2:  # a generator has no length
         actual, expected = ({k: v for k, v in arrays.items() if k != "length"} for arrays in (actual, expected))
     changing = [key for key in actual if key not in again or array_difference(actual[key], again[key]).relative > 0]
-    return nested_check(name, actual, expected, USER_TOLERANCE, changing=changing, detail=detail)
+    check = nested_check(name, actual, expected, USER_TOLERANCE, changing=changing, detail=detail)
+    return with_functions(session.given_case, name, [check])[0]

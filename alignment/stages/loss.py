@@ -1,6 +1,7 @@
 """Stage 5: compare cross entropy with hard, smoothed and soft labels, and the learning rates of three whole runs."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -8,6 +9,7 @@ import paddle
 from ..compare import Difference, compare, least_scale
 from ..paddle_side.port import Port
 from ..pipeline.coverage import is_of_project
+from ..pipeline.judge import with_functions
 from ..rules import Arrays
 from ..session import Session
 from ..verdict import FAIL, INCONCLUSIVE, Check, StageResult, within
@@ -26,8 +28,8 @@ def run(session: Session) -> StageResult:
     """Compare value and gradient of the loss, and the learning rates: of the user if the case names any."""
     case = session.case
     if case.loss.is_given or case.schedule.is_given or not is_of_project(case):
-        checks = [*user_loss(session)] if case.loss.is_given else []
-        checks += [_user_schedule(session)] if case.schedule.is_given else []
+        checks = with_functions(session.case, "loss", user_loss(session)) if case.loss.is_given else []
+        checks += with_functions(session.case, "schedule", [_user_schedule(session)]) if case.schedule.is_given else []
         return StageResult("loss", checks)
     return StageResult("loss", [*_losses(session), _cosine(session), _warmup(session), _steps(session)])
 
@@ -144,8 +146,24 @@ def _gradient_checks(paths: list[str], actual: list[np.ndarray], expected: Array
     return checks or [Check("gradient of the loss", INCONCLUSIVE, detail=nothing)]
 
 
-def user_rates(session: Session, num: int) -> tuple[list[float], list[float], int]:
-    """(rates of the port, rates of the reference, length that the reference's schedule states, or 0) of `num` steps."""
+class UserRates(NamedTuple):
+    """The learning rates of the user's schedules.
+
+    Attributes:
+        port: rate before each step.
+        reference: the same.
+        length: number of steps that the schedule of the reference states, or 0.
+        hints: settings of the two schedules that have the same name and differ.
+    """
+
+    port: list[float]
+    reference: list[float]
+    length: int
+    hints: list[str]
+
+
+def user_rates(session: Session, num: int) -> UserRates:
+    """The learning rates of `num` steps."""
     from ..paddle_side import pipeline
 
     case = session.case
@@ -157,8 +175,18 @@ def user_rates(session: Session, num: int) -> tuple[list[float], list[float], in
         lr=case.train.lr,
         num=num,
     )
-    rates = answer["rates"]
-    return pipeline.rates_of(case, session.port.build(), len(rates)), rates, answer["length"]
+    rates, settings = answer["rates"], answer["settings"]
+    own, own_settings = pipeline.rates_of(case, session.port.build(), len(rates))
+    hints = [
+        f"{name} of the schedule is {_numbers(own_settings[name])}, in the reference {_numbers(settings[name])}"
+        for name in own_settings.keys() & settings.keys()
+        if own_settings[name] != settings[name]
+    ]
+    return UserRates(own, rates, answer["length"], sorted(hints))
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _user_schedule(session: Session) -> Check:
@@ -166,9 +194,12 @@ def _user_schedule(session: Session) -> Check:
 
     After the end of a cosine the two frameworks go on differently, which no training sees.
     """
-    _, _, length = user_rates(session, 1)
-    actual, expected, _ = user_rates(session, length + 1 if length else USER_RATE_STEPS)
-    return rate_check("schedule", np.array(actual), np.array(expected))
+    length = user_rates(session, 1).length
+    rates = user_rates(session, length + 1 if length else USER_RATE_STEPS)
+    check = rate_check("schedule", np.array(rates.port), np.array(rates.reference))
+    if check.status == FAIL:
+        check.hints = [*rates.hints, *check.hints]
+    return check
 
 
 def rate_check(name: str, actual: np.ndarray, expected: np.ndarray) -> Check:

@@ -12,10 +12,13 @@ NUM_DIGITS = 10
 CURVE_EPOCHS, CURVE_BATCH, CURVE_SEED = 2, 64, 0
 ROUNDING = 1e-7  # relative change of the weights of the second run of the reference, about one rounding of float32
 LEAST_NOISE = 1e-3  # of the mean loss; the distance between two runs of the reference counts as at least this
+USER_PARTS = ("loss", "optimizer", "schedule", "step")  # with one of them the digits are no measure: they are ours
 
 
 def takes_digits(session: Session) -> bool:
-    """Whether the loss curves on digits fit the model: pictures of three channels as input, logits of 10 classes."""
+    """Whether the curves on digits fit the case: pictures of three channels, logits of 10 classes, our training."""
+    if any(getattr(session.case, key).is_given for key in USER_PARTS):
+        return False
     shape = session.case.train.shape
     return len(shape) == 4 and shape[1] == 3 and session.has_labels and session.num_classes >= NUM_DIGITS
 

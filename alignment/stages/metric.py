@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..pipeline.judge import nested_check
+from ..pipeline.judge import nested_check, with_functions
 from ..rules import Arrays
 from ..session import Session
 from ..verdict import INCONCLUSIVE, PASS, Check, StageResult, exactly
@@ -18,7 +18,7 @@ USER_TOLERANCE = 1e-6  # a metric of the user computes in float32
 def run(session: Session) -> StageResult:
     """Compare the metric of the user if the case names one, and else top-1 and top-5 of this project."""
     if session.case.metric.is_given:
-        return StageResult("metric", [_user_metric(session)])
+        return StageResult("metric", with_functions(session.case, "metric", [_user_metric(session)]))
     return StageResult("metric", _top_counts(session))
 
 

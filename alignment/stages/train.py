@@ -12,6 +12,7 @@ from ..layers.optimizer_hints import update_hints
 from ..layers.pairing import pair
 from ..layers.table import LayerTable
 from ..paddle_side.training import train_port
+from ..pipeline.judge import function_lines, with_functions
 from ..reference import File
 from ..rules import Arrays
 from ..session import Session
@@ -33,7 +34,6 @@ KINDS = {
     "weight": "weights and statistics",
 }
 ANY = 1e30  # a tolerance that everything passes
-USER_PARTS = ("loss", "optimizer", "schedule", "step")  # with one of them the digits are no measure: they are ours
 
 
 def run(session: Session) -> StageResult:
@@ -64,22 +64,20 @@ def run(session: Session) -> StageResult:
     if _may_be_amplified(checks, actual, expected, tolerance):
         checks = _amplified_checks(session, inputs, settings, train_from, actual, expected, tolerance)
     if session.case.optimizer.is_given:
-        checks.insert(0, rate_check("learning rates", actual["rates"], expected["rates"]))
+        rates_compared = rate_check("learning rates", actual["rates"], expected["rates"])
+        checks = [*with_functions(session.case, "optimizer", [rates_compared]), *checks]
     checks += decay_checks(actual, expected, session.rules)
     failed = [check for check in checks if check.status == FAIL]
     if failed:
-        failed[0].hints += update_hints(actual, expected)
+        failed[0].hints += (updates := update_hints(actual, expected))
+        failed[0].source = failed[0].source or function_lines(session.case, "optimizer") * bool(updates)
         hints = _setting_hints(session) if any(check.layer for check in failed) else {}
         for check in failed:
             check.hints += hints.get(check.layer, [])
     elif np.isfinite(expected["losses"]).all():
         checks.append(_float32_check(session, images, labels, inputs, replace(settings, rates=rates), expected))
     curves = {"loss of the port": actual["losses"].tolist(), "loss of the reference": expected["losses"].tolist()}
-    if (
-        train.curve_side
-        and takes_digits(session)
-        and not any(getattr(session.case, key).is_given for key in USER_PARTS)
-    ):
+    if train.curve_side and takes_digits(session):
         check, digits = compare_curves(session)
         checks.append(check)
         curves |= digits
@@ -93,7 +91,8 @@ def _rates(session: Session) -> tuple[list[float], list[float]]:
     if case.optimizer.is_given:
         return [], []
     if case.schedule.is_given:
-        return user_rates(session, train.steps)[:2]
+        rates = user_rates(session, train.steps)
+        return rates.port, rates.reference
     expected = session.reference.ask(
         "rates", schedule="cosine", lr=train.lr, epochs=1, steps_per_epoch=train.steps, options={}
     )["rates"]

@@ -18,6 +18,7 @@ from alignment.pipeline.functions import (
     num_positional,
     plateau_loss,
     preprocess_images,
+    schedule_settings,
 )
 
 from .float32_constants import as_float32, float32_constants
@@ -141,7 +142,7 @@ def step_schedule(schedule: torch.optim.lr_scheduler.LRScheduler, index: int) ->
 
 
 def rates_of(schedule: dict, optimizer: dict | None, reference: dict, lr: float, num: int) -> dict:
-    """The learning rate of the first parameter group before each of `num` steps, and the length of the schedule.
+    """The learning rate of the first parameter group before each of `num` steps, length and settings of the schedule.
 
     Args:
         schedule: the function of the user.
@@ -162,7 +163,7 @@ def rates_of(schedule: dict, optimizer: dict | None, reference: dict, lr: float,
         except ValueError:  # OneCycleLR, after its last step
             break
     length = next((getattr(rule, name) for name in ("T_max", "total_steps") if hasattr(rule, name)), 0)
-    return {"rates": rates, "length": int(length or 0)}
+    return {"rates": rates, "length": int(length or 0), "settings": schedule_settings(rule)}
 
 
 def _write(output: str, arrays: dict[str, np.ndarray]) -> dict:

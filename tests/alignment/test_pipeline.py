@@ -227,6 +227,17 @@ def test_a_mistake_is_found_in_its_stage(stage, old, new, check, words, tmp_path
     assert any(word in text for word in words.split("|")), text
 
 
+@pytest.mark.torch
+def test_a_wrong_schedule_is_one_problem_with_its_setting_and_both_lines(tmp_path, reference):
+    port = PORT.replace("T_max=30", "T_max=31")
+    case = CASE.replace("step: step\n", "")
+    verdict, lines = judge(project(tmp_path, case, port), ("loss", "backward", "train"), reference)
+    causes, others = verdict.causes_and_others()
+    assert [check.name for check in causes] == ["schedule"] and "learning rates" in others, lines
+    assert causes[0].hints == ["T_max of the schedule is 31, in the reference 30"]
+    assert [line.split("  ")[-1] for line in causes[0].source] == ["def schedule():", "def schedule(optimizer):"]
+
+
 FAILING = [  # (stage, old text of the port, new text, error)
     ("loss", "label_smoothing=0.125", "label_smoothing=smoothing",
      r"the loss of the port failed: NameError: .*smoothing.*\(at \S*port.py:\d+\)"),

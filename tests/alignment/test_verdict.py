@@ -88,6 +88,15 @@ def test_problems_are_ordered_by_effect_and_causes_come_first():
     assert "may follow from these: logits" in text and "one float32 constant" in text
 
 
+def test_what_differs_in_training_follows_from_the_causes_of_other_stages_unless_a_hint_says_more():
+    forward = StageResult("forward", [check("a alone", 1e-3, layer="a", hints=["epsilon"])])
+    train = StageResult("train", [check("weights", 0.3, layer="stem"), check("losses", 0.2, hints=["beta2"])])
+    found = Verdict("net", [forward, train])
+    assert [problem.name for problem in found.causes_and_others()[0]] == ["losses", "a alone"]
+    assert found.causes_and_others()[1] == ["weights"]
+    assert [problem.layer for problem in Verdict("net", [train]).causes_and_others()[0]] == ["stem", ""]
+
+
 def test_a_difference_of_one_float32_constant_is_a_problem_if_nothing_is_larger():
     alone = Verdict("net", [StageResult("forward", [check("slope", 1e-7, layer="s")])])
     assert alone.problems()[0].status == "fail" and alone.exit_code == 6
