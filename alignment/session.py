@@ -12,15 +12,13 @@ from common.errors import CaseError, WeightsError
 
 from .adapter import adapt
 from .case import Case
-from .exchange import DropoutMasks, TraceSettings, TrainSettings
+from .exchange import TraceSettings, TrainSettings
 from .layers.operations import Operation
 from .mapping.resolve import with_adapter, with_rules
 from .mapping.sequence import Mapping
-from .memory import free_recorded_models
 from .paddle_side.pipeline import load, port_of_case
-from .paddle_side.port import FRAMEWORK, Port, PortState, build_with, default_dtype, loss_of_port
-from .paddle_side.recorder import record_trace
-from .paddle_side.training import as_target
+from .paddle_side.port import FRAMEWORK, Port, PortState
+from .paddle_side.tracing import trace_of_port
 from .pipeline.functions import made, num_positional
 from .pipeline.parts import DEFAULT_TARGET
 from .random_arrays import generator, images_of
@@ -377,23 +375,5 @@ class Session:
 
     def port_trace(self, request: TraceRequest, watch: Callable = nullcontext) -> Trace:
         """The trace of the port; `watch` makes a context of it, in which the forward is run."""
-        import paddle
-
-        free_recorded_models()
-        paddle.seed(0)
-        settings = request.settings
         arrays = self.port_weights if request.weights is None else self.converted(request.weights)
-        with default_dtype(settings.dtype):
-            model = build_with(self.port, arrays, self.case.name, settings.dtype)
-            loss_of = None
-            if settings.loss is not None:
-                labels = request.labels if request.port_labels is None else request.port_labels
-                loss, targets = loss_of_port(self.port, settings.loss), as_target(labels, settings.dtype)
-
-                def loss_of(logits):
-                    return loss(logits, targets)
-
-            images = request.images if request.port_images is None else request.port_images
-            images, masks = images.astype(settings.dtype), DropoutMasks(settings.seed)
-            trace = record_trace(model, images, loss_of, masks, is_training=settings.is_training, watch=watch)
-        return trace if settings.has_layer_values else trace.without_layers()
+        return trace_of_port(self.port, arrays, request, self.case.name, watch)
