@@ -3,7 +3,7 @@
 import inspect
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,6 +217,11 @@ def call_place(is_framework_file: Callable[[str], bool]) -> str:
     while frame and (frame.f_code.co_filename == __file__ or is_framework_file(frame.f_code.co_filename)):
         frame = frame.f_back
     return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}" if frame else ""
+
+
+def is_in(place: str, files: Iterable[str]) -> bool:
+    """Whether a place `file:line` is in one of these files."""
+    return place.rpartition(":")[0] in map(short_path, files)
 
 
 def class_place(kind: type) -> str:

@@ -90,6 +90,20 @@ def first_difference(port: list[Operation], reference: list[Operation]) -> Found
     return Found(hint, rest[0] if rest else None, expected[0] if expected else None)
 
 
+def first_without_match(port: list[Operation], reference: list[Operation]) -> Found:
+    """The first operation of the reference whose result the port has nowhere, and what the port has in its place."""
+    port, reference = ([one for one in side if not one.is_constant] for side in (port, reference))
+    places = [[index for index, own in enumerate(port) if own.is_like(other)] for other in reference]
+    first = next((number for number, found in enumerate(places) if not found), None)
+    if first is None:
+        return Found()
+    start = max(places[first - 1]) + 1 if first else 0
+    own = [one for one in port[start:] if not any(one.is_like(other) for other in reference)]
+    others = [other for other, found in zip(reference[first:], places[first:], strict=True) if not found]
+    hint = f"the operations differ: {_shown(own)}, in the reference {_shown(others)}"
+    return Found(hint, own[0] if own else None, others[0])
+
+
 def _shown(operations: list[Operation]) -> str:
     if not operations:
         return "nothing"

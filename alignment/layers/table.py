@@ -16,13 +16,13 @@ from ..trace import Trace, gradients_or_zeros, split_gradients
 from ..verdict import FAIL, PASS, REMARK, Check, exactly
 from .floors import FLOORS, allowed_after
 from .hints import layer_hints, value_hints
+from .outputs import differing_outputs, differing_parts
 from .pairing import WEIGHTS, Pair, Pairing, node_kind, pair, without_guesses
 from .rows import Row, WrongGradient
 from .settings import is_channels_last
 
 GUESS_TOLERANCE = 1e-6  # relative; outputs of one layer differ by less, whatever it rounds to
 LOGITS = "(logits)"  # in place of the path of a layer: the end of the model
-MAX_OUTPUTS = 8  # of a model, that a message lists
 LEAST_SHARE = 1e-4  # of the largest gradient of a layer; a smaller gradient is judged by this share of it
 
 
@@ -74,11 +74,13 @@ class LayerTable:
         if self.port.error:
             detail = f"the port stops after {last_good}: {self.port.error}"
             return Check("first difference", FAIL, detail=detail, layer=last_good)
-        actual, expected = self.port.arrays[self.port.logits], self.reference.arrays[self.reference.logits]
         logits = self.logits
         if logits.relative > self.chain_tolerance:
-            detail = f"in the model's own code after {last_good}; {logits.note}".rstrip("; ")
-            hints = list(dict.fromkeys(value_hints(actual, expected)))
+            words, parts = differing_parts(
+                self.port, self.reference, lambda *pair: self._compare(*pair).relative > self.chain_tolerance
+            )
+            detail = f"in the model's own code after {last_good}; {logits.note or words}".rstrip("; ")
+            hints = list(dict.fromkeys(hint for pair in parts for hint in value_hints(*pair)))
             return Check("first difference", FAIL, logits.relative, self.chain_tolerance, detail, LOGITS, hints)
         return None
 
@@ -341,26 +343,6 @@ class LayerTable:
 
 def _has_layer(names: Iterable[str], path: str) -> bool:
     return any(name.startswith(f"{path}.") for name in names)
-
-
-def differing_outputs(port: Trace, reference: Trace) -> str:
-    """How number, shapes or order of what two models return differ, or an empty text.
-
-    In the packed array y and its mean are equal to y with other axes and its mean.
-    """
-    own, other = port.outputs, reference.outputs
-    if port.error or (len(own) == 1 and len(other) == 1):
-        return ""
-    paths = [path for path, _ in own], [path for path, _ in other]
-    is_other_order = paths[0] != paths[1] and set(paths[0]) == set(paths[1])
-    if [shape for _, shape in own] == [shape for _, shape in other] and not is_other_order:
-        return ""
-    words = [
-        ", ".join(f"{path} {shape}".strip() for path, shape in side[:MAX_OUTPUTS])
-        + (f" and {len(side) - MAX_OUTPUTS} more" if len(side) > MAX_OUTPUTS else "")
-        for side in (own, other)
-    ]
-    return f"the port returns {words[0]}; the reference returns {words[1]}"
 
 
 def _is_of_layer(pattern: str, path: str) -> bool:

@@ -5,14 +5,16 @@ from contextlib import ExitStack
 
 import paddle
 
+from .. import adapter
 from ..adapter import tensors_of
 from ..layers.operations import Operation
 from ..replacing import functions_replaced
-from ..trace import Trace, call_place
-from . import draws
+from ..trace import Trace, call_place, is_in
+from . import draws, port
 from .recorder import is_framework_file
 
 OWN_FILES = {__file__, draws.__file__}  # functions in them stand for those of Paddle
+PACKING_FILES = (adapter.__file__, port.__file__)  # they make one tensor of several outputs
 # Operators of tensors that Paddle computes without a Python function of paddle._C_ops.
 OPERATORS = ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "mod", "pow", "rpow",
              "matmul", "neg", "getitem")  # fmt: skip
@@ -49,6 +51,8 @@ class OperationLog(ExitStack):
             result = function(*arguments, **keywords)
             if self._trace.is_between(*self._window):
                 place = call_place(lambda path: path in OWN_FILES or is_framework_file(path))
+                if is_in(place, PACKING_FILES):
+                    return result
                 found = [tensor.numpy() for _, tensor in tensors_of(result, paddle.is_tensor) if tensor.size]
                 self.operations += [Operation.of_result(name, place, array) for array in found]
             return result

@@ -8,9 +8,10 @@ from ..case import Case
 from ..compare import compare
 from ..exchange import as_floats
 from ..layers.hints import setting_hints
+from ..layers.outputs import differing_outputs
 from ..layers.settings import differing_settings
 from ..layers.source import both_sources, code_before
-from ..layers.table import LayerTable, differing_outputs
+from ..layers.table import LayerTable
 from ..session import Session
 from ..trace import Trace
 from ..verdict import FAIL, INCONCLUSIVE, MAX_PROBLEMS, PASS, Check, StageResult, exactly, within

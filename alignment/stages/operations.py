@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from ..layers.operations import first_difference
+from ..layers.operations import first_difference, first_without_match
 from ..layers.source import source_line
-from ..layers.table import LayerTable
+from ..layers.table import LOGITS, LayerTable
 from ..session import Session, TraceRequest
 from ..verdict import Check
 
@@ -24,7 +24,11 @@ def with_operations(session: Session, request: TraceRequest, table: LayerTable, 
     around = table.nodes_around(first.layer) if first.detail.startswith(IN_CODE) else None
     if not around or table.port.error:
         return first
-    found = first_difference(*session.operations_between(request.without_loss(), *around))
+    request = request.without_loss()
+    found = first_difference(*session.operations_between(request, *around))
+    if not found.hint and first.layer == LOGITS:  # one of several outputs may not come from the last layer
+        whole = ((-1, around[0][1]), (-1, around[1][1]))
+        found = first_without_match(*session.operations_between(request, *whole))
     if not found.hint:
         return first
     lines = [

@@ -3,15 +3,17 @@
 import torch
 from torch.overrides import TorchFunctionMode
 
+from alignment import adapter
 from alignment.adapter import tensors_of
 from alignment.layers.operations import Operation
-from alignment.trace import Trace, call_place
+from alignment.trace import Trace, call_place, is_in
 
-from . import draws, float32_constants
+from . import draws, float32_constants, references
 from .recorder import is_framework_file
 from .units import as_array
 
 OWN_FILES = {__file__, draws.__file__, float32_constants.__file__}  # functions in them stand for those of PyTorch
+PACKING_FILES = (adapter.__file__, references.__file__)  # they make one tensor of several outputs
 # The recorder calls them, too.
 SAME_VALUE = ("detach", "resolve_conj", "resolve_neg", "requires_grad_", "register_hook")
 
@@ -35,6 +37,8 @@ class OperationLog(TorchFunctionMode):
         if name not in SAME_VALUE and self._trace.is_between(*self._window):
             name = function.__self__.__name__ if name == "__get__" else name.strip("_")
             place = call_place(lambda path: path in OWN_FILES or is_framework_file(path))
+            if is_in(place, PACKING_FILES):
+                return result
             found = [as_array(tensor) for _, tensor in tensors_of(result, torch.is_tensor) if tensor.numel()]
             self.operations += [Operation.of_result(name, place, array) for array in found]
         return result

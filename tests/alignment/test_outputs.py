@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from alignment.case import checked_case
+from alignment.layers.outputs import unpacked
 from alignment.runner import run_stages
 from alignment.verdict import Verdict
 
@@ -106,3 +108,30 @@ def test_the_loss_of_the_user_gets_the_outputs_by_their_keys(run):
         target={"shape": [4, 6], "range": [0, 1]},
     )  # fmt: skip
     assert verdict.status == "pass", verdict.problems()
+
+
+@pytest.mark.torch
+def test_the_output_that_differs_and_its_operation_are_named_wherever_it_is_computed(compare):
+    layers = "self.conv, self.head = nn.{}(3, 6, 3), nn.Linear(6, 4)"
+    forward = "f = F.relu(self.conv(x)).mean((2, 3))\nunit = F.normalize(f, {})\n"
+    forward += "return {{'unit': unit, 'logits': self.head(f)}}"
+    verdict = compare(
+        (layers.format("Conv2d"), forward.format("dim=1")), (layers.format("Conv2D"), forward.format("axis=0")),
+        ("forward",), (4, 3, 8, 8),
+    )  # fmt: skip
+    problem = verdict.first_problem()
+    assert problem.detail.endswith("1 of 2 outputs differ: unit")
+    assert [line.split("  ")[-1] for line in problem.source] == [
+        "unit = F.normalize(f, axis=0)",
+        "unit = F.normalize(f, dim=1)",
+    ]
+    assert "in the reference normalize at" in problem.hints[-1]
+
+
+def test_packed_outputs_are_taken_apart_only_where_their_sizes_fit():
+    one, two = np.arange(6.0).reshape(2, 3), np.arange(8.0).reshape(2, 2, 2)
+    outputs = [["a", [2, 3]], ["b", [2, 2, 2]]]
+    found = unpacked(np.concatenate([one, two.reshape(2, 4)], 1), outputs)
+    assert np.array_equal(found["a"], one) and np.array_equal(found["b"], two)
+    assert list(unpacked(np.arange(14.0), outputs)) == ["a", "b"]
+    assert unpacked(np.arange(15.0), outputs) == {} and unpacked(one, []) == {}
