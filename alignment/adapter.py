@@ -106,6 +106,7 @@ class Adapter:
         if layout.range is not None and tuple(layout.range) != tuple(self.drawn):
             low, high = layout.range
             tensor = (tensor - self.drawn[0]) * ((high - low) / (self.drawn[1] - self.drawn[0])) + low
+            tensor = framework.clip(tensor, low, high)  # also of inputs that a stage makes larger
         if layout.type == FLOAT:
             return tensor
         if layout.type == BOOLEAN:

@@ -224,6 +224,14 @@ def is_in(place: str, files: Iterable[str]) -> bool:
     return place.rpartition(":")[0] in map(short_path, files)
 
 
+def _forward_place(layer: object, is_framework_file: Callable[[str], bool]) -> str:
+    """`file:line` of the forward of a layer whose class is not of the framework; an empty text for others."""
+    code = getattr(getattr(type(layer), "forward", None), "__code__", None)
+    if code is None or is_framework_file(code.co_filename):
+        return ""
+    return f"{short_path(code.co_filename)}:{code.co_firstlineno}"
+
+
 def class_place(kind: type) -> str:
     """`file:line` of a class, or an empty text if it has no source."""
     try:
@@ -241,7 +249,7 @@ def short_path(path: str) -> str:
 
 @contextmanager
 def constructor_places(kind: type, is_framework_file: Callable[[str], bool]) -> Iterator[None]:
-    """Inside the context every new layer keeps the place of its constructor in the attribute BUILT.
+    """Inside the context every new layer keeps a place in BUILT: its constructor's, or of the user's own its forward's.
 
     Args:
         kind: base class of the layers of the framework.
@@ -250,7 +258,7 @@ def constructor_places(kind: type, is_framework_file: Callable[[str], bool]) -> 
     original = kind.__init__
 
     def initialise(layer, *arguments, **keywords):
-        vars(layer).setdefault(BUILT, call_place(is_framework_file))
+        vars(layer).setdefault(BUILT, _forward_place(layer, is_framework_file) or call_place(is_framework_file))
         original(layer, *arguments, **keywords)
 
     kind.__init__ = initialise

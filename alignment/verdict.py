@@ -8,6 +8,7 @@ from .compare import Difference
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 REMARK = "remark"  # a difference that is said and does not decide
+FIRST_GRADIENT = "first wrong gradient"  # of the stage backward, which the loss may have
 LAST_STAGE = "train"  # in which every mistake of the others has consequences
 MAX_PROBLEMS = 10  # that a report explains
 # An error of this size may come from one constant that is written or kept as float32 (2^-24 is 6e-8).
@@ -106,8 +107,12 @@ class Verdict:
             found: list[Check] = []
             for stage in self.stages:
                 checks = [check for check in stage.checks if check.status == status]
-                is_after = stage.name == LAST_STAGE and any(check.has_cause for check in found)
-                found += map(_without_place, checks) if is_after else checks
+                if any(check.has_cause for check in found):
+                    checks = [
+                        _without_place(check) if stage.name == LAST_STAGE or check.name == FIRST_GRADIENT else check
+                        for check in checks
+                    ]
+                found += checks
             if found:
                 return _ordered(found)
         return []

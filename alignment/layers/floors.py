@@ -14,19 +14,19 @@ FLOORS = {
 }
 
 
-def allowed_after(
-    port: Trace, allowed: float, error: float | None, nodes: tuple[int, int], amplification: float
-) -> float:
-    """The largest error in the chain that passes after the code between two nodes, which may call such functions.
+def allowed_after(port: Trace, allowed: float, error: float | None, node: int, amplification: float) -> float:
+    """The largest error in the chain that passes before a node, if such functions were called up to there.
+
+    What a function returns may be used after layers that were called later.
 
     Args:
         port: trace of the port.
-        allowed: before the code.
-        error: of the values that come out of it.
-        nodes: the node before the code and that after it.
+        allowed: before the node before.
+        error: of the values that the node is given.
+        node: number of the node, or of nodes for the end of the model.
         amplification: how much an error may grow on the way to the logits.
     """
-    floors = [FLOORS[kind] for position, kind in port.rounding_calls if nodes[0] < position <= nodes[1]]
+    floors = [FLOORS[kind] for position, kind in port.rounding_calls if position <= node]
     if floors and allowed < (error or 0.0) <= max(floors):
         return error * amplification
     return allowed

@@ -40,6 +40,11 @@ class Operation(NamedTuple):
         return cls(*values[:3], tuple(values[3]), values[4])
 
     @property
+    def lowest(self) -> float:
+        """The lowest element of the result."""
+        return self.sums[2]
+
+    @property
     def is_constant(self) -> bool:
         """Whether all elements are equal, as of a mask or a size; such a result is on both sides by chance."""
         return self.sums[2] == self.sums[3]

@@ -50,15 +50,11 @@ def update_hints(port_records: dict, reference_records: dict) -> list[str]:
         port_records: `rates` [N], `optimizer`, and {kind/name: [N, width]} after each step.
         reference_records: the same of the reference.
     """
-    own, other = (json.loads(str(records["optimizer"])) for records in (port_records, reference_records))
-    families = [FAMILIES.get(one["class"].lower(), one["class"].lower()) for one in (own, other)]
+    own, other = _both_settings(port_records, reference_records)
+    families = _family(own), _family(other)
     if families[0] != families[1]:
         return [f"the optimizer is {own['class']}, in the reference {other['class']}"]
-    hints = [
-        f"{word} of the optimizer is {own[word]}, in the reference {other[word]}"
-        for word in SETTINGS
-        if word in own and word in other and not _is_equal(own[word], other[word])
-    ]
+    hints = differing_settings(port_records, reference_records)
     terms, fit = {"sgd": (SGD_TERMS, _fit_sgd), "adam": (ADAM_TERMS, _fit_adam)}.get(families[0], ((), None))
     fits = [fit(records) if fit else None for records in (port_records, reference_records)]
     if all(found is not None for found in fits):
@@ -68,6 +64,24 @@ def update_hints(port_records: dict, reference_records: dict) -> list[str]:
             if abs(a - b) > MAX_DIFFERENCE * max(abs(b), 1e-3)
         ]
     return hints
+
+
+def differing_settings(port_records: dict, reference_records: dict) -> list[str]:
+    """Words for the settings of two optimizers of the same formula that differ; the arguments are as above."""
+    own, other = _both_settings(port_records, reference_records)
+    return [
+        f"{word} of the optimizer is {own[word]}, in the reference {other[word]}"
+        for word in SETTINGS
+        if _family(own) == _family(other) and word in own and word in other and not _is_equal(own[word], other[word])
+    ]
+
+
+def _both_settings(port_records: dict, reference_records: dict) -> tuple[dict, dict]:
+    return json.loads(str(port_records["optimizer"])), json.loads(str(reference_records["optimizer"]))
+
+
+def _family(settings: dict) -> str:
+    return FAMILIES.get(settings["class"].lower(), settings["class"].lower())
 
 
 def _is_equal(a: float, b: float) -> bool:

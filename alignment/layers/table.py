@@ -226,10 +226,9 @@ class LayerTable:
     def _judge_chain(self) -> float:
         """Fill `allowed` and `status` of the rows; returns what is allowed at the logits."""
         tolerances = self.case.tolerances
-        allowed, last = tolerances.float64, -1
+        allowed = tolerances.float64
         for row, (index, _, _) in zip(self.rows, self.pairing.pairs, strict=True):
-            allowed = allowed_after(self.port, allowed, row.input_error, (last, index), tolerances.amplification)
-            last = index
+            allowed = allowed_after(self.port, allowed, row.input_error, index, tolerances.amplification)
             if tolerances.float64 < (row.alone_error or 0) <= row.tolerance:
                 allowed = max(allowed, row.alone_error * tolerances.amplification)
             row.allowed = allowed
@@ -237,8 +236,7 @@ class LayerTable:
             row.status = PASS if is_right else FAIL
         if self.port.error:
             return allowed
-        nodes = last, len(self.port.nodes)
-        return allowed_after(self.port, allowed, self.logits.relative, nodes, tolerances.amplification)
+        return allowed_after(self.port, allowed, self.logits.relative, len(self.port.nodes), tolerances.amplification)
 
     def _compare(self, actual: np.ndarray, expected: np.ndarray) -> Difference:
         """Compare a value inside the models; axes of length 1 may differ, as of positions [1, T] that are added."""

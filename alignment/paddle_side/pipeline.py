@@ -101,6 +101,7 @@ def user_loss(case: Case) -> Callable:
         with errors_named(case, "loss"):
             return call_loss(loss, output, target)
 
+    call.of_user = loss
     return call
 
 
@@ -174,6 +175,12 @@ def make_schedule(case: Case) -> LRScheduler | None:
         return load(case, "schedule")() if case.schedule.port else None
 
 
+def base_rate(case: Case) -> float | None:
+    """The rate that the schedule of the port starts from, which in torch its optimizer has."""
+    schedule = make_schedule(case)
+    return float(getattr(schedule, "base_lr", 0.0)) or None
+
+
 def make_optimizer(case: Case, model: nn.Layer, schedule: LRScheduler | None) -> Optimizer:
     """The optimizer of the user for the model; a function of two parameters is given the schedule as the second."""
     function = load(case, "optimizer")
@@ -212,5 +219,8 @@ def rates_of(case: Case, model: nn.Layer, num: int) -> tuple[list[float], dict[s
     rates = []
     for index in range(num):
         rates.append(float(schedule.get_lr() if not hasattr(schedule, "last_lr") else schedule.last_lr))
-        step_schedule(schedule, index)
+        try:
+            step_schedule(schedule, index)
+        except ValueError:  # OneCycleLR, after its last step
+            break
     return rates, schedule_settings(schedule)

@@ -150,6 +150,11 @@ def record_trace(
     return trace
 
 
+def has_spectral_norm(layer: nn.Layer) -> bool:
+    """Whether the weight is divided by its norm before each call, which in train mode gets nearer to it each time."""
+    return any(type(hook).__name__ == "SpectralNorm" for hook in layer._forward_pre_hooks.values())
+
+
 def run_alone(
     layer: nn.Layer, inputs: list[np.ndarray], gradients: list[np.ndarray] | None, masks: DropoutMasks
 ) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
@@ -164,12 +169,17 @@ def run_alone(
         masks: of the dropout layers, set to the call of the layer.
     """
     tensors = [paddle.to_tensor(array, stop_gradient=gradients is None or array.dtype.kind != "f") for array in inputs]
+    is_training, layer.training = layer.training, layer.training and not has_spectral_norm(layer)
     statistics = {name: value.clone() for name, value in layer.state_dict().items() if value.stop_gradient}
     with shared_dropout(masks), paddle.set_grad_enabled(gradients is not None):
         copies = [tensor.clone() for tensor in tensors]  # Paddle does not let a layer change a leaf in place
         outputs = [tensor for _, tensor in tensors_of(first_output(layer, layer(*copies)), paddle.is_tensor)]
     results = {}
-    if gradients is not None:
+    # Paddle's LSTM writes beyond its memory if a gradient has another shape than the output.
+    has_shapes = gradients is not None and all(
+        tuple(output.shape) == one.shape for output, one in zip(outputs, gradients, strict=True)
+    )
+    if has_shapes:
         wanted = {f"in{k}": tensor for k, tensor in enumerate(tensors) if not tensor.stop_gradient}
         wanted |= {name: value for name, value in layer.named_parameters() if not value.stop_gradient}
         given = [paddle.to_tensor(array) for array in gradients]
@@ -179,6 +189,7 @@ def run_alone(
             values = paddle.grad(roots, list(wanted.values()), given, allow_unused=True)
             found = {key: value for key, value in zip(wanted, values, strict=True) if value is not None}
             results = {key: gradient_array(value) for key, value in found.items()}
+    layer.training = is_training
     for name, value in layer.state_dict().items():
         if name in statistics:
             value.set_value(statistics[name])

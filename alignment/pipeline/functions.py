@@ -12,7 +12,8 @@ from PIL import Image
 from ..adapter import original_of
 from ..rules import Arrays
 
-SCHEDULE_STATE = {"last_epoch", "last_lr", "best", "num_bad_epochs", "cooldown_counter"}  # what a step changes
+# What a step changes.
+SCHEDULE_STATE = {"last_epoch", "last_lr", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i"}
 PLATEAU = 3  # steps with one loss, after which a schedule that waits for progress sees a plateau
 
 
@@ -83,6 +84,8 @@ def call_loss(loss: Callable, output: object, target: object) -> object:
     if not hasattr(value, "backward"):
         kind = f"a table of {', '.join(map(str, value))}" if isinstance(value, Mapping) else type(value).__name__
         raise TypeError(f"the loss returns {kind}; expected one number as a tensor, or a table with the key loss")
+    if math.prod(value.shape) != 1:
+        raise TypeError(f"the loss returns a tensor of shape {list(value.shape)}; expected one number: take its mean")
     return value
 
 
@@ -202,7 +205,7 @@ def metric_values(metric: object, batches: list[tuple]) -> Arrays:
         arrays: Arrays = {}
         for index, (output, target) in enumerate(batches):
             arrays |= flatten(metric(output, target), f"batch {index}")
-        return arrays
+        return _not_empty(arrays)
     is_of_paddle = hasattr(metric, "accumulate") and hasattr(metric, "compute")
     for output, target in batches:
         if is_of_paddle:
@@ -213,4 +216,10 @@ def metric_values(metric: object, batches: list[tuple]) -> Arrays:
     finish = getattr(metric, "accumulate", getattr(metric, "compute", None))
     if finish is None:
         raise TypeError(f"{type(metric).__name__} has update, but neither accumulate nor compute")
-    return flatten(finish(), "all batches")
+    return _not_empty(flatten(finish(), "all batches"))
+
+
+def _not_empty(arrays: Arrays) -> Arrays:
+    if not arrays:
+        raise TypeError("the metric returns None; expected a number, an array or a list of these")
+    return arrays

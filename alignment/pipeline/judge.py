@@ -50,9 +50,13 @@ def nested_check(
 
 
 def with_functions(case: Case, key: str, checks: Iterable[Check]) -> list[Check]:
-    """The checks of the user's function under a key of the case, those that fail with its first line on both sides."""
-    lines = function_lines(case, key)
-    return [replace(check, source=check.source or lines) if check.status == FAIL else check for check in checks]
+    """The checks of the user's function under a key of the case, the first that fails with its line on both sides."""
+    checks = list(checks)
+    first = next((index for index, check in enumerate(checks) if check.status == FAIL), None)
+    if first is not None:
+        lines = function_lines(case, key)
+        checks[first] = replace(checks[first], source=checks[first].source or lines)
+    return checks
 
 
 def function_lines(case: Case, key: str) -> list[str]:

@@ -9,7 +9,7 @@ from ..compare import Difference, compare, compare_packed, least_scale
 from ..layers.table import LayerTable
 from ..session import Session, TraceRequest
 from ..trace import Trace
-from ..verdict import FAIL, Check, StageResult, exactly, within
+from ..verdict import FAIL, FIRST_GRADIENT, Check, StageResult, exactly, within
 from .forward import layer_checks
 from .loss import USER_TOLERANCE
 from .operations import FIRST, with_operations
@@ -132,4 +132,4 @@ def _first_wrong_gradient(table: LayerTable) -> Check | None:
         return None
     detail = f"the gradient of its output is {'missing' if wrong.is_missing else 'wrong'}, after {wrong.after}"
     tolerance = table.case.tolerances.gradient
-    return Check("first wrong gradient", FAIL, wrong.relative, tolerance, detail, wrong.node["path"])
+    return Check(FIRST_GRADIENT, FAIL, wrong.relative, tolerance, detail, wrong.node["path"])

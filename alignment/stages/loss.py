@@ -21,7 +21,7 @@ RATE_TOLERANCE = 1e-12
 EPOCHS, STEPS_PER_EPOCH = 90, 20
 # The user's: more operations, and constants that Paddle keeps as float32.
 USER_TOLERANCE = 1e-7
-USER_RATE_STEPS = 100  # without a length of the reference's schedule
+USER_RATE_STEPS, MAX_RATE_STEPS = 100, 10_000  # at least, at most; without a length of the reference's schedule
 
 
 def run(session: Session) -> StageResult:
@@ -153,12 +153,14 @@ class UserRates(NamedTuple):
         port: rate before each step.
         reference: the same.
         length: number of steps that the schedule of the reference states, or 0.
+        last: the largest of its settings, which may be a step at which the rate changes.
         hints: settings of the two schedules that have the same name and differ.
     """
 
     port: list[float]
     reference: list[float]
     length: int
+    last: float
     hints: list[str]
 
 
@@ -172,7 +174,7 @@ def user_rates(session: Session, num: int) -> UserRates:
         schedule=case.function_spec("schedule", "reference"),
         optimizer=case.function_spec("optimizer", "reference") if case.optimizer.is_given else None,
         reference=case.reference_spec,
-        lr=case.train.lr,
+        lr=case.train.lr if case.optimizer.is_given else pipeline.base_rate(case) or case.train.lr,
         num=num,
     )
     rates, settings = answer["rates"], answer["settings"]
@@ -182,7 +184,8 @@ def user_rates(session: Session, num: int) -> UserRates:
         for name in own_settings.keys() & settings.keys()
         if own_settings[name] != settings[name]
     ]
-    return UserRates(own, rates, answer["length"], sorted(hints))
+    last = max((value for values in settings.values() for value in values), default=0.0)
+    return UserRates(own, rates, answer["length"], last, sorted(hints))
 
 
 def _numbers(values: list[float]) -> str:
@@ -190,15 +193,23 @@ def _numbers(values: list[float]) -> str:
 
 
 def _user_schedule(session: Session) -> Check:
-    """Compare the schedule of the user up to the length that the reference's states, or for 100 steps.
+    """Compare the schedule of the user up to the length that the reference's states, else past its last setting.
 
     After the end of a cosine the two frameworks go on differently, which no training sees.
     """
-    length = user_rates(session, 1).length
-    rates = user_rates(session, length + 1 if length else USER_RATE_STEPS)
-    check = rate_check("schedule", np.array(rates.port), np.array(rates.reference))
+    found = user_rates(session, 1)
+    num = found.length + 1 if found.length else max(USER_RATE_STEPS, min(int(found.last) + 2, MAX_RATE_STEPS))
+    rates = user_rates(session, num)
+    both = min(len(rates.port), len(rates.reference))
+    if both < min(num, found.length):
+        detail = f"{len(rates.port)} steps until it ends, in the reference {len(rates.reference)}"
+        return Check("schedule", FAIL, detail=detail, hints=rates.hints)
+    check = rate_check("schedule", np.array(rates.port[:both]), np.array(rates.reference[:both]))
     if check.status == FAIL:
         check.hints = [*rates.hints, *check.hints]
+    elif rates.hints:
+        detail = f"differs, not reached by {both} steps"
+        return Check("schedule", FAIL, 0.0, None, detail, hints=rates.hints)
     return check
 
 

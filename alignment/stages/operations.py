@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..layers.operations import first_difference, first_without_match
+from ..layers.operations import Found, first_difference, first_without_match
 from ..layers.source import source_line
 from ..layers.table import LOGITS, LayerTable
 from ..session import Session, TraceRequest
@@ -21,14 +21,24 @@ def with_operations(session: Session, request: TraceRequest, table: LayerTable, 
         table: the layer table.
         first: its first difference.
     """
+    return with_hint(first, operations_at(session, request, table, first))
+
+
+def operations_at(session: Session, request: TraceRequest, table: LayerTable, first: Check) -> Found:
+    """The operations of both sides that make the first difference, if it is in code; the arguments are as above."""
     around = table.nodes_around(first.layer) if first.detail.startswith(IN_CODE) else None
     if not around or table.port.error:
-        return first
+        return Found()
     request = request.without_loss()
     found = first_difference(*session.operations_between(request, *around))
     if not found.hint and first.layer == LOGITS:  # one of several outputs may not come from the last layer
         whole = ((-1, around[0][1]), (-1, around[1][1]))
         found = first_without_match(*session.operations_between(request, *whole))
+    return found
+
+
+def with_hint(first: Check, found: Found) -> Check:
+    """The check with what was found as a hint, and with the lines of the two operations."""
     if not found.hint:
         return first
     lines = [

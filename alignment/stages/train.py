@@ -8,7 +8,7 @@ import numpy as np
 from ..compare import Difference, compare_sketches, not_finite
 from ..exchange import TrainSettings
 from ..layers.hints import setting_hints
-from ..layers.optimizer_hints import update_hints
+from ..layers.optimizer_hints import differing_settings, update_hints
 from ..layers.pairing import pair
 from ..layers.table import LayerTable
 from ..paddle_side.training import train_port
@@ -16,7 +16,7 @@ from ..pipeline.judge import function_lines, with_functions
 from ..reference import File
 from ..rules import Arrays
 from ..session import Session
-from ..verdict import FAIL, PASS, Check, StageResult, exactly, within
+from ..verdict import FAIL, PASS, REMARK, Check, StageResult, exactly, within
 from .loss import rate_check, user_rates
 from .loss_curves import compare_curves, takes_digits
 from .rounding import FLOAT64_MULTIPLE, NUM_RUNS, may_be_rounding, next_floats, worst_of
@@ -68,7 +68,11 @@ def run(session: Session) -> StageResult:
         checks = [*with_functions(session.case, "optimizer", [rates_compared]), *checks]
     checks += decay_checks(actual, expected, session.rules)
     failed = [check for check in checks if check.status == FAIL]
-    if failed:
+    if not failed and (settings_found := differing_settings(actual, expected)):
+        detail = f"differs, not reached by these {train.steps} steps"
+        lines = function_lines(session.case, "optimizer")
+        checks.append(Check("settings of the optimizer", FAIL, 0.0, None, detail, hints=settings_found, source=lines))
+    elif failed:
         failed[0].hints += (updates := update_hints(actual, expected))
         failed[0].source = failed[0].source or function_lines(session.case, "optimizer") * bool(updates)
         hints = _setting_hints(session) if any(check.layer for check in failed) else {}
@@ -239,6 +243,9 @@ def _kind_check(kind: str, records: Arrays, expected: Arrays, tolerances: np.nda
     """
     missing = [name for name in expected if f"{kind}/{name}" not in records]
     if missing:
+        if len(missing) == len(expected):
+            detail = "the optimizer of the port keeps none under a name of Paddle's; the weights tell what it does"
+            return Check(KINDS[kind], REMARK, detail=detail)
         layer = missing[0].rsplit(".", 1)[0] if len(missing) < len(expected) / 2 else ""
         text = f"none in the port for {len(missing)}: {', '.join(missing[:3])}"
         return exactly(KINDS[kind], False, text, layer=layer)

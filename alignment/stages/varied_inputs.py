@@ -1,5 +1,6 @@
 """Compare forwards on other inputs: other sizes, one image, and values so large or small that every kink is reached."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,13 +11,14 @@ import numpy as np
 from common.errors import ReferenceFailedError
 
 from ..compare import compare
+from ..layers.operations import Operation
 from ..layers.source import code_before
 from ..layers.table import LayerTable
 from ..rules import Arrays
 from ..session import Session, TraceRequest
 from ..trace import Trace
 from ..verdict import REMARK, Check, exactly
-from .operations import with_operations
+from .operations import operations_at, with_hint
 from .rounding import may_be_rounding, widened
 from .unjudged import trace_reason, unjudged
 
@@ -31,6 +33,7 @@ FACTORS = (8.0, 64.0, 2.0**-10)
 NORM_FACTORS = (16.0,)
 MAX_IMAGES = 2
 SOFTMAX_DEPTH = 64  # Paddle's softmax on a CPU clips the exponents at -64
+CLIPPED = "an input is more than 64 below the largest, where Paddle's softmax on a CPU stops falling"
 
 
 class Variation(NamedTuple):
@@ -77,10 +80,19 @@ def _first_difference(session: Session, request: TraceRequest, port: Trace, refe
         table = LayerTable(widened(session, request, reference), port, reference, is_backward=False)
         first = table.first_difference()
     if first and _is_beyond_softmax(table, first.layer):
-        hint = "an input is more than 64 below the largest, where Paddle's softmax on a CPU stops falling"
-        return replace(first, status=REMARK, hints=[hint])
-    first = first and replace(first, source=code_before(table, first.layer))
-    return first and with_operations(session, request, table, first)
+        return replace(first, status=REMARK, hints=[CLIPPED])
+    if not first:
+        return None
+    found = operations_at(session, request, table, first)
+    if found.port and found.reference and _is_clipped(found.port, found.reference):
+        return replace(first, status=REMARK, hints=[CLIPPED])
+    return with_hint(replace(first, source=code_before(table, first.layer)), found)
+
+
+def _is_clipped(port: Operation, reference: Operation) -> bool:
+    """Whether two calls are softmaxes of inputs so far apart that Paddle's kernel for a CPU clips them."""
+    lowest = {"softmax": math.exp(-SOFTMAX_DEPTH), "log_softmax": -SOFTMAX_DEPTH}.get(reference.name)
+    return port.name == reference.name and lowest is not None and reference.lowest < lowest
 
 
 def _is_beyond_softmax(table: LayerTable, path: str) -> bool:
@@ -117,7 +129,7 @@ def _with_large_vectors(session: Session, factor: float) -> Arrays:
         entry["name"] for entry in session.inventory["entries"] if entry["is_parameter"] and len(entry["shape"]) <= 1
     }
     return {
-        name: array * array.dtype.type(factor) if name in vectors else array
+        name: np.asarray(array * array.dtype.type(factor)) if name in vectors else array
         for name, array in session.reference_weights.items()
     }
 

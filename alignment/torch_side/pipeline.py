@@ -51,7 +51,12 @@ def batches(function: dict, num: int, seed: int, output: str) -> dict:
 def user_loss(function: dict) -> Callable:
     """The loss of the user as a function of (output, target)."""
     loss = made(load(function))
-    return lambda output, target: call_loss(loss, output, target)
+
+    def call(output: object, target: object) -> object:
+        return call_loss(loss, output, target)
+
+    call.of_user = loss
+    return call
 
 
 def outputs(reference: dict, weights: str, inputs: str, output: str) -> dict:
@@ -65,7 +70,7 @@ def outputs(reference: dict, weights: str, inputs: str, output: str) -> dict:
     """
     with float32_constants(True):
         found = tensors_of(_returned(reference, inputs, weights), torch.is_tensor)
-    write_arrays(Path(output), {f"output{index}": tensor.numpy() for index, (_, tensor) in enumerate(found)})
+    write_arrays(Path(output), {f"output{index}": tensor.detach().numpy() for index, (_, tensor) in enumerate(found)})
     return {"paths": [path for path, _ in found]}
 
 

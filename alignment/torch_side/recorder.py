@@ -76,6 +76,8 @@ class TorchRecorder(TraceRecorder):
             inputs = [torch.from_numpy(trace.arrays[name]).clone() for name in node["inputs"]]
             inputs = [tensor.requires_grad_() if tensor.is_floating_point() else tensor for tensor in inputs]
             masks.start_step(0, node["mask_call"])
+            is_training = module.training
+            module.train(is_training and not has_spectral_norm(module))
             copies = [tensor.clone() for tensor in inputs]  # torch does not let a module change a leaf in place
             outputs = [tensor for _, tensor in tensors_of(first_output(module, module(*copies)), torch.is_tensor)]
             wanted = {f"in{k}": tensor for k, tensor in enumerate(inputs) if tensor.requires_grad}
@@ -89,8 +91,15 @@ class TorchRecorder(TraceRecorder):
             }
             of_inputs, of_parameters = split_gradients(node["path"], found)
             trace.isolated_gradients[index] = of_inputs | pack(of_parameters)
+            module.train(is_training)
             for name, buffer in module.named_buffers():
                 buffer.copy_(buffers[name])
+
+
+def has_spectral_norm(module: nn.Module) -> bool:
+    """Whether the weight is divided by its norm, which in train mode gets nearer to it with each call."""
+    hooks = [*module._forward_pre_hooks.values(), *module.modules()]
+    return any(type(one).__name__ in ("SpectralNorm", "_SpectralNorm") for one in hooks)
 
 
 def is_framework_file(path: str) -> bool:
