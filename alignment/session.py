@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from paddle import nn
 
 from common.errors import CaseError, WeightsError
 
@@ -18,6 +19,7 @@ from .mapping.resolve import with_adapter, with_rules
 from .mapping.sequence import Mapping
 from .paddle_side.pipeline import load, port_of_case
 from .paddle_side.port import FRAMEWORK, Port, PortState
+from .paddle_side.tables import set_tables, tables_of
 from .paddle_side.tracing import trace_of_port
 from .pipeline.functions import made, num_positional
 from .pipeline.parts import DEFAULT_TARGET
@@ -82,8 +84,18 @@ class Session:
 
     @cached_property
     def port(self) -> Port:
-        """The parts of the port."""
-        return self._port_of(self.case)
+        """The parts of the port; its models have the reference's tables that are in no state."""
+        port = self._port_of(self.case)
+        return replace(port, build=lambda: self._with_tables(port.build()))
+
+    def _with_tables(self, model: nn.Layer) -> nn.Layer:
+        if any(True for _ in tables_of(model)):
+            set_tables(model, self._tables.values())
+        return model
+
+    @cached_property
+    def _tables(self) -> Arrays:
+        return self.reference.ask_arrays("tables", reference=self.case.reference_spec)[1]
 
     @cached_property
     def parts(self) -> Port:

@@ -23,6 +23,7 @@ from .settings import is_channels_last
 
 GUESS_TOLERANCE = 1e-6  # relative; outputs of one layer differ by less, whatever it rounds to
 LOGITS = "(logits)"  # in place of the path of a layer: the end of the model
+SEQUENCES = ("multi_head_attention", "lstm", "gru", "rnn")  # batch first, or the sequence
 LEAST_SHARE = 1e-4  # of the largest gradient of a layer; a smaller gradient is judged by this share of it
 
 
@@ -40,7 +41,7 @@ class LayerTable:
 
     def __init__(self, case: Case, port: Trace, reference: Trace, *, is_backward: bool):
         self.case, self.port, self.reference = case, port, reference
-        self.pairing = self._with_channels_last(self._pairing())
+        self.pairing = self._with_other_axes(self._pairing())
         self.rows = [self._row(*found) for found in self.pairing.pairs]
         for row, (index, match, _) in zip(self.rows, self.pairing.pairs, strict=True):
             self._run_alone(row, index, match, is_backward=is_backward)
@@ -144,10 +145,21 @@ class LayerTable:
         detail = f"{len(self.rows)} pairs"
         if port or reference:
             detail += f"; without a match in the port: {reference or 'none'}, in the reference: {port or 'none'}"
-            rules = Rules(tuple(self.case.layers.items()))
-            own = [path for path in reference if _has_layer(set(in_reference) - set(second_names), path)]
-            missing = [path for path in map(rules.port_name, own) if not _has_layer(in_port, path)]
-            missing += [path for path in map(rules.source_name, port) if not _has_layer(in_reference, path)]
+            layers, weights = Rules(tuple(self.case.layers.items())), self.case.rules("torch")
+            own = set(in_reference) - set(second_names)
+            missing = [
+                path
+                for path in reference
+                if _has_layer(own, path)
+                and not _has_layer(in_port, layers.port_name(path))
+                and not all(name in in_port for entry in _of_layer(own, path) for name in weights.port_names(entry))
+            ]
+            missing += [
+                path
+                for path in port
+                if not _has_layer(in_reference, layers.source_name(path))
+                and not all(weights.source_name(entry) in in_reference for entry in _of_layer(in_port, path))
+            ]
             if not missing and not self.port.error and self.logits.relative <= self.chain_tolerance:
                 detail += "; the other side has their weights, and a function with them in place of the call"
                 return Check("every layer with weights has a match", REMARK, detail=detail)
@@ -180,14 +192,37 @@ class LayerTable:
             return found
         return without_guesses(found, self._is_wrong_guess)
 
-    def _with_channels_last(self, found: Pairing) -> Pairing:
-        """The pairing; layers of the port with channels last count as paired by weights: their axes are others."""
+    def _with_other_axes(self, found: Pairing) -> Pairing:
+        """The pairing; layers whose tensors have the axes in another order count as paired by weights.
+
+        These are layers of the port with channels last, and layers that are given the same values with other axes, if
+        the outputs of the models agree, or the layer is of SEQUENCES and returns the same values with other axes, too.
+        """
         if not self.port.layers:
             return found
+        agrees = not self.port.error and self.logits.relative <= self.case.tolerances.float64
         pairs = [
-            one._replace(by=WEIGHTS) if is_channels_last(self.port.layers[one.port]) else one for one in found.pairs
+            one._replace(by=WEIGHTS)
+            if is_channels_last(self.port.layers[one.port])
+            or ((agrees or self._is_sequence(one)) and self.has_other_axes(one.port, one.reference))
+            else one
+            for one in found.pairs
         ]
         return found._replace(pairs=pairs)
+
+    def _is_sequence(self, one: Pair) -> bool:
+        """Whether two layers of SEQUENCES return the same values, with the axes in any order."""
+        node, other = self.port.nodes[one.port], self.reference.nodes[one.reference]
+        outputs = self._differences_of_axes(node.get("outputs", [])[:1], other.get("outputs", [])[:1])
+        return node_kind(node) in SEQUENCES and bool(outputs) and _worst(outputs) <= GUESS_TOLERANCE
+
+    def has_other_axes(self, index: int, match: int) -> bool:
+        """Whether the inputs of two layers agree with the axes in another order, and not as they are."""
+        names = self.port.nodes[index]["inputs"], self.reference.nodes[match]["inputs"]
+        if len(names[0]) != len(names[1]) or _worst(self._differences(*names)) in (None, 0.0):
+            return False
+        turned = self._differences_of_axes(*names)
+        return len(turned) == len(names[0]) and _worst(turned) <= GUESS_TOLERANCE < _worst(self._differences(*names))
 
     def _has_divided_weights(self, guess: Pair) -> bool:
         """Whether the weights of one of two layers are divided or joined, so that several layers are its match."""
@@ -340,7 +375,12 @@ class LayerTable:
 
 
 def _has_layer(names: Iterable[str], path: str) -> bool:
-    return any(name.startswith(f"{path}.") for name in names)
+    return bool(_of_layer(names, path))
+
+
+def _of_layer(names: Iterable[str], path: str) -> list[str]:
+    """The names of entries of a layer."""
+    return [name for name in names if name.startswith(f"{path}.")]
 
 
 def _is_of_layer(pattern: str, path: str) -> bool:

@@ -13,7 +13,7 @@ from ..rules import Rules, unaccounted
 from .entries import Link, link
 from .keys import keys_of
 from .patterns import match
-from .sequence import Mapping, by_names, by_order, pair_by_values
+from .sequence import Mapping, by_names, by_order, pair_by_values, with_single_entries
 from .units import Entry, Unit
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ def find_mapping(case: "Case", run_reference: Run, run_port: Run, draw: Callable
 
 
 def _paired(reference: list[Unit], port: list[Unit]) -> Mapping:
-    named = by_names(reference, port)
+    named = with_single_entries(by_names(reference, port))
     if named.is_complete or not named.only_reference or not named.only_port:
         return named
-    ordered = by_order(reference, port)
+    ordered = with_single_entries(by_order(reference, port))
     return ordered if _num_rest(ordered) < _num_rest(named) else named
 
 

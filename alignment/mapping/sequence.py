@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .entries import Link, exploded, group_units, link_units
+from .entries import Link, exploded, group_units, link, link_units
 from .units import KNOWN, PARAMETER, Unit, is_equal
 
 SAME_NAME, SAME_ENDING, SAME_KIND, PAIRED = 1.0, 0.25, 1.0, 2.0
@@ -74,6 +74,32 @@ def by_order(reference: list[Unit], port: list[Unit]) -> Mapping:
         mapping.only_reference, mapping.only_port = [], []
         _pair(mapping, rest, other)
     return mapping
+
+
+def with_single_entries(mapping: Mapping) -> Mapping:
+    """The mapping; a layer of which one tensor is left is paired with the one parameter of this shape that is left.
+
+    So is the bias of a head whose matrix is that of an embedding, which the port adds as a parameter of its own.
+    """
+    for unit in list(mapping.only_reference):
+        fitting = [other for other in mapping.only_port if _are_single(unit, other)]
+        rivals = [one for one in mapping.only_reference if fitting and _are_single(one, fitting[0])]
+        if len(fitting) == len(rivals) == 1 and (links := _single_link(unit, fitting[0])):
+            mapping.pairs.append(UnitPair([unit], fitting, links))
+            mapping.only_reference.remove(unit)
+            mapping.only_port.remove(fitting[0])
+    return mapping
+
+
+def _are_single(unit: Unit, other: Unit) -> bool:
+    entries = *unit.entries, *other.entries
+    is_one_each = len(unit.entries) == len(other.entries) == 1 and PARAMETER in (unit.kind, other.kind)
+    return is_one_each and entries[0].shape == entries[1].shape and all(entry.is_parameter for entry in entries)
+
+
+def _single_link(unit: Unit, other: Unit) -> list[Link]:
+    found = link(unit.entries[0], other.entries[0])
+    return [found] if found else []
 
 
 def _pair(mapping: Mapping, reference: list[Unit], port: list[Unit]) -> None:

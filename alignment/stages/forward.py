@@ -9,6 +9,7 @@ from ..compare import compare
 from ..exchange import as_floats
 from ..layers.hints import setting_hints
 from ..layers.outputs import differing_outputs
+from ..layers.pairing import WEIGHTS
 from ..layers.settings import differing_settings
 from ..layers.source import both_sources, code_before
 from ..layers.table import LayerTable
@@ -138,6 +139,8 @@ def setting_checks(table: LayerTable) -> list[Check]:
     found: dict[tuple, list[int]] = {}
     for number, (row, (index, match, _)) in enumerate(zip(table.rows, table.pairing.pairs, strict=True)):
         settings = table.port.nodes[index]["settings"], table.reference.nodes[match]["settings"]
+        if row.paired_by == WEIGHTS and table.has_other_axes(index, match):  # each is given what it asks for
+            settings = tuple({key: side[key] for key in side if key != "time_first"} for side in settings)
         if not row.is_wrong_alone and differing_settings(*settings):
             found.setdefault((row.kind, *setting_hints(*settings, row.kind)), []).append(number)
     if not found:

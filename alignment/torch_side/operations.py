@@ -79,6 +79,17 @@ def fresh_state(reference: dict, seed: int, output: str) -> dict:
     return {"num_entries": len(state)}
 
 
+def tables(reference: dict, output: str) -> dict:
+    """Write the tensors of real numbers that the constructors keep outside of the state."""
+    found = {}
+    for path, module in build(reference, is_drawn=False).named_modules():
+        buffers = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
+        values = {name: value for name, value in (buffers | vars(module)).items() if isinstance(value, torch.Tensor)}
+        found |= {f"{path}.{name}": value.numpy() for name, value in values.items() if value.is_floating_point()}
+    write_arrays(Path(output), found)
+    return {"num_tables": len(found)}
+
+
 def record_trace(reference: dict, weights: str, inputs: str, output: str, **settings) -> dict:
     """Write the trace of one forward, and of one backward if there is a loss.
 
@@ -183,6 +194,7 @@ OPERATIONS = {
     "logits_shape": logits_shape,
     "initialise": initialise,
     "fresh_state": fresh_state,
+    "tables": tables,
     "record_trace": record_trace,
     "operations_between": operations_between,
     "train_steps": train_steps,
