@@ -120,7 +120,7 @@ def _given_pairs(case: "Case", reference: Side, port: Side) -> tuple[list[Link],
     in_reference = [*(entry.name for entry in reference.entries()), *reference.shared]
     for pattern in patterns:
         if all(match(pattern, name) is None for name in in_reference):
-            nearest = did_you_mean(pattern, in_reference) or ""
+            nearest = did_you_mean(pattern, in_reference)
             raise CaseError(f"the case {case.name} names {pattern}, which the reference does not have{nearest}")
     rules = case.rules("torch")
     of_port = {entry.name: entry for entry in port.entries()}
@@ -134,7 +134,7 @@ def _given_pairs(case: "Case", reference: Side, port: Side) -> tuple[list[Link],
             used_reference.add(entry.name)
     for names, entries in groups.items():
         if missing := [name for name in names if name not in of_port]:
-            nearest = did_you_mean(missing[0], of_port) or ""
+            nearest = did_you_mean(missing[0], of_port)
             raise CaseError(f"the case {case.name} names {missing[0]}, which the port does not have{nearest}")
         targets = [of_port[name] for name in names]
         single = link(entries[0], targets[0]) if len(entries) == len(targets) == 1 else None

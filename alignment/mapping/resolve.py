@@ -1,10 +1,11 @@
 """Complete a case before it is run: its inputs and outputs, and the rules for its weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 
+from common.cli import did_you_mean
 from common.errors import CaseError
 
 from ..adapter import FLOAT, INTEGER, Adapter, InputLayout
@@ -12,6 +13,7 @@ from ..case import LEAST_TRAIN_BATCH, Case
 from ..reference import Reference
 from ..rules import Arrays
 from .find import Side, find_mapping, fits
+from .patterns import match
 from .sequence import Mapping
 from .units import Unit, fingerprint
 
@@ -32,6 +34,8 @@ def with_adapter(case: Case, reference: Reference) -> Case:
     is_plain = not case.inputs and len(layouts) == 1 and layouts[0].type == FLOAT and layouts[0].range is None
     is_plain = is_plain and not found["inputs"][0]["is_keyword"]
     paths = [[path for path, *_ in found[key]] for key in ("outputs", "train_outputs")]
+    if case.output != "" and paths[0] == [""]:
+        raise CaseError(f"the case {case.name}: output: {case.output}: the reference returns one tensor; leave it out")
     is_one_tensor = paths[0] == [""] and paths[1] in ([], [""])  # a net may have more outputs in train mode
     if is_plain and case.output == "" and (is_one_tensor or found["error"]):
         return case
@@ -90,6 +94,10 @@ def with_rules(
     port_shapes = state_shapes(model)
     if case.transpose is not None and not shared_names(model) and fits(case.rules("torch"), shapes, port_shapes):
         return case, None, inventory
+    layers = [path for path, _ in model.named_sublayers()]
+    _check_names(case, "layers", "reference", case.layers.keys(), inventory["classes"])
+    _check_names(case, "layers", "port", case.layers.values(), layers)
+    _check_names(case, "transpose", "port", case.transpose or (), port_shapes)
     inputs = reference.put({"images": images})
 
     def run_reference(weights: Arrays | None) -> Side:
@@ -101,6 +109,15 @@ def with_rules(
         return _run_port(case, build, images, weights, inventory["shared"])
 
     return *find_mapping(case, run_reference, run_port, lambda: draw(case)), inventory
+
+
+def _check_names(case: Case, key: str, side: str, patterns: Iterable[str], names: Iterable[str]) -> None:
+    """Raise CaseError if a pattern under a key of the case fits no name of this side."""
+    names = list(names)
+    for pattern in patterns:
+        if all(match(pattern, name) is None for name in names):
+            nearest = did_you_mean(pattern, names)
+            raise CaseError(f"the case {case.name}: {key}: the {side} has no {pattern}{nearest}")
 
 
 def _run_port(
