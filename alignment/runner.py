@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Each is a module of stages/.
 STAGES = ("weights", "initialisation", "forward", "data", "metric", "loss", "backward", "train")
+OWN_ERRORS = (ImportError, AttributeError, NameError, KeyError)  # of this tool, if no line of the user is in them
 # Exit codes of errors that are not a result of the comparison: usage, images, weights, and a missing package.
 QUESTION_ERRORS, WEIGHTS_ERROR, MISSING_DEPENDENCY = (2, 3, 4), 4, 7
 
@@ -87,7 +88,10 @@ def run_stages(
             text = f"{type(error).__name__}: {str(error)[:400]}{place_of_error(error)}"
             if is_refused(error):
                 raise OutOfMemoryError(f"{case.name}, stage {name}: {text}; {NEXT_STEP}") from None
-            result = StageResult(name, unjudged([Check("the stage runs", FAIL, detail=text)], missing_operation(text)))
+            reason = missing_operation(text)
+            if not place_of_error(error) and isinstance(error, OWN_ERRORS):
+                reason = reason or "an error inside this tool, which is to be reported with the case"
+            result = StageResult(name, unjudged([Check("the stage runs", FAIL, detail=text)], reason))
         result.seconds = time.perf_counter() - start
         verdict.stages.append(result)
         for line in stage_lines(result) if report_progress else ():

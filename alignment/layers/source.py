@@ -69,6 +69,32 @@ def definition_line(spec: str) -> str:
     return f"{short_path(name)}:{number}  {source_line(f'{name}:{number}')}" if number else ""
 
 
+def whole_numbers(spec: str) -> set[int]:
+    """The whole numbers in the function or class `path/file.py:name`, also by name; none of a package."""
+    name, _, function = spec.rpartition(":")
+    try:
+        tree = ast.parse(Path(name).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    known = {
+        one.targets[0].id: one.value
+        for one in tree.body
+        if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name)
+    }
+    body = next((one for one in tree.body if getattr(one, "name", "") == function), None)
+    nodes = [known.get(one.id, one) if isinstance(one, ast.Name) else one for one in ast.walk(body)] if body else []
+    found = [_whole_number(one) for one in nodes]
+    return {number for number in found if number is not None}
+
+
+def _whole_number(node: ast.AST) -> int | None:
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError):
+        return None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def source_line(place: str) -> str:
     """The statement at `file:line`, at most three lines as one; an empty text if the file is not on this machine."""
     name, _, number = place.rpartition(":")

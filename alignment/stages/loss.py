@@ -6,7 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
+from common.errors import ReferenceFailedError, UserFunctionError
+
+from ..case import Case
 from ..compare import Difference, compare, least_scale
+from ..layers.source import whole_numbers
 from ..paddle_side.port import Port
 from ..pipeline.coverage import is_of_project
 from ..pipeline.judge import with_functions
@@ -21,6 +25,7 @@ RATE_TOLERANCE = 1e-12
 EPOCHS, STEPS_PER_EPOCH = 90, 20
 # The user's: more operations, and constants that Paddle keeps as float32.
 USER_TOLERANCE = 1e-7
+MAX_LABELS = 6  # beyond the classes, that are tried
 USER_RATE_STEPS, MAX_RATE_STEPS = 100, 10_000  # at least, at most; without a length of the reference's schedule
 
 
@@ -104,16 +109,21 @@ def user_loss(session: Session) -> list[Check]:
     images = session.images(case.train.shape, "loss")
     target = session.targets(len(images))
     target = target.astype(np.float64) if target.dtype.kind == "f" else target
-    spec, given = case.reference_spec, {"images": images, "target": target}
     answer, outputs = session.reference.ask_arrays(
-        "user_outputs", reference=spec, weights=session.weights_file, inputs=session.reference.put(given)
-    )
-    _, expected = session.reference.ask_arrays(
-        "user_loss", function=case.function_spec("loss", "reference"), reference=spec,
-        inputs=session.reference.put(given | outputs),
+        "user_outputs", reference=case.reference_spec, weights=session.weights_file,
+        inputs=session.reference.put({"images": images, "target": target}),
     )  # fmt: skip
     nested, values = pipeline.returned(session.port, images), list(outputs.values())
-    value, gradients = pipeline.loss_and_gradients(session.port.loss(0.0), nested, values, answer["paths"], target)
+
+    def of_reference(target: np.ndarray) -> Arrays:
+        inputs = session.reference.put({"images": images, "target": target} | outputs)
+        spec = case.function_spec("loss", "reference")
+        return session.reference.ask_arrays("user_loss", function=spec, reference=case.reference_spec, inputs=inputs)[1]
+
+    def of_port(target: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        return pipeline.loss_and_gradients(session.port.loss(0.0), nested, values, answer["paths"], target)
+
+    expected, (value, gradients) = of_reference(target), of_port(target)
     number = float(np.reshape(expected["value"], ()))
     shapes = ", ".join(str(list(array.shape)) for array in values)
     checks = [within("value of the loss", compare(value.reshape(()), expected["value"].reshape(())), USER_TOLERANCE)]
@@ -121,7 +131,43 @@ def user_loss(session: Session) -> list[Check]:
     if checks[0].status == FAIL and number:
         ratio = float(np.reshape(value, ())) / number
         checks[0].hints.append(f"the value is {ratio:.6g} times the reference's: reduction, weights or scale?")
-    return checks + _gradient_checks(answer["paths"], gradients, expected)
+    checks += _gradient_checks(answer["paths"], gradients, expected)
+    return checks + _other_labels(case, target, of_reference, of_port) * session.has_labels
+
+
+def _other_labels(case: Case, target: np.ndarray, of_reference: Callable, of_port: Callable) -> list[Check]:
+    """Compare the loss with labels beyond the classes that its code names, such as the one that it ignores.
+
+    Args:
+        case: names the loss.
+        target: labels of classes.
+        of_reference: (target) -> arrays of the loss of the reference.
+        of_port: (target) -> value and gradients of that of the port.
+    """
+    specs = [case.function_spec("loss", side)["callable"] for side in ("port", "reference")]
+    known = range(int(target.max()) + 1)
+    numbers = sorted(set().union(*map(whole_numbers, specs)) - set(known), key=abs, reverse=True)
+    checks = []
+    for label in numbers[:MAX_LABELS]:
+        labels = target.copy()
+        labels.reshape(-1)[::3] = label
+        try:
+            expected = of_reference(labels)["value"]
+        except ReferenceFailedError:
+            continue  # it is no label
+        if not np.isfinite(expected).all():
+            continue
+        name = f"value of the loss, label {label}"
+        try:
+            value = of_port(labels)[0]
+        except UserFunctionError as error:
+            text = f"the reference takes this label, the port does not: {str(error)[:200]}"
+            checks.append(Check(name, FAIL, detail=text))
+            continue
+        checks.append(within(name, compare(value.reshape(()), expected.reshape(())), USER_TOLERANCE))
+        if checks[-1].status == FAIL:
+            checks[-1].hints.append(f"{label} is in the code of one loss: is it the label that is ignored?")
+    return checks
 
 
 def _gradient_checks(paths: list[str], actual: list[np.ndarray], expected: Arrays) -> list[Check]:
