@@ -232,6 +232,11 @@ class Session:
         return self._output["type"]
 
     @property
+    def has_batch(self) -> bool:
+        """Whether all tensors of the output have the batch as their first axis."""
+        return not self._output["is_packed"] or len(self.output_shape) > 1
+
+    @property
     def num_classes(self) -> int:
         """Number of logits of the reference."""
         return self.output_shape[-1]

@@ -16,7 +16,8 @@ TOLERANCE = 1e-3  # of the largest element, as for tables in the state: stages/i
 def tables_of(model: nn.Layer) -> Iterator[paddle.Tensor]:
     """The tensors of real numbers that the constructors keep outside of the state."""
     for layer in model.sublayers(include_self=True):
-        buffers = [layer._buffers[name] for name in layer._non_persistable_buffer_names_set if name in layer._buffers]
+        names = sorted(layer._non_persistable_buffer_names_set & layer._buffers.keys())
+        buffers = [layer._buffers[name] for name in names]
         for value in (*buffers, *vars(layer).values()):
             if isinstance(value, paddle.Tensor) and value.is_floating_point() and value.size:
                 yield value

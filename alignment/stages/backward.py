@@ -23,7 +23,7 @@ ALONE = "forward and backward"
 def run(session: Session) -> StageResult:
     """Compare a forward and a backward; dropout layers have equal masks on both sides, batch norms use the batch."""
     case = session.case
-    if not case.loss.is_given and (nothing := left_out("backward", session.output_type)):
+    if not case.loss.is_given and (nothing := left_out("backward", session.output_type, has_batch=session.has_batch)):
         return nothing
     images = session.images(case.train.shape, "backward")
     labels = session.targets(case.train.shape[0], is_training=True)

@@ -41,7 +41,8 @@ def run(session: Session) -> StageResult:
     train = session.case.train
     output_type = "float32" if session.case.loss.is_given or session.case.step.is_given else session.output_type
     num_trained = len(session.port_trained) + sum(entry["is_trained"] for entry in session.inventory["entries"])
-    if nothing := left_out("train", output_type, num_trained):
+    has_batch = session.has_batch or session.case.loss.is_given
+    if nothing := left_out("train", output_type, num_trained, has_batch=has_batch):
         return nothing
     rates, reference_rates = _rates(session)
     images = session.images((train.steps, *train.shape), "train")

@@ -52,19 +52,22 @@ def draw_checks(port: Trace, reference: Trace) -> list[Check]:
     return [Check("dropout inside layers", PASS, detail=detail)]
 
 
-def left_out(stage: str, output_type: str, num_trained: int | None = None) -> StageResult | None:
+def left_out(stage: str, output_type: str, num_trained: int | None = None, *, has_batch: bool) -> StageResult | None:
     """The result of a stage that has nothing to compare, which says why; None if the stage can be run.
 
     Args:
         stage: that compares gradients.
         output_type: of the reference.
         num_trained: parameters that are trained, of both models, for a stage that trains.
+        has_batch: whether all tensors of the output have the batch as their first axis, or the case names a loss.
     """
     reason = ""
     if not output_type.startswith(("float", "bfloat")):
         reason = f"the output is of the type {output_type}, and no loss of this tool has a gradient of it"
     elif num_trained == 0:
         reason = "neither model has a parameter that is trained"
+    elif not has_batch:
+        reason = "an output has no batch axis, so this tool has no loss for it: name yours with the key loss"
     return StageResult(stage, [Check("left out", PASS, detail=reason)]) if reason else None
 
 

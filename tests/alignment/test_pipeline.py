@@ -2,6 +2,7 @@
 
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from alignment.adapter import tensors_of, with_tensors
 from alignment.case import read_case
 from alignment.cli import main
-from alignment.pipeline.functions import call_loss, call_step, flatten
+from alignment.pipeline.functions import call_loss, call_step, flatten, metric_values
 from alignment.pipeline.judge import nested_check
 from alignment.reference import Reference
 from alignment.runner import run_stages
@@ -428,3 +429,130 @@ def test_a_function_of_another_form_is_explained():
         call_loss(lambda output: {"a": 1, "b": 2}, None, None)
     with pytest.raises(TypeError, match="the parameter batch; known: model, loss"):
         call_step(lambda model, batch: 0, {"model": None, "loss": None})
+
+
+SMALL = """
+import {package}
+from {package} import nn
+from {package}.nn import functional as F
+
+
+class Net(nn.{base}):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.head(x)
+
+{functions}
+"""
+RATES = ("torch.optim.lr_scheduler.{}", "paddle.optimizer.lr.{}")
+CYCLE = (
+    "OneCycleLR(optimizer, max_lr=0.1, total_steps=20, cycle_momentum=False)",
+    "OneCycleLR(max_learning_rate=0.1, total_steps=20, divide_factor=25.0, end_learning_rate={})",
+)
+STEPS = "MultiStepLR(optimizer, [60, 160], gamma=0.2)", "MultiStepDecay(0.1, [60, {}], gamma=0.2)"
+
+
+def small(folder: Path, keys: str, reference: str, port: str) -> str:
+    """Write a case of a linear layer with functions on both sides; returns its path."""
+    text = SMALL.format(package="torch", base="Module", functions=reference)
+    own = SMALL.format(package="paddle", base="Layer", functions=port)
+    head = "port: port.py:Net\nreference: reference.py:Net\nshape: [4, 6]\ntrain: {shape: [4, 6], steps: 4}\n"
+    return project(folder, f"{head}{keys}\n", own, text)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("schedules", "value", "is_right"),
+    [(CYCLE, "0.1 / 25 / 1e4", True), (CYCLE, "0.01", False), (STEPS, "160", True), (STEPS, "161", False)],
+)
+def test_a_schedule_is_compared_to_its_end(schedules, value, is_right, tmp_path, reference):
+    texts = [head.format(text.format(value)) for head, text in zip(RATES, schedules, strict=True)]
+    functions = f"def schedule(optimizer):\n    return {texts[0]}", f"def schedule():\n    return {texts[1]}"
+    verdict, lines = judge(small(tmp_path, "schedule: schedule", *functions), ("loss",), reference)
+    assert verdict.status == ("pass" if is_right else "fail"), lines
+
+
+ADAM = "def optimizer(model):\n    return {}"
+TORCH_ADAM = ADAM.format("torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-8{})")
+OWN_STATES = """
+class Own(paddle.optimizer.Momentum):
+    def step(self):
+        with paddle.no_grad():
+            for p in self._parameter_list:
+                before = getattr(self, f"of_{p.name}", 0.0)
+                setattr(self, f"of_{p.name}", before * 0.5 + p.grad)
+                p.set_value(p - self.get_lr() * (before * 0.5 + p.grad))
+
+def optimizer(model):
+    return Own(0.1, FACTOR, parameters=model.parameters())
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("end", "is_right"), [("amsgrad=True", True), ("amsgrad=False", False)])
+def test_a_setting_of_an_optimizer_that_no_step_reaches_is_found(end, is_right, tmp_path, reference):
+    port = ADAM.format(f"paddle.optimizer.Adam(1e-3, {end}, parameters=model.parameters())")
+    path = small(tmp_path, "optimizer: optimizer", TORCH_ADAM.format(", amsgrad=True"), port)
+    verdict, lines = judge(path, ("train",), reference)
+    assert verdict.status == ("pass" if is_right else "fail"), lines
+    if not is_right:
+        assert verdict.first_problem().hints[0] == "amsgrad of the optimizer is False, in the reference True"
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("factor", "is_right"), [("0.5", True), ("0.4", False)])
+def test_an_optimizer_with_states_of_its_own_is_judged_by_the_weights(factor, is_right, tmp_path, reference):
+    expected = ADAM.format("torch.optim.SGD(model.parameters(), 0.1, momentum=0.5)")
+    port = OWN_STATES.replace("* 0.5", f"* {factor}").replace("FACTOR", factor)
+    verdict, lines = judge(small(tmp_path, "optimizer: optimizer", expected, port), ("train",), reference)
+    assert verdict.status == ("pass" if is_right else "fail"), lines
+    assert [check.name for check in verdict.remarks()] == ["momentum buffers"]
+
+
+LABELS = "def loss(output, target):\n    return F.cross_entropy(output, target{})"
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("expected", "port", "is_right"),
+    [
+        (", ignore_index=255", ", ignore_index=255", True),
+        (", ignore_index=255", "", False),
+        (", label_smoothing=0.1", ", label_smoothing=0.1", True),
+        (" % 5 * (target < 7)", " % 5 * (target < 7).astype('int64')", True),
+        (" % 5 * (target < 7)", " % 5 * (target < 9).astype('int64')", False),
+    ],
+)
+def test_labels_that_the_loss_names_are_tried(expected, port, is_right, tmp_path, reference):
+    path = small(tmp_path, "loss: loss", LABELS.format(expected), LABELS.format(port))
+    verdict, lines = judge(path, ("loss",), reference)
+    assert verdict.status == ("pass" if is_right else "fail"), lines
+
+
+SHARE = """
+def metric(output, target):
+    found = []
+    for k in range(5):
+        num = float((target == k).sum())
+        if num or {counts}:
+            found.append(float(((output.argmax(1) == k) & (target == k)).sum()) / max(num, 1.0))
+    return sum(found) / len(found)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("counts", "is_right"), [("False", True), ("True", False)])
+def test_a_metric_is_compared_without_most_classes(counts, is_right, tmp_path, reference):
+    path = small(tmp_path, "metric: metric", SHARE.format(counts="False"), SHARE.format(counts=counts))
+    verdict, lines = judge(path, ("metric",), reference)
+    assert verdict.status == ("pass" if is_right else "fail"), lines
+
+
+def test_what_is_no_number_is_explained():
+    with pytest.raises(TypeError, match=r"shape \[4\]; expected one number"):
+        call_loss(lambda output: SimpleNamespace(backward=None, shape=[4]), None, None)
+    with pytest.raises(TypeError, match="the metric returns None"):
+        metric_values(lambda output, target: None, [(1, 2)])
