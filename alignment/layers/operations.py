@@ -19,6 +19,8 @@ class Operation(NamedTuple):
         size: number of elements of the result.
         sums: sum, sum of the absolute values, lowest, highest and norm of the elements, whatever their order is.
         weighted: sum of the elements times the cosines of their positions.
+        node: number of layers that were called before.
+        inputs: numbers of the operations before whose results it is given.
     """
 
     name: str
@@ -26,18 +28,24 @@ class Operation(NamedTuple):
     size: int
     sums: tuple[float, ...]
     weighted: float
+    node: int = 0
+    inputs: tuple[int, ...] = ()
 
     @classmethod
-    def of_result(cls, name: str, place: str, array: np.ndarray) -> "Operation":
-        """The operation with the numbers of its result."""
+    def of_result(
+        cls, name: str, place: str, array: np.ndarray, node: int = 0, inputs: tuple[int, ...] = ()
+    ) -> "Operation":
+        """The operation with the numbers of its result, an array of any shape; the others are as above."""
         flat = np.ravel(as_floats(array))
+        size, flat = flat.size, np.where(np.isfinite(flat), flat, 0.0)  # a mask adds minus infinity
         sums = flat.sum(), np.abs(flat).sum(), flat.min(), flat.max(), np.linalg.norm(flat)
-        return cls(name, place, flat.size, tuple(map(float, sums)), float(flat @ np.cos(np.arange(flat.size))))
+        weighted = float(flat @ np.cos(np.arange(flat.size)))
+        return cls(name, place, size, tuple(map(float, sums)), weighted, node, inputs)
 
     @classmethod
     def of_message(cls, values: list) -> "Operation":
         """The operation from plain values."""
-        return cls(*values[:3], tuple(values[3]), values[4])
+        return cls(*values[:3], tuple(values[3]), values[4], values[5], tuple(values[6]))
 
     @property
     def lowest(self) -> float:
@@ -95,18 +103,54 @@ def first_difference(port: list[Operation], reference: list[Operation]) -> Found
     return Found(hint, rest[0] if rest else None, expected[0] if expected else None)
 
 
-def first_without_match(port: list[Operation], reference: list[Operation]) -> Found:
-    """The first operation of the reference whose result the port has nowhere, and what the port has in its place."""
-    port, reference = ([one for one in side if not one.is_constant] for side in (port, reference))
-    places = [[index for index, own in enumerate(port) if own.is_like(other)] for other in reference]
-    first = next((number for number, found in enumerate(places) if not found), None)
-    if first is None:
+def root_of_difference(port: list[Operation], reference: list[Operation]) -> Found:
+    """The operations with equal inputs from which the values at the end differ; nothing if one side has none.
+
+    An operation is accounted for if the other side has its result too, or if something made of it is accounted for:
+    each side may come to a value in its own way.
+
+    Args:
+        port: all operations from the beginning of the model, with the numbers of their inputs.
+        reference: the same of the reference.
+    """
+    sides = _unexplained(port, reference), _unexplained(reference, port)
+    if not all(sides):
         return Found()
-    start = max(places[first - 1]) + 1 if first else 0
-    own = [one for one in port[start:] if not any(one.is_like(other) for other in reference)]
-    others = [other for other, found in zip(reference[first:], places[first:], strict=True) if not found]
-    hint = f"the operations differ: {_shown(own)}, in the reference {_shown(others)}"
-    return Found(hint, own[0] if own else None, others[0])
+    roots = [_root(side, rest) for side, rest in zip((port, reference), sides, strict=True)]
+    same = [k for k in sides[0] if _have_common_input(port, k, reference, roots[1])]
+    roots[0] = same[0] if same and roots[0] not in same else roots[0]
+    own, other = ([side[k] for k in rest if k >= root] for side, rest, root in
+                  zip((port, reference), sides, roots, strict=True))  # fmt: skip
+    before = [reference[k] for k in other[0].inputs]
+    words = f" after this: equal up to {_shown(before[-1:])}; then" if before else ":"
+    note = f"; {own[0].name} is called on both sides, so compare its arguments" * (own[0].name == other[0].name)
+    hint = f"the operations differ{words} {_shown(own)}, in the reference {_shown(other)}{note}"
+    return Found(hint, own[0], other[0])
+
+
+def _have_common_input(port: list[Operation], k: int, reference: list[Operation], root: int) -> bool:
+    given = [reference[number] for number in reference[root].inputs]
+    return any(port[number].is_like(other) for number in port[k].inputs for other in given)
+
+
+def _unexplained(operations: list[Operation], others: list[Operation]) -> list[int]:
+    """Numbers of the operations that are not accounted for."""
+    of_size: dict[int, list[Operation]] = {}
+    for other in others:
+        of_size.setdefault(other.size, []).append(other)
+    explained = [one.is_constant or any(map(one.is_like, of_size.get(one.size, ()))) for one in operations]
+    for number in range(len(operations) - 1, -1, -1):
+        for source in operations[number].inputs if explained[number] else ():
+            explained[source] = True
+    return [number for number, found in enumerate(explained) if not found]
+
+
+def _root(operations: list[Operation], unexplained: list[int]) -> int:
+    """From the last of these back to the first whose inputs are all accounted for."""
+    rest, number = set(unexplained), unexplained[-1]
+    while sources := rest.intersection(operations[number].inputs):
+        number = min(sources)
+    return number
 
 
 def _shown(operations: list[Operation]) -> str:

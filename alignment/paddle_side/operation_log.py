@@ -32,6 +32,8 @@ class OperationLog(ExitStack):
         super().__init__()
         self._trace, self._window = trace, window
         self.operations: list[Operation] = []
+        self._numbers: dict[int, int] = {}  # of the operation, by the id of its result
+        self._results: list[paddle.Tensor] = []  # kept, so that no id is used again
 
     def __enter__(self) -> "OperationLog":
         super().__enter__()
@@ -48,13 +50,19 @@ class OperationLog(ExitStack):
 
     def _noted(self, name: str, function: Callable) -> Callable:
         def call(*arguments, **keywords):
+            given = [self._numbers.get(id(one)) for _, one in tensors_of([arguments, keywords], paddle.is_tensor)]
             result = function(*arguments, **keywords)
             if self._trace.is_between(*self._window):
                 place = call_place(lambda path: path in OWN_FILES or is_framework_file(path))
                 if is_in(place, PACKING_FILES):
                     return result
-                found = [tensor.numpy() for _, tensor in tensors_of(result, paddle.is_tensor) if tensor.size]
-                self.operations += [Operation.of_result(name, place, array) for array in found]
+                inputs = tuple(number for number in given if number is not None)
+                for _, tensor in tensors_of(result, paddle.is_tensor):
+                    if tensor.size:
+                        self._numbers[id(tensor)] = len(self.operations)
+                        self._results.append(tensor)
+                        node = len(self._trace.nodes)
+                        self.operations.append(Operation.of_result(name, place, tensor.numpy(), node, inputs))
             return result
 
         return call

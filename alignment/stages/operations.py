@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from ..layers.operations import Found, first_difference, first_without_match
+from ..layers.operations import Found, first_difference, root_of_difference
 from ..layers.source import source_line
-from ..layers.table import LOGITS, LayerTable
+from ..layers.table import LayerTable
 from ..session import Session, TraceRequest
 from ..verdict import Check
 
@@ -29,12 +29,13 @@ def operations_at(session: Session, request: TraceRequest, table: LayerTable, fi
     around = table.nodes_around(first.layer) if first.detail.startswith(IN_CODE) else None
     if not around or table.port.error:
         return Found()
-    request = request.without_loss()
-    found = first_difference(*session.operations_between(request, *around))
-    if not found.hint and first.layer == LOGITS:  # one of several outputs may not come from the last layer
-        whole = ((-1, around[0][1]), (-1, around[1][1]))
-        found = first_without_match(*session.operations_between(request, *whole))
-    return found
+    whole = ((-1, around[0][1]), (-1, around[1][1]))
+    sides = session.operations_between(request.without_loss(), *whole)
+    found = root_of_difference(*sides)
+    if found.hint:
+        return found
+    after = [[one for one in side if one.node > node] for side, (node, _) in zip(sides, around, strict=True)]
+    return first_difference(*after)
 
 
 def with_hint(first: Check, found: Found) -> Check:

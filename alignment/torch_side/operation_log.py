@@ -30,8 +30,11 @@ class OperationLog(TorchFunctionMode):
         super().__init__()
         self._trace, self._window = trace, window
         self.operations: list[Operation] = []
+        self._numbers: dict[int, int] = {}  # of the operation, by the id of its result
+        self._results: list[torch.Tensor] = []  # kept, so that no id is used again
 
     def __torch_function__(self, function, types, arguments=(), keywords=None):
+        given = [self._numbers.get(id(one)) for _, one in tensors_of([arguments, keywords or {}], torch.is_tensor)]
         result = function(*arguments, **(keywords or {}))
         name = getattr(function, "__name__", str(function))
         if name not in SAME_VALUE and self._trace.is_between(*self._window):
@@ -39,6 +42,11 @@ class OperationLog(TorchFunctionMode):
             place = call_place(lambda path: path in OWN_FILES or is_framework_file(path))
             if is_in(place, PACKING_FILES):
                 return result
-            found = [as_array(tensor) for _, tensor in tensors_of(result, torch.is_tensor) if tensor.numel()]
-            self.operations += [Operation.of_result(name, place, array) for array in found]
+            inputs = tuple(number for number in given if number is not None)
+            for _, tensor in tensors_of(result, torch.is_tensor):
+                if tensor.numel():
+                    self._numbers[id(tensor)] = len(self.operations)
+                    self._results.append(tensor)
+                    node = len(self._trace.nodes)
+                    self.operations.append(Operation.of_result(name, place, as_array(tensor), node, inputs))
         return result

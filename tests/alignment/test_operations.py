@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 from alignment.case import Case, Training
-from alignment.layers.operations import Operation, first_difference
+from alignment.layers.operations import Operation, first_difference, root_of_difference
 from alignment.paddle_side.operation_log import OperationLog
 from alignment.runner import run_stages
 from alignment.trace import Trace
@@ -31,18 +31,21 @@ RIGHT = {"relu": "F.relu(x)", "pool": "x.mean((2, 3))", "end": "self.head(x)"}
 WRONG = [  # (lines of the port that differ, pattern of the hint)
     (
         {"relu": "F.leaky_relu(x)"},
-        r"equal up to softmax at port_net.py:11; then leaky_relu at port_net.py:12, \w+ at port_net.py:13, \.\.\., "
+        r"equal up to conv2d at torch_net.py:10; then leaky_relu at port_net.py:12, \w+ at port_net.py:13, \.\.\., "
         r"in the reference relu at torch_net.py:12",
     ),
     (
         {"pool": "x.max((2, 3))"},
-        r"equal up to \w+ at port_net.py:13; then max at port_net.py:14, in the reference mean at torch_net.py:14",
+        r"equal up to add at torch_net.py:13; then max at port_net.py:14, .*in the reference mean at torch_net.py:14",
     ),
     (
         {"end": "self.head(x.flip(1))"},
         r"numbers in another order or shape: flip at port_net.py:15; in the reference mean at torch_net.py:14",
     ),
-    ({"end": "self.head(x) * 2"}, r"operations differ: \w+ at port_net.py:15, in the reference nothing"),
+    (
+        {"end": "self.head(x) * 2"},
+        r"equal up to \w+ at port_net.py:15; then \w+ at port_net.py:15, in the reference nothing",
+    ),
 ]
 
 
@@ -90,6 +93,28 @@ def test_a_value_that_is_found_again_later_hides_other_ways_to_it():
     )
     assert "another order" in first_difference([operation("b", two)], [operation("b", two[::-1])]).hint
     assert first_difference([operation("ones", [1.0, 1.0])], [operation("ones", [1.0, 1.0])]).hint == ""
+
+
+def test_a_wrong_operation_is_found_beside_right_ones_that_come_later():
+    # x -> a -> b -> end, where a differs; beside it x -> c, which is right and comes last
+    def side(wrong: float) -> list[Operation]:
+        arrays = [
+            ("x", [1.0, 2.0], ()), ("a", [3.0, wrong], (0,)), ("b", [4.0, 2 * wrong], (1,)), ("c", [9.0, 8.0], (0,)),
+            ("end", [7.0, 3 * wrong], (2, 3)),
+        ]  # fmt: skip
+        return [Operation.of_result(name, f"{name}.py:1", np.array(array), 0, inputs) for name, array, inputs in arrays]
+
+    found = root_of_difference(side(5.0), side(6.0))
+    assert (found.port.name, found.reference.name) == ("a", "a")
+    assert found.hint.startswith(
+        "the operations differ after this: equal up to x at x.py:1; then a at a.py:1, b at b.py"
+    )
+    assert root_of_difference(side(5.0), side(5.0)).hint == ""
+
+
+def test_minus_infinity_of_a_mask_does_not_hide_what_is_equal():
+    one, two = [operation("masked", [-np.inf, 2.0, last]) for last in (3.0, 4.0)]
+    assert one.is_like(one) and not one.is_like(two)
 
 
 def test_paddles_operations_are_kept_between_two_nodes_alone():
