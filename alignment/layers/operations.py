@@ -68,11 +68,11 @@ class Operation(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What follows the last result that both sides have.
+    """The operations from which the values of two models differ.
 
     Attributes:
-        hint: in words; an empty text if neither has operations, or nothing differs.
-        port: the first operation of the port that follows, if there is one.
+        hint: in words; an empty text if nothing was found.
+        port: the first such operation of the port, if there is one.
         reference: the same of the reference.
     """
 

@@ -14,12 +14,12 @@ TOLERANCE = 1e-3  # of the largest element, as for tables in the state: stages/i
 
 
 def tables_of(model: nn.Layer) -> Iterator[paddle.Tensor]:
-    """The tensors of real numbers that the constructors keep outside of the state."""
+    """The tensors of real numbers that the constructors keep outside of the state; no weights made of others."""
     for layer in model.sublayers(include_self=True):
         names = sorted(layer._non_persistable_buffer_names_set & layer._buffers.keys())
         buffers = [layer._buffers[name] for name in names]
         for value in (*buffers, *vars(layer).values()):
-            if isinstance(value, paddle.Tensor) and value.is_floating_point() and value.size:
+            if isinstance(value, paddle.Tensor) and value.stop_gradient and value.is_floating_point() and value.size:
                 yield value
 
 

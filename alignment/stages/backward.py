@@ -10,9 +10,9 @@ from ..layers.table import LayerTable
 from ..session import Session, TraceRequest
 from ..trace import Trace
 from ..verdict import FAIL, FIRST_GRADIENT, Check, StageResult, exactly, within
+from .first_operation import FIRST, with_operations
 from .forward import layer_checks
 from .loss import USER_TOLERANCE
-from .operations import FIRST, with_operations
 from .rounding import Compared, Rounding, judged, may_be_rounding, widened, worst_of
 from .unjudged import draw_checks, left_out, trace_reason, unjudged
 

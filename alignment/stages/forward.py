@@ -16,7 +16,7 @@ from ..layers.table import LayerTable
 from ..session import Session
 from ..trace import Trace
 from ..verdict import FAIL, INCONCLUSIVE, MAX_PROBLEMS, PASS, Check, StageResult, exactly, within
-from .operations import FIRST, with_operations
+from .first_operation import FIRST, with_operations
 from .rounding import float32_checks, may_be_rounding, widened
 from .unjudged import trace_reason, unjudged
 from .varied_inputs import varied_checks

@@ -18,7 +18,7 @@ from ..rules import Arrays
 from ..session import Session, TraceRequest
 from ..trace import Trace
 from ..verdict import REMARK, Check, exactly
-from .operations import operations_at, with_hint
+from .first_operation import operations_at, with_hint
 from .rounding import may_be_rounding, widened
 from .unjudged import trace_reason, unjudged
 

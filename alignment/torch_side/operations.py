@@ -80,12 +80,16 @@ def fresh_state(reference: dict, seed: int, output: str) -> dict:
 
 
 def tables(reference: dict, output: str) -> dict:
-    """Write the tensors of real numbers that the constructors keep outside of the state."""
+    """Write the tensors of real numbers that the constructors keep outside of the state; no weights made of others."""
     found = {}
     for path, module in build(reference, is_drawn=False).named_modules():
         buffers = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
         values = {name: value for name, value in (buffers | vars(module)).items() if isinstance(value, torch.Tensor)}
-        found |= {f"{path}.{name}": value.numpy() for name, value in values.items() if value.is_floating_point()}
+        found |= {
+            f"{path}.{name}": value.numpy()
+            for name, value in values.items()
+            if value.is_floating_point() and not value.requires_grad
+        }
     write_arrays(Path(output), found)
     return {"num_tables": len(found)}
 

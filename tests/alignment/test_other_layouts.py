@@ -125,3 +125,12 @@ def test_a_parameter_without_axes(compare, end):
         (parts.format("self.create_parameter([], default_initializer=nn.initializer.Constant(1.0))"), forward),
     )
     assert verdict.status == "pass", verdict.problems()
+
+
+def test_a_weight_that_is_made_of_others_is_no_table(compare):
+    layers = "self.conv, self.head = nn.utils.weight_norm(nn.{}(3, 4, 3), dim=0), nn.Linear(4, 3)\n{}"
+    expected = layers.format("Conv2d", "self.waves = torch.arange(4.0).cos()")
+    port = layers.format("Conv2D", "self.waves = paddle.arange(4, dtype='float32').cos()")
+    forward = "return self.head(self.conv(x).mean((2, 3)) * self.waves)"
+    verdict = compare((expected, forward), (port, forward), shape=(4, 3, 8, 8))
+    assert verdict.status == "pass", verdict.problems()
