@@ -13,7 +13,6 @@ from ..case import LEAST_TRAIN_BATCH, Case
 from ..reference import Reference
 from ..rules import Arrays
 from .find import Side, find_mapping, fits
-from .patterns import match
 from .sequence import Mapping
 from .units import Unit, fingerprint
 
@@ -112,12 +111,11 @@ def with_rules(
 
 
 def _check_names(case: Case, key: str, side: str, patterns: Iterable[str], names: Iterable[str]) -> None:
-    """Raise CaseError if a pattern under a key of the case fits no name of this side."""
+    """Raise CaseError if a name under a key of the case is none of this side; a pattern may fit nothing."""
     names = list(names)
-    for pattern in patterns:
-        if all(match(pattern, name) is None for name in names):
-            nearest = did_you_mean(pattern, names)
-            raise CaseError(f"the case {case.name}: {key}: the {side} has no {pattern}{nearest}")
+    if unknown := [name for name in patterns if "*" not in name and name not in names]:
+        nearest = did_you_mean(unknown[0], names)
+        raise CaseError(f"the case {case.name}: {key}: the {side} has no {unknown[0]}{nearest}")
 
 
 def _run_port(

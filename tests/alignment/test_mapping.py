@@ -372,17 +372,21 @@ def test_a_layer_with_two_names_may_be_made_in_another_order(compare, name):
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    ("rename", "message"),
+    ("line", "message"),
     [
+        ("layers: {convv: conv}", "layers: the reference has no convv; did you mean conv"),
+        ("layers: {conv: convv}", "layers: the port has no convv; did you mean conv"),
+        ("transpose: [conv.wieght]", "transpose: the port has no conv.wieght; did you mean conv.weight"),
+        ("output: logits", "output: logits: the reference returns one tensor; leave it out"),
         (
-            "{convv.weight: conv.weight}",
+            "rename: {convv.weight: conv.weight}",
             r"names convv.weight, which the reference does not have; did you mean conv",
         ),
-        ("{conv.weight: convv.weight}", r"names convv.weight, which the port does not have; did you mean conv"),
-        ("{'blocks.{*}.*': 'layers.{*}.*'}", r"names blocks.\{\*\}.\*, which the reference does not have"),
+        ("rename: {conv.weight: convv.weight}", r"names convv.weight, which the port does not have; did you mean conv"),
+        ("rename: {'blocks.{*}.*': 'layers.{*}.*'}", r"names blocks.\{\*\}.\*, which the reference does not have"),
     ],
 )
-def test_a_rule_for_a_name_that_is_not_there_is_an_error_of_the_case(rename, message, tmp_path, reference):
+def test_a_name_that_is_not_there_is_an_error_of_the_case(line, message, tmp_path, reference):
     for name, package, base, conv in (
         ("ref.py", "torch", "Module", "Conv2d"),
         ("port.py", "paddle", "Layer", "Conv2D"),
@@ -393,6 +397,6 @@ def test_a_rule_for_a_name_that_is_not_there_is_an_error_of_the_case(rename, mes
             "    def forward(self, x):\n        return self.conv(x).mean((2, 3))\n"
         )
     path = tmp_path / "net.yaml"
-    path.write_text(f"port: port.py:Net\nreference: ref.py:Net\nshape: [2, 3, 8, 8]\nrename: {rename}\n")
+    path.write_text(f"port: port.py:Net\nreference: ref.py:Net\nshape: [2, 3, 8, 8]\n{line}\n")
     with pytest.raises(CaseError, match=message):
         run_stages(read_case(str(path)), ("weights",), reference)
