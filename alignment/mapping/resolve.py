@@ -91,12 +91,12 @@ def with_rules(
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in inventory["entries"]}
     model = build()
     port_shapes = state_shapes(model)
+    _check_names(case, "transpose", "port", case.transpose or (), port_shapes)
     if case.transpose is not None and not shared_names(model) and fits(case.rules("torch"), shapes, port_shapes):
         return case, None, inventory
     layers = [path for path, _ in model.named_sublayers()]
     _check_names(case, "layers", "reference", case.layers.keys(), inventory["classes"])
     _check_names(case, "layers", "port", case.layers.values(), layers)
-    _check_names(case, "transpose", "port", case.transpose or (), port_shapes)
     inputs = reference.put({"images": images})
 
     def run_reference(weights: Arrays | None) -> Side:
