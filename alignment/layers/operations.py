@@ -35,7 +35,15 @@ class Operation(NamedTuple):
     def of_result(
         cls, name: str, place: str, array: np.ndarray, node: int = 0, inputs: tuple[int, ...] = ()
     ) -> "Operation":
-        """The operation with the numbers of its result, an array of any shape; the others are as above."""
+        """The operation with the numbers of its result.
+
+        Args:
+            name: of the function.
+            place: file and line of the model's code that calls it.
+            array: the result, of any shape and not empty.
+            node: number of layers that were called before.
+            inputs: numbers of the operations before whose results it is given.
+        """
         flat = np.ravel(as_floats(array))
         size, flat = flat.size, np.where(np.isfinite(flat), flat, 0.0)  # a mask adds minus infinity
         sums = flat.sum(), np.abs(flat).sum(), flat.min(), flat.max(), np.linalg.norm(flat)

@@ -20,7 +20,11 @@ DEFAULT_RANGE = (-2.0, 2.0)
 
 
 def with_adapter(case: Case, reference: Reference) -> Case:
-    """The case with the adapter that its reference needs; unchanged for one tensor of images and one of logits."""
+    """The case with the adapter that its reference needs; unchanged for one tensor of images and one of logits.
+
+    Raises:
+        CaseError: the case names an output of a reference that returns one tensor.
+    """
     if case.adapter is not None:
         return case
     if case.inputs:
