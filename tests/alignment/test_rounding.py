@@ -81,6 +81,24 @@ def test_only_a_late_or_small_difference_of_a_training_may_be_amplified_rounding
     assert all(check.status == "pass" for check in wide) == (factors[0] == 1)
 
 
+def case_with(*, optimizer: bool) -> SimpleNamespace:
+    return SimpleNamespace(optimizer=SimpleNamespace(is_given=optimizer), step=SimpleNamespace(is_given=False))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "middle", "status"), [(False, 1e-3, "pass"), (True, 1e-3, "fail"), (False, 0.9, "fail")]
+)
+def test_a_jump_may_come_one_step_before_that_of_the_reference(optimizer, middle, status, monkeypatch):
+    runs = iter([(1e-15, 1e-14, 1e-13), (2e-8, 1e-6, 0.02), (2e-8, 1e-6, 0.02)])
+    monkeypatch.setattr(train, "_moved_runs", lambda *_: [records(*(1 + value for value in next(runs)))])
+    right, actual = records(1, 1, 1), records(1 + 2e-8, 1 + middle, 1 + 0.01)
+    monkeypatch.setattr(train, "_checks_from_other_weights", lambda *_: step_checks(actual, right, 1e-6))
+    settings = TrainSettings("float64", [0.5, 0.25, 0.0], {}, {}, 0, {}, 5, None, None)
+    session = SimpleNamespace(case=case_with(optimizer=optimizer))
+    checks = _amplified_checks(session, None, settings, None, actual, right, 1e-6)
+    assert any(check.status == "fail" for check in checks) == (status == "fail")
+
+
 @pytest.mark.parametrize(
     ("first", "last", "amplified", "again", "status"),
     [
@@ -106,6 +124,7 @@ def test_what_the_first_step_lets_pass_may_grow_as_in_the_reference(first, last,
         begin_training=lambda inputs, settings, file: lambda: ({}, right),
         converted=lambda weights: f"{weights} of the port",
         reference=SimpleNamespace(put=lambda arrays: "file", forget=lambda file: None),
+        case=case_with(optimizer=False),
     )
     monkeypatch.setattr(train, "_moved", lambda session, dtype, run: "other weights")
 
