@@ -85,11 +85,12 @@ def run_stages(
                 exit_code = 0  # its input may be wrong because the model is
             if exit_code == MISSING_DEPENDENCY or (exit_code in QUESTION_ERRORS and port is None):
                 raise
-            text = f"{type(error).__name__}: {str(error)[:400]}{place_of_error(error)}"
+            place = place_of_error(error)
+            text = f"{type(error).__name__}: {str(error)[:400]}{place}"
             if is_refused(error):
                 raise OutOfMemoryError(f"{case.name}, stage {name}: {text}; {NEXT_STEP}") from None
             reason = missing_operation(text)
-            if not place_of_error(error) and isinstance(error, OWN_ERRORS):
+            if not place and isinstance(error, OWN_ERRORS):
                 reason = reason or "an error inside this tool, which is to be reported with the case"
             result = StageResult(name, unjudged([Check("the stage runs", FAIL, detail=text)], reason))
         result.seconds = time.perf_counter() - start

@@ -213,16 +213,19 @@ class LayerTable:
     def _is_sequence(self, one: Pair) -> bool:
         """Whether two layers of SEQUENCES return the same values, with the axes in any order."""
         node, other = self.port.nodes[one.port], self.reference.nodes[one.reference]
+        if node_kind(node) not in SEQUENCES:
+            return False
         outputs = self._differences_of_axes(node.get("outputs", [])[:1], other.get("outputs", [])[:1])
-        return node_kind(node) in SEQUENCES and bool(outputs) and _worst(outputs) <= GUESS_TOLERANCE
+        return bool(outputs) and _worst(outputs) <= GUESS_TOLERANCE
 
     def has_other_axes(self, index: int, match: int) -> bool:
         """Whether the inputs of two layers agree with the axes in another order, and not as they are."""
         names = self.port.nodes[index]["inputs"], self.reference.nodes[match]["inputs"]
-        if len(names[0]) != len(names[1]) or _worst(self._differences(*names)) in (None, 0.0):
+        as_they_are = _worst(self._differences(*names))
+        if len(names[0]) != len(names[1]) or as_they_are is None or as_they_are <= GUESS_TOLERANCE:
             return False
         turned = self._differences_of_axes(*names)
-        return len(turned) == len(names[0]) and _worst(turned) <= GUESS_TOLERANCE < _worst(self._differences(*names))
+        return len(turned) == len(names[0]) and _worst(turned) <= GUESS_TOLERANCE
 
     def _has_divided_weights(self, guess: Pair) -> bool:
         """Whether the weights of one of two layers are divided or joined, so that several layers are its match."""

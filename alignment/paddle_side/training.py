@@ -49,7 +49,8 @@ def train_port(
         step = port.step or plain_step
         loss = loss_of_port(port, settings.loss)
         if port.step:
-            loss = getattr(loss, "of_user", return_nested(model, loss))  # theirs returns what it returns
+            nested_loss = return_nested(model, loss)  # from here on the model returns what its own forward does
+            loss = getattr(loss, "of_user", nested_loss)
         values = {"model": model, "optimizer": optimizer, "schedule": schedule, "loss": loss}
         for index in range(len(images)):
             masks.start_step(index)

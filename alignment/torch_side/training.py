@@ -154,7 +154,8 @@ def train(
     records, masks = Records(model, settings), DropoutMasks(settings.seed)
     losses, rates, dtype = [], [], next(model.parameters()).dtype
     if settings.step:
-        loss = getattr(loss, "of_user", return_nested(model, loss))  # theirs returns what it returns
+        nested_loss = return_nested(model, loss)  # from here on the model returns what its own forward does
+        loss = getattr(loss, "of_user", nested_loss)
     values = {"model": model, "optimizer": optimizer, "schedule": schedule, "loss": loss}
     with shared_dropout(masks):
         for index in range(len(images)):
